@@ -55,11 +55,22 @@ const REPORT_AFTER: u32 = 2;
 const REPORT_EVERY: u32 = 8;
 
 /// One key of this node's keystore, and the node that it speaks for.
-struct Speaker<T: Config> {
+pub(crate) struct Speaker<T: Config> {
 	node: T::NodeId,
 	authority: T::AuthorityId,
 	genesis: [u8; 32],
 	at: BlockRef,
+}
+
+impl<T: Config> Speaker<T> {
+	/// The node that registered a key, if any, as of the block that the worker runs on.
+	pub(crate) fn of(authority: T::AuthorityId) -> Option<Self> {
+		let node = T::Compute::node_of(&authority)?;
+		let number = frame_system::Pallet::<T>::block_number();
+		let hash = hash_bytes::<T>(frame_system::Pallet::<T>::block_hash(number));
+		let at = BlockRef { number: number.saturated_into(), hash };
+		Some(Self { node, authority, genesis: Pallet::<T>::genesis(), at })
+	}
 }
 
 impl<T: Config> Pallet<T> {
@@ -70,14 +81,9 @@ impl<T: Config> Pallet<T> {
 			return;
 		};
 		for authority in T::AuthorityId::all().into_iter().take(KEYS_MAX) {
-			let Some(node) = T::Compute::node_of(&authority) else {
-				continue;
-			};
-			let number = frame_system::Pallet::<T>::block_number();
-			let hash = hash_bytes::<T>(frame_system::Pallet::<T>::block_hash(number));
-			let at = BlockRef { number: number.saturated_into(), hash };
-			let speaker = Speaker { node, authority, genesis: Self::genesis(), at };
-			Self::reconcile_node(&exchange, &speaker);
+			if let Some(speaker) = Speaker::<T>::of(authority) {
+				Self::reconcile_node(&exchange, &speaker);
+			}
 		}
 	}
 
@@ -95,7 +101,7 @@ impl<T: Config> Pallet<T> {
 	}
 
 	/// What should exist on a node, as of this block.
-	fn desired(speaker: &Speaker<T>) -> Desired {
+	pub(crate) fn desired(speaker: &Speaker<T>) -> Desired {
 		let page = Self::page_of_lineages(&speaker.node);
 		let mut desired = Desired {
 			genesis: speaker.genesis,
