@@ -136,6 +136,11 @@ pub(crate) fn lineage_id(request: &impl codec::Encode, salt: [u8; 32]) -> Lineag
 }
 
 #[frame_support::pallet]
+#[expect(
+	clippy::too_many_arguments,
+	clippy::type_complexity,
+	reason = "a report's call carries each fact that is signed, and the macro repeats them"
+)]
 pub mod pallet {
 	use super::*;
 	use alloc::vec::Vec;
@@ -661,7 +666,6 @@ pub mod pallet {
 		#[pallet::weight(T::WeightInfo::add_snapshot().saturating_add(T::OnSnapshot::weight()))]
 		#[pallet::weight_of_authorize(T::WeightInfo::authorize_add_snapshot())]
 		#[pallet::authorize(Self::authorize_add_snapshot)]
-		#[expect(clippy::too_many_arguments, reason = "the first five are given, the rest judge")]
 		pub fn add_snapshot(
 			origin: OriginFor<T>,
 			node_id: T::NodeId,
@@ -685,7 +689,6 @@ pub mod pallet {
 		#[pallet::weight(T::WeightInfo::report_snapshot_failed())]
 		#[pallet::weight_of_authorize(T::WeightInfo::authorize_report())]
 		#[pallet::authorize(Self::authorize_snapshot_failed)]
-		#[expect(clippy::too_many_arguments, reason = "each one is signed")]
 		pub fn report_snapshot_failed(
 			origin: OriginFor<T>,
 			_node_id: T::NodeId,

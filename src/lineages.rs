@@ -266,13 +266,13 @@ impl<T: Config> BackupHooks<T::RequestId, T::AccountId> for Pallet<T> {
 	/// Begins the lineage, if the owner's marketplace account says that it wants backups. If
 	/// it does not, or has as many as it may have, the owner can begin it later.
 	fn fulfilled(request_id: &T::RequestId) -> Weight {
-		if let Some(request) = T::Compute::request(request_id) {
-			if let Err(reason) = Self::begin_lineage(&request.owner, request_id, None) {
-				log::debug!(
-					target: crate::LOG_TARGET,
-					"no backup of request {request_id:?} was begun: {reason:?}",
-				);
-			}
+		let begun = T::Compute::request(request_id)
+			.map(|request| Self::begin_lineage(&request.owner, request_id, None));
+		if let Some(Err(reason)) = begun {
+			log::debug!(
+				target: crate::LOG_TARGET,
+				"no backup of request {request_id:?} was begun: {reason:?}",
+			);
 		}
 		T::WeightInfo::create_backup()
 	}

@@ -93,7 +93,7 @@ impl<T: Config> Pallet<T> {
 			Ok(achieved) => Self::report(speaker, &desired, achieved),
 			// An agent that restarts is no alarm: one line in 32 blocks, the rest is for
 			// those who look.
-			Err(error) if speaker.at.number % 32 == 0 => {
+			Err(error) if speaker.at.number.is_multiple_of(32) => {
 				log::warn!(target: LOG_TARGET, "the agent of node {:?} is of no use: {error}", speaker.node);
 			}
 			Err(error) => log::debug!(target: LOG_TARGET, "the agent did not answer: {error}"),
