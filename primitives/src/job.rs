@@ -1,0 +1,365 @@
+//! What the worker asks of the agent, and what the agent answers: `POST /v1/reconcile`.
+//!
+//! The worker sends what the chain says should exist; the agent starts what is missing and
+//! answers with what has ended. Nothing is remembered between calls: an order that stands
+//! is sent again at every block, and asking twice is asking once. Bodies are SCALE, first
+//! byte the version, every list bounded.
+
+use crate::{
+	BlockRef, Cid, FailureReason, LineageId, OpaqueId, Recipient, VmTag, report::TakenSnapshot,
+};
+use alloc::vec::Vec;
+use bounded_collections::{BoundedVec, ConstU32};
+use codec::{Decode, DecodeAll, Encode, MaxEncodedLen};
+
+/// Path that the agent serves.
+pub const RECONCILE_PATH: &str = "/v1/reconcile";
+
+/// Version of both bodies.
+pub const PROTOCOL_VERSION: u8 = 1;
+
+/// Most bytes of a request's or answer's body.
+pub const BODY_BYTES_MAX: usize = 512 * 1024;
+
+/// Most orders of one kind in a request, and results of one kind in an answer.
+pub const ORDERS_MAX: u32 = 64;
+
+/// Most lineages of which one request tells the retained range.
+pub const LINEAGES_MAX: u32 = 256;
+
+/// Most bytes in the name that a node gave a machine.
+pub const VM_NAME_BYTES_MAX: u32 = 64;
+
+/// The name under which a node's agent finds a machine.
+pub type VmName = BoundedVec<u8, ConstU32<VM_NAME_BYTES_MAX>>;
+
+/// A list of orders or results of one kind.
+pub type Orders<T> = BoundedVec<T, ConstU32<ORDERS_MAX>>;
+
+/// What the chain wants to exist, as of one block.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct Desired {
+	/// Genesis hash of the chain. An agent serves one chain only.
+	pub genesis: [u8; 32],
+	/// The node that speaks.
+	pub node: OpaqueId,
+	/// The best block that this is read from.
+	pub at: BlockRef,
+	/// The clock that cadence and expiry count, in blocks. On a parachain these are the
+	/// relay chain's blocks, and so not `at.number`.
+	pub now: u64,
+	/// Snapshots that are due.
+	pub snapshots: Orders<SnapshotOrder>,
+	/// Restores that wait for this node.
+	pub restores: Orders<RestoreOrder>,
+	/// Lineages whose deletion is past its grace period.
+	pub deletions: Orders<DeletionOrder>,
+	/// Ranges of snapshots that the chain keeps, one page of them.
+	pub lineages: BoundedVec<RetainedRange, ConstU32<LINEAGES_MAX>>,
+}
+
+/// A snapshot that should be taken.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct SnapshotOrder {
+	/// The lineage that it will belong to.
+	pub lineage: LineageId,
+	/// Its place in the lineage.
+	pub sequence: u64,
+	/// How many cadences have gone by since the last one; a failed job is tried again in
+	/// the next slot.
+	pub slot: u64,
+	/// The owner of the request.
+	pub owner: OpaqueId,
+	/// Name of the machine on the node.
+	pub vm: VmName,
+	/// The tag that the machine must carry.
+	pub vm_tag: VmTag,
+	/// Keys of the owner that can open it: one, or two while a new key is not active yet.
+	pub owner_recipients: BoundedVec<Recipient, ConstU32<2>>,
+	/// Version of the newest of these keys that is active.
+	pub owner_key_version: u32,
+	/// Key of the node that can open it.
+	pub node_recipient: Recipient,
+	/// Size that the machine's disks may have in all, in bytes.
+	pub capacity_bytes: u64,
+	/// The snapshot before, if any.
+	pub parent: Option<Cid>,
+	/// Oldest `taken_at` that the chain still accepts. A finished job with an older one is
+	/// of no use any more.
+	pub oldest_taken_at: u64,
+}
+
+/// An image that should be written.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct RestoreOrder {
+	/// The restore request.
+	pub restore: u64,
+	/// The lineage to restore from.
+	pub lineage: LineageId,
+	/// Sequence of the snapshot.
+	pub sequence: u64,
+	/// Root of the snapshot.
+	pub cid: Cid,
+	/// The owner of the request.
+	pub owner: OpaqueId,
+}
+
+/// A lineage whose snapshots should go.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct DeletionOrder {
+	/// The lineage.
+	pub lineage: LineageId,
+	/// First sequence that is not meant.
+	pub until: u64,
+}
+
+/// The snapshots of a lineage that the chain keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct RetainedRange {
+	/// The lineage.
+	pub lineage: LineageId,
+	/// Oldest sequence that is kept.
+	pub tail: u64,
+	/// Sequence of the next snapshot.
+	pub next: u64,
+}
+
+/// What has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct Achieved {
+	/// Snapshots.
+	pub snapshots: Orders<SnapshotResult>,
+	/// Restores.
+	pub restores: Orders<RestoreResult>,
+	/// Deletions.
+	pub deletions: Orders<DeletionResult>,
+}
+
+/// How a snapshot job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct SnapshotResult {
+	/// The lineage.
+	pub lineage: LineageId,
+	/// Its place in the lineage.
+	pub sequence: u64,
+	/// The slot of the order that was carried out.
+	pub slot: u64,
+	/// How often this result was handed out before. The worker reports it the third time
+	/// and then every eighth, so that one report is not lost and many are not sent.
+	pub handed_out: u32,
+	/// What was achieved, or why it was not.
+	pub outcome: Result<TakenSnapshot, FailureReason>,
+}
+
+/// How a restore job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct RestoreResult {
+	/// The restore request.
+	pub restore: u64,
+	/// The lineage.
+	pub lineage: LineageId,
+	/// How often this result was handed out before.
+	pub handed_out: u32,
+	/// Why it failed, or nothing if the image is complete.
+	pub failure: Option<FailureReason>,
+}
+
+/// A deletion that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct DeletionResult {
+	/// The lineage.
+	pub lineage: LineageId,
+	/// First sequence that was not meant.
+	pub until: u64,
+	/// How often this result was handed out before.
+	pub handed_out: u32,
+}
+
+/// Identity of a job: the hash of the order that it carries out.
+///
+/// The parent and the limits that move with every block are left out, so that an order
+/// keeps its identity for as long as it means the same.
+#[derive(
+	Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, MaxEncodedLen,
+)]
+pub struct JobId(pub [u8; 32]);
+
+impl SnapshotOrder {
+	/// Identity of the job on the chain with this genesis.
+	pub fn job_id(&self, genesis: &[u8; 32]) -> JobId {
+		let order = Self { parent: None, oldest_taken_at: 0, ..self.clone() };
+		job_id("snapshot", genesis, &order)
+	}
+}
+
+impl RestoreOrder {
+	/// Identity of the job on the chain with this genesis.
+	pub fn job_id(&self, genesis: &[u8; 32]) -> JobId {
+		job_id("restore", genesis, self)
+	}
+}
+
+impl DeletionOrder {
+	/// Identity of the job on the chain with this genesis.
+	pub fn job_id(&self, genesis: &[u8; 32]) -> JobId {
+		job_id("deletion", genesis, self)
+	}
+}
+
+fn job_id(kind: &str, genesis: &[u8; 32], order: &impl Encode) -> JobId {
+	let bytes = ("pallet-backup/job/v1", kind, genesis, order).encode();
+	JobId(sp_crypto_hashing::blake2_256(&bytes))
+}
+
+/// Why a body was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+	/// The body is longer than [`BODY_BYTES_MAX`].
+	TooLong,
+	/// The body is of another version of the protocol.
+	Version {
+		/// The version that was found.
+		found: u8,
+	},
+	/// The body is empty, cut, over-long or breaks a bound.
+	Malformed,
+}
+
+/// Write a body.
+pub fn encode_body(message: &impl Encode) -> Vec<u8> {
+	(PROTOCOL_VERSION, message).encode()
+}
+
+/// Read a body. Its length, its version and every list in it are checked.
+pub fn decode_body<T: Decode>(body: &[u8]) -> Result<T, BodyError> {
+	if body.len() > BODY_BYTES_MAX {
+		return Err(BodyError::TooLong);
+	}
+	match body {
+		[PROTOCOL_VERSION, message @ ..] => {
+			T::decode_all(&mut &*message).map_err(|_| BodyError::Malformed)
+		}
+		[found, ..] => Err(BodyError::Version { found: *found }),
+		[] => Err(BodyError::Malformed),
+	}
+}
+
+impl core::fmt::Display for BodyError {
+	fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+		match self {
+			Self::TooLong => write!(f, "the body is longer than {BODY_BYTES_MAX} bytes"),
+			Self::Version { found } => write!(
+				f,
+				"the body is of version {found} of the protocol, this side speaks {PROTOCOL_VERSION}"
+			),
+			Self::Malformed => f.write_str("the body is not a message of the protocol"),
+		}
+	}
+}
+
+impl core::error::Error for BodyError {}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn lineage() -> LineageId {
+		LineageId { request: OpaqueId::of(&7u64).unwrap(), salt: [2; 32] }
+	}
+
+	fn order() -> SnapshotOrder {
+		SnapshotOrder {
+			lineage: lineage(),
+			sequence: 1,
+			slot: 3,
+			owner: OpaqueId::of(&[1u8; 32]).unwrap(),
+			vm: b"vm-7".to_vec().try_into().unwrap(),
+			vm_tag: VmTag([4; 16]),
+			owner_recipients: alloc::vec![Recipient([5; 32])].try_into().unwrap(),
+			owner_key_version: 1,
+			node_recipient: Recipient([6; 32]),
+			capacity_bytes: 1 << 30,
+			parent: None,
+			oldest_taken_at: 10,
+		}
+	}
+
+	fn desired() -> Desired {
+		Desired {
+			genesis: [9; 32],
+			node: OpaqueId::of(&1u32).unwrap(),
+			at: BlockRef { number: 12, hash: [8; 32] },
+			now: 12,
+			snapshots: alloc::vec![order()].try_into().unwrap(),
+			restores: Default::default(),
+			deletions: Default::default(),
+			lineages: Default::default(),
+		}
+	}
+
+	#[test]
+	fn the_largest_messages_fit_the_bound_on_bodies() {
+		assert!(Desired::max_encoded_len() < BODY_BYTES_MAX);
+		assert!(Achieved::max_encoded_len() < BODY_BYTES_MAX);
+	}
+
+	#[test]
+	fn a_message_reads_back() {
+		assert_eq!(decode_body(&encode_body(&desired())), Ok(desired()));
+	}
+
+	#[test]
+	fn vector_desired() {
+		let digest = sp_crypto_hashing::sha2_256(&encode_body(&desired()));
+		assert_eq!(
+			data_encoding::HEXLOWER.encode(&digest),
+			"3fef7bda3cecb841ccc69c7ebd84af28d8919877abb5592838d07a1491c6f18b"
+		);
+	}
+
+	#[test]
+	fn bodies_of_another_version_length_or_shape_are_refused() {
+		let mut body = encode_body(&desired());
+		assert_eq!(decode_body::<Desired>(&body[..body.len() - 1]), Err(BodyError::Malformed));
+		body.push(0);
+		assert_eq!(decode_body::<Desired>(&body), Err(BodyError::Malformed));
+		body[0] = 2;
+		assert_eq!(decode_body::<Desired>(&body), Err(BodyError::Version { found: 2 }));
+		assert_eq!(decode_body::<Desired>(&[]), Err(BodyError::Malformed));
+		assert_eq!(
+			decode_body::<Desired>(&alloc::vec![1; BODY_BYTES_MAX + 1]),
+			Err(BodyError::TooLong)
+		);
+	}
+
+	#[test]
+	fn a_list_past_its_bound_is_refused() {
+		let mut body = alloc::vec![PROTOCOL_VERSION];
+		([9u8; 32], OpaqueId::of(&1u32).unwrap(), desired().at, 12u64).encode_to(&mut body);
+		alloc::vec![order(); ORDERS_MAX as usize + 1].encode_to(&mut body);
+		[0u8; 3].encode_to(&mut body);
+		assert_eq!(decode_body::<Desired>(&body), Err(BodyError::Malformed));
+	}
+
+	#[test]
+	fn a_job_keeps_its_identity_while_the_order_means_the_same() {
+		let genesis = [9; 32];
+		let id = order().job_id(&genesis);
+		let moved =
+			SnapshotOrder { oldest_taken_at: 11, parent: Some(Cid::raw([1; 32])), ..order() };
+		assert_eq!(moved.job_id(&genesis), id);
+		assert_ne!(SnapshotOrder { slot: 4, ..order() }.job_id(&genesis), id);
+		assert_ne!(SnapshotOrder { sequence: 2, ..order() }.job_id(&genesis), id);
+		assert_ne!(order().job_id(&[8; 32]), id);
+		let forked = LineageId { salt: [3; 32], ..lineage() };
+		assert_ne!(SnapshotOrder { lineage: forked, ..order() }.job_id(&genesis), id);
+	}
+
+	proptest::proptest! {
+		#[test]
+		fn reading_never_panics(bytes: Vec<u8>) {
+			let _ = decode_body::<Desired>(&bytes);
+			let _ = decode_body::<Achieved>(&bytes);
+		}
+	}
+}
