@@ -1,1 +1,3 @@
-//! See the crate's description.
+//! Reads virtual machines, seals their blocks and keeps them in IPFS.
+
+pub mod pipeline;

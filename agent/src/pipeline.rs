@@ -1,0 +1,3 @@
+//! From a disk to sealed blocks in a repository, and back.
+
+pub mod source;
