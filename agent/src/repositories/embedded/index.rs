@@ -10,6 +10,7 @@ use redb::{
 };
 use std::{
 	collections::BTreeMap,
+	io,
 	sync::{Arc, PoisonError, RwLock},
 };
 
@@ -129,6 +130,7 @@ impl Index {
 			}),
 			Ok(None) => Ok(None),
 			Err(RepositoryError::Index { source }) if is_damage(&source) => Ok(None),
+			Err(RepositoryError::Io { source, .. }) if is_foreign(&source) => Ok(None),
 			Err(error) => Err(error),
 		}
 	}
@@ -406,6 +408,14 @@ fn is_damage(error: &redb::Error) -> bool {
 	)
 }
 
+/// redb reports a file that is not a database, or only the beginning of one, like this.
+fn is_foreign(error: &io::Error) -> bool {
+	matches!(
+		error.kind(),
+		io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+	)
+}
+
 /// The rows of all packs while one transaction changes them.
 struct PackRows(BTreeMap<u32, PackState>);
 
@@ -445,27 +455,27 @@ impl PackRows {
 struct Boxed(Box<dyn redb::StorageBackend>);
 
 impl redb::StorageBackend for Boxed {
-	fn len(&self) -> std::io::Result<u64> {
+	fn len(&self) -> io::Result<u64> {
 		self.0.len()
 	}
 
-	fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+	fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
 		self.0.read(offset, out)
 	}
 
-	fn set_len(&self, len: u64) -> std::io::Result<()> {
+	fn set_len(&self, len: u64) -> io::Result<()> {
 		self.0.set_len(len)
 	}
 
-	fn sync_data(&self) -> std::io::Result<()> {
+	fn sync_data(&self) -> io::Result<()> {
 		self.0.sync_data()
 	}
 
-	fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+	fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
 		self.0.write(offset, data)
 	}
 
-	fn close(&self) -> std::io::Result<()> {
+	fn close(&self) -> io::Result<()> {
 		self.0.close()
 	}
 }

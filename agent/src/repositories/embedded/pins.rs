@@ -26,7 +26,7 @@ pub(crate) const PINS_FILE: &str = "pins.log";
 pub(crate) const PINS_NEW_FILE: &str = "pins.new";
 
 /// Records beyond twice the pins after which the log is written anew.
-const SPARE_RECORDS: u64 = 1024;
+const SPARE_RECORDS: u64 = 256;
 
 #[derive(Debug)]
 pub(crate) struct PinLog {
