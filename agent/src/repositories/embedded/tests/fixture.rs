@@ -56,9 +56,9 @@ pub(crate) fn put(session: &dyn Session, block: &Block) -> Result<Put, Repositor
 }
 
 pub(crate) fn put_all(session: &dyn Session, blocks: &[&Block]) {
-	blocks
-		.iter()
-		.for_each(|block| drop(put(session, block).unwrap()));
+	for block in blocks {
+		put(session, block).unwrap();
+	}
 }
 
 pub(crate) fn assert_there(store: &dyn Repository, blocks: &[&Block]) {
