@@ -31,7 +31,7 @@ mod record;
 mod recovery;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::{
 	format::{Cid, digest},
