@@ -1,5 +1,7 @@
 //! The guest by itself: it boots, writes, can be made quiet, and survives a power cut.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 use std::{
 	fs::{self, File},
 	io::Read,
