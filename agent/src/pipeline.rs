@@ -1,0 +1,3 @@
+//! Between disks and blocks: reading, sealing, storing, and the way back.
+
+pub mod source;

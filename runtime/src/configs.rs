@@ -1,0 +1,10 @@
+//! The configuration of every pallet, one subject a file.
+
+mod consensus;
+mod governance;
+mod system;
+mod tokens;
+
+pub use governance::{Governance, GovernanceMajority};
+#[cfg(feature = "try-runtime")]
+pub(crate) use system::RuntimeBlockWeights;
