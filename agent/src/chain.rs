@@ -73,10 +73,7 @@ pub struct NodeChain {
 impl NodeChain {
 	/// The chain of the node at a WebSocket address. `genesis` tells the hash of the chain that
 	/// the worker speaks for, once it is known.
-	pub fn new(
-		url: &str,
-		genesis: impl Fn() -> Option<[u8; 32]> + Send + Sync + 'static,
-	) -> Self {
+	pub fn new(url: &str, genesis: impl Fn() -> Option<[u8; 32]> + Send + Sync + 'static) -> Self {
 		Self { url: url.into(), genesis: Box::new(genesis), client: Mutex::new(None) }
 	}
 

@@ -95,7 +95,6 @@ pub struct Ended {
 /// A job that runs.
 struct Running {
 	id: JobId,
-	slot: u64,
 	vm: String,
 	started_at_ms: u64,
 	cancel: Cancel,
@@ -206,7 +205,7 @@ impl Jobs {
 		let is_past = |subject: &Subject| match subject {
 			Subject::Snapshot { lineage, sequence } => {
 				gone.contains(lineage) || next.get(lineage).is_some_and(|next| next > sequence)
-			},
+			}
 			Subject::Restore { .. } => false,
 		};
 		let mut state = self.state();
@@ -258,8 +257,7 @@ impl Jobs {
 		genesis: &[u8; 32],
 		order: &RestoreOrder,
 	) -> Option<RestoreResult> {
-		let subject =
-			Subject::Restore { lineage: order.lineage.clone(), restore: order.restore };
+		let subject = Subject::Restore { lineage: order.lineage.clone(), restore: order.restore };
 		let vm = format!("restore {}", order.restore);
 		let work = order.clone();
 		let start = move |executor: &dyn Executor, context: &JobContext| {
@@ -304,7 +302,7 @@ impl Jobs {
 				let handed_out = *count;
 				*count = count.saturating_add(1);
 				Some((ended, handed_out))
-			},
+			}
 			Decision::Start => {
 				let is_busy = state.is_stopping
 					|| state.running.len() >= self.jobs_max
@@ -315,7 +313,7 @@ impl Jobs {
 					self.start(&mut state, subject, id, vm, wanted.slot, start);
 				}
 				None
-			},
+			}
 		}
 	}
 
@@ -336,7 +334,6 @@ impl Jobs {
 		};
 		let running = Running {
 			id,
-			slot,
 			vm: vm.to_owned(),
 			started_at_ms: now_ms(),
 			cancel: context.cancel.clone(),
@@ -357,7 +354,7 @@ impl Jobs {
 			Ok(_) => {
 				tracing::info!(job = %hex::encode(&id.0[..4]), vm, ?subject, "job started");
 				state.running.insert(subject, running);
-			},
+			}
 			Err(error) => tracing::error!(%error, "failed to start a thread; tried again"),
 		}
 	}
@@ -376,16 +373,16 @@ impl Jobs {
 			Ok(outcome) => {
 				tracing::info!(job, ?subject, ?outcome, "job done");
 				Some(outcome)
-			},
+			}
 			Err(error) if is_cancelled => {
 				tracing::info!(job, ?subject, %error, "job cancelled");
 				None
-			},
+			}
 			Err(error) => {
 				let detail = error.to_string();
 				tracing::warn!(job, ?subject, reason = ?error.reason, detail, "job failed");
 				Some(Outcome::Failed { reason: error.reason, detail })
-			},
+			}
 		};
 		let ended = outcome.map(|outcome| Ended { id, slot, ended_at_ms: now_ms(), outcome });
 		if let Some(ended) = &ended {
@@ -405,11 +402,8 @@ impl Jobs {
 
 	fn reconcile_deletions(&self, desired: &Desired) -> Orders<DeletionResult> {
 		let mut state = self.state();
-		state.deletions = desired
-			.deletions
-			.iter()
-			.map(|order| (order.lineage.clone(), order.until))
-			.collect();
+		state.deletions =
+			desired.deletions.iter().map(|order| (order.lineage.clone(), order.until)).collect();
 		let mut results = Orders::new();
 		let mut is_open = false;
 		for order in &desired.deletions {
@@ -422,7 +416,7 @@ impl Jobs {
 					};
 					*count = count.saturating_add(1);
 					let _ = results.try_push(result);
-				},
+				}
 				_ => is_open = true,
 			}
 		}
@@ -459,7 +453,7 @@ impl Jobs {
 		self.state().running.keys().any(|subject| match subject {
 			Subject::Snapshot { lineage: of, .. } | Subject::Restore { lineage: of, .. } => {
 				of == lineage
-			},
+			}
 		})
 	}
 

@@ -3,8 +3,15 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that fails may panic"))]
 
+pub mod api;
+pub mod chain;
+pub mod config;
+pub mod daemon;
 pub mod format;
+pub mod jobs;
+pub mod node;
 pub mod pipeline;
 pub mod repositories;
+pub mod secret;
 pub mod sources;
 pub mod targets;

@@ -47,10 +47,10 @@ pub(super) async fn block(
 		Ok(Err(RepositoryError::Corrupt { .. })) => {
 			tracing::error!(%cid, "a stored block is damaged");
 			refuse(StatusCode::INTERNAL_SERVER_ERROR, "the block is damaged")
-		},
+		}
 		Ok(Err(_)) | Err(_) => {
 			refuse(StatusCode::INTERNAL_SERVER_ERROR, "the block cannot be read now")
-		},
+		}
 	}
 }
 

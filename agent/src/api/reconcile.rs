@@ -57,7 +57,9 @@ enum Refusal {
 	Flood,
 	#[error(transparent)]
 	Body(#[from] BodyError),
-	#[error("the node is of the chain {offered}, this agent serves {served}; give each chain an agent and a state folder of its own")]
+	#[error(
+		"the node is of the chain {offered}, this agent serves {served}; give each chain an agent and a state folder of its own"
+	)]
 	OtherChain { offered: String, served: String },
 	#[error(transparent)]
 	Ledger(#[from] LedgerError),
@@ -68,7 +70,7 @@ impl Refusal {
 		match self {
 			Self::Headers | Self::Clock | Self::Secret | Self::Replay | Self::Flood => {
 				StatusCode::UNAUTHORIZED
-			},
+			}
 			Self::Body(_) => StatusCode::BAD_REQUEST,
 			Self::OtherChain { .. } => StatusCode::CONFLICT,
 			Self::Ledger(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -77,18 +79,14 @@ impl Refusal {
 }
 
 /// The handler of `POST /v1/reconcile`.
-pub(super) async fn reconcile(
-	State(api): State<Api>,
-	headers: HeaderMap,
-	body: Bytes,
-) -> Response {
+pub(super) async fn reconcile(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
 	match api.gatekeeper.admit(&headers, &body, now_ms()) {
 		Ok((desired, mac)) => answer(&api, desired, mac).await,
 		Err(refusal) => {
 			api.gatekeeper.warn(&refusal);
 			// Strangers learn nothing but the status.
 			refusal.status().into_response()
-		},
+		}
 	}
 }
 

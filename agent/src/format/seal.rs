@@ -91,9 +91,7 @@ pub struct Sealer {
 
 impl core::fmt::Debug for Sealer {
 	fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-		f.debug_struct("Sealer")
-			.field("key", &self.key)
-			.finish_non_exhaustive()
+		f.debug_struct("Sealer").field("key", &self.key).finish_non_exhaustive()
 	}
 }
 
@@ -106,10 +104,7 @@ impl Sealer {
 	/// A sealer that compresses at another level, or not at all.
 	pub(crate) fn with_level(key: &RepositoryKey, level: Option<i32>) -> Self {
 		let compressor = level.and_then(|level| zstd::bulk::Compressor::new(level).ok());
-		Self {
-			key: key.clone(),
-			compressor,
-		}
+		Self { key: key.clone(), compressor }
 	}
 
 	/// Seals one chunk. The result is the raw block.
@@ -143,9 +138,7 @@ impl Sealer {
 		payload.reserve(SEAL_OVERHEAD_BYTES);
 		// The buffer is as long as the plaintext, so "does not fit" means "not smaller".
 		let compressed = self.compressor.as_mut().and_then(|compressor| {
-			compressor
-				.compress_to_buffer(plaintext, &mut payload[1..])
-				.ok()
+			compressor.compress_to_buffer(plaintext, &mut payload[1..]).ok()
 		});
 		match compressed {
 			Some(len) if len < plaintext.len() => payload.truncate(1 + len),
@@ -225,10 +218,7 @@ pub(crate) fn open_bounded(
 	};
 	match plaintext.len() <= max {
 		true => Ok(plaintext),
-		false => Err(OpenError::Length {
-			found: plaintext.len(),
-			expected: max,
-		}),
+		false => Err(OpenError::Length { found: plaintext.len(), expected: max }),
 	}
 }
 
@@ -239,10 +229,7 @@ fn decompress(bytes: &[u8], plaintext: &mut [u8]) -> Result<usize, OpenError> {
 	if let Ok(Some(found)) = zstd::zstd_safe::get_frame_content_size(bytes)
 		&& found > expected as u64
 	{
-		return Err(OpenError::Length {
-			found: expected + 1,
-			expected,
-		});
+		return Err(OpenError::Length { found: expected + 1, expected });
 	}
 	zstd::bulk::decompress_to_buffer(bytes, plaintext).map_err(|_| OpenError::Decompress)
 }
@@ -279,18 +266,14 @@ mod tests {
 	}
 
 	fn compressible() -> Vec<u8> {
-		(0..100_000u32)
-			.flat_map(|i| (i / 7).to_le_bytes())
-			.collect()
+		(0..100_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect()
 	}
 
 	#[test]
 	fn one_chunk_at_two_levels_and_raw_has_three_keys() {
 		let plaintext = compressible();
 		let keys = [Some(1), Some(3), None].map(|level| {
-			Sealer::with_level(&repository_key(), level)
-				.seal(Domain::Chunk, &[], &plaintext)
-				.key
+			Sealer::with_level(&repository_key(), level).seal(Domain::Chunk, &[], &plaintext).key
 		});
 		assert_ne!(keys[0], keys[1]);
 		assert_ne!(keys[1], keys[2]);
@@ -326,14 +309,8 @@ mod tests {
 		let plaintext = compressible();
 		let seal = |key| Sealer::new(&key).chunk(&plaintext).0;
 		assert_eq!(seal(repository_key()), seal(repository_key()));
-		assert_ne!(
-			seal(repository_key()),
-			seal(RepositoryKey::from_parts([1; 32], [3; 32]))
-		);
-		assert_ne!(
-			seal(repository_key()),
-			seal(RepositoryKey::from_parts([3; 32], [2; 32]))
-		);
+		assert_ne!(seal(repository_key()), seal(RepositoryKey::from_parts([1; 32], [3; 32])));
+		assert_ne!(seal(repository_key()), seal(RepositoryKey::from_parts([3; 32], [2; 32])));
 	}
 
 	#[test]
@@ -342,10 +319,7 @@ mod tests {
 		for at in 0..block.len() {
 			let mut changed = block.clone();
 			changed[at] ^= 1;
-			assert_eq!(
-				open_chunk(&key, &mut changed, &mut [0; 14]),
-				Err(OpenError::WrongKey)
-			);
+			assert_eq!(open_chunk(&key, &mut changed, &mut [0; 14]), Err(OpenError::WrongKey));
 		}
 	}
 
@@ -369,10 +343,7 @@ mod tests {
 		assert!(sealed.bytes.len() < 1000);
 		assert_eq!(
 			open_bounded(&sealed.key, &[], &sealed.bytes, 1000),
-			Err(OpenError::Length {
-				found: 1001,
-				expected: 1000
-			})
+			Err(OpenError::Length { found: 1001, expected: 1000 })
 		);
 	}
 }

@@ -37,7 +37,9 @@ pub enum LedgerError {
 		source: Box<redb::Error>,
 	},
 	/// An entry cannot be read.
-	#[error("read the ledger of jobs: an entry is malformed; move the file away to begin a new one")]
+	#[error(
+		"read the ledger of jobs: an entry is malformed; move the file away to begin a new one"
+	)]
 	Malformed,
 }
 
@@ -65,7 +67,8 @@ impl Ledger {
 		let mut all = BTreeMap::new();
 		for entry in table.iter()? {
 			let (subject, ended) = entry?;
-			let subject = Subject::decode(&mut subject.value()).map_err(|_| LedgerError::Malformed)?;
+			let subject =
+				Subject::decode(&mut subject.value()).map_err(|_| LedgerError::Malformed)?;
 			let ended = Ended::decode(&mut ended.value()).map_err(|_| LedgerError::Malformed)?;
 			all.insert(subject, ended);
 		}

@@ -44,7 +44,7 @@ pub fn decide(known: &Known<'_>, wanted: &Wanted) -> Decision {
 		Known::Ended(ended) => match &ended.outcome {
 			Outcome::Taken(snapshot) if snapshot.taken_at < wanted.oldest_taken_at => {
 				Decision::Start
-			},
+			}
 			Outcome::Taken(_) | Outcome::Restored { .. } => Decision::Answer,
 			Outcome::Failed { .. } if wanted.slot > ended.slot => Decision::Start,
 			Outcome::Failed { .. } => Decision::Answer,

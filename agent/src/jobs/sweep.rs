@@ -54,7 +54,7 @@ pub fn judge(
 		RootStatus::Evicted | RootStatus::Deleted => Verdict::Release,
 		RootStatus::Unknown if is_worked_on || unknown_for < options.unknown_grace => {
 			Verdict::KeepUnknown
-		},
+		}
 		RootStatus::Unknown => Verdict::Release,
 	}
 }
@@ -111,7 +111,7 @@ async fn sweep(
 			_ => {
 				unknown_since.remove(&root.cid);
 				now
-			},
+			}
 		};
 		let is_worked_on = jobs.is_running(&root.lineage);
 		if judge(status, now - since, is_worked_on, options) == Verdict::Release {

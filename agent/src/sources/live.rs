@@ -186,12 +186,8 @@ fn make_scratch_image(path: &Path, disk_bytes: u64, cap_bytes: u64) -> Result<()
 }
 
 fn free_bytes(folder: &Path) -> Result<u64, SourceError> {
-	let output = Command::new("df").args(["--output=avail", "-B1"]).arg(folder).output()?;
-	let text = String::from_utf8_lossy(&output.stdout);
-	let number = text.lines().nth(1).and_then(|line| line.trim().parse().ok());
-	number.ok_or_else(|| {
-		io::Error::other(format!("failed to see how much is free in {}", folder.display())).into()
-	})
+	let room = rustix::fs::statvfs(folder).map_err(io::Error::from)?;
+	Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
 fn remove_files(paths: &[PathBuf]) {

@@ -15,7 +15,7 @@
 
 use super::SourceError;
 use backup_primitives::VmTag;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
 	collections::HashSet,
 	fs, io,
@@ -38,7 +38,7 @@ pub struct Inventory {
 }
 
 /// A machine, as the operator describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vm {
 	/// Its tag when it is off.
@@ -52,8 +52,16 @@ pub struct Vm {
 	pub disks: Vec<Disk>,
 }
 
+impl Vm {
+	/// The description as TOML. It is kept in each snapshot, so that a machine can be set up
+	/// again where its node is gone.
+	pub fn describe(&self) -> String {
+		toml::to_string(self).expect("strings, paths and lists always serialize")
+	}
+}
+
 /// A disk of a machine.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
 	/// Its name in backups, as `vda`.
@@ -65,7 +73,7 @@ pub struct Disk {
 }
 
 /// How an image is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageFormat {
 	/// QEMU's copy-on-write format.

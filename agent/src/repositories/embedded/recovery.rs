@@ -32,9 +32,7 @@ pub(crate) fn open(
 	files: Arc<dyn Files>,
 	options: StoreOptions,
 ) -> Result<Shared, RepositoryError> {
-	let names = files
-		.list()
-		.map_err(RepositoryError::io("list the store's files"))?;
+	let names = files.list().map_err(RepositoryError::io("list the store's files"))?;
 	let pack_numbers: Vec<u32> = names.iter().filter_map(|name| pack_number(name)).collect();
 	let (pins, found) = open_pins(&files, &names)?;
 
@@ -49,10 +47,7 @@ pub(crate) fn open(
 	trim(&files, &pack_numbers, &states)?;
 
 	let next_pack = pack_numbers.iter().max().map_or(1, |last| last + 1);
-	let StoreOptions {
-		pack_bytes,
-		reserve_bytes,
-	} = options;
+	let StoreOptions { pack_bytes, reserve_bytes } = options;
 	let next_id = index.next_id()?;
 	let mut writer = Writer::new(files.clone(), pack_bytes, reserve_bytes, next_pack, next_id);
 	if let Some((pack, state)) = states.last_key_value()
@@ -79,9 +74,7 @@ fn open_pins(
 	names: &[String],
 ) -> Result<(PinLog, PinsFound), RepositoryError> {
 	if names.iter().any(|name| name == PINS_NEW_FILE) {
-		files
-			.remove(PINS_NEW_FILE)
-			.map_err(RepositoryError::io("remove an unfinished file"))?;
+		files.remove(PINS_NEW_FILE).map_err(RepositoryError::io("remove an unfinished file"))?;
 	}
 	PinLog::open(files.clone(), names)
 }
@@ -104,9 +97,7 @@ fn open_index(
 }
 
 fn open_pack(files: &dyn Files, pack: u32) -> Result<Arc<dyn StoreFile>, RepositoryError> {
-	files
-		.open(&pack_name(pack))
-		.map_err(RepositoryError::io("open a pack"))
+	files.open(&pack_name(pack)).map_err(RepositoryError::io("open a pack"))
 }
 
 fn file_len(file: &dyn StoreFile) -> Result<u64, RepositoryError> {
@@ -121,15 +112,12 @@ fn trim(
 ) -> Result<(), RepositoryError> {
 	for pack in pack_numbers {
 		let Some(state) = states.get(pack) else {
-			files
-				.remove(&pack_name(*pack))
-				.map_err(RepositoryError::io("remove a pack"))?;
+			files.remove(&pack_name(*pack)).map_err(RepositoryError::io("remove a pack"))?;
 			continue;
 		};
 		let file = open_pack(&**files, *pack)?;
 		if file_len(&*file)? > state.end {
-			file.set_len(state.end)
-				.map_err(RepositoryError::io("cut a pack"))?;
+			file.set_len(state.end).map_err(RepositoryError::io("cut a pack"))?;
 		}
 	}
 	Ok(())
@@ -203,9 +191,7 @@ impl Rebuild {
 			// Behind a bad block the length may be wrong as well as the bytes.
 			at = match good {
 				true => at + decoded.record_bytes(),
-				false => find_magic(file, at + 1, len)
-					.map_err(io("read a pack"))?
-					.unwrap_or(len),
+				false => find_magic(file, at + 1, len).map_err(io("read a pack"))?.unwrap_or(len),
 			};
 		}
 		// Appending goes on behind everything that may be a record, damaged or not.
@@ -222,8 +208,7 @@ impl Rebuild {
 		file: &dyn StoreFile,
 	) -> Result<bool, RepositoryError> {
 		let mut block = vec![0; header.len as usize];
-		file.read_at(at + HEADER_BYTES, &mut block)
-			.map_err(RepositoryError::io("read a pack"))?;
+		file.read_at(at + HEADER_BYTES, &mut block).map_err(RepositoryError::io("read a pack"))?;
 		if digest(&block) != header.cid.digest() {
 			// Zeros are a block that was removed, whose skip header did not reach the disk.
 			self.damaged += u64::from(block.iter().any(|byte| *byte != 0));
@@ -235,13 +220,7 @@ impl Rebuild {
 			return Ok(true);
 		}
 		let offset = u32::try_from(at).expect("packs are smaller than 4 GiB");
-		let entry = Entry {
-			pack,
-			offset,
-			len: header.len,
-			id: self.next_id,
-			is_node,
-		};
+		let entry = Entry { pack, offset, len: header.len, id: self.next_id, is_node };
 		self.next_id += 1;
 		self.insert(header.cid.digest(), entry)?;
 		Ok(true)

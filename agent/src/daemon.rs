@@ -1,0 +1,97 @@
+//! The daemon: from a configuration to a running agent, and to its end.
+
+use crate::{
+	api::{Api, Gatekeeper},
+	chain::NodeChain,
+	config::Config,
+	jobs::{Jobs, Ledger, executor::Executor, sweep, sweep::SweepOptions},
+	node::NodeExecutor,
+	repositories::{EmbeddedStore, StoreOptions},
+	secret::{NodeIdentity, SharedSecret},
+};
+use anyhow::{Context, Result};
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+use tokio::{
+	net::TcpListener,
+	signal::unix::{SignalKind, signal},
+};
+
+/// How long jobs may take to clean up when the agent is told to end.
+const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Make the folders and secrets of an agent, where they are not there yet.
+pub fn init(config: &Config) -> Result<()> {
+	let inside = [
+		&config.state_dir,
+		&config.vms_dir,
+		&config.restore_dir,
+		&config.scratch_dir,
+		&config.state_dir.join("keys"),
+		&config.state_dir.join("blocks"),
+	];
+	for folder in inside {
+		make_folder(folder)?;
+	}
+	SharedSecret::create(&config.secret_file).context("failed to make the shared secret")?;
+	NodeIdentity::create(&config.identity_file).context("failed to make the node's identity")?;
+	Ok(())
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+	fs::DirBuilder::new()
+		.recursive(true)
+		.mode(0o700)
+		.create(folder)
+		.with_context(|| format!("failed to make the folder {}", folder.display()))
+}
+
+/// Run the agent until it is told to end.
+pub async fn run(config: Config) -> Result<()> {
+	let secret = SharedSecret::load(&config.secret_file).context("failed to start")?;
+	let identity = NodeIdentity::load(&config.identity_file).context("failed to start")?;
+	let recipient = identity.recipient().to_string();
+	let blocks = config.state_dir.join("blocks");
+	let store = EmbeddedStore::open(&blocks, StoreOptions::V1).with_context(|| {
+		format!(
+			"failed to open the block store {}; is another agent running on it?",
+			blocks.display()
+		)
+	})?;
+	let ledger = Ledger::open(&config.state_dir.join("jobs.redb")).context("failed to start")?;
+	let gatekeeper =
+		Arc::new(Gatekeeper::new(secret, &ledger).context("failed to read the ledger of jobs")?);
+	let executor = Arc::new(NodeExecutor::new(&config, store.clone(), identity));
+	executor.recover().context("failed to clean up what an earlier run left")?;
+	let jobs = Jobs::open(executor, ledger, config.jobs_max).context("failed to start")?;
+	let listener = TcpListener::bind(config.listen).await.with_context(|| {
+		format!("failed to listen on {}; does another program use the port?", config.listen)
+	})?;
+	tracing::info!(listen = %listener.local_addr()?, recipient, "agent started");
+	let chain = {
+		let gatekeeper = gatekeeper.clone();
+		Arc::new(NodeChain::new(&config.node_rpc, move || gatekeeper.genesis()))
+	};
+	let options =
+		SweepOptions { interval: config.sweep_interval, unknown_grace: config.unknown_root_grace };
+	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, options));
+	let api = Api { jobs: jobs.clone(), gatekeeper, store: Some(store), recipient };
+	let result = axum::serve(listener, api.router()).with_graceful_shutdown(told_to_end()).await;
+	sweeper.abort();
+	tracing::info!("ending: jobs clean up");
+	if tokio::time::timeout(STOP_TIME_MAX, jobs.stop()).await.is_err() {
+		tracing::warn!("some jobs did not end in time; the next start cleans up after them");
+	}
+	result.context("failed to serve")
+}
+
+async fn told_to_end() {
+	let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+		tracing::error!("failed to listen for SIGTERM; only SIGINT ends the agent well");
+		let _ = tokio::signal::ctrl_c().await;
+		return;
+	};
+	tokio::select! {
+		_ = terminate.recv() => (),
+		_ = tokio::signal::ctrl_c() => (),
+	}
+}

@@ -1,0 +1,103 @@
+//! `backup-agent`: the command line of the daemon.
+//!
+//! Exit codes: 0 when told to end, 1 when it could not start or go on, 2 for wrong arguments.
+
+use anyhow::{Context, Result};
+use backup_agent::{
+	config::{Config, Settings},
+	daemon,
+	secret::NodeIdentity,
+};
+use clap::{Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, process::ExitCode};
+use tracing_subscriber::EnvFilter;
+
+/// Reads virtual machines, seals their blocks, keeps them in IPFS, and restores images.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+	/// Configuration file. Environment and flags win over it.
+	#[arg(long, env = "BACKUP_AGENT_CONFIG", value_name = "FILE", global = true)]
+	config: Option<PathBuf>,
+	/// How log lines look.
+	#[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+	log_format: LogFormat,
+	#[command(subcommand)]
+	command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+	/// For people.
+	Text,
+	/// For machines.
+	Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+	/// Run until told to end by SIGTERM or SIGINT.
+	Run(Box<Settings>),
+	/// Make folders, secret and identity where they are missing, and say what to do next.
+	Init(Box<Settings>),
+	/// Print the public key that backups of this node are sealed to.
+	Recipient(Box<Settings>),
+	/// Check the configuration and print it.
+	CheckConfig(Box<Settings>),
+}
+
+fn main() -> ExitCode {
+	let arguments = Arguments::parse();
+	start_log(arguments.log_format);
+	match run(arguments) {
+		Ok(()) => ExitCode::SUCCESS,
+		Err(error) => {
+			eprintln!("error: {error:#}");
+			ExitCode::FAILURE
+		}
+	}
+}
+
+fn start_log(format: LogFormat) {
+	let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+	let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+	match format {
+		LogFormat::Text => log.init(),
+		LogFormat::Json => log.json().init(),
+	}
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+	let load = |settings: Settings| {
+		Config::load(arguments.config.as_deref(), settings).context("failed to start")
+	};
+	match arguments.command {
+		Command::Run(settings) => {
+			let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
+			runtime.block_on(daemon::run(load(*settings)?))
+		}
+		Command::Init(settings) => init(&load(*settings)?),
+		Command::Recipient(settings) => {
+			let identity = NodeIdentity::load(&load(*settings)?.identity_file)?;
+			println!("{}", identity.recipient());
+			Ok(())
+		}
+		Command::CheckConfig(settings) => {
+			println!("{:#?}", load(*settings)?);
+			Ok(())
+		}
+	}
+}
+
+fn init(config: &Config) -> Result<()> {
+	daemon::init(config)?;
+	let identity = NodeIdentity::load(&config.identity_file)?;
+	println!("state      {}", config.state_dir.display());
+	println!("machines   {}", config.vms_dir.display());
+	println!("recipient  {}", identity.recipient());
+	println!();
+	println!("Register the node on chain with this recipient, and start it with");
+	println!("  --backup-agent-url http://{}", config.listen);
+	println!("  --backup-agent-secret-file {}", config.secret_file.display());
+	Ok(())
+}

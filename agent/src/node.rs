@@ -1,0 +1,399 @@
+//! How orders are carried out on this node: machines, the block store, images.
+//!
+//! 1. A snapshot: find the machine, check its tag, hold its disks, seal them into the store
+//!    under the owner's repository key, let go of the machine, make the blocks durable, pin.
+//! 2. A restore: open the root with the node's identity, write each disk into a folder that has
+//!    no name yet, then give the folder its name.
+//! 3. After a kill: take nodes out of machines, and remove scratch and unnamed folders.
+
+mod keys;
+
+use crate::{
+	config::RestoreFormat,
+	format::{Geometry, Root},
+	jobs::{Executor, HeldRoot, JobContext, JobError, now_ms},
+	pipeline::{
+		Backup, BackupError, Base, Blob, Disk, Progress, Restore, RestoreError, RestoreTarget,
+		open_root,
+	},
+	repositories::{EmbeddedStore, Repository, RepositoryError, Session},
+	secret::NodeIdentity,
+	sources::{Inventory, OpenOptions, OpenVm, SourceError, Vm},
+	targets::{Qcow2Target, RawTarget, TargetError, is_disk_full},
+};
+use backup_primitives::{
+	Cid, FailureReason, LineageId, OpaqueId,
+	job::{RestoreOrder, SnapshotOrder},
+	report::TakenSnapshot,
+};
+use codec::{Decode, Encode};
+use keys::RepositoryKeys;
+use std::{
+	fs, io,
+	num::NonZero,
+	path::{Path, PathBuf},
+	time::Duration,
+};
+
+/// How long the guest's own agent may take to freeze its file systems.
+const FREEZE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What folders of restores that are not complete begin with.
+const PARTIAL_PREFIX: &str = ".partial-";
+
+/// What our files in the scratch folder begin with.
+const SCRATCH_PREFIX: &str = "pbk-";
+
+/// Name of the blob with the machine's description.
+const DESCRIPTION_BLOB: &str = "machine.toml";
+
+/// What a node's executor works with.
+#[derive(Debug)]
+pub struct NodeExecutor {
+	inventory: Inventory,
+	store: EmbeddedStore,
+	identity: NodeIdentity,
+	keys: RepositoryKeys,
+	open: OpenOptions,
+	restore_dir: PathBuf,
+	restore_format: RestoreFormat,
+	threads: NonZero<usize>,
+}
+
+/// What a pin says of its root.
+#[derive(Encode, Decode)]
+struct PinLabel {
+	lineage: LineageId,
+	sequence: u64,
+	pinned_at_ms: u64,
+}
+
+impl NodeExecutor {
+	/// An executor with the folders of a configuration.
+	pub fn new(
+		config: &crate::config::Config,
+		store: EmbeddedStore,
+		identity: NodeIdentity,
+	) -> Self {
+		Self {
+			inventory: Inventory::at(&config.vms_dir),
+			store,
+			identity,
+			keys: RepositoryKeys::at(config.state_dir.join("keys")),
+			open: OpenOptions {
+				scratch_dir: config.scratch_dir.clone(),
+				scratch_bytes_max: config.scratch_cap_bytes,
+				freeze_time_max: FREEZE_TIME_MAX,
+			},
+			restore_dir: config.restore_dir.clone(),
+			restore_format: config.restore_format,
+			threads: std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
+		}
+	}
+
+	/// Seal a machine that is held, and let go of it as soon as its disks are read.
+	fn back_up(
+		&self,
+		origin: (&[u8; 32], &OpaqueId),
+		order: &SnapshotOrder,
+		mut machine: OpenVm,
+		description: Vec<u8>,
+		context: &JobContext,
+	) -> Result<TakenSnapshot, JobError> {
+		let taken_at_ms = now_ms();
+		let taken_at = context.clock();
+		let mut recipients = order.owner_recipients.to_vec();
+		recipients.push(order.node_recipient);
+		let key = self.keys.of(&order.owner, &order.owner_recipients, &self.identity)?;
+		let base = self.base(order);
+		let session = self.store.open_session().map_err(stored)?;
+		let report = {
+			let disks = machine.disks.drain(..).map(|disk| Disk {
+				name: disk.name,
+				reader: disk.reader,
+				changed: None,
+			});
+			let backup = Backup {
+				genesis: *origin.0,
+				node: origin.1.clone(),
+				request: order.lineage.request.clone(),
+				sequence: order.sequence,
+				taken_at_ms,
+				consistency: machine.consistency,
+				base: base.as_ref().map(|root| Base { root }),
+				geometry: Geometry::V1,
+				key: &key,
+				recipients: &recipients,
+				session: session.as_ref(),
+				repository: &self.store,
+				threads: self.threads,
+				on_progress: &|progress: Progress| {
+					context.progress.set(progress.done_bytes, progress.total_bytes);
+				},
+				cancel: &context.cancel,
+			};
+			let blobs = vec![Blob { name: DESCRIPTION_BLOB.into(), bytes: description }];
+			backup.run(disks.collect(), blobs).map_err(backed_up)?
+		};
+		let consistency = machine.consistency;
+		// The blocks are whole: a machine that does not let go well is the next backup's matter.
+		if let Err(error) = machine.close() {
+			tracing::error!(%error, "failed to take the backup's nodes out of the machine");
+		}
+		self.pin(session.as_ref(), order, &report.root)?;
+		Ok(TakenSnapshot {
+			cid: report.root,
+			taken_at,
+			logical_bytes: report.logical_bytes,
+			new_bytes: report.stored.new_bytes,
+			consistency,
+			owner_key_version: order.owner_key_version,
+		})
+	}
+
+	fn pin(
+		&self,
+		session: &dyn Session,
+		order: &SnapshotOrder,
+		root: &Cid,
+	) -> Result<(), JobError> {
+		let label = PinLabel {
+			lineage: order.lineage.clone(),
+			sequence: order.sequence,
+			pinned_at_ms: now_ms(),
+		};
+		session.flush().map_err(stored)?;
+		session.pin(root, &label.encode()).map_err(stored)
+	}
+
+	/// The newest snapshot of the lineage that is here: the one before on chain, or one whose
+	/// report was refused. Whatever it is, every new root is complete in itself.
+	fn base(&self, order: &SnapshotOrder) -> Option<Root> {
+		let newest = || {
+			let roots = self.roots().ok()?;
+			let own = roots.into_iter().filter(|root| root.lineage == order.lineage);
+			own.max_by_key(|root| root.pinned_at_ms).map(|root| root.cid)
+		};
+		let cid = newest().or(order.parent)?;
+		let block = open_root(&self.store, &cid).ok()?;
+		block.open_with_identity(self.identity.expose()).ok()
+	}
+
+	fn write_images(
+		&self,
+		order: &RestoreOrder,
+		folder: &Path,
+		context: &JobContext,
+	) -> Result<(), JobError> {
+		let block = open_root(&self.store, &order.cid).map_err(restored)?;
+		let root = block
+			.open_with_identity(self.identity.expose())
+			.map_err(|error| restored(error.into()))?;
+		let total: u64 = root.disks.iter().map(|disk| disk.logical_bytes).sum();
+		let mut before = 0;
+		for disk in &root.disks {
+			let restore = Restore {
+				repository: &self.store,
+				geometry: root.geometry,
+				object: disk,
+				threads: self.threads,
+				on_progress: &|progress: Progress| {
+					context.progress.set(before + progress.done_bytes, total);
+				},
+				cancel: &context.cancel,
+			};
+			let mut target = self.target(folder, &disk.name)?;
+			restore.run(target.as_mut()).map_err(restored)?;
+			before += disk.logical_bytes;
+		}
+		Ok(())
+	}
+
+	fn target(&self, folder: &Path, disk: &str) -> Result<Box<dyn RestoreTarget>, JobError> {
+		let target: Result<Box<dyn RestoreTarget>, TargetError> = match self.restore_format {
+			RestoreFormat::Qcow2 => Qcow2Target::create(&folder.join(format!("{disk}.qcow2")))
+				.map(|target| Box::new(target) as Box<dyn RestoreTarget>),
+			RestoreFormat::Raw => RawTarget::create(&folder.join(format!("{disk}.raw")))
+				.map(|target| Box::new(target) as Box<dyn RestoreTarget>),
+		};
+		target.map_err(|error| {
+			let reason = match error.is_disk_full() {
+				true => FailureReason::TargetFull,
+				false => FailureReason::TargetUnwritable,
+			};
+			JobError::new(reason, &error)
+		})
+	}
+
+	fn restore_names(&self, order: &RestoreOrder) -> (PathBuf, PathBuf) {
+		let name =
+			format!("request-{}-{}-{}", order.lineage.request, order.sequence, order.restore);
+		(self.restore_dir.join(format!("{PARTIAL_PREFIX}{name}")), self.restore_dir.join(name))
+	}
+}
+
+impl Executor for NodeExecutor {
+	fn snapshot(
+		&self,
+		genesis: &[u8; 32],
+		node: &OpaqueId,
+		order: &SnapshotOrder,
+		context: &JobContext,
+	) -> Result<TakenSnapshot, JobError> {
+		let vm: Vm = self.inventory.find(&order.vm).map_err(opened)?;
+		let description = vm.describe().into_bytes();
+		let machine = vm.open(order.vm_tag, &self.open).map_err(opened)?;
+		let disk_bytes: u64 = machine.disks.iter().map(|disk| disk.reader.logical_bytes()).sum();
+		if disk_bytes > order.capacity_bytes {
+			let detail = format!(
+				"the machine's disks have {disk_bytes} bytes, the request provides {}",
+				order.capacity_bytes
+			);
+			return Err(JobError { reason: FailureReason::CapacityExceeded, detail });
+		}
+		let mut snapshot = self.back_up((genesis, node), order, machine, description, context)?;
+		snapshot.logical_bytes = disk_bytes;
+		Ok(snapshot)
+	}
+
+	fn restore(&self, order: &RestoreOrder, context: &JobContext) -> Result<PathBuf, JobError> {
+		let (partial, complete) = self.restore_names(order);
+		// Only a complete folder ever gets its name, so one that is there is done.
+		if complete.exists() {
+			return Ok(complete);
+		}
+		remove_folder(&partial).map_err(written)?;
+		create_private(&partial).map_err(written)?;
+		let result = self.write_images(order, &partial, context).and_then(|()| {
+			fs::rename(&partial, &complete).map_err(written)?;
+			fs::File::open(&self.restore_dir).and_then(|dir| dir.sync_all()).map_err(written)
+		});
+		if let Err(error) = result {
+			if let Err(error) = remove_folder(&partial) {
+				tracing::error!(%error, path = %partial.display(), "failed to remove a partial restore");
+			}
+			return Err(error);
+		}
+		Ok(complete)
+	}
+
+	fn roots(&self) -> Result<Vec<HeldRoot>, JobError> {
+		let pins = self.store.pins().map_err(stored)?;
+		// A pin that is not ours, an operator's own for example, is left alone.
+		let held = pins.into_iter().filter_map(|pin| {
+			let label = PinLabel::decode(&mut pin.label.as_slice()).ok()?;
+			Some(HeldRoot {
+				lineage: label.lineage,
+				sequence: label.sequence,
+				cid: pin.root,
+				pinned_at_ms: label.pinned_at_ms,
+			})
+		});
+		Ok(held.collect())
+	}
+
+	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError> {
+		self.store.unpin(&root.cid).map(|_| ()).map_err(stored)
+	}
+
+	fn collect(&self) -> Result<u64, JobError> {
+		self.store.collect().map(|collected| collected.bytes).map_err(stored)
+	}
+
+	fn recover(&self) -> Result<(), JobError> {
+		for (name, vm) in self.inventory.all().map_err(|error| opened(error.into()))? {
+			if let Err(error) = vm.recover() {
+				tracing::warn!(vm = name, %error, "failed to look for leftovers in a machine");
+			}
+		}
+		remove_leftovers(&self.open.scratch_dir, SCRATCH_PREFIX).map_err(written)?;
+		remove_leftovers(&self.restore_dir, PARTIAL_PREFIX).map_err(written)
+	}
+}
+
+fn create_private(folder: &Path) -> io::Result<()> {
+	use std::os::unix::fs::DirBuilderExt;
+	fs::DirBuilder::new().mode(0o700).create(folder)
+}
+
+fn remove_folder(folder: &Path) -> io::Result<()> {
+	match fs::remove_dir_all(folder) {
+		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+		result => result,
+	}
+}
+
+/// Remove what begins with a prefix in a folder.
+fn remove_leftovers(folder: &Path, prefix: &str) -> io::Result<()> {
+	for entry in fs::read_dir(folder)? {
+		let entry = entry?;
+		if !entry.file_name().to_string_lossy().starts_with(prefix) {
+			continue;
+		}
+		tracing::info!(path = %entry.path().display(), "leftover removed");
+		match entry.file_type()?.is_dir() {
+			true => remove_folder(&entry.path())?,
+			false => fs::remove_file(entry.path())?,
+		}
+	}
+	Ok(())
+}
+
+fn opened(error: SourceError) -> JobError {
+	JobError::new(error.reason(), &error)
+}
+
+fn written(error: io::Error) -> JobError {
+	let reason = match is_disk_full(&error) {
+		true => FailureReason::TargetFull,
+		false => FailureReason::TargetUnwritable,
+	};
+	JobError::new(reason, &error)
+}
+
+fn stored(error: RepositoryError) -> JobError {
+	JobError::new(store_reason(&error), &error)
+}
+
+fn store_reason(error: &RepositoryError) -> FailureReason {
+	match error {
+		RepositoryError::StoreFull => FailureReason::StoreFull,
+		RepositoryError::Missing { .. } => FailureReason::BlockMissing,
+		RepositoryError::Corrupt { .. } => FailureReason::BlockCorrupt,
+		_ => FailureReason::StoreUnavailable,
+	}
+}
+
+fn backed_up(error: BackupError) -> JobError {
+	let reason = match &error {
+		BackupError::Read { source, .. } => match SourceError::of(source) {
+			Some(error) => error.reason(),
+			None => FailureReason::VmUnreachable,
+		},
+		BackupError::Repository(error) => store_reason(error),
+		BackupError::Cancelled => FailureReason::Interrupted,
+		_ => FailureReason::Internal,
+	};
+	JobError::new(reason, &error)
+}
+
+fn restored(error: RestoreError) -> JobError {
+	let reason = match &error {
+		error if error.is_wrong_secret() => FailureReason::KeyRejected,
+		RestoreError::NoSuchRoot { .. } | RestoreError::Missing { .. } => {
+			FailureReason::BlockMissing
+		}
+		RestoreError::Corrupt { .. } | RestoreError::Unusable { .. } | RestoreError::Root(_) => {
+			FailureReason::BlockCorrupt
+		}
+		RestoreError::Repository { source, .. } => store_reason(source),
+		RestoreError::Target { source, .. } => {
+			return JobError {
+				detail: JobError::new(FailureReason::Internal, &error).detail,
+				..written(io::Error::from(source.kind()))
+			};
+		}
+		RestoreError::Cancelled => FailureReason::Interrupted,
+	};
+	JobError::new(reason, &error)
+}
