@@ -1,15 +1,19 @@
 //! What the node and clients may ask of the runtime.
 
 use crate::{
-	AccountId, Aura, Balance, Block, Executive, Grandpa, InherentDataExt, Nonce, Runtime,
-	RuntimeCall, RuntimeGenesisConfig, SessionKeys, System, TransactionPayment, VERSION, genesis,
+	AccountId, Aura, Backup, Balance, Block, BlockNumber, Executive, Grandpa, InherentDataExt,
+	Nonce, Runtime, RuntimeCall, RuntimeGenesisConfig, SessionKeys, System, TransactionPayment,
+	VERSION, genesis,
 };
 use alloc::vec::Vec;
+use backup_primitives::{Cid, RootStatus};
 use frame_support::{
 	genesis_builder_helper::{build_state, get_preset},
 	view_functions::{ViewFunctionDispatchError, ViewFunctionId},
 	weights::Weight,
 };
+use pallet_backup::{Eligibility, LineageView, SnapshotMetadata};
+use pallet_compute::{NodeId, RequestId};
 use pallet_transaction_payment::{FeeDetails, RuntimeDispatchInfo};
 use sp_consensus_aura::sr25519::AuthorityId as AuraId;
 use sp_core::{OpaqueMetadata, crypto::KeyTypeId};
@@ -57,6 +61,42 @@ sp_api::impl_runtime_apis! {
 			input: Vec<u8>,
 		) -> Result<Vec<u8>, ViewFunctionDispatchError> {
 			Runtime::execute_view_function(id, input)
+		}
+	}
+
+	impl pallet_backup::runtime_api::BackupApi<Block, AccountId, NodeId, RequestId, BlockNumber>
+		for Runtime
+	{
+		fn root_status(
+			request_id: RequestId,
+			salt: [u8; 32],
+			sequence: u64,
+			cid: Cid,
+		) -> RootStatus {
+			Backup::root_status(request_id, salt, sequence, cid)
+		}
+
+		fn eligibility(request_id: RequestId) -> Eligibility<BlockNumber> {
+			Backup::eligibility(request_id)
+		}
+
+		fn lineage(
+			request_id: RequestId,
+		) -> Option<LineageView<AccountId, NodeId, RequestId, BlockNumber>> {
+			Backup::lineage(request_id)
+		}
+
+		fn lineages_of(
+			owner: AccountId,
+		) -> Vec<LineageView<AccountId, NodeId, RequestId, BlockNumber>> {
+			Backup::lineages_of(owner)
+		}
+
+		fn snapshots(
+			request_id: RequestId,
+			from: u64,
+		) -> Vec<(u64, SnapshotMetadata<RequestId, NodeId, BlockNumber>)> {
+			Backup::snapshots(request_id, from)
 		}
 	}
 

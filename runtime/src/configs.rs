@@ -1,5 +1,6 @@
 //! The configuration of every pallet, one subject a file.
 
+mod backup;
 mod consensus;
 mod governance;
 mod system;

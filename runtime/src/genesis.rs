@@ -2,10 +2,12 @@
 //! three for a local network. Their keys are well known; never run them in public.
 
 use crate::{
-	AccountId, AuraConfig, BalancesConfig, CouncilConfig, GrandpaConfig, RuntimeGenesisConfig, UNIT,
+	AccountId, AuraConfig, BackupConfig, BalancesConfig, CouncilConfig, GrandpaConfig, MILLI_UNIT,
+	MarketplaceConfig, RuntimeGenesisConfig, UNIT,
 };
 use alloc::{vec, vec::Vec};
 use frame_support::build_struct_json_patch;
+use pallet_backup::ChainSettings;
 use sp_genesis_builder::{DEV_RUNTIME_PRESET, LOCAL_TESTNET_RUNTIME_PRESET, PresetId};
 use sp_keyring::{Ed25519Keyring, Sr25519Keyring};
 
@@ -28,10 +30,7 @@ pub(crate) fn get_preset(id: &PresetId) -> Option<Vec<u8>> {
 
 /// The names that [`get_preset`] knows.
 pub(crate) fn preset_names() -> Vec<PresetId> {
-	vec![
-		DEV_RUNTIME_PRESET.into(),
-		LOCAL_TESTNET_RUNTIME_PRESET.into(),
-	]
+	vec![DEV_RUNTIME_PRESET.into(), LOCAL_TESTNET_RUNTIME_PRESET.into()]
 }
 
 /// A chain whose authorities are also its council.
@@ -43,10 +42,7 @@ fn genesis(authorities: &[(Sr25519Keyring, Ed25519Keyring)]) -> serde_json::Valu
 				.collect::<Vec<_>>(),
 		},
 		aura: AuraConfig {
-			authorities: authorities
-				.iter()
-				.map(|(aura, _)| aura.public().into())
-				.collect(),
+			authorities: authorities.iter().map(|(aura, _)| aura.public().into()).collect(),
 		},
 		grandpa: GrandpaConfig {
 			authorities: authorities
@@ -60,5 +56,18 @@ fn genesis(authorities: &[(Sr25519Keyring, Ed25519Keyring)]) -> serde_json::Valu
 				.map(|(account, _)| account.to_account_id())
 				.collect::<Vec<AccountId>>(),
 		},
+		marketplace: MarketplaceConfig { price: 100 * MILLI_UNIT },
+		backup: BackupConfig { settings: Some(quick_settings()) },
 	})
+}
+
+/// Settings that let a person watch: a backup every ten blocks, deletion after ten more.
+fn quick_settings() -> ChainSettings<u64> {
+	ChainSettings {
+		frequency: 10,
+		keep_last: 7,
+		deletion_grace: 10,
+		restore_lifetime: 300,
+		key_activation_delay: 10,
+	}
 }

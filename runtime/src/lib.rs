@@ -146,4 +146,13 @@ mod runtime {
 
 	#[runtime::pallet_index(7)]
 	pub type Council = pallet_collective<Instance1>;
+
+	#[runtime::pallet_index(20)]
+	pub type Compute = pallet_compute;
+
+	#[runtime::pallet_index(21)]
+	pub type Marketplace = pallet_marketplace;
+
+	#[runtime::pallet_index(22)]
+	pub type Backup = pallet_backup;
 }

@@ -1,0 +1,227 @@
+//! Backs a raw image up, changes a little, backs it up again, restores it; prints MB/s and the
+//! peak of memory.
+//!
+//! ```text
+//! cargo bench -p backup-agent --bench backup -- [gibibytes] [folder]
+//! ```
+//! The image is half compressible, without zeros or repetitions. It is read from the page cache,
+//! so the figures are those of the pipeline and the store; every backup ends with a durable pin.
+
+use backup_agent::{
+	format::{Geometry, RepositoryKey, Root},
+	pipeline::{
+		Backup, BackupReport, Base, Cancel, Disk, DiskReader, Restore, RestoreTarget, open_root,
+	},
+	repositories::{EmbeddedStore, Repository, StoreOptions, verify},
+};
+use backup_primitives::{Consistency, OpaqueId};
+use std::{
+	fs::{self, File},
+	io::{self, Write},
+	num::NonZero,
+	ops::Range,
+	os::unix::fs::FileExt,
+	path::{Path, PathBuf},
+	thread,
+	time::Instant,
+};
+
+const MIB: u64 = 1 << 20;
+
+struct RawFile(File, u64);
+
+impl DiskReader for RawFile {
+	fn logical_bytes(&self) -> u64 {
+		self.1
+	}
+
+	fn next_extent(&mut self, from: u64) -> io::Result<Option<Range<u64>>> {
+		Ok((from < self.1).then_some(from..self.1))
+	}
+
+	fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+		self.0.read_exact_at(buffer, offset)
+	}
+}
+
+struct RawTarget(File);
+
+impl RestoreTarget for RawTarget {
+	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()> {
+		self.0.set_len(logical_bytes)
+	}
+
+	fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+		self.0.write_all_at(bytes, offset)
+	}
+
+	fn finish(&mut self) -> io::Result<()> {
+		self.0.sync_data()
+	}
+}
+
+/// A mebibyte that follows from its number: of each 64 bytes half are random, half are words
+/// of a text.
+fn mebibyte(number: u64) -> Vec<u8> {
+	let words = b"the quick brown fox jumps over the lazy dog while systemd starts ";
+	let mut bytes = vec![0; MIB as usize];
+	blake3::Hasher::new()
+		.update(&number.to_le_bytes())
+		.finalize_xof()
+		.fill(&mut bytes);
+	for (index, line) in bytes.chunks_exact_mut(4096).enumerate() {
+		let at = index % 32;
+		for half in line[..2048].chunks_mut(32) {
+			half.copy_from_slice(&words[at..at + 32]);
+		}
+	}
+	bytes
+}
+
+fn make_image(path: &Path, mebibytes: u64) -> io::Result<()> {
+	let mut file = io::BufWriter::new(File::create(path)?);
+	for number in 0..mebibytes {
+		file.write_all(&mebibyte(number))?;
+	}
+	file.into_inner()?.sync_all()
+}
+
+/// Rewrites one block of 4 KiB in every 64 MiB, and one run of 1 % of the image.
+fn change_image(path: &Path, mebibytes: u64) -> io::Result<()> {
+	let file = File::options().write(true).open(path)?;
+	for at in (0..mebibytes).step_by(64) {
+		file.write_all_at(&mebibyte(at + 1_000_000)[2048..6144], at * MIB + 8192)?;
+	}
+	for at in mebibytes / 2..mebibytes / 2 + mebibytes / 100 {
+		file.write_all_at(&mebibyte(at + 2_000_000), at * MIB)?;
+	}
+	Ok(())
+}
+
+struct Bench {
+	store: EmbeddedStore,
+	key: RepositoryKey,
+	identity: age::x25519::Identity,
+	image: PathBuf,
+	threads: NonZero<usize>,
+}
+
+impl Bench {
+	fn backup(&self, base: Option<&Root>) -> anyhow::Result<BackupReport> {
+		let file = File::open(&self.image)?;
+		let len = file.metadata()?.len();
+		let recipient = self.identity.to_public().to_string();
+		let recipients = [recipient.parse().map_err(anyhow::Error::new)?];
+		let session = self.store.open_session()?;
+		let backup = Backup {
+			genesis: [0; 32],
+			node: OpaqueId::of(&1u32).map_err(anyhow::Error::new)?,
+			request: OpaqueId::of(&1u32).map_err(anyhow::Error::new)?,
+			sequence: 0,
+			taken_at_ms: 0,
+			consistency: Consistency::Stopped,
+			base: base.map(|root| Base { root }),
+			geometry: Geometry::V1,
+			key: &self.key,
+			recipients: &recipients,
+			session: &*session,
+			repository: &self.store,
+			threads: self.threads,
+			on_progress: &|_| {},
+			cancel: &Cancel::new(),
+		};
+		let reader = Box::new(RawFile(file, len));
+		let report = backup.run(
+			vec![Disk {
+				name: "vda".into(),
+				reader,
+				changed: None,
+			}],
+			vec![],
+		)?;
+		session.pin(&report.root, b"bench")?;
+		Ok(report)
+	}
+
+	fn open(&self, report: &BackupReport) -> anyhow::Result<Root> {
+		Ok(open_root(&self.store, &report.root)?.open_with_identity(&self.identity)?)
+	}
+
+	fn restore(&self, root: &Root, path: &Path) -> anyhow::Result<()> {
+		let restore = Restore {
+			repository: &self.store,
+			geometry: root.geometry,
+			object: &root.disks[0],
+			threads: self.threads,
+			on_progress: &|_| {},
+			cancel: &Cancel::new(),
+		};
+		restore.run(&mut RawTarget(File::create(path)?))?;
+		Ok(())
+	}
+}
+
+fn timed<T>(what: &str, bytes: u64, work: impl FnOnce() -> T) -> T {
+	let start = Instant::now();
+	let value = work();
+	let seconds = start.elapsed().as_secs_f64();
+	let rate = bytes as f64 / 1e6 / seconds;
+	println!(
+		"{what:<28} {seconds:>7.2} s {rate:>8.0} MB/s   peak memory {} MiB",
+		peak_mib()
+	);
+	value
+}
+
+/// The most memory that the process had so far.
+fn peak_mib() -> u64 {
+	let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+	let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+	let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+	kib.unwrap_or(0) / 1024
+}
+
+fn main() -> anyhow::Result<()> {
+	let arguments: Vec<String> = std::env::args()
+		.skip(1)
+		.filter(|argument| !argument.starts_with("--"))
+		.collect();
+	let gibibytes: u64 = arguments.first().map_or(Ok(1), |number| number.parse())?;
+	let parent = arguments
+		.get(1)
+		.map_or_else(std::env::temp_dir, PathBuf::from);
+	let folder = tempfile::tempdir_in(parent)?;
+	let bench = Bench {
+		store: EmbeddedStore::open(&folder.path().join("store"), StoreOptions::V1)?,
+		key: RepositoryKey::generate(),
+		identity: age::x25519::Identity::generate(),
+		image: folder.path().join("image.raw"),
+		threads: thread::available_parallelism()?,
+	};
+	let bytes = gibibytes << 30;
+	make_image(&bench.image, bytes / MIB)?;
+	println!("{gibibytes} GiB, {} threads", bench.threads);
+
+	let first = timed("first backup", bytes, || bench.backup(None))?;
+	println!("  {:?}", first.stored);
+	let root = bench.open(&first)?;
+	change_image(&bench.image, bytes / MIB)?;
+	let second = timed("second backup", bytes, || bench.backup(Some(&root)))?;
+	println!("  {:?}", second.stored);
+	let root = bench.open(&second)?;
+	let restored = folder.path().join("restored.raw");
+	timed("restore, synced", bytes, || bench.restore(&root, &restored))?;
+	let report = timed(
+		"verify",
+		second.stored.new_bytes.max(first.stored.new_bytes),
+		|| verify(&bench.store, &second.root, &mut |_| true),
+	)?;
+	println!(
+		"  {} good blocks, {} bad",
+		report.good_blocks, report.bad_blocks
+	);
+	bench.store.unpin(&second.root)?;
+	let collected = timed("collect the second", 0, || bench.store.collect())?;
+	println!("  {collected:?}");
+	Ok(())
+}

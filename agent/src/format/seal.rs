@@ -1,0 +1,378 @@
+//! The one rule by which chunks, nodes and root headers are sealed.
+//!
+//! 1. payload = codec byte ‖ bytes, compressed by zstd if that makes them smaller;
+//! 2. siv = keyed BLAKE3 over domain, version, additional data and payload, each framed by its
+//!    length, under the repository's `k_siv`;
+//! 3. read key = keyed BLAKE3 over the siv, under the repository's `k_enc`;
+//! 4. AES-256-GCM of the payload under the read key with nonce zero.
+//!
+//! NOTE: the key comes from the payload, not from the plaintext. Two compression levels of one
+//! chunk are two payloads, and would otherwise share key and nonce. For the same reason the
+//! additional data is part of the siv: one key must never authenticate two of them.
+
+use crate::format::{
+	FORMAT_VERSION, ReadKey, RepositoryKey,
+	key::{READ_KEY_CONTEXT, secret_bytes},
+};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use zeroize::Zeroize;
+
+/// Bytes that sealing adds at most: the codec byte and the tag.
+pub const SEAL_OVERHEAD_BYTES: usize = 1 + 16;
+
+/// The zstd level of new snapshots.
+pub const ZSTD_LEVEL: i32 = 3;
+
+const CODEC_RAW: u8 = 0;
+const CODEC_ZSTD: u8 = 1;
+
+/// What is sealed. No key of one domain ever fits another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Domain {
+	Chunk,
+	Node,
+	Root,
+}
+
+impl Domain {
+	fn tag(self) -> &'static [u8] {
+		match self {
+			Self::Chunk => b"chunk",
+			Self::Node => b"node",
+			Self::Root => b"root",
+		}
+	}
+}
+
+/// A keyed hash of plaintext, truncated. It tells equal chunks of one repository and serves
+/// nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PlaintextId(pub(crate) [u8; 16]);
+
+/// Why sealed bytes do not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+	/// The key is another one, or the bytes or what stands beside them were changed.
+	#[error("the read key does not open it")]
+	WrongKey,
+	/// The codec byte is unknown.
+	#[error("codec {codec} is unknown")]
+	UnknownCodec {
+		/// What was found.
+		codec: u8,
+	},
+	/// It opened, but holds more or less than its place in the snapshot says.
+	#[error("it holds {found} bytes where {expected} belong")]
+	Length {
+		/// Bytes that were found. One more than expected stands for any larger number.
+		found: usize,
+		/// Bytes that belong here.
+		expected: usize,
+	},
+	/// The compressed bytes are malformed.
+	#[error("the compressed bytes are malformed")]
+	Decompress,
+}
+
+/// Sealed bytes with the key that opens them.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+	pub(crate) bytes: Vec<u8>,
+	pub(crate) key: ReadKey,
+}
+
+/// Seals under one repository key. Each thread has its own.
+pub struct Sealer {
+	key: RepositoryKey,
+	/// `None` seals everything uncompressed.
+	compressor: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl core::fmt::Debug for Sealer {
+	fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+		f.debug_struct("Sealer")
+			.field("key", &self.key)
+			.finish_non_exhaustive()
+	}
+}
+
+impl Sealer {
+	/// A sealer that compresses at [`ZSTD_LEVEL`].
+	pub fn new(key: &RepositoryKey) -> Self {
+		Self::with_level(key, Some(ZSTD_LEVEL))
+	}
+
+	/// A sealer that compresses at another level, or not at all.
+	pub(crate) fn with_level(key: &RepositoryKey, level: Option<i32>) -> Self {
+		let compressor = level.and_then(|level| zstd::bulk::Compressor::new(level).ok());
+		Self {
+			key: key.clone(),
+			compressor,
+		}
+	}
+
+	/// Seals one chunk. The result is the raw block.
+	pub fn chunk(&mut self, plaintext: &[u8]) -> (Vec<u8>, ReadKey) {
+		let sealed = self.seal(Domain::Chunk, &[], plaintext);
+		(sealed.bytes, sealed.key)
+	}
+
+	/// The plaintext id of a chunk.
+	pub fn chunk_id(&self, plaintext: &[u8]) -> PlaintextId {
+		self.key.plaintext_id(Domain::Chunk.tag(), plaintext)
+	}
+
+	pub(crate) fn node_id(&self, secret: &[u8]) -> PlaintextId {
+		self.key.plaintext_id(Domain::Node.tag(), secret)
+	}
+
+	pub(crate) fn seal(&mut self, domain: Domain, aad: &[u8], plaintext: &[u8]) -> Sealed {
+		let mut bytes = self.payload(plaintext);
+		let key = self.derive(domain, aad, &bytes);
+		let tag = cipher(&key)
+			.seal_in_place_separate_tag(zero_nonce(), Aad::from(aad), &mut bytes)
+			.expect("AES-GCM seals up to 64 GiB, and blocks are bounded far below");
+		bytes.extend_from_slice(tag.as_ref());
+		Sealed { bytes, key }
+	}
+
+	/// Codec byte and bytes, whichever form is smaller.
+	fn payload(&mut self, plaintext: &[u8]) -> Vec<u8> {
+		let mut payload = vec![CODEC_ZSTD; 1 + plaintext.len()];
+		payload.reserve(SEAL_OVERHEAD_BYTES);
+		// The buffer is as long as the plaintext, so "does not fit" means "not smaller".
+		let compressed = self.compressor.as_mut().and_then(|compressor| {
+			compressor
+				.compress_to_buffer(plaintext, &mut payload[1..])
+				.ok()
+		});
+		match compressed {
+			Some(len) if len < plaintext.len() => payload.truncate(1 + len),
+			Some(_) | None => {
+				payload[0] = CODEC_RAW;
+				payload[1..].copy_from_slice(plaintext);
+			}
+		}
+		payload
+	}
+
+	fn derive(&self, domain: Domain, aad: &[u8], payload: &[u8]) -> ReadKey {
+		let mut hasher = blake3::Hasher::new_keyed(self.key.siv_key());
+		let version = FORMAT_VERSION.to_le_bytes();
+		for part in [domain.tag(), &version, aad, payload] {
+			hasher.update(&(part.len() as u64).to_le_bytes());
+			hasher.update(part);
+		}
+		let mut siv = secret_bytes(hasher.finalize());
+		let mut hasher = blake3::Hasher::new_keyed(self.key.enc_key());
+		hasher.update(READ_KEY_CONTEXT);
+		hasher.update(&siv);
+		siv.zeroize();
+		ReadKey::from_bytes(secret_bytes(hasher.finalize()))
+	}
+}
+
+/// Opens a raw block into `plaintext`, which has exactly the length of the chunk.
+///
+/// `block` is used up: it holds the opened payload afterwards.
+pub fn open_chunk(key: &ReadKey, block: &mut [u8], plaintext: &mut [u8]) -> Result<(), OpenError> {
+	open_into(key, &[], block, plaintext)
+}
+
+fn open_into(
+	key: &ReadKey,
+	aad: &[u8],
+	sealed: &mut [u8],
+	plaintext: &mut [u8],
+) -> Result<(), OpenError> {
+	let expected = plaintext.len();
+	let (codec, bytes) = open_payload(key, aad, sealed)?;
+	let found = match codec {
+		CODEC_RAW => {
+			if bytes.len() == expected {
+				plaintext.copy_from_slice(bytes);
+			}
+			bytes.len()
+		}
+		CODEC_ZSTD => decompress(bytes, plaintext)?,
+		codec => return Err(OpenError::UnknownCodec { codec }),
+	};
+	match found == expected {
+		true => Ok(()),
+		false => Err(OpenError::Length { found, expected }),
+	}
+}
+
+/// Opens what is at most `max` bytes long.
+pub(crate) fn open_bounded(
+	key: &ReadKey,
+	aad: &[u8],
+	sealed: &[u8],
+	max: usize,
+) -> Result<Vec<u8>, OpenError> {
+	let mut sealed = sealed.to_vec();
+	let (codec, bytes) = open_payload(key, aad, &mut sealed)?;
+	let plaintext = match codec {
+		CODEC_RAW => bytes.to_vec(),
+		CODEC_ZSTD => {
+			let mut plaintext = vec![0; max];
+			let len = decompress(bytes, &mut plaintext)?;
+			plaintext.truncate(len);
+			plaintext
+		}
+		codec => return Err(OpenError::UnknownCodec { codec }),
+	};
+	match plaintext.len() <= max {
+		true => Ok(plaintext),
+		false => Err(OpenError::Length {
+			found: plaintext.len(),
+			expected: max,
+		}),
+	}
+}
+
+/// Decompresses at most as many bytes as `plaintext` has and says how many there were.
+fn decompress(bytes: &[u8], plaintext: &mut [u8]) -> Result<usize, OpenError> {
+	let expected = plaintext.len();
+	// What the frame says of itself is only used for a better message.
+	if let Ok(Some(found)) = zstd::zstd_safe::get_frame_content_size(bytes)
+		&& found > expected as u64
+	{
+		return Err(OpenError::Length {
+			found: expected + 1,
+			expected,
+		});
+	}
+	zstd::bulk::decompress_to_buffer(bytes, plaintext).map_err(|_| OpenError::Decompress)
+}
+
+fn open_payload<'a>(
+	key: &ReadKey,
+	aad: &[u8],
+	sealed: &'a mut [u8],
+) -> Result<(u8, &'a [u8]), OpenError> {
+	let payload = cipher(key)
+		.open_in_place(zero_nonce(), Aad::from(aad), sealed)
+		.map_err(|_| OpenError::WrongKey)?;
+	let (codec, bytes) = payload.split_first().ok_or(OpenError::Decompress)?;
+	Ok((*codec, bytes))
+}
+
+fn cipher(key: &ReadKey) -> LessSafeKey {
+	let key = UnboundKey::new(&AES_256_GCM, key.as_bytes())
+		.expect("a read key has the 32 bytes of an AES-256 key");
+	LessSafeKey::new(key)
+}
+
+/// Each key seals one payload only, so one nonce serves them all.
+fn zero_nonce() -> Nonce {
+	Nonce::assume_unique_for_key([0; 12])
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn repository_key() -> RepositoryKey {
+		RepositoryKey::from_parts([1; 32], [2; 32])
+	}
+
+	fn compressible() -> Vec<u8> {
+		(0..100_000u32)
+			.flat_map(|i| (i / 7).to_le_bytes())
+			.collect()
+	}
+
+	#[test]
+	fn one_chunk_at_two_levels_and_raw_has_three_keys() {
+		let plaintext = compressible();
+		let keys = [Some(1), Some(3), None].map(|level| {
+			Sealer::with_level(&repository_key(), level)
+				.seal(Domain::Chunk, &[], &plaintext)
+				.key
+		});
+		assert_ne!(keys[0], keys[1]);
+		assert_ne!(keys[1], keys[2]);
+		assert_ne!(keys[0], keys[2]);
+	}
+
+	#[test]
+	fn domain_and_additional_data_change_the_key() {
+		let mut sealer = Sealer::new(&repository_key());
+		let chunk = sealer.seal(Domain::Chunk, b"a", b"x").key;
+		assert_ne!(chunk, sealer.seal(Domain::Node, b"a", b"x").key);
+		assert_ne!(chunk, sealer.seal(Domain::Chunk, b"b", b"x").key);
+		// The frames keep "a" ‖ "x" apart from "" ‖ "ax".
+		assert_ne!(chunk, sealer.seal(Domain::Chunk, b"", b"ax").key);
+	}
+
+	#[test]
+	fn chunks_open_to_what_was_sealed() {
+		let mut sealer = Sealer::new(&repository_key());
+		let mut noise = vec![0; 4096];
+		aws_lc_rs::rand::fill(&mut noise).unwrap();
+		for plaintext in [compressible(), noise, vec![7], Vec::new()] {
+			let (mut block, key) = sealer.chunk(&plaintext);
+			assert!(block.len() <= plaintext.len() + SEAL_OVERHEAD_BYTES);
+			let mut opened = vec![0; plaintext.len()];
+			open_chunk(&key, &mut block, &mut opened).unwrap();
+			assert_eq!(opened, plaintext);
+		}
+	}
+
+	#[test]
+	fn sealing_is_deterministic_within_a_repository_only() {
+		let plaintext = compressible();
+		let seal = |key| Sealer::new(&key).chunk(&plaintext).0;
+		assert_eq!(seal(repository_key()), seal(repository_key()));
+		assert_ne!(
+			seal(repository_key()),
+			seal(RepositoryKey::from_parts([1; 32], [3; 32]))
+		);
+		assert_ne!(
+			seal(repository_key()),
+			seal(RepositoryKey::from_parts([3; 32], [2; 32]))
+		);
+	}
+
+	#[test]
+	fn every_changed_bit_is_found() {
+		let (block, key) = Sealer::new(&repository_key()).chunk(b"some plaintext");
+		for at in 0..block.len() {
+			let mut changed = block.clone();
+			changed[at] ^= 1;
+			assert_eq!(
+				open_chunk(&key, &mut changed, &mut [0; 14]),
+				Err(OpenError::WrongKey)
+			);
+		}
+	}
+
+	#[test]
+	fn a_chunk_of_another_length_is_refused() {
+		for plaintext in [compressible(), vec![3; 20], b"incompressible".to_vec()] {
+			let (block, key) = Sealer::new(&repository_key()).chunk(&plaintext);
+			for wrong in [plaintext.len() - 1, plaintext.len() + 1] {
+				let opened = open_chunk(&key, &mut block.clone(), &mut vec![0; wrong]);
+				assert!(
+					matches!(opened, Err(OpenError::Length { expected, .. }) if expected == wrong)
+				);
+			}
+		}
+	}
+
+	#[test]
+	fn decompression_stops_at_the_bound() {
+		let mut sealer = Sealer::new(&repository_key());
+		let sealed = sealer.seal(Domain::Node, &[], &vec![0; 1 << 20]);
+		assert!(sealed.bytes.len() < 1000);
+		assert_eq!(
+			open_bounded(&sealed.key, &[], &sealed.bytes, 1000),
+			Err(OpenError::Length {
+				found: 1001,
+				expected: 1000
+			})
+		);
+	}
+}

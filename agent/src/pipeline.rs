@@ -1,0 +1,70 @@
+//! From a disk to sealed blocks in a repository, and back.
+//!
+//! ```text
+//! backup:   reader ─▶ workers: id, look-up, compress, seal, hash, store ─▶ tree, in order
+//! restore:  tree, in order ─▶ workers: fetch, open, write ─▶ target
+//! ```
+//!
+//! Memory stays flat however large the disk is: between the stages stand as many chunks as
+//! there are buffers, and no table grows with the disk. An unchanged chunk is found by walking
+//! the tree of the snapshot before in step with the reader. A chunk that moved is sealed again,
+//! to the same block, which the repository has already.
+//!
+//! Every part can be cancelled between two chunks; nothing has to be undone then.
+
+pub mod backup;
+pub mod base;
+pub mod copy;
+pub mod restore;
+pub mod source;
+mod store;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use backup::{Backup, BackupError, BackupReport, Blob, Disk, Stored};
+pub use base::Base;
+pub use copy::{CopyError, copy};
+pub use restore::{Restore, RestoreError, open_root};
+pub use source::{DiskReader, RestoreTarget};
+
+use std::sync::{
+	Arc,
+	atomic::{AtomicBool, Ordering},
+};
+
+/// Tells a running backup, copy or restore to end. Clones are the same switch.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+	/// A switch that is not thrown.
+	pub fn new() -> Self {
+		Self::default()
+	}
+
+	/// Throws the switch.
+	pub fn cancel(&self) {
+		self.0.store(true, Ordering::Relaxed);
+	}
+
+	/// Whether it was thrown.
+	pub fn is_cancelled(&self) -> bool {
+		self.0.load(Ordering::Relaxed)
+	}
+}
+
+/// How far a backup or restore has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+	/// Bytes of all disks together.
+	pub total_bytes: u64,
+	/// How many of them are done, holes included.
+	pub done_bytes: u64,
+	/// Bytes that were newly stored, or that were written to the target.
+	pub written_bytes: u64,
+}
+
+/// Where progress is shown. Called about once a second of work at most, from one thread.
+pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);

@@ -1,0 +1,130 @@
+//! The snapshot before, walked in step with the disk that is read now.
+
+use crate::{
+	format::{ChildRef, Geometry, Node, NodeBlock, NodeError, Object, Root},
+	repositories::{Repository, RepositoryError},
+};
+use std::ops::Range;
+
+/// A snapshot of the same machine whose unchanged parts are taken over.
+///
+/// Only what is the same as before is ever taken from it, so an unsuitable base costs time and
+/// never correctness; see [`Disk::changed`](crate::pipeline::Disk::changed) for the exception.
+#[derive(Clone, Copy, Debug)]
+pub struct Base<'a> {
+	/// The opened root.
+	pub root: &'a Root,
+}
+
+/// Why a node of the base is of no use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BaseError {
+	/// The repository cannot give it.
+	#[error(transparent)]
+	Repository(#[from] RepositoryError),
+	/// It does not open.
+	#[error(transparent)]
+	Node(#[from] NodeError),
+}
+
+impl<'a> Base<'a> {
+	/// The disk of this name, if it is cut into chunks the same way.
+	pub(crate) fn disk(&self, name: &str, geometry: Geometry) -> Option<&'a Object> {
+		let same_cut = self.root.geometry == geometry;
+		self.root
+			.disks
+			.iter()
+			.find(|disk| same_cut && disk.name == name)
+	}
+}
+
+/// Finds children by their places. Asked in rising order, it reads each node once and keeps one
+/// per level.
+pub(crate) struct Cursor<'a> {
+	repository: &'a dyn Repository,
+	geometry: Geometry,
+	object: &'a Object,
+	/// The node last used on each level above the chunks, with its index there.
+	path: Vec<Option<(u64, Node)>>,
+}
+
+impl<'a> Cursor<'a> {
+	pub(crate) fn new(
+		repository: &'a dyn Repository,
+		geometry: Geometry,
+		object: &'a Object,
+	) -> Self {
+		let levels = geometry.levels(object.logical_bytes) as usize;
+		Self {
+			repository,
+			geometry,
+			object,
+			path: (0..levels).map(|_| None).collect(),
+		}
+	}
+
+	pub(crate) fn levels(&self) -> usize {
+		self.path.len()
+	}
+
+	pub(crate) fn logical_bytes(&self) -> u64 {
+		self.object.logical_bytes
+	}
+
+	/// The bytes of the disk below a place.
+	pub(crate) fn range(&self, level: usize, index: u64) -> Range<u64> {
+		place_range(self.geometry, level, index, self.object.logical_bytes)
+	}
+
+	/// The child at a place of a level; `None` where the disk was zero or not yet that large.
+	pub(crate) fn child(
+		&mut self,
+		level: usize,
+		index: u64,
+	) -> Result<Option<ChildRef>, BaseError> {
+		if level == self.levels() {
+			return Ok(self.object.tree.clone().filter(|_| index == 0));
+		}
+		if level > self.levels() || self.range(level, index).is_empty() {
+			return Ok(None);
+		}
+		let fan_out = u64::from(self.geometry.fan_out());
+		let place = usize::try_from(index % fan_out).expect("a place is below the fan-out");
+		let node = self.node(level + 1, index / fan_out)?;
+		Ok(node.and_then(|node| node.children[place].clone()))
+	}
+
+	fn node(&mut self, level: usize, index: u64) -> Result<Option<&Node>, BaseError> {
+		let is_cached = self.path[level - 1]
+			.as_ref()
+			.is_some_and(|(cached, _)| *cached == index);
+		if !is_cached {
+			let Some(child) = self.child(level, index)? else {
+				return Ok(None);
+			};
+			let block = self
+				.repository
+				.get_unchecked(&child.cid)?
+				.ok_or(RepositoryError::Missing { cid: child.cid })?;
+			let node = NodeBlock::decode(&block)?.open(&child.key, self.geometry)?;
+			self.path[level - 1] = Some((index, node));
+		}
+		Ok(self.path[level - 1].as_ref().map(|(_, node)| node))
+	}
+}
+
+/// The bytes of a disk below a place of its tree. Empty beyond the end.
+pub(crate) fn place_range(
+	geometry: Geometry,
+	level: usize,
+	index: u64,
+	logical_bytes: u64,
+) -> Range<u64> {
+	let level = u32::try_from(level).unwrap_or(u32::MAX);
+	let bytes = geometry
+		.span(level)
+		.saturating_mul(u64::from(geometry.chunk_bytes()));
+	let start = index.saturating_mul(bytes).min(logical_bytes);
+	start..start.saturating_add(bytes).min(logical_bytes)
+}

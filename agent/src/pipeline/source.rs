@@ -1,0 +1,86 @@
+//! What the pipeline reads disks from and writes them back to.
+//!
+//! A [`DiskReader`] stands for one disk at one point in time: a raw file, an image behind an NBD
+//! server, the frozen view of a running machine. The pipeline asks for the next range that may
+//! hold data, reads it front to back, and says what it no longer needs. All calls are blocking
+//! and come from one thread, in rising order; a source that profits from several requests in
+//! flight keeps its own read-ahead.
+//!
+//! A [`RestoreTarget`] is the other direction. Several threads write to it at once, in any order
+//! and never twice to the same place; what is not written reads as zeros.
+
+use std::{io, ops::Range};
+
+/// One disk, frozen at one point in time, read in rising order.
+pub trait DiskReader: Send {
+	/// The size of the disk in bytes. It does not change while the reader lives, and need not be
+	/// a multiple of the chunk size.
+	fn logical_bytes(&self) -> u64;
+
+	/// The first range at or after `from` that may hold other bytes than zeros; `None` when all
+	/// that follows reads as zeros.
+	///
+	/// The range may begin before it must and end after it must, up to the end of the disk, but
+	/// it never begins before `from` and is never empty. What lies between two ranges is not
+	/// read at all. A source without such knowledge answers `from..logical_bytes()`.
+	fn next_extent(&mut self, from: u64) -> io::Result<Option<Range<u64>>>;
+
+	/// Fills `buffer` with the bytes at `offset`. The pipeline never asks beyond
+	/// [`logical_bytes`](Self::logical_bytes); a source that ends before it reports
+	/// [`io::ErrorKind::UnexpectedEof`]. Holes inside the range read as zeros.
+	fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+	/// Says that `range` was read, or skipped, and is never asked for again, so that a source
+	/// over a copy-before-write filter may trim it. By default nothing happens.
+	fn release(&mut self, range: Range<u64>) {
+		let _ = range;
+	}
+}
+
+impl<T: DiskReader + ?Sized> DiskReader for Box<T> {
+	fn logical_bytes(&self) -> u64 {
+		(**self).logical_bytes()
+	}
+
+	fn next_extent(&mut self, from: u64) -> io::Result<Option<Range<u64>>> {
+		(**self).next_extent(from)
+	}
+
+	fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+		(**self).read_at(offset, buffer)
+	}
+
+	fn release(&mut self, range: Range<u64>) {
+		(**self).release(range);
+	}
+}
+
+/// Where one disk is restored to.
+///
+/// The order of calls is [`set_len`](Self::set_len) once, [`write_at`](Self::write_at) from
+/// several threads, [`finish`](Self::finish) once. When a restore fails `finish` is not called,
+/// and the caller who made the target cleans it up.
+pub trait RestoreTarget: Send + Sync {
+	/// Gives the target its size. From here on every byte that is not written reads as zero.
+	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()>;
+
+	/// Writes all of `bytes` at `offset`.
+	fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+	/// Makes what was written durable and complete.
+	fn finish(&mut self) -> io::Result<()>;
+}
+
+impl<T: RestoreTarget + ?Sized> RestoreTarget for Box<T> {
+	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()> {
+		(**self).set_len(logical_bytes)
+	}
+
+	fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+		(**self).write_at(offset, bytes)
+	}
+
+	fn finish(&mut self) -> io::Result<()> {
+		(**self).finish()
+	}
+}

@@ -1,0 +1,3 @@
+mod backup;
+mod fixture;
+mod restore;

@@ -1,0 +1,420 @@
+use super::fixture::*;
+use crate::{
+	format::{Geometry, Node, NodeBlock, Root},
+	pipeline::{BackupError, Blob, CopyError, Disk, Restore, copy},
+	repositories::{Repository, RepositoryError, verify},
+};
+use proptest::prelude::*;
+use std::{num::NonZero, ops::Range};
+
+#[test]
+fn disks_of_every_size_come_back() {
+	let world = World::new();
+	for len in [
+		0,
+		1,
+		CHUNK - 1,
+		CHUNK,
+		CHUNK + 1,
+		4 * CHUNK,
+		5 * CHUNK,
+		16 * CHUNK + 7,
+		100 * CHUNK,
+	] {
+		let bytes = noise(len as u64, len);
+		let (report, root) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+		assert_eq!(report.logical_bytes, len as u64);
+		assert_eq!(report.stored.read_bytes, len as u64);
+		assert!(
+			verify(&world.store, &report.root, &mut |_| true)
+				.unwrap()
+				.is_good()
+		);
+		world.assert_restores(&root, 0, &bytes);
+	}
+}
+
+#[test]
+fn zeros_and_holes_are_not_stored() {
+	let world = World::new();
+	let mut bytes = vec![0; 64 * CHUNK];
+	bytes[20 * CHUNK] = 1;
+	let mut with_holes = MemoryDisk::new(bytes.clone());
+	with_holes.extents = Some(vec![20 * CHUNK as u64..20 * CHUNK as u64 + 100]);
+	let (read, root) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	assert_eq!((read.stored.zero_chunks, read.stored.new_chunks), (63, 1));
+	let (skipped, same) = world.keep(None, with_holes, None);
+	assert_eq!(
+		(skipped.stored.read_bytes, skipped.stored.zero_chunks),
+		(CHUNK as u64, 0)
+	);
+	assert_eq!(root.disks, same.disks);
+	let (empty, nothing) = world.keep(None, MemoryDisk::new(vec![0; 64 * CHUNK]), None);
+	assert_eq!(
+		(empty.stored.new_blocks, nothing.disks[0].tree.as_ref()),
+		(1, None)
+	);
+	world.assert_restores(&root, 0, &bytes);
+	world.assert_restores(&nothing, 0, &vec![0; 64 * CHUNK]);
+}
+
+#[test]
+fn an_unchanged_disk_costs_one_root() {
+	let world = World::new();
+	let bytes = noise(1, 100 * CHUNK);
+	let (_, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	for base in [None, Some(&first)] {
+		let (report, root) = world.keep(base, MemoryDisk::new(bytes.clone()), None);
+		assert_eq!(report.stored.new_blocks, 1);
+		assert_eq!(root.disks, first.disks);
+		let sealed_again = if base.is_some() { 0 } else { 100 };
+		assert_eq!(report.stored.present_chunks, sealed_again);
+		assert_eq!(report.stored.unchanged_chunks, 100 - sealed_again);
+	}
+}
+
+#[test]
+fn an_unchanged_range_keeps_its_node() {
+	let world = World::new();
+	let mut bytes = noise(1, 64 * CHUNK);
+	let (_, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	bytes[5 * CHUNK] ^= 1;
+	// The disk grows, too: every place stays what it was.
+	bytes.extend(noise(2, 200 * CHUNK));
+	let (report, second) = world.keep(Some(&first), MemoryDisk::new(bytes.clone()), None);
+	assert_eq!(report.stored.unchanged_chunks, 63);
+	let leaves = |root: &Root| {
+		let top = root.disks[0].tree.clone().unwrap();
+		let mut nodes = vec![top];
+		for _ in 1..root.geometry.levels(root.disks[0].logical_bytes) {
+			let open = |child| open_node(&world, &child).children.into_iter().flatten();
+			nodes = nodes.into_iter().flat_map(open).collect();
+		}
+		nodes
+	};
+	let (old, new) = (leaves(&first), leaves(&second));
+	assert_eq!((old.len(), new.len()), (16, 66));
+	let kept = old.iter().zip(&new).filter(|(old, new)| old == new).count();
+	assert_eq!(kept, 15);
+	world.assert_restores(&second, 0, &bytes);
+	world.assert_restores(&first, 0, &[&noise(1, 64 * CHUNK)[..]].concat());
+}
+
+fn open_node(world: &World, child: &crate::format::ChildRef) -> Node {
+	let block = world.store.get(&child.cid).unwrap().unwrap();
+	NodeBlock::decode(&block)
+		.unwrap()
+		.open(&child.key, world.geometry)
+		.unwrap()
+}
+
+#[test]
+fn what_did_not_change_is_not_read() {
+	let world = World::new();
+	let mut bytes = noise(1, 100 * CHUNK);
+	let (_, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	bytes[40 * CHUNK + 17] ^= 1;
+	let change = 40 * CHUNK as u64 + 17..40 * CHUNK as u64 + 18;
+	let reader = MemoryDisk::new(bytes.clone());
+	let (read, released) = (reader.read.clone(), reader.released.clone());
+	let (report, second) = world.keep(Some(&first), reader, Some(vec![change]));
+	assert_eq!(
+		*read.lock().unwrap(),
+		[40 * CHUNK as u64..41 * CHUNK as u64]
+	);
+	assert_eq!(report.stored.unchanged_chunks, 99);
+	assert_released_in_order(&released.lock().unwrap(), 100 * CHUNK as u64);
+	world.assert_restores(&second, 0, &bytes);
+	// The same as if all had been read.
+	let (_, all) = world.keep(None, MemoryDisk::new(bytes), None);
+	assert_eq!(second.disks, all.disks);
+}
+
+fn assert_released_in_order(released: &[Range<u64>], logical_bytes: u64) {
+	let mut at = 0;
+	for range in released {
+		assert_eq!(range.start, at);
+		at = range.end;
+	}
+	assert_eq!(at, logical_bytes);
+}
+
+#[test]
+fn fails_with_changes_but_without_a_fitting_base() {
+	let world = World::new();
+	let session = world.store.open_session().unwrap();
+	let reader = MemoryDisk::new(noise(1, CHUNK));
+	let (_, other) = world.keep(None, MemoryDisk::new(noise(1, 2 * CHUNK)), None);
+	for base in [None, Some(&other)] {
+		let disks = vec![disk(reader.clone(), Some(vec![]))];
+		let result = world.backup(&*session, base, disks, vec![]);
+		assert!(matches!(result, Err(BackupError::NoBase { .. })));
+	}
+}
+
+#[test]
+fn fails_when_the_base_is_gone_and_not_all_is_read() {
+	let world = World::new();
+	let bytes = noise(1, 100 * CHUNK);
+	let (report, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	world.store.unpin(&report.root).unwrap();
+	world.store.collect().unwrap();
+	let session = world.store.open_session().unwrap();
+	let disks = vec![disk(MemoryDisk::new(bytes.clone()), Some(vec![]))];
+	let result = world.backup(&*session, Some(&first), disks, vec![]);
+	assert!(
+		matches!(result, Err(BackupError::Base { .. })),
+		"{result:?}"
+	);
+	// Reading everything does without the base.
+	drop(session);
+	let (report, root) = world.keep(Some(&first), MemoryDisk::new(bytes.clone()), None);
+	assert_eq!(report.stored.new_chunks, 100);
+	world.assert_restores(&root, 0, &bytes);
+}
+
+#[test]
+fn blobs_and_several_disks_come_back() {
+	let world = World::new();
+	let session = world.store.open_session().unwrap();
+	let named = |name: &str, bytes: &[u8]| Disk {
+		name: name.to_owned(),
+		reader: Box::new(MemoryDisk::new(bytes.to_vec())),
+		changed: None,
+	};
+	let (vda, vdb) = (noise(1, 10 * CHUNK), noise(2, 3 * CHUNK + 5));
+	let nvram = noise(3, 20_000);
+	let blob = |name: &str, bytes: &[u8]| Blob {
+		name: name.to_owned(),
+		bytes: bytes.to_vec(),
+	};
+	let blobs = vec![blob("definition.xml", b"<domain/>"), blob("nvram", &nvram)];
+	let report = world.backup(
+		&*session,
+		None,
+		vec![named("vda", &vda), named("vdb", &vdb)],
+		blobs,
+	);
+	let root = world.open(&report.unwrap().root);
+	world.assert_restores(&root, 0, &vda);
+	world.assert_restores(&root, 1, &vdb);
+	let read = |object| {
+		let restore = Restore {
+			repository: &world.store,
+			geometry: root.geometry,
+			object,
+			threads: NonZero::<usize>::MIN,
+			on_progress: &|_| {},
+			cancel: &world.cancel,
+		};
+		restore.run_to_memory(20_000).unwrap()
+	};
+	assert_eq!(read(&root.blobs[0]).unwrap(), b"<domain/>");
+	assert_eq!(read(&root.blobs[1]).unwrap(), nvram);
+	assert_eq!(read(&root.disks[0]), None);
+}
+
+#[test]
+fn a_bad_sector_names_disk_and_place() {
+	let world = World::new();
+	let session = world.store.open_session().unwrap();
+	let mut reader = MemoryDisk::new(noise(1, 100 * CHUNK));
+	reader.bad_at = Some(50 * CHUNK as u64 + 3);
+	let result = world.backup(&*session, None, vec![disk(reader, None)], vec![]);
+	let message = result.unwrap_err().to_string();
+	assert_eq!(
+		message,
+		"disk vda cannot be read at byte 204800: bad sector"
+	);
+}
+
+#[test]
+fn impossible_extents_are_refused() {
+	let world = World::new();
+	let session = world.store.open_session().unwrap();
+	let len = 2 * CHUNK as u64;
+	for extent in [CHUNK as u64..len + 1, 7..7] {
+		let mut reader = MemoryDisk::new(noise(1, 2 * CHUNK));
+		reader.extents = Some(vec![extent]);
+		let result = world.backup(&*session, None, vec![disk(reader, None)], vec![]);
+		assert!(
+			matches!(result, Err(BackupError::Extent { .. })),
+			"{result:?}"
+		);
+	}
+}
+
+#[test]
+fn a_cancelled_backup_ends() {
+	let world = World::new();
+	world.cancel.cancel();
+	let session = world.store.open_session().unwrap();
+	let disks = vec![disk(MemoryDisk::new(noise(1, 100 * CHUNK)), None)];
+	let result = world.backup(&*session, None, disks, vec![]);
+	assert!(matches!(result, Err(BackupError::Cancelled)));
+}
+
+#[test]
+fn a_failing_store_ends_the_backup_with_the_cause() {
+	let world = World::new();
+	let session = world.store.open_session().unwrap();
+	// Chunks are fine, but no root can be sealed to nobody.
+	let disks = vec![
+		disk(MemoryDisk::new(noise(1, 10 * CHUNK)), None),
+		disk(MemoryDisk::new(noise(2, 10 * CHUNK)), None),
+	];
+	let result = world.backup(&*session, None, disks, vec![]);
+	assert!(
+		matches!(result, Err(BackupError::Root(_))),
+		"two disks of one name: {result:?}"
+	);
+}
+
+#[test]
+fn progress_rises_to_the_end() {
+	let mut world = World::new();
+	world.geometry = Geometry::V1;
+	let session = world.store.open_session().unwrap();
+	let seen = std::sync::Mutex::new(Vec::new());
+	let recipients = [recipient(&world.owner)];
+	let bytes = vec![1; 50 << 20];
+	let backup = crate::pipeline::Backup {
+		genesis: [1; 32],
+		node: backup_primitives::OpaqueId::of(&2u32).unwrap(),
+		request: backup_primitives::OpaqueId::of(&3u64).unwrap(),
+		sequence: 4,
+		taken_at_ms: 5,
+		consistency: backup_primitives::Consistency::Stopped,
+		base: None,
+		geometry: world.geometry,
+		key: &world.key,
+		recipients: &recipients,
+		session: &*session,
+		repository: &world.store,
+		threads: NonZero::new(2).unwrap(),
+		on_progress: &|progress| seen.lock().unwrap().push(progress),
+		cancel: &world.cancel,
+	};
+	backup
+		.run(vec![disk(MemoryDisk::new(bytes), None)], vec![])
+		.unwrap();
+	let seen = seen.into_inner().unwrap();
+	assert!(seen.len() >= 3, "{seen:?}");
+	assert!(
+		seen.windows(2)
+			.all(|pair| pair[0].done_bytes <= pair[1].done_bytes)
+	);
+	let last = seen.last().unwrap();
+	assert_eq!((last.done_bytes, last.total_bytes), (50 << 20, 50 << 20));
+}
+
+#[test]
+fn a_copy_moves_what_is_new_and_nothing_else() {
+	let world = World::new();
+	let mut bytes = noise(1, 100 * CHUNK);
+	let (first, root) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	bytes[0] ^= 1;
+	let (second, _) = world.keep(Some(&root), MemoryDisk::new(bytes.clone()), None);
+	let other = World {
+		store: memory_store(),
+		..World::new()
+	};
+	let session = other.store.open_session().unwrap();
+	let threads = NonZero::new(3).unwrap();
+	let all = copy(&world.store, &*session, &first.root, threads, &world.cancel).unwrap();
+	assert_eq!(all.new_blocks, first.stored.new_blocks);
+	let rest = copy(
+		&world.store,
+		&*session,
+		&second.root,
+		threads,
+		&world.cancel,
+	)
+	.unwrap();
+	assert_eq!(rest.new_blocks, second.stored.new_blocks);
+	session.pin(&second.root, b"").unwrap();
+	assert!(
+		verify(&other.store, &second.root, &mut |_| true)
+			.unwrap()
+			.is_good()
+	);
+
+	let missing = backup_primitives::Cid::dag_cbor([9; 32]);
+	let result = copy(&world.store, &*session, &missing, threads, &world.cancel);
+	assert!(matches!(result, Err(CopyError::Missing { cid }) if cid == missing));
+	world.cancel.cancel();
+	let session = memory_store().open_session().unwrap();
+	let result = copy(&world.store, &*session, &first.root, threads, &world.cancel);
+	assert!(matches!(result, Err(CopyError::Cancelled)));
+	assert!(matches!(
+		session.pin(&first.root, b""),
+		Err(RepositoryError::Missing { .. })
+	));
+}
+
+/// A disk of up to 80 chunks: each one new, zero, or one of three that repeat.
+fn chunks() -> impl Strategy<Value = Vec<u8>> {
+	let chunk = prop_oneof![Just(0u8), 1u8..4, 4u8..];
+	(prop::collection::vec(chunk, 0..80), 0..CHUNK).prop_map(|(chunks, tail)| {
+		let mut bytes: Vec<u8> = chunks
+			.iter()
+			.flat_map(|name| match name {
+				0 => vec![0; CHUNK],
+				name => noise(u64::from(*name), CHUNK),
+			})
+			.collect();
+		bytes.extend(&noise(999, CHUNK)[..tail]);
+		bytes
+	})
+}
+
+proptest! {
+	#![proptest_config(ProptestConfig::with_cases(48))]
+
+	#[test]
+	fn any_disk_after_any_other_comes_back(before in chunks(), after in chunks(), hint: bool) {
+		let world = World::new();
+		let (_, first) = world.keep(None, MemoryDisk::new(before.clone()), None);
+		let is_same_size = before.len() == after.len();
+		let changed = (hint && is_same_size).then(|| {
+			let different = (0..after.len()).filter(|at| before[*at] != after[*at]);
+			different.map(|at| at as u64..at as u64 + 1).collect()
+		});
+		let (_, second) = world.keep(Some(&first), MemoryDisk::new(after.clone()), changed);
+		world.assert_restores(&first, 0, &before);
+		world.assert_restores(&second, 0, &after);
+		let (_, alone) = world.keep(None, MemoryDisk::new(after), None);
+		prop_assert_eq!(second.disks, alone.disks);
+	}
+
+	#[test]
+	fn a_change_list_gives_the_same_tree(
+		before in prop::collection::vec(0u8..6, 70),
+		changes in prop::collection::btree_set(0usize..70, 0..10),
+		holes: bool,
+	) {
+		let content = |names: &[u8]| -> Vec<u8> {
+			names.iter().flat_map(|name| match name {
+				0 | 1 => vec![0; CHUNK],
+				name => noise(u64::from(*name), CHUNK),
+			}).collect()
+		};
+		let mut after = before.clone();
+		changes.iter().for_each(|at| after[*at] = (after[*at] + 1) % 6);
+		let world = World::new();
+		let (_, first) = world.keep(None, MemoryDisk::new(content(&before)), None);
+		let mut reader = MemoryDisk::new(content(&after));
+		if holes {
+			let chunk = CHUNK as u64;
+			reader.extents = Some((0..70u64).filter(|at| after[*at as usize] > 1)
+				.map(|at| at * chunk..(at + 1) * chunk).collect());
+		}
+		let released = reader.released.clone();
+		let changed = changes.iter().map(|at| (at * CHUNK) as u64..((at + 1) * CHUNK) as u64).collect();
+		let (_, second) = world.keep(Some(&first), reader, Some(changed));
+		assert_released_in_order(&released.lock().unwrap(), 70 * CHUNK as u64);
+		world.assert_restores(&second, 0, &content(&after));
+		let (_, alone) = world.keep(None, MemoryDisk::new(content(&after)), None);
+		prop_assert_eq!(second.disks, alone.disks);
+	}
+}

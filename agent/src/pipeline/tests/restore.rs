@@ -1,0 +1,180 @@
+use super::fixture::*;
+use crate::{
+	format::{Object, Root},
+	pipeline::{RestoreError, open_root},
+	repositories::{Collected, Pin, Repository, RepositoryError, Session, Usage},
+};
+use age::x25519::Identity;
+use backup_primitives::Cid;
+use std::num::NonZero;
+
+/// A repository in which one block is missing or damaged.
+struct Broken<'a> {
+	repository: &'a dyn Repository,
+	cid: Cid,
+	is_damaged: bool,
+}
+
+impl Repository for Broken<'_> {
+	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError> {
+		self.repository.open_session()
+	}
+
+	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
+		self.repository.has(cid)
+	}
+
+	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		let block = self.repository.get(cid)?;
+		match *cid == self.cid {
+			false => Ok(block),
+			true if !self.is_damaged => Ok(None),
+			true => Ok(block.map(|mut block| {
+				let middle = block.len() / 2;
+				block[middle] ^= 1;
+				block
+			})),
+		}
+	}
+
+	fn pins(&self) -> Result<Vec<Pin>, RepositoryError> {
+		self.repository.pins()
+	}
+
+	fn unpin(&self, root: &Cid) -> Result<bool, RepositoryError> {
+		self.repository.unpin(root)
+	}
+
+	fn collect(&self) -> Result<Collected, RepositoryError> {
+		self.repository.collect()
+	}
+
+	fn usage(&self) -> Result<Usage, RepositoryError> {
+		self.repository.usage()
+	}
+}
+
+fn restore_from(
+	world: &World,
+	repository: &dyn Repository,
+	object: &Object,
+) -> Result<u64, RestoreError> {
+	let mut target = MemoryTarget::default();
+	let restore = crate::pipeline::Restore {
+		repository,
+		geometry: world.geometry,
+		object,
+		threads: NonZero::new(3).unwrap(),
+		on_progress: &|_| {},
+		cancel: &world.cancel,
+	};
+	let result = restore.run(&mut target);
+	assert_eq!(target.is_finished, result.is_ok());
+	result
+}
+
+fn world_with_a_disk() -> (World, Cid, Root) {
+	let world = World::new();
+	let (report, root) = world.keep(None, MemoryDisk::new(noise(1, 100 * CHUNK)), None);
+	(world, report.root, root)
+}
+
+/// The blocks of the first disk that stand alone at the third level and below.
+fn path_to_chunk(world: &World, root: &Root) -> Vec<Cid> {
+	let mut child = root.disks[0].tree.clone().unwrap();
+	let mut path = vec![child.cid];
+	while child.cid.codec() == backup_primitives::cid::BlockCodec::DagCbor {
+		let block = world.store.get(&child.cid).unwrap().unwrap();
+		let node = crate::format::NodeBlock::decode(&block).unwrap();
+		let node = node.open(&child.key, world.geometry).unwrap();
+		child = node.children.into_iter().flatten().last().unwrap();
+		path.push(child.cid);
+	}
+	path
+}
+
+#[test]
+fn missing_and_damaged_blocks_are_named_with_their_place() {
+	let (world, _, root) = world_with_a_disk();
+	let places = [0, 64 * CHUNK, 96 * CHUNK, 96 * CHUNK, 99 * CHUNK];
+	let path = path_to_chunk(&world, &root);
+	assert_eq!(path.len(), places.len());
+	for (cid, place) in path.into_iter().zip(places) {
+		for is_damaged in [false, true] {
+			let broken = Broken {
+				repository: &world.store,
+				cid,
+				is_damaged,
+			};
+			match restore_from(&world, &broken, &root.disks[0]) {
+				Err(RestoreError::Missing { cid: found, offset }) if !is_damaged => {
+					assert_eq!((found, offset), (cid, place as u64));
+				}
+				Err(RestoreError::Corrupt { cid: found, offset }) if is_damaged => {
+					assert_eq!((found, offset), (cid, place as u64));
+				}
+				result => panic!("{cid} at {place}, damaged: {is_damaged}: {result:?}"),
+			}
+		}
+	}
+}
+
+#[test]
+fn a_sound_block_with_another_key_is_unusable() {
+	let (world, _, root) = world_with_a_disk();
+	let mut object = root.disks[0].clone();
+	object.tree.as_mut().unwrap().key = crate::format::ReadKey::from_bytes([0; 32]);
+	let result = restore_from(&world, &world.store, &object);
+	assert!(matches!(
+		result,
+		Err(RestoreError::Unusable { offset: 0, .. })
+	));
+}
+
+#[test]
+fn a_tree_that_is_larger_than_its_disk_is_refused() {
+	let (world, _, root) = world_with_a_disk();
+	let mut object = root.disks[0].clone();
+	object.logical_bytes = 90 * CHUNK as u64;
+	let result = restore_from(&world, &world.store, &object);
+	assert!(
+		matches!(result, Err(RestoreError::Unusable { .. })),
+		"{result:?}"
+	);
+}
+
+#[test]
+fn the_wrong_secret_is_told_apart_from_damage() {
+	let (world, cid, _) = world_with_a_disk();
+	let block = open_root(&world.store, &cid).unwrap();
+	let opened = block.open_with_identity(&Identity::generate());
+	assert!(RestoreError::from(opened.unwrap_err()).is_wrong_secret());
+	assert!(block.open_with_identity(&world.node).is_ok());
+	let missing = Cid::dag_cbor([9; 32]);
+	let result = open_root(&world.store, &missing);
+	assert!(matches!(result, Err(RestoreError::NoSuchRoot { cid }) if cid == missing));
+	let broken = Broken {
+		repository: &world.store,
+		cid,
+		is_damaged: true,
+	};
+	assert!(
+		!open_root(&broken, &cid)
+			.err()
+			.is_some_and(|error| error.is_wrong_secret())
+	);
+}
+
+#[test]
+fn a_full_target_and_a_cancel_end_the_restore() {
+	let (world, _, root) = world_with_a_disk();
+	let mut target = MemoryTarget {
+		is_full: true,
+		..MemoryTarget::default()
+	};
+	let result = world.restore(&root, 0, &mut target);
+	assert!(matches!(result, Err(RestoreError::Target { .. })));
+	world.cancel.cancel();
+	let result = world.restore(&root, 0, &mut MemoryTarget::default());
+	assert!(matches!(result, Err(RestoreError::Cancelled)));
+}

@@ -1,0 +1,284 @@
+//! The embedded store: packs of blocks, an index of where they stand, and a log of pins.
+//!
+//! ```text
+//! lock            held while the store is open; one process at a time
+//! 00000001.pack   blocks, append-only, 256 MiB each
+//! index.redb      digest → pack and offset; can be rebuilt from the packs
+//! pins.log        roots that must stay, with their labels
+//! ```
+//!
+//! How a block becomes durable:
+//! 1. it is appended to the active pack;
+//! 2. the pack is synced, and the folder when the pack is new;
+//! 3. the index takes it in one durable transaction;
+//! 4. a pin is appended to the pin log and synced, and only then acknowledged.
+//!
+//! A crash between two of these steps leaves bytes that nothing names. They are cut off or
+//! stepped over at the next start; an index entry without bytes never exists.
+//!
+//! How locks are taken, in this order: `gate`, `commit_turn`, `writer`; `sessions` and `pins`
+//! stand alone. The gate is shared by all who use the answer of a look-up, and held alone for
+//! the moment in which a collection removes entries: afterwards nobody knows the old places, and
+//! their space can go.
+
+mod bloom;
+mod collect;
+mod files;
+mod index;
+mod packs;
+mod pins;
+mod record;
+mod recovery;
+mod session;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use crate::{
+	format::{Cid, digest},
+	repositories::{Collected, Pin, Repository, RepositoryError, Session, Usage},
+};
+use backup_primitives::cid::BlockCodec;
+use files::{DiskFiles, Files};
+use index::{Entry, Index};
+use packs::{Packs, Writer};
+use pins::PinLog;
+use session::{Sessions, StoreSession};
+use std::{
+	fmt,
+	path::Path,
+	sync::{
+		Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+		atomic::{AtomicBool, Ordering},
+	},
+};
+
+/// Bytes that are staged before they are committed to the index.
+const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What a store is opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+	/// Where a pack ends and the next begins, in bytes. Less than 4 GiB.
+	pub pack_bytes: u64,
+	/// Bytes of the file system that stay free, so that there is always room to remove blocks.
+	pub reserve_bytes: u64,
+}
+
+impl StoreOptions {
+	/// What production uses: packs of 256 MiB, a reserve of 256 MiB.
+	pub const V1: Self = Self {
+		pack_bytes: 256 * 1024 * 1024,
+		reserve_bytes: 256 * 1024 * 1024,
+	};
+}
+
+/// A store of blocks in a folder of its own. Clones are the same store.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+	shared: Arc<Shared>,
+}
+
+impl fmt::Debug for EmbeddedStore {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.debug_struct("EmbeddedStore")
+			.field("files", &self.shared.files)
+			.finish_non_exhaustive()
+	}
+}
+
+impl EmbeddedStore {
+	/// Opens the store in this folder, or makes one. An index that is lost or damaged is rebuilt
+	/// from the packs, which reads all of them.
+	///
+	/// # Errors
+	/// [`RepositoryError::InUse`] while another process has it open.
+	pub fn open(folder: &Path, options: StoreOptions) -> Result<Self, RepositoryError> {
+		let files = DiskFiles::open(folder)
+			.map_err(RepositoryError::io("open its folder"))?
+			.ok_or_else(|| RepositoryError::InUse {
+				path: folder.to_owned(),
+			})?;
+		Self::open_files(Arc::new(files), options)
+	}
+
+	pub(crate) fn open_files(
+		files: Arc<dyn Files>,
+		options: StoreOptions,
+	) -> Result<Self, RepositoryError> {
+		Ok(Self {
+			shared: Arc::new(recovery::open(files, options)?),
+		})
+	}
+
+	/// Whether pins may have been lost, so that nothing is collected.
+	pub fn pins_unconfirmed(&self) -> bool {
+		self.shared.pins_unconfirmed.load(Ordering::Acquire)
+	}
+
+	/// Says that the pins are complete again, and allows collections.
+	pub fn confirm_pins(&self) -> Result<(), RepositoryError> {
+		self.shared.index.complete(false)?;
+		self.shared.pins_unconfirmed.store(false, Ordering::Release);
+		Ok(())
+	}
+}
+
+impl Repository for EmbeddedStore {
+	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError> {
+		Ok(Box::new(StoreSession::open(&self.shared)))
+	}
+
+	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
+		let _gate = self.shared.enter();
+		Ok(self.shared.find(cid)?.is_some())
+	}
+
+	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		match self.get_unchecked(cid)? {
+			Some(block) if digest(&block) != cid.digest() => {
+				Err(RepositoryError::Corrupt { cid: *cid })
+			}
+			block => Ok(block),
+		}
+	}
+
+	fn get_unchecked(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		let _gate = self.shared.enter();
+		match self.shared.find(cid)? {
+			Some(entry) => self.shared.read(&entry).map(Some),
+			None => Ok(None),
+		}
+	}
+
+	fn pins(&self) -> Result<Vec<Pin>, RepositoryError> {
+		Ok(lock(&self.shared.pins).list())
+	}
+
+	fn unpin(&self, root: &Cid) -> Result<bool, RepositoryError> {
+		lock(&self.shared.pins).unpin(root)
+	}
+
+	fn collect(&self) -> Result<Collected, RepositoryError> {
+		collect::collect(&self.shared)
+	}
+
+	fn usage(&self) -> Result<Usage, RepositoryError> {
+		let available = self.shared.files.available_bytes();
+		let available = available.map_err(RepositoryError::io("ask for the space left"))?;
+		let available_bytes = available.saturating_sub(self.shared.options.reserve_bytes);
+		let mut usage = Usage {
+			available_bytes,
+			..Usage::default()
+		};
+		for state in self.shared.index.packs()?.values() {
+			usage.blocks += state.live_blocks;
+			usage.bytes += state.live_bytes - state.live_blocks * record::HEADER_BYTES;
+		}
+		Ok(usage)
+	}
+}
+
+/// An open store.
+#[derive(Debug)]
+pub(crate) struct Shared {
+	files: Arc<dyn Files>,
+	options: StoreOptions,
+	packs: Packs,
+	index: Index,
+	gate: RwLock<()>,
+	/// One commit at a time.
+	commit_turn: Mutex<()>,
+	writer: Mutex<Writer>,
+	pins: Mutex<PinLog>,
+	sessions: Mutex<Sessions>,
+	pins_unconfirmed: AtomicBool,
+}
+
+/// What a lock guards is changed as a whole or not at all, so a panic elsewhere spoils nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+	mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+	/// Keeps what a look-up answers true for as long as the guard lives. Not to be nested.
+	fn enter(&self) -> RwLockReadGuard<'_, ()> {
+		self.gate.read().unwrap_or_else(PoisonError::into_inner)
+	}
+
+	/// Where a block stands; a node only if it was stored as one.
+	fn find(&self, cid: &Cid) -> Result<Option<Entry>, RepositoryError> {
+		Ok(self
+			.find_any(cid)?
+			.filter(|entry| entry.is_node || !is_node(cid)))
+	}
+
+	/// Where the bytes of a block stand, whatever they were stored as.
+	fn find_any(&self, cid: &Cid) -> Result<Option<Entry>, RepositoryError> {
+		let digest = cid.digest();
+		// A block moves from the writer to the index, so it is not missed in this order. The
+		// lock must not be held during the second look.
+		let staged = lock(&self.writer).find(&digest);
+		match staged {
+			Some(entry) => Ok(Some(entry)),
+			None => self.index.get(&digest),
+		}
+	}
+
+	fn read(&self, entry: &Entry) -> Result<Vec<u8>, RepositoryError> {
+		let buffered = lock(&self.writer).read_buffered(entry);
+		if let Some(block) = buffered {
+			return Ok(block);
+		}
+		let mut block = vec![0; entry.len as usize];
+		self.packs
+			.file(entry.pack)?
+			.read_at(u64::from(entry.offset) + record::HEADER_BYTES, &mut block)
+			.map_err(RepositoryError::io("read a pack"))?;
+		Ok(block)
+	}
+
+	/// Makes everything that is staged durable and known to the index.
+	fn commit(&self) -> Result<(), RepositoryError> {
+		let _turn = lock(&self.commit_turn);
+		let Some(mut batch) = lock(&self.writer).begin_commit()? else {
+			return Ok(());
+		};
+		if let Err(error) = batch.sync(&*self.files) {
+			self.lose(batch);
+			return Err(RepositoryError::io("sync a pack")(error));
+		}
+		// Neighbours in the index are written together.
+		batch.entries.sort_unstable_by_key(|(digest, _)| *digest);
+		let ends: Vec<_> = batch
+			.packs
+			.iter()
+			.map(|pack| (pack.pack, pack.end))
+			.collect();
+		match self.index.add(&batch.entries, &ends, batch.next_id) {
+			Ok(()) => {
+				lock(&self.writer).end_commit();
+				Ok(())
+			}
+			Err(error) => {
+				lock(&self.writer).undo_commit(batch);
+				Err(error)
+			}
+		}
+	}
+
+	/// Forgets what a failed sync leaves uncertain. Needs the turn to commit.
+	fn lose(&self, batch: packs::Batch) {
+		tracing::error!(target: "store", "a sync failed, unfinished writes are lost");
+		let packs = lock(&self.writer).lose(batch);
+		// Without the index nobody knows where to cut, and not cutting is safe.
+		if let Ok(indexed) = self.index.packs() {
+			for pack in packs {
+				pack.cut(indexed.get(&pack.pack).map_or(0, |state| state.end));
+			}
+		}
+	}
+}
+
+fn is_node(cid: &Cid) -> bool {
+	cid.codec() == BlockCodec::DagCbor
+}

@@ -1,0 +1,271 @@
+//! Collection: frees what no pin and no session needs.
+//!
+//! 1. *Mark.* Walk from the pins, from the nodes that sessions rely on, and from every node that
+//!    is younger than the oldest session. Live nodes are kept exactly, live chunks in a filter.
+//! 2. *Sweep nodes.* With the gate shut: mark what sessions came to rely on meanwhile, then
+//!    remove all dead nodes in one commit. A node never stays behind its children.
+//! 3. *Sweep chunks*, in batches, each with the gate shut for one commit.
+//! 4. *Reclaim.* Write a skip header over each run of dead records, sync, punch the hole; unlink
+//!    packs without live blocks. Whoever held an old place has passed the gate since.
+//!
+//! It stops without removing anything when a node that is needed cannot be read: what is below
+//! it is unknown. A crash leaves dead space noted in the index; the next collection frees it.
+
+use crate::{
+	format::{Cid, digest, links},
+	repositories::{
+		Collected, RepositoryError,
+		embedded::{
+			Shared,
+			bloom::Bloom,
+			index::Entry,
+			is_node, lock,
+			record::{HEADER_BYTES, Header},
+		},
+	},
+};
+use std::{
+	collections::HashSet,
+	sync::{PoisonError, RwLockWriteGuard, atomic::Ordering},
+};
+
+/// Blocks looked at, or chunks removed, in one transaction.
+const BATCH_BLOCKS: usize = 65_536;
+
+type Digest = [u8; 32];
+
+pub(crate) fn collect(store: &Shared) -> Result<Collected, RepositoryError> {
+	if store.pins_unconfirmed.load(Ordering::Acquire) {
+		return Err(RepositoryError::PinsUnconfirmed);
+	}
+	let _running = Running::begin(store)?;
+	store.commit()?;
+	let keep_from = keep_from(store);
+	let mut live = Live::new(store)?;
+	live.mark_all(store.pins_roots())?;
+	live.mark_sessions()?;
+	live.mark_all(young_nodes(store, keep_from)?)?;
+
+	let mut collected = sweep_nodes(store, &mut live, keep_from)?;
+	let chunks = sweep_chunks(store, &live, keep_from)?;
+	collected.blocks += chunks.blocks;
+	collected.bytes += chunks.bytes;
+	reclaim(store)?;
+	Ok(collected)
+}
+
+/// One collection at a time; sessions that end meanwhile are remembered.
+struct Running<'a>(&'a Shared);
+
+impl<'a> Running<'a> {
+	fn begin(store: &'a Shared) -> Result<Self, RepositoryError> {
+		let mut sessions = lock(&store.sessions);
+		match core::mem::replace(&mut sessions.is_collecting, true) {
+			false => Ok(Self(store)),
+			true => Err(RepositoryError::Collecting),
+		}
+	}
+}
+
+impl Drop for Running<'_> {
+	fn drop(&mut self) {
+		lock(&self.0.sessions).end_collection();
+	}
+}
+
+/// The id from which on everything stays.
+fn keep_from(store: &Shared) -> u64 {
+	let sessions = lock(&store.sessions);
+	let next_id = lock(&store.writer).next_id();
+	sessions
+		.all()
+		.map(|session| session.first_id)
+		.fold(next_id, u64::min)
+}
+
+/// Visits all of the index, in several short transactions.
+fn scan(store: &Shared, visit: &mut dyn FnMut(&Digest, &Entry)) -> Result<(), RepositoryError> {
+	let mut at = None;
+	loop {
+		at = store.index.scan(at, BATCH_BLOCKS, visit)?;
+		if at.is_none() {
+			return Ok(());
+		}
+	}
+}
+
+fn young_nodes(store: &Shared, keep_from: u64) -> Result<Vec<Cid>, RepositoryError> {
+	let mut nodes = Vec::new();
+	scan(store, &mut |digest, entry| {
+		if entry.is_node && entry.id >= keep_from {
+			nodes.push(Cid::dag_cbor(*digest));
+		}
+	})?;
+	Ok(nodes)
+}
+
+/// What has to stay.
+struct Live<'a> {
+	store: &'a Shared,
+	/// Exact: a node that was wrongly taken for visited would lose its children.
+	nodes: HashSet<Digest>,
+	/// May hold more than is live, which only keeps garbage.
+	chunks: Bloom,
+}
+
+impl<'a> Live<'a> {
+	fn new(store: &'a Shared) -> Result<Self, RepositoryError> {
+		let mut seed = [0; 8];
+		// Without randomness the same garbage may stay again, nothing worse.
+		let _ = aws_lc_rs::rand::fill(&mut seed);
+		let chunks = Bloom::for_digests(store.index.len()?, u64::from_le_bytes(seed));
+		Ok(Self {
+			store,
+			nodes: HashSet::new(),
+			chunks,
+		})
+	}
+
+	fn mark_all(&mut self, roots: Vec<Cid>) -> Result<(), RepositoryError> {
+		let mut pending = roots;
+		while let Some(cid) = pending.pop() {
+			if !is_node(&cid) {
+				self.chunks.insert(&cid.digest());
+			} else if self.nodes.insert(cid.digest()) {
+				pending.extend(self.children(&cid)?);
+			}
+		}
+		Ok(())
+	}
+
+	fn mark_sessions(&mut self) -> Result<(), RepositoryError> {
+		let nodes = lock(&self.store.sessions)
+			.all()
+			.flat_map(|session| session.nodes())
+			.collect();
+		self.mark_all(nodes)
+	}
+
+	fn children(&self, node: &Cid) -> Result<Vec<Cid>, RepositoryError> {
+		let missing = RepositoryError::Missing { cid: *node };
+		let entry = self.store.find(node)?.ok_or(missing)?;
+		let block = self.store.read(&entry)?;
+		if digest(&block) != node.digest() {
+			return Err(RepositoryError::Corrupt { cid: *node });
+		}
+		links(&block).map_err(|source| RepositoryError::NotANode { cid: *node, source })
+	}
+}
+
+/// Waits until nobody uses the answer of a look-up, and keeps everybody out.
+fn shut(store: &Shared) -> RwLockWriteGuard<'_, ()> {
+	store.gate.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn sweep_nodes(
+	store: &Shared,
+	live: &mut Live<'_>,
+	keep_from: u64,
+) -> Result<Collected, RepositoryError> {
+	let mut candidates = Vec::new();
+	scan(store, &mut |digest, entry| {
+		if entry.is_node && entry.id < keep_from && !live.nodes.contains(digest) {
+			candidates.push(*digest);
+		}
+	})?;
+	let _shut = shut(store);
+	live.mark_sessions()?;
+	// What is live as a chunk although it was stored as a node stays, and so does all below.
+	let also_chunks = candidates
+		.iter()
+		.filter(|digest| live.chunks.contains(digest));
+	live.mark_all(also_chunks.map(|digest| Cid::dag_cbor(*digest)).collect())?;
+	candidates.retain(|digest| !live.nodes.contains(digest));
+	match candidates.is_empty() {
+		true => Ok(Collected::default()),
+		false => store.index.remove(&candidates),
+	}
+}
+
+fn sweep_chunks(
+	store: &Shared,
+	live: &Live<'_>,
+	keep_from: u64,
+) -> Result<Collected, RepositoryError> {
+	let mut collected = Collected::default();
+	let mut at = None;
+	loop {
+		let mut candidates = Vec::new();
+		at = store.index.scan(at, BATCH_BLOCKS, &mut |digest, entry| {
+			if !entry.is_node && entry.id < keep_from && !live.chunks.contains(digest) {
+				candidates.push((*digest, *entry));
+			}
+		})?;
+		let removed = remove_chunks(store, candidates)?;
+		collected.blocks += removed.blocks;
+		collected.bytes += removed.bytes;
+		if at.is_none() {
+			return Ok(collected);
+		}
+	}
+}
+
+fn remove_chunks(
+	store: &Shared,
+	candidates: Vec<(Digest, Entry)>,
+) -> Result<Collected, RepositoryError> {
+	if candidates.is_empty() {
+		return Ok(Collected::default());
+	}
+	let _shut = shut(store);
+	let sessions: Vec<_> = lock(&store.sessions).all().cloned().collect();
+	let dead: Vec<Digest> = candidates
+		.into_iter()
+		.filter(|(_, entry)| !sessions.iter().any(|session| session.protects(entry.id)))
+		.map(|(digest, _)| digest)
+		.collect();
+	store.index.remove(&dead)
+}
+
+fn reclaim(store: &Shared) -> Result<(), RepositoryError> {
+	// Readers that looked up a place before the last commit are gone after this.
+	drop(shut(store));
+	let active = lock(&store.writer).active_pack();
+	for (pack, state) in store.index.packs()? {
+		if state.live_blocks == 0 && Some(pack) != active {
+			store.index.drop_pack(pack)?;
+			store.packs.remove(pack)?;
+		} else {
+			punch(store, pack)?;
+		}
+	}
+	Ok(())
+}
+
+fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
+	let runs = store.index.dead_runs(pack)?;
+	if runs.is_empty() {
+		return Ok(());
+	}
+	let file = store.packs.file(pack)?;
+	let io = RepositoryError::io;
+	for run in &runs {
+		let skipped = u32::try_from(run.len - HEADER_BYTES).expect("packs are below 4 GiB");
+		let header = Header::skip(skipped).encode(&[]);
+		file.write_at(run.offset, &header)
+			.map_err(io("write a pack"))?;
+	}
+	// A hole without its skip header would be taken for damage by a rebuild.
+	file.sync().map_err(io("sync a pack"))?;
+	for run in &runs {
+		file.punch(run.offset + HEADER_BYTES, run.len - HEADER_BYTES)
+			.map_err(io("free space in a pack"))?;
+	}
+	store.index.clear_dead(pack, &runs)
+}
+
+impl Shared {
+	fn pins_roots(&self) -> Vec<Cid> {
+		lock(&self.pins).roots()
+	}
+}

@@ -1,0 +1,498 @@
+//! The index: where each block stands, and what each pack still holds.
+//!
+//! It holds small things only and can be rebuilt from the packs. One commit is one durable
+//! transaction. After an error of the disk redb refuses to go on, so the database is opened
+//! anew at the next use; what was committed is then there, what was not is not.
+
+use crate::repositories::{Collected, RepositoryError, embedded::files::Files};
+use redb::{
+	Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+};
+use std::{
+	collections::BTreeMap,
+	io,
+	sync::{Arc, PoisonError, RwLock},
+};
+
+pub(crate) const INDEX_FILE: &str = "index.redb";
+pub(crate) const STORE_VERSION: u64 = 1;
+
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+const ENTRY_BYTES: usize = 21;
+
+type Digest = [u8; 32];
+
+/// Digest → entry.
+const BLOCKS: TableDefinition<&Digest, &[u8; ENTRY_BYTES]> = TableDefinition::new("blocks");
+/// Pack → end, live bytes, live blocks.
+const PACKS: TableDefinition<u32, (u64, u64, u64)> = TableDefinition::new("packs");
+/// Pack and offset → bytes that are dead and not yet given back.
+const DEAD: TableDefinition<(u32, u32), u32> = TableDefinition::new("dead");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+const META_VERSION: &str = "version";
+const META_NEXT_ID: &str = "next-id";
+const META_UNCONFIRMED: &str = "pins-unconfirmed";
+
+/// Where a block stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+	pub(crate) pack: u32,
+	/// Of the record's header.
+	pub(crate) offset: u32,
+	/// Of the block.
+	pub(crate) len: u32,
+	/// Rises with every block that is stored.
+	pub(crate) id: u64,
+	/// Whether it was stored as a node, with all its children.
+	pub(crate) is_node: bool,
+}
+
+impl Entry {
+	fn encode(&self) -> [u8; ENTRY_BYTES] {
+		let mut bytes = [0; ENTRY_BYTES];
+		bytes[..4].copy_from_slice(&self.pack.to_le_bytes());
+		bytes[4..8].copy_from_slice(&self.offset.to_le_bytes());
+		bytes[8..12].copy_from_slice(&self.len.to_le_bytes());
+		bytes[12..20].copy_from_slice(&self.id.to_le_bytes());
+		bytes[20] = self.is_node.into();
+		bytes
+	}
+
+	fn decode(bytes: &[u8; ENTRY_BYTES]) -> Self {
+		let word = |at: usize| {
+			u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of 4 bytes"))
+		};
+		let id = u64::from_le_bytes(bytes[12..20].try_into().expect("a slice of 8 bytes"));
+		Self {
+			pack: word(0),
+			offset: word(4),
+			len: word(8),
+			id,
+			is_node: bytes[20] != 0,
+		}
+	}
+
+	/// Bytes of the whole record.
+	fn record_bytes(&self) -> u32 {
+		self.len + super::record::HEADER_BYTES as u32
+	}
+}
+
+/// What the index knows of a pack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PackState {
+	/// Where its last indexed record ends.
+	pub(crate) end: u64,
+	pub(crate) live_bytes: u64,
+	pub(crate) live_blocks: u64,
+}
+
+impl PackState {
+	fn from_row((end, live_bytes, live_blocks): (u64, u64, u64)) -> Self {
+		Self {
+			end,
+			live_bytes,
+			live_blocks,
+		}
+	}
+
+	fn row(self) -> (u64, u64, u64) {
+		(self.end, self.live_bytes, self.live_blocks)
+	}
+}
+
+/// A range of a pack that holds nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeadRun {
+	pub(crate) offset: u64,
+	pub(crate) len: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Index {
+	files: Arc<dyn Files>,
+	database: RwLock<Option<Database>>,
+}
+
+impl Index {
+	/// Opens a complete index; `None` if there is none and it must be rebuilt.
+	pub(crate) fn open(files: Arc<dyn Files>) -> Result<Option<Self>, RepositoryError> {
+		let index = Self {
+			files,
+			database: RwLock::new(None),
+		};
+		match index.read(|database| meta(database, META_VERSION)) {
+			Ok(Some(STORE_VERSION)) => Ok(Some(index)),
+			Ok(Some(found)) => Err(RepositoryError::NewerVersion {
+				found,
+				known: STORE_VERSION,
+			}),
+			Ok(None) => Ok(None),
+			Err(RepositoryError::Index { source }) if is_damage(&source) => Ok(None),
+			Err(RepositoryError::Io { source, .. }) if is_foreign(&source) => Ok(None),
+			Err(error) => Err(error),
+		}
+	}
+
+	/// An empty index in place of whatever is there. It counts as complete only after
+	/// [`complete`](Self::complete).
+	pub(crate) fn create(files: Arc<dyn Files>) -> Result<Self, RepositoryError> {
+		let there = files
+			.list()
+			.map_err(RepositoryError::io("list the store's files"))?;
+		if there.iter().any(|name| name == INDEX_FILE) {
+			files
+				.remove(INDEX_FILE)
+				.map_err(RepositoryError::io("remove a damaged index"))?;
+		}
+		let index = Self {
+			files,
+			database: RwLock::new(None),
+		};
+		index.write(|transaction| {
+			transaction.open_table(BLOCKS)?;
+			transaction.open_table(PACKS)?;
+			transaction.open_table(DEAD)?;
+			transaction.open_table(META)?;
+			Ok(())
+		})?;
+		index
+			.files
+			.sync_folder()
+			.map_err(RepositoryError::io("sync the store's folder"))?;
+		Ok(index)
+	}
+
+	/// Says that everything in the packs is indexed.
+	pub(crate) fn complete(&self, pins_unconfirmed: bool) -> Result<(), RepositoryError> {
+		self.write(|transaction| {
+			let mut table = transaction.open_table(META)?;
+			table.insert(META_VERSION, STORE_VERSION)?;
+			table.insert(META_UNCONFIRMED, u64::from(pins_unconfirmed))?;
+			Ok(())
+		})
+	}
+
+	pub(crate) fn pins_unconfirmed(&self) -> Result<bool, RepositoryError> {
+		Ok(self.read(|database| meta(database, META_UNCONFIRMED))? == Some(1))
+	}
+
+	/// The least id that no block has.
+	pub(crate) fn next_id(&self) -> Result<u64, RepositoryError> {
+		Ok(self
+			.read(|database| meta(database, META_NEXT_ID))?
+			.unwrap_or(0))
+	}
+
+	pub(crate) fn get(&self, digest: &Digest) -> Result<Option<Entry>, RepositoryError> {
+		self.read(|database| {
+			let table = database.begin_read()?.open_table(BLOCKS)?;
+			Ok(table.get(digest)?.map(|entry| Entry::decode(entry.value())))
+		})
+	}
+
+	/// Adds blocks whose bytes are durable, and moves the ends of their packs. A block that is
+	/// indexed elsewhere already leaves dead space there. Doing it twice changes nothing.
+	pub(crate) fn add(
+		&self,
+		entries: &[(Digest, Entry)],
+		ends: &[(u32, u64)],
+		next_id: u64,
+	) -> Result<(), RepositoryError> {
+		self.write(|transaction| {
+			let mut blocks = transaction.open_table(BLOCKS)?;
+			let mut dead = transaction.open_table(DEAD)?;
+			let mut packs = PackRows::load(transaction)?;
+			for (digest, entry) in entries {
+				let old = blocks.insert(digest, &entry.encode())?;
+				let old = old.map(|old| Entry::decode(old.value()));
+				match old {
+					Some(old) if (old.pack, old.offset) == (entry.pack, entry.offset) => {}
+					Some(old) => {
+						packs.remove(&old);
+						dead.insert((old.pack, old.offset), old.record_bytes())?;
+						packs.add(entry);
+					}
+					None => packs.add(entry),
+				}
+			}
+			for (pack, end) in ends {
+				let state = packs.0.entry(*pack).or_default();
+				state.end = state.end.max(*end);
+			}
+			packs.store(transaction)?;
+			transaction
+				.open_table(META)?
+				.insert(META_NEXT_ID, next_id)?;
+			Ok(())
+		})
+	}
+
+	/// Removes blocks in one commit and notes the space they leave.
+	pub(crate) fn remove(&self, digests: &[Digest]) -> Result<Collected, RepositoryError> {
+		self.write(|transaction| {
+			let mut blocks = transaction.open_table(BLOCKS)?;
+			let mut dead = transaction.open_table(DEAD)?;
+			let mut packs = PackRows::load(transaction)?;
+			let mut collected = Collected::default();
+			for digest in digests {
+				let entry = blocks
+					.remove(digest)?
+					.map(|entry| Entry::decode(entry.value()));
+				let Some(entry) = entry else { continue };
+				packs.remove(&entry);
+				dead.insert((entry.pack, entry.offset), entry.record_bytes())?;
+				collected.blocks += 1;
+				collected.bytes += u64::from(entry.len);
+			}
+			packs.store(transaction)?;
+			Ok(collected)
+		})
+	}
+
+	/// Shows up to `limit` blocks after `after`, in the order of their digests, and says where
+	/// it stopped; `None` at the end.
+	pub(crate) fn scan(
+		&self,
+		after: Option<Digest>,
+		limit: usize,
+		visit: &mut dyn FnMut(&Digest, &Entry),
+	) -> Result<Option<Digest>, RepositoryError> {
+		use core::ops::Bound::{Excluded, Unbounded};
+		self.read(|database| {
+			let table = database.begin_read()?.open_table(BLOCKS)?;
+			let start = after.as_ref().map_or(Unbounded, Excluded);
+			let mut last = None;
+			for row in table.range::<&Digest>((start, Unbounded))?.take(limit) {
+				let (digest, entry) = row?;
+				visit(digest.value(), &Entry::decode(entry.value()));
+				last = Some(*digest.value());
+			}
+			Ok(last)
+		})
+	}
+
+	pub(crate) fn len(&self) -> Result<u64, RepositoryError> {
+		self.read(|database| Ok(database.begin_read()?.open_table(BLOCKS)?.len()?))
+	}
+
+	pub(crate) fn packs(&self) -> Result<BTreeMap<u32, PackState>, RepositoryError> {
+		self.read(|database| {
+			let table = database.begin_read()?.open_table(PACKS)?;
+			let mut packs = BTreeMap::new();
+			for row in table.iter()? {
+				let (pack, state) = row?;
+				packs.insert(pack.value(), PackState::from_row(state.value()));
+			}
+			Ok(packs)
+		})
+	}
+
+	/// The dead runs of a pack; neighbours are one run.
+	pub(crate) fn dead_runs(&self, pack: u32) -> Result<Vec<DeadRun>, RepositoryError> {
+		self.read(|database| {
+			let table = database.begin_read()?.open_table(DEAD)?;
+			let mut runs: Vec<DeadRun> = Vec::new();
+			for row in table.range((pack, 0)..=(pack, u32::MAX))? {
+				let (place, len) = row?;
+				let (offset, len) = (u64::from(place.value().1), u64::from(len.value()));
+				match runs.last_mut() {
+					Some(last) if last.offset + last.len == offset => last.len += len,
+					Some(_) | None => runs.push(DeadRun { offset, len }),
+				}
+			}
+			Ok(runs)
+		})
+	}
+
+	/// Forgets the dead runs of a pack, whose space was given back.
+	pub(crate) fn clear_dead(&self, pack: u32, runs: &[DeadRun]) -> Result<(), RepositoryError> {
+		self.write(|transaction| {
+			let mut dead = transaction.open_table(DEAD)?;
+			for run in runs {
+				let place = |offset: u64| (pack, u32::try_from(offset).unwrap_or(u32::MAX));
+				let range = place(run.offset)..place(run.offset + run.len);
+				dead.retain_in(range, |_, _| false)?;
+			}
+			Ok(())
+		})
+	}
+
+	/// Forgets a pack without live blocks.
+	pub(crate) fn drop_pack(&self, pack: u32) -> Result<(), RepositoryError> {
+		self.write(|transaction| {
+			transaction.open_table(PACKS)?.remove(pack)?;
+			let mut dead = transaction.open_table(DEAD)?;
+			dead.retain_in((pack, 0)..=(pack, u32::MAX), |_, _| false)?;
+			Ok(())
+		})
+	}
+
+	fn read<T>(
+		&self,
+		mut work: impl FnMut(&Database) -> Result<T, redb::Error>,
+	) -> Result<T, RepositoryError> {
+		loop {
+			let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
+			if let Some(database) = slot.as_ref() {
+				let result = work(database);
+				drop(slot);
+				return result.map_err(|error| self.fail(error));
+			}
+			drop(slot);
+			self.reopen()?;
+		}
+	}
+
+	/// Runs `work` in one durable transaction.
+	fn write<T>(
+		&self,
+		mut work: impl FnMut(&redb::WriteTransaction) -> Result<T, redb::Error>,
+	) -> Result<T, RepositoryError> {
+		self.read(|database| {
+			let transaction = database.begin_write()?;
+			let value = work(&transaction)?;
+			transaction.commit()?;
+			Ok(value)
+		})
+	}
+
+	fn reopen(&self) -> Result<(), RepositoryError> {
+		let mut slot = self
+			.database
+			.write()
+			.unwrap_or_else(PoisonError::into_inner);
+		if slot.is_none() {
+			let backend = self
+				.files
+				.index(INDEX_FILE)
+				.map_err(RepositoryError::io("open its index"))?;
+			let database = Builder::new()
+				.set_cache_size(CACHE_BYTES)
+				.create_with_backend(Boxed(backend))
+				.map_err(RepositoryError::index)?;
+			*slot = Some(database);
+		}
+		Ok(())
+	}
+
+	/// Closes a database that will refuse to work on.
+	fn fail(&self, error: redb::Error) -> RepositoryError {
+		if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
+			*self
+				.database
+				.write()
+				.unwrap_or_else(PoisonError::into_inner) = None;
+		}
+		RepositoryError::index(error)
+	}
+}
+
+fn meta(database: &Database, key: &str) -> Result<Option<u64>, redb::Error> {
+	match database.begin_read()?.open_table(META) {
+		Ok(table) => Ok(table.get(key)?.map(|value| value.value())),
+		Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+		Err(error) => Err(error.into()),
+	}
+}
+
+fn is_damage(error: &redb::Error) -> bool {
+	matches!(
+		error,
+		redb::Error::Corrupted(_)
+			| redb::Error::UpgradeRequired(_)
+			| redb::Error::RepairAborted
+			| redb::Error::TableTypeMismatch { .. }
+			| redb::Error::TypeDefinitionChanged { .. }
+	)
+}
+
+/// redb reports a file that is not a database, or only the beginning of one, like this.
+fn is_foreign(error: &io::Error) -> bool {
+	matches!(
+		error.kind(),
+		io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+	)
+}
+
+/// The rows of all packs while one transaction changes them.
+struct PackRows(BTreeMap<u32, PackState>);
+
+impl PackRows {
+	fn load(transaction: &redb::WriteTransaction) -> Result<Self, redb::Error> {
+		let mut rows = BTreeMap::new();
+		for row in transaction.open_table(PACKS)?.iter()? {
+			let (pack, state) = row?;
+			rows.insert(pack.value(), PackState::from_row(state.value()));
+		}
+		Ok(Self(rows))
+	}
+
+	fn add(&mut self, entry: &Entry) {
+		let state = self.0.entry(entry.pack).or_default();
+		state.live_bytes += u64::from(entry.record_bytes());
+		state.live_blocks += 1;
+	}
+
+	fn remove(&mut self, entry: &Entry) {
+		let state = self.0.entry(entry.pack).or_default();
+		state.live_bytes = state.live_bytes.saturating_sub(entry.record_bytes().into());
+		state.live_blocks = state.live_blocks.saturating_sub(1);
+	}
+
+	fn store(self, transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+		let mut table = transaction.open_table(PACKS)?;
+		for (pack, state) in self.0 {
+			table.insert(pack, state.row())?;
+		}
+		Ok(())
+	}
+}
+
+/// redb takes a backend by value.
+#[derive(Debug)]
+struct Boxed(Box<dyn redb::StorageBackend>);
+
+impl redb::StorageBackend for Boxed {
+	fn len(&self) -> io::Result<u64> {
+		self.0.len()
+	}
+
+	fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+		self.0.read(offset, out)
+	}
+
+	fn set_len(&self, len: u64) -> io::Result<()> {
+		self.0.set_len(len)
+	}
+
+	fn sync_data(&self) -> io::Result<()> {
+		self.0.sync_data()
+	}
+
+	fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+		self.0.write(offset, data)
+	}
+
+	fn close(&self) -> io::Result<()> {
+		self.0.close()
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn entries_come_back() {
+		let entry = Entry {
+			pack: 1,
+			offset: u32::MAX,
+			len: 3,
+			id: u64::MAX - 1,
+			is_node: true,
+		};
+		assert_eq!(Entry::decode(&entry.encode()), entry);
+	}
+}

@@ -1,0 +1,214 @@
+//! The pin log: which roots must stay.
+//!
+//! Pins are records of their own file, appended and synced before a pin is acknowledged, and
+//! kept in memory while the store is open. The index knows nothing of them, so losing it loses
+//! no pin. They do not stand between the blocks, for two reasons: a pack without live blocks
+//! can go as a whole, and going on behind damage never takes bytes of a block, which others
+//! may have chosen, for a pin.
+//!
+//! A torn record at the end was never acknowledged and is cut off. Damage before the end is
+//! skipped and reported: pins may have been lost, and nothing must be collected before they
+//! are confirmed.
+
+use crate::{
+	format::Cid,
+	repositories::{
+		LABEL_BYTES_MAX, Pin, RepositoryError,
+		embedded::{
+			files::{Files, StoreFile},
+			record::{HEADER_BYTES, Header, Kind, find_magic},
+		},
+	},
+};
+use std::{collections::BTreeMap, io, sync::Arc};
+
+pub(crate) const PINS_FILE: &str = "pins.log";
+pub(crate) const PINS_NEW_FILE: &str = "pins.new";
+
+/// Records beyond twice the pins after which the log is written anew.
+const SPARE_RECORDS: u64 = 256;
+
+#[derive(Debug)]
+pub(crate) struct PinLog {
+	files: Arc<dyn Files>,
+	file: Arc<dyn StoreFile>,
+	end: u64,
+	records: u64,
+	pins: BTreeMap<Cid, Vec<u8>>,
+	/// After an error the end of the file is not known for sure.
+	must_rewrite: bool,
+}
+
+/// Whether the log could be read in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PinsFound {
+	All,
+	PerhapsNotAll,
+}
+
+impl PinLog {
+	/// Reads the log, or makes an empty one.
+	pub(crate) fn open(
+		files: Arc<dyn Files>,
+		names: &[String],
+	) -> Result<(Self, PinsFound), RepositoryError> {
+		let there = names.iter().any(|name| name == PINS_FILE);
+		Self::try_open(files, there).map_err(RepositoryError::io("read its pins"))
+	}
+
+	fn try_open(files: Arc<dyn Files>, there: bool) -> io::Result<(Self, PinsFound)> {
+		let file = match there {
+			true => files.open(PINS_FILE)?,
+			false => {
+				let file = files.create(PINS_FILE)?;
+				files.sync_folder()?;
+				file
+			}
+		};
+		let mut log = Self {
+			files,
+			file,
+			end: 0,
+			records: 0,
+			pins: BTreeMap::new(),
+			must_rewrite: false,
+		};
+		let found = log.replay()?;
+		if log.records > 2 * log.pins.len() as u64 + SPARE_RECORDS && found == PinsFound::All {
+			log.rewrite()?;
+		}
+		Ok((
+			log,
+			if there {
+				found
+			} else {
+				PinsFound::PerhapsNotAll
+			},
+		))
+	}
+
+	pub(crate) fn list(&self) -> Vec<Pin> {
+		let pin = |(root, label): (&Cid, &Vec<u8>)| Pin {
+			root: *root,
+			label: label.clone(),
+		};
+		self.pins.iter().map(pin).collect()
+	}
+
+	pub(crate) fn roots(&self) -> Vec<Cid> {
+		self.pins.keys().copied().collect()
+	}
+
+	pub(crate) fn pin(&mut self, root: &Cid, label: &[u8]) -> Result<(), RepositoryError> {
+		if self.pins.get(root).is_some_and(|old| old == label) {
+			return Ok(());
+		}
+		self.append(Kind::Pin, root, label)?;
+		self.pins.insert(*root, label.to_vec());
+		Ok(())
+	}
+
+	pub(crate) fn unpin(&mut self, root: &Cid) -> Result<bool, RepositoryError> {
+		if !self.pins.contains_key(root) {
+			return Ok(false);
+		}
+		self.append(Kind::Unpin, root, &[])?;
+		self.pins.remove(root);
+		Ok(true)
+	}
+
+	fn append(&mut self, kind: Kind, root: &Cid, label: &[u8]) -> Result<(), RepositoryError> {
+		let action = "write its pins";
+		if self.must_rewrite {
+			self.rewrite().map_err(RepositoryError::io(action))?;
+		}
+		let record = record(kind, root, label);
+		// Until the record is durable, the end of the file is anyone's guess.
+		self.must_rewrite = true;
+		self.file
+			.write_at(self.end, &record)
+			.and_then(|()| self.file.sync())
+			.map_err(RepositoryError::io(action))?;
+		self.must_rewrite = false;
+		self.end += record.len() as u64;
+		self.records += 1;
+		Ok(())
+	}
+
+	/// Writes the pins to a new file, which then takes the place of the old one.
+	fn rewrite(&mut self) -> io::Result<()> {
+		if self.files.list()?.iter().any(|name| name == PINS_NEW_FILE) {
+			self.files.remove(PINS_NEW_FILE)?;
+		}
+		let file = self.files.create(PINS_NEW_FILE)?;
+		let bytes: Vec<u8> = self
+			.pins
+			.iter()
+			.flat_map(|(root, label)| record(Kind::Pin, root, label))
+			.collect();
+		file.write_at(0, &bytes)?;
+		file.sync()?;
+		self.files.rename(PINS_NEW_FILE, PINS_FILE)?;
+		self.files.sync_folder()?;
+		self.file = file;
+		self.end = bytes.len() as u64;
+		self.records = self.pins.len() as u64;
+		self.must_rewrite = false;
+		Ok(())
+	}
+
+	/// Reads all records, steps over damage and cuts off what is torn at the end.
+	fn replay(&mut self) -> io::Result<PinsFound> {
+		let len = self.file.len()?;
+		let mut found = PinsFound::All;
+		let mut at = 0;
+		while at < len {
+			match read_record(&*self.file, at, len)? {
+				Some((header, label)) => {
+					if at > self.end {
+						found = PinsFound::PerhapsNotAll;
+					}
+					match header.kind {
+						Kind::Pin => drop(self.pins.insert(header.cid, label)),
+						Kind::Unpin => drop(self.pins.remove(&header.cid)),
+						Kind::Block | Kind::Skip => found = PinsFound::PerhapsNotAll,
+					}
+					self.records += 1;
+					at += header.record_bytes();
+					self.end = at;
+				}
+				None => at = find_magic(&*self.file, at + 1, len)?.unwrap_or(len),
+			}
+		}
+		if self.end < len {
+			self.file.set_len(self.end)?;
+			self.file.sync()?;
+		}
+		Ok(found)
+	}
+}
+
+fn record(kind: Kind, root: &Cid, label: &[u8]) -> Vec<u8> {
+	let len = u32::try_from(label.len()).expect("labels are bounded");
+	let header = Header {
+		kind,
+		len,
+		cid: *root,
+	}
+	.encode(label);
+	[&header, label].concat()
+}
+
+/// The record at `at`, if a whole one stands there.
+fn read_record(file: &dyn StoreFile, at: u64, end: u64) -> io::Result<Option<(Header, Vec<u8>)>> {
+	let mut bytes = vec![0; (HEADER_BYTES as usize + LABEL_BYTES_MAX).min((end - at) as usize)];
+	file.read_at(at, &mut bytes)?;
+	let Some((header, data)) = bytes.split_first_chunk() else {
+		return Ok(None);
+	};
+	let len = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+	let Some(label) = data.get(..len as usize) else {
+		return Ok(None);
+	};
+	Ok(Header::decode(header, label).map(|header| (header, label.to_vec())))
+}

@@ -1,0 +1,283 @@
+//! Opening a store, and rebuilding its index when it is gone.
+//!
+//! On every start: bytes behind the last indexed record of a pack are cut off, for nobody was
+//! told that they are safe; packs that the index does not know hold nothing but such bytes and
+//! go. When the index is lost, damaged, or names bytes that are not there, it is rebuilt: every
+//! pack is read, every block hashed. After that the pins count as unconfirmed.
+
+use crate::{
+	format::{BLOCK_BYTES_MAX, digest, links},
+	repositories::{
+		RepositoryError, StoreOptions,
+		embedded::{
+			Shared,
+			files::{Files, StoreFile},
+			index::{Entry, Index, PackState},
+			is_node,
+			packs::{Packs, Writer, pack_name, pack_number},
+			pins::{PINS_NEW_FILE, PinLog, PinsFound},
+			record::{HEADER_BYTES, Header, Kind, find_magic},
+		},
+	},
+};
+use std::{
+	collections::BTreeMap,
+	sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
+};
+
+/// Blocks that a rebuild adds to the index in one transaction.
+const BATCH_BLOCKS: usize = 8192;
+
+pub(crate) fn open(
+	files: Arc<dyn Files>,
+	options: StoreOptions,
+) -> Result<Shared, RepositoryError> {
+	let names = files
+		.list()
+		.map_err(RepositoryError::io("list the store's files"))?;
+	let pack_numbers: Vec<u32> = names.iter().filter_map(|name| pack_number(name)).collect();
+	let (pins, found) = open_pins(&files, &names)?;
+
+	let index = match open_index(&files, &pack_numbers)? {
+		Some(index) => index,
+		None => rebuild(&files, &pack_numbers)?,
+	};
+	if found == PinsFound::PerhapsNotAll && !pack_numbers.is_empty() {
+		index.complete(true)?;
+	}
+	let states = index.packs()?;
+	trim(&files, &pack_numbers, &states)?;
+
+	let next_pack = pack_numbers.iter().max().map_or(1, |last| last + 1);
+	let StoreOptions {
+		pack_bytes,
+		reserve_bytes,
+	} = options;
+	let next_id = index.next_id()?;
+	let mut writer = Writer::new(files.clone(), pack_bytes, reserve_bytes, next_pack, next_id);
+	if let Some((pack, state)) = states.last_key_value()
+		&& state.end < pack_bytes
+	{
+		writer.resume(*pack, open_pack(&*files, *pack)?, state.end);
+	}
+	Ok(Shared {
+		packs: Packs::new(files.clone()),
+		pins_unconfirmed: AtomicBool::new(index.pins_unconfirmed()?),
+		files,
+		options,
+		index,
+		gate: RwLock::default(),
+		commit_turn: Mutex::default(),
+		writer: Mutex::new(writer),
+		pins: Mutex::new(pins),
+		sessions: Mutex::default(),
+	})
+}
+
+fn open_pins(
+	files: &Arc<dyn Files>,
+	names: &[String],
+) -> Result<(PinLog, PinsFound), RepositoryError> {
+	if names.iter().any(|name| name == PINS_NEW_FILE) {
+		files
+			.remove(PINS_NEW_FILE)
+			.map_err(RepositoryError::io("remove an unfinished file"))?;
+	}
+	PinLog::open(files.clone(), names)
+}
+
+/// The index, if there is one and all that it names is there.
+fn open_index(
+	files: &Arc<dyn Files>,
+	pack_numbers: &[u32],
+) -> Result<Option<Index>, RepositoryError> {
+	let Some(index) = Index::open(files.clone())? else {
+		return Ok(None);
+	};
+	for (pack, state) in index.packs()? {
+		if !pack_numbers.contains(&pack) || file_len(&*open_pack(&**files, pack)?)? < state.end {
+			tracing::error!(target: "store", pack, "a pack is missing or too short");
+			return Ok(None);
+		}
+	}
+	Ok(Some(index))
+}
+
+fn open_pack(files: &dyn Files, pack: u32) -> Result<Arc<dyn StoreFile>, RepositoryError> {
+	files
+		.open(&pack_name(pack))
+		.map_err(RepositoryError::io("open a pack"))
+}
+
+fn file_len(file: &dyn StoreFile) -> Result<u64, RepositoryError> {
+	file.len().map_err(RepositoryError::io("read a pack"))
+}
+
+/// Removes bytes that the index does not know.
+fn trim(
+	files: &Arc<dyn Files>,
+	pack_numbers: &[u32],
+	states: &BTreeMap<u32, PackState>,
+) -> Result<(), RepositoryError> {
+	for pack in pack_numbers {
+		let Some(state) = states.get(pack) else {
+			files
+				.remove(&pack_name(*pack))
+				.map_err(RepositoryError::io("remove a pack"))?;
+			continue;
+		};
+		let file = open_pack(&**files, *pack)?;
+		if file_len(&*file)? > state.end {
+			file.set_len(state.end)
+				.map_err(RepositoryError::io("cut a pack"))?;
+		}
+	}
+	Ok(())
+}
+
+fn rebuild(files: &Arc<dyn Files>, pack_numbers: &[u32]) -> Result<Index, RepositoryError> {
+	let is_new = pack_numbers.is_empty();
+	if !is_new {
+		let packs = pack_numbers.len();
+		tracing::warn!(target: "store", packs, "the index is lost, rebuilding it from the packs");
+	}
+	let mut rebuild = Rebuild {
+		index: Index::create(files.clone())?,
+		batch: Vec::new(),
+		batch_at: BTreeMap::new(),
+		next_id: 0,
+		ends: BTreeMap::new(),
+		damaged: 0,
+	};
+	let mut pack_numbers = pack_numbers.to_vec();
+	pack_numbers.sort_unstable();
+	for pack in pack_numbers {
+		rebuild.pack(pack, &*open_pack(&**files, pack)?)?;
+	}
+	rebuild.store()?;
+	if rebuild.damaged > 0 {
+		let ranges = rebuild.damaged;
+		tracing::error!(target: "store", ranges, "damage was found while rebuilding the index");
+	}
+	rebuild.index.complete(!is_new)?;
+	Ok(rebuild.index)
+}
+
+/// An index in the making. Packs are read in order, so children come before their parents.
+struct Rebuild {
+	index: Index,
+	batch: Vec<([u8; 32], Entry)>,
+	/// Where in the batch a block stands.
+	batch_at: BTreeMap<[u8; 32], usize>,
+	next_id: u64,
+	ends: BTreeMap<u32, u64>,
+	/// Ranges that are neither records nor holes.
+	damaged: u64,
+}
+
+impl Rebuild {
+	fn pack(&mut self, pack: u32, file: &dyn StoreFile) -> Result<(), RepositoryError> {
+		let io = RepositoryError::io;
+		let len = file_len(file)?;
+		let mut at = 0;
+		let mut header = [0; HEADER_BYTES as usize];
+		while at + HEADER_BYTES <= len {
+			file.read_at(at, &mut header).map_err(io("read a pack"))?;
+			let decoded = Header::decode(&header, &[]).filter(|decoded| match decoded.kind {
+				Kind::Block => {
+					decoded.len as usize <= BLOCK_BYTES_MAX && at + decoded.record_bytes() <= len
+				}
+				Kind::Skip => at + decoded.record_bytes() <= len,
+				Kind::Pin | Kind::Unpin => false,
+			});
+			let Some(decoded) = decoded else {
+				self.damaged += u64::from(header != [0; HEADER_BYTES as usize]);
+				let next = find_magic(file, at + 1, len).map_err(io("read a pack"))?;
+				at = next.unwrap_or(len);
+				continue;
+			};
+			let good = match decoded.kind {
+				Kind::Skip => true,
+				Kind::Block | Kind::Pin | Kind::Unpin => self.block(pack, at, &decoded, file)?,
+			};
+			// Behind a bad block the length may be wrong as well as the bytes.
+			at = match good {
+				true => at + decoded.record_bytes(),
+				false => find_magic(file, at + 1, len)
+					.map_err(io("read a pack"))?
+					.unwrap_or(len),
+			};
+		}
+		// Appending goes on behind everything that may be a record, damaged or not.
+		self.ends.insert(pack, len);
+		Ok(())
+	}
+
+	/// Indexes a block if its bytes are what its CID says; otherwise says no.
+	fn block(
+		&mut self,
+		pack: u32,
+		at: u64,
+		header: &Header,
+		file: &dyn StoreFile,
+	) -> Result<bool, RepositoryError> {
+		let mut block = vec![0; header.len as usize];
+		file.read_at(at + HEADER_BYTES, &mut block)
+			.map_err(RepositoryError::io("read a pack"))?;
+		if digest(&block) != header.cid.digest() {
+			// Zeros are a block that was removed, whose skip header did not reach the disk.
+			self.damaged += u64::from(block.iter().any(|byte| *byte != 0));
+			return Ok(false);
+		}
+		let is_node = is_node(&header.cid);
+		// A node whose children are gone was about to be removed itself.
+		if is_node && !self.is_complete(&block)? {
+			return Ok(true);
+		}
+		let offset = u32::try_from(at).expect("packs are smaller than 4 GiB");
+		let entry = Entry {
+			pack,
+			offset,
+			len: header.len,
+			id: self.next_id,
+			is_node,
+		};
+		self.next_id += 1;
+		self.insert(header.cid.digest(), entry)?;
+		Ok(true)
+	}
+
+	fn is_complete(&self, node: &[u8]) -> Result<bool, RepositoryError> {
+		let Ok(children) = links(node) else {
+			return Ok(false);
+		};
+		for child in children {
+			let there = match self.batch_at.get(&child.digest()) {
+				Some(at) => Some(self.batch[*at].1),
+				None => self.index.get(&child.digest())?,
+			};
+			if !there.is_some_and(|entry| entry.is_node || !is_node(&child)) {
+				return Ok(false);
+			}
+		}
+		Ok(true)
+	}
+
+	fn insert(&mut self, digest: [u8; 32], entry: Entry) -> Result<(), RepositoryError> {
+		// Twice in one batch: the later one would hide the dead space of the first.
+		if self.batch_at.contains_key(&digest) || self.batch.len() >= BATCH_BLOCKS {
+			self.store()?;
+		}
+		self.batch_at.insert(digest, self.batch.len());
+		self.batch.push((digest, entry));
+		Ok(())
+	}
+
+	fn store(&mut self) -> Result<(), RepositoryError> {
+		let ends: Vec<_> = self.ends.iter().map(|(pack, end)| (*pack, *end)).collect();
+		self.index.add(&self.batch, &ends, self.next_id)?;
+		self.batch.clear();
+		self.batch_at.clear();
+		Ok(())
+	}
+}

@@ -1,0 +1,86 @@
+//! The full walk over one snapshot that finds missing and damaged blocks.
+
+use crate::{
+	format::{Cid, links},
+	repositories::{Repository, RepositoryError},
+};
+use backup_primitives::cid::BlockCodec;
+use std::collections::HashSet;
+
+/// Most bad blocks that a report names. The walk goes on and counts the others.
+pub const REPORTED_BLOCKS_MAX: usize = 1000;
+
+/// What a full walk found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+	/// Blocks that are there and are what their CIDs say. A chunk that stands in several places
+	/// counts in each.
+	pub good_blocks: u64,
+	/// Bytes of those.
+	pub good_bytes: u64,
+	/// Blocks that are missing or damaged.
+	pub bad_blocks: u64,
+	/// The first of the missing blocks.
+	pub missing: Vec<Cid>,
+	/// The first of the damaged blocks.
+	pub corrupt: Vec<Cid>,
+}
+
+impl VerifyReport {
+	/// Whether nothing is wrong.
+	pub fn is_good(&self) -> bool {
+		self.bad_blocks == 0
+	}
+
+	fn bad(list: &mut Vec<Cid>, count: &mut u64, cid: Cid) {
+		*count += 1;
+		if list.len() < REPORTED_BLOCKS_MAX {
+			list.push(cid);
+		}
+	}
+}
+
+/// Reads and hashes everything below `root`, depth first. `proceed` is asked before each block
+/// and ends the walk early by saying no.
+pub fn verify(
+	repository: &dyn Repository,
+	root: &Cid,
+	proceed: &mut dyn FnMut(&VerifyReport) -> bool,
+) -> Result<VerifyReport, RepositoryError> {
+	let mut report = VerifyReport::default();
+	let mut seen = HashSet::new();
+	let mut pending = vec![*root];
+	while let Some(cid) = pending.pop() {
+		if !proceed(&report) {
+			break;
+		}
+		let is_node = cid.codec() == BlockCodec::DagCbor;
+		if is_node && !seen.insert(cid) {
+			continue;
+		}
+		let children = match repository.get(&cid) {
+			Ok(Some(block)) => {
+				report.good_bytes += block.len() as u64;
+				if is_node {
+					links(&block).ok()
+				} else {
+					Some(Vec::new())
+				}
+			}
+			Ok(None) => {
+				VerifyReport::bad(&mut report.missing, &mut report.bad_blocks, cid);
+				continue;
+			}
+			Err(RepositoryError::Corrupt { .. }) => None,
+			Err(error) => return Err(error),
+		};
+		match children {
+			Some(children) => {
+				report.good_blocks += 1;
+				pending.extend(children.into_iter().rev());
+			}
+			None => VerifyReport::bad(&mut report.corrupt, &mut report.bad_blocks, cid),
+		}
+	}
+	Ok(report)
+}
