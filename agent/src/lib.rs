@@ -7,3 +7,4 @@ pub mod format;
 pub mod pipeline;
 pub mod repositories;
 pub mod sources;
+pub mod targets;

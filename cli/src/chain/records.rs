@@ -346,15 +346,18 @@ impl From<RequestStateRecord> for RequestState {
 	}
 }
 
-/// A value whose shape is not known beforehand, as JSON. Numbers beyond 64 bits become text.
+/// A value whose shape is not known beforehand, as JSON: options are their value or `null`,
+/// keys, hashes and the like `0x…`, numbers beyond 64 bits text.
 pub(crate) fn to_json(value: &Value) -> serde_json::Value {
 	match &value.value {
 		ValueDef::Composite(composite) => composite_to_json(composite),
 		ValueDef::Variant(variant) => {
-			let name = variant.name.clone();
-			match variant.values.is_empty() {
-				true => name.into(),
-				false => serde_json::json!({ name: composite_to_json(&variant.values) }),
+			let name = variant.name.as_str();
+			match (name, variant.values.values().next()) {
+				("None", None) => serde_json::Value::Null,
+				("Some", Some(inner)) => to_json(inner),
+				(_, None) => name.into(),
+				(_, Some(_)) => serde_json::json!({ name: composite_to_json(&variant.values) }),
 			}
 		}
 		ValueDef::Primitive(primitive) => match primitive {
@@ -376,9 +379,23 @@ fn composite_to_json(composite: &Composite<()>) -> serde_json::Value {
 		Composite::Named(fields) => {
 			fields.iter().map(|(name, value)| (name.clone(), to_json(value))).collect()
 		}
-		Composite::Unnamed(values) if values.len() == 1 => to_json(&values[0]),
-		Composite::Unnamed(values) => values.iter().map(to_json).collect(),
+		Composite::Unnamed(values) => {
+			let list: Vec<serde_json::Value> = values.iter().map(to_json).collect();
+			match list.as_slice() {
+				// A newtype around what is shown as text.
+				[serde_json::Value::String(only)] => only.as_str().into(),
+				_ => hexadecimal(&list).unwrap_or_else(|| list.into()),
+			}
+		}
 	}
+}
+
+/// A list of bytes as text, if it is as long as a key or a hash.
+fn hexadecimal(list: &[serde_json::Value]) -> Option<serde_json::Value> {
+	let byte =
+		|value: &serde_json::Value| value.as_u64().and_then(|number| u8::try_from(number).ok());
+	let bytes: Vec<u8> = list.iter().map(byte).collect::<Option<_>>()?;
+	(bytes.len() >= 16).then(|| format!("0x{}", hex::encode(bytes)).into())
 }
 
 #[cfg(test)]
