@@ -1,3 +1,12 @@
-//! See the crate's description.
+//! The node of the reference chain: Aura makes blocks, GRANDPA finalizes them, and the
+//! offchain worker of `pallet-backup` talks to the backup agent on the same machine.
 
-fn main() {}
+mod chain_spec;
+mod cli;
+mod command;
+mod rpc;
+mod service;
+
+fn main() -> sc_cli::Result<()> {
+	command::run()
+}

@@ -6,7 +6,11 @@
 use alloc::{string::String, vec::Vec};
 use bounded_collections::{BoundedVec, ConstU32};
 use codec::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen};
-use core::{fmt, str::FromStr};
+use core::{
+	fmt,
+	hash::{Hash, Hasher},
+	str::FromStr,
+};
 use data_encoding::HEXLOWER;
 use scale_info::TypeInfo;
 
@@ -23,7 +27,6 @@ pub const ID_BYTES_MAX: u32 = 64;
 	Eq,
 	PartialOrd,
 	Ord,
-	Hash,
 	Encode,
 	Decode,
 	DecodeWithMemTracking,
@@ -33,6 +36,13 @@ pub const ID_BYTES_MAX: u32 = 64;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
 pub struct OpaqueId(BoundedVec<u8, ConstU32<ID_BYTES_MAX>>);
+
+// By hand, because `BoundedVec` has it only with the standard library.
+impl Hash for OpaqueId {
+	fn hash<H: Hasher>(&self, state: &mut H) {
+		self.0.as_slice().hash(state);
+	}
+}
 
 /// Why something is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
