@@ -76,7 +76,7 @@ impl Layout {
 	pub(super) fn l1(&self, used: impl Iterator<Item = u64>) -> Vec<u8> {
 		let mut entries = vec![0; self.l1_entries as usize];
 		for (cluster, index) in (self.first_l2_table()..).zip(used) {
-			entries[index as usize] = cluster * CLUSTER_BYTES | COPIED;
+			entries[index as usize] = (cluster * CLUSTER_BYTES) | COPIED;
 		}
 		big_endian(entries)
 	}
@@ -133,7 +133,7 @@ impl Layout {
 pub(super) fn l2(table: &[u32; L2_ENTRIES]) -> Vec<u8> {
 	big_endian(table.iter().map(|cluster| match u64::from(*cluster) {
 		0 => 0,
-		cluster => cluster * CLUSTER_BYTES | COPIED,
+		cluster => (cluster * CLUSTER_BYTES) | COPIED,
 	}))
 }
 
