@@ -166,7 +166,7 @@ pub(crate) struct Restore {
 	/// File with the age identity of the owner or of the node.
 	#[arg(long, value_name = "FILE")]
 	pub(crate) identity: PathBuf,
-	/// Folder of an agent's block store, which is only read.
+	/// Folder of the block store of an agent that does not run.
 	#[arg(long, value_name = "DIR", group = "place")]
 	pub(crate) store: Option<PathBuf>,
 	/// IPFS gateway that serves raw blocks; can be given more than once.

@@ -133,9 +133,12 @@ pub(crate) fn parse_account(text: &str) -> Result<AccountId32, CliError> {
 	}
 }
 
-/// The first line of a message, at most 200 characters of it.
+/// The first line of a message without the layers that it came through, at most 200
+/// characters of it.
 fn shorten(message: &str) -> String {
-	message.lines().next().unwrap_or_default().chars().take(200).collect()
+	let line = message.lines().next().unwrap_or_default();
+	let words = line.replace("RPC error: ", "").replace("client error: ", "");
+	words.chars().take(200).collect()
 }
 
 #[cfg(test)]

@@ -73,6 +73,8 @@ pub(crate) enum CliError {
 	NotConfirmed,
 	#[error("the agent at {url} did not answer: {reason}")]
 	AgentUnreachable { url: String, reason: String },
+	#[error("'{url}' is not a gateway: {reason}")]
+	GatewayUnusable { url: String, reason: String },
 	#[error("the snapshot {root} could not be restored: {reason}")]
 	Restore { root: Cid, reason: String, exit: u8, hint: &'static str },
 }
@@ -92,7 +94,10 @@ impl CliError {
 			| Self::Answer { .. }
 			| Self::Chain { .. }
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
-			Self::NoAccount | Self::BadAccount { .. } | Self::NotConfirmed => exit::USAGE,
+			Self::NoAccount
+			| Self::BadAccount { .. }
+			| Self::NotConfirmed
+			| Self::GatewayUnusable { .. } => exit::USAGE,
 			Self::NodeUnreachable { .. }
 			| Self::ChainLacks { .. }
 			| Self::AgentUnreachable { .. } => exit::UNREACHABLE,
@@ -173,6 +178,9 @@ impl CliError {
 			Self::NotConfirmed => "answer with the word it asks for, or give --yes".into(),
 			Self::AgentUnreachable { .. } => {
 				"start backup-agent, or name its address with --agent http://HOST:PORT".into()
+			}
+			Self::GatewayUnusable { .. } => {
+				"a gateway is an address such as http://127.0.0.1:8080".into()
 			}
 			Self::Restore { hint, .. } => (*hint).into(),
 		}

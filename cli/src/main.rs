@@ -18,7 +18,10 @@ mod words;
 
 use crate::{args::Args, error::CliError, output::Output};
 use clap::Parser;
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
+
+/// Longest time that an interrupted command may take to clean up.
+const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
 	let args = Args::parse();
@@ -28,8 +31,8 @@ fn main() -> ExitCode {
 		Err(source) => return output.fail(&CliError::Runtime { source }),
 	};
 	let result = runtime.block_on(until_interrupted(commands::run(args, &output)));
-	// What still runs on other threads is either done or must not hold the process.
-	runtime.shutdown_background();
+	// A restore that was interrupted takes its unfinished file away.
+	runtime.shutdown_timeout(CLEAN_UP_TIME_MAX);
 	match result {
 		Ok(()) => ExitCode::SUCCESS,
 		Err(error) => output.fail(&error),
