@@ -188,10 +188,11 @@ impl Root {
 	) -> Result<SealedRoot, RootError> {
 		self.check()?;
 		let clear = self.clear(salt);
-		let sealed = Sealer::new(key).seal(Domain::Root, &clear.additional_data(), &self.header());
+		let mut sealer = Sealer::new(key);
+		let sealed = sealer.seal(Domain::Root, &clear.additional_data(), &self.header());
 		let block = RootBlock {
 			clear,
-			sealed: sealed.bytes,
+			sealed: sealed.bytes.to_vec(),
 			envelope: envelope(&sealed.key)?,
 		};
 		let block = block.encode();
