@@ -153,12 +153,25 @@ impl Bench {
 }
 
 fn timed<T>(what: &str, bytes: u64, work: impl FnOnce() -> T) -> T {
-	let start = Instant::now();
+	let (start, cpu_start) = (Instant::now(), cpu_seconds());
 	let value = work();
-	let seconds = start.elapsed().as_secs_f64();
-	let rate = bytes as f64 / 1e6 / seconds;
-	println!("{what:<28} {seconds:>7.2} s {rate:>8.0} MB/s   peak memory {} MiB", peak_mib());
+	let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu_start);
+	let megabytes = bytes as f64 / 1e6;
+	let (rate, cpu_rate) = (megabytes / seconds, megabytes / cpu);
+	let peak = peak_mib();
+	println!(
+		"{what:<18} {seconds:>6.2} s {rate:>6.0} MB/s  \
+		 {cpu:>6.2} CPU s {cpu_rate:>6.0} MB/CPU s  peak {peak} MiB"
+	);
 	value
+}
+
+/// Processor time of all threads so far: on a busy machine the better measure.
+fn cpu_seconds() -> f64 {
+	let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+	let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+	let ticks = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+	ticks.sum::<f64>() / 100.0
 }
 
 /// The most memory that the process had so far.

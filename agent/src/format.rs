@@ -27,6 +27,8 @@ pub mod key;
 pub mod node;
 pub mod root;
 pub mod seal;
+#[cfg(test)]
+mod vectors;
 
 pub use backup_primitives::Cid;
 pub use cbor::{CborError, links};

@@ -11,7 +11,7 @@ use crate::format::{
 	Cid, FORMAT_VERSION, Geometry, OpenError, PlaintextId, ReadKey, Sealer,
 	cbor::{CborError, Decoder, Encoder},
 	digest,
-	seal::{Domain, open_bounded},
+	seal::{Domain, Sealed, open_bounded},
 };
 use zeroize::Zeroizing;
 
@@ -78,11 +78,12 @@ impl Node {
 	pub fn seal(&self, sealer: &mut Sealer) -> (Vec<u8>, ChildRef) {
 		let secret = self.secret();
 		let links: Vec<Cid> = self.present().map(|child| child.cid).collect();
-		let sealed = sealer.seal(Domain::Node, &additional_data(&links), &secret);
 		let id = sealer.node_id(&secret);
-		let block = NodeBlock { links, sealed: sealed.bytes }.encode();
+		let Sealed { bytes, key } = sealer.seal(Domain::Node, &additional_data(&links), &secret);
+		let sealed = bytes.to_vec();
+		let block = NodeBlock { links, sealed }.encode();
 		let cid = Cid::dag_cbor(digest(&block));
-		(block, ChildRef { cid, key: sealed.key, id })
+		(block, ChildRef { cid, key, id })
 	}
 
 	fn present(&self) -> impl Iterator<Item = &ChildRef> {
@@ -281,8 +282,9 @@ pub(crate) mod tests {
 		#[test]
 		fn opening_any_secret_never_panics(secret in proptest::collection::vec(any::<u8>(), 0..300)) {
 			let cids = vec![Cid::raw([1; 32]); 3];
-			let sealed = sealer().seal(Domain::Node, &additional_data(&cids), &secret);
-			let block = NodeBlock { links: cids, sealed: sealed.bytes };
+			let mut sealer = sealer();
+			let sealed = sealer.seal(Domain::Node, &additional_data(&cids), &secret);
+			let block = NodeBlock { links: cids, sealed: sealed.bytes.to_vec() };
 			let _ = block.open(&sealed.key, Geometry::V1);
 		}
 	}

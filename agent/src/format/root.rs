@@ -186,8 +186,10 @@ impl Root {
 	) -> Result<SealedRoot, RootError> {
 		self.check()?;
 		let clear = self.clear(salt);
-		let sealed = Sealer::new(key).seal(Domain::Root, &clear.additional_data(), &self.header());
-		let block = RootBlock { clear, sealed: sealed.bytes, envelope: envelope(&sealed.key)? };
+		let mut sealer = Sealer::new(key);
+		let sealed = sealer.seal(Domain::Root, &clear.additional_data(), &self.header());
+		let block =
+			RootBlock { clear, sealed: sealed.bytes.to_vec(), envelope: envelope(&sealed.key)? };
 		let block = block.encode();
 		let cid = Cid::dag_cbor(digest(&block));
 		Ok(SealedRoot { cid, block, read_key: sealed.key })

@@ -77,8 +77,8 @@ pub enum OpenError {
 
 /// Sealed bytes with the key that opens them.
 #[derive(Debug)]
-pub(crate) struct Sealed {
-	pub(crate) bytes: Vec<u8>,
+pub(crate) struct Sealed<'a> {
+	pub(crate) bytes: &'a [u8],
 	pub(crate) key: ReadKey,
 }
 
@@ -87,6 +87,8 @@ pub struct Sealer {
 	key: RepositoryKey,
 	/// `None` seals everything uncompressed.
 	compressor: Option<zstd::bulk::Compressor<'static>>,
+	/// The payload and its tag; kept, because large allocations cost as much as sealing.
+	scratch: Vec<u8>,
 }
 
 impl core::fmt::Debug for Sealer {
@@ -104,11 +106,11 @@ impl Sealer {
 	/// A sealer that compresses at another level, or not at all.
 	pub(crate) fn with_level(key: &RepositoryKey, level: Option<i32>) -> Self {
 		let compressor = level.and_then(|level| zstd::bulk::Compressor::new(level).ok());
-		Self { key: key.clone(), compressor }
+		Self { key: key.clone(), compressor, scratch: Vec::new() }
 	}
 
 	/// Seals one chunk. The result is the raw block.
-	pub fn chunk(&mut self, plaintext: &[u8]) -> (Vec<u8>, ReadKey) {
+	pub fn chunk(&mut self, plaintext: &[u8]) -> (&[u8], ReadKey) {
 		let sealed = self.seal(Domain::Chunk, &[], plaintext);
 		(sealed.bytes, sealed.key)
 	}
@@ -122,48 +124,59 @@ impl Sealer {
 		self.key.plaintext_id(Domain::Node.tag(), secret)
 	}
 
-	pub(crate) fn seal(&mut self, domain: Domain, aad: &[u8], plaintext: &[u8]) -> Sealed {
-		let mut bytes = self.payload(plaintext);
-		let key = self.derive(domain, aad, &bytes);
+	pub(crate) fn seal(&mut self, domain: Domain, aad: &[u8], plaintext: &[u8]) -> Sealed<'_> {
+		let payload_bytes = self.write_payload(plaintext);
+		let key = derive(&self.key, domain, aad, &self.scratch[..payload_bytes]);
+		let (payload, rest) = self.scratch.split_at_mut(payload_bytes);
 		let tag = cipher(&key)
-			.seal_in_place_separate_tag(zero_nonce(), Aad::from(aad), &mut bytes)
+			.seal_in_place_separate_tag(zero_nonce(), Aad::from(aad), payload)
 			.expect("AES-GCM seals up to 64 GiB, and blocks are bounded far below");
-		bytes.extend_from_slice(tag.as_ref());
+		let tag = tag.as_ref();
+		rest[..tag.len()].copy_from_slice(tag);
+		let bytes = &self.scratch[..payload_bytes + tag.len()];
 		Sealed { bytes, key }
 	}
 
-	/// Codec byte and bytes, whichever form is smaller.
-	fn payload(&mut self, plaintext: &[u8]) -> Vec<u8> {
-		let mut payload = vec![CODEC_ZSTD; 1 + plaintext.len()];
-		payload.reserve(SEAL_OVERHEAD_BYTES);
-		// The buffer is as long as the plaintext, so "does not fit" means "not smaller".
+	/// Writes codec byte and bytes to the scratch, whichever form is smaller, and says how many
+	/// bytes that are. Behind them is room for the tag.
+	fn write_payload(&mut self, plaintext: &[u8]) -> usize {
+		let len = plaintext.len();
+		if self.scratch.len() < len + SEAL_OVERHEAD_BYTES {
+			self.scratch.resize(len + SEAL_OVERHEAD_BYTES, 0);
+		}
+		let (codec, bytes) = self.scratch.split_first_mut().expect("it has room for the tag");
+		// With as much room as the plaintext has, "does not fit" means "not smaller".
 		let compressed = self.compressor.as_mut().and_then(|compressor| {
-			compressor.compress_to_buffer(plaintext, &mut payload[1..]).ok()
+			compressor.compress_to_buffer(plaintext, &mut bytes[..len]).ok()
 		});
 		match compressed {
-			Some(len) if len < plaintext.len() => payload.truncate(1 + len),
+			Some(compressed) if compressed < len => {
+				*codec = CODEC_ZSTD;
+				1 + compressed
+			}
 			Some(_) | None => {
-				payload[0] = CODEC_RAW;
-				payload[1..].copy_from_slice(plaintext);
+				*codec = CODEC_RAW;
+				bytes[..len].copy_from_slice(plaintext);
+				1 + len
 			}
 		}
-		payload
 	}
+}
 
-	fn derive(&self, domain: Domain, aad: &[u8], payload: &[u8]) -> ReadKey {
-		let mut hasher = blake3::Hasher::new_keyed(self.key.siv_key());
-		let version = FORMAT_VERSION.to_le_bytes();
-		for part in [domain.tag(), &version, aad, payload] {
-			hasher.update(&(part.len() as u64).to_le_bytes());
-			hasher.update(part);
-		}
-		let mut siv = secret_bytes(hasher.finalize());
-		let mut hasher = blake3::Hasher::new_keyed(self.key.enc_key());
-		hasher.update(READ_KEY_CONTEXT);
-		hasher.update(&siv);
-		siv.zeroize();
-		ReadKey::from_bytes(secret_bytes(hasher.finalize()))
+/// The read key of a payload.
+fn derive(key: &RepositoryKey, domain: Domain, aad: &[u8], payload: &[u8]) -> ReadKey {
+	let mut hasher = blake3::Hasher::new_keyed(key.siv_key());
+	let version = FORMAT_VERSION.to_le_bytes();
+	for part in [domain.tag(), &version, aad, payload] {
+		hasher.update(&(part.len() as u64).to_le_bytes());
+		hasher.update(part);
 	}
+	let mut siv = secret_bytes(hasher.finalize());
+	let mut hasher = blake3::Hasher::new_keyed(key.enc_key());
+	hasher.update(READ_KEY_CONTEXT);
+	hasher.update(&siv);
+	siv.zeroize();
+	ReadKey::from_bytes(secret_bytes(hasher.finalize()))
 }
 
 /// Opens a raw block into `plaintext`, which has exactly the length of the chunk.
@@ -296,7 +309,8 @@ mod tests {
 		let mut noise = vec![0; 4096];
 		aws_lc_rs::rand::fill(&mut noise).unwrap();
 		for plaintext in [compressible(), noise, vec![7], Vec::new()] {
-			let (mut block, key) = sealer.chunk(&plaintext);
+			let (block, key) = sealer.chunk(&plaintext);
+			let mut block = block.to_vec();
 			assert!(block.len() <= plaintext.len() + SEAL_OVERHEAD_BYTES);
 			let mut opened = vec![0; plaintext.len()];
 			open_chunk(&key, &mut block, &mut opened).unwrap();
@@ -307,7 +321,7 @@ mod tests {
 	#[test]
 	fn sealing_is_deterministic_within_a_repository_only() {
 		let plaintext = compressible();
-		let seal = |key| Sealer::new(&key).chunk(&plaintext).0;
+		let seal = |key| Sealer::new(&key).chunk(&plaintext).0.to_vec();
 		assert_eq!(seal(repository_key()), seal(repository_key()));
 		assert_ne!(seal(repository_key()), seal(RepositoryKey::from_parts([1; 32], [3; 32])));
 		assert_ne!(seal(repository_key()), seal(RepositoryKey::from_parts([3; 32], [2; 32])));
@@ -315,9 +329,10 @@ mod tests {
 
 	#[test]
 	fn every_changed_bit_is_found() {
-		let (block, key) = Sealer::new(&repository_key()).chunk(b"some plaintext");
+		let mut sealer = Sealer::new(&repository_key());
+		let (block, key) = sealer.chunk(b"some plaintext");
 		for at in 0..block.len() {
-			let mut changed = block.clone();
+			let mut changed = block.to_vec();
 			changed[at] ^= 1;
 			assert_eq!(open_chunk(&key, &mut changed, &mut [0; 14]), Err(OpenError::WrongKey));
 		}
@@ -326,9 +341,10 @@ mod tests {
 	#[test]
 	fn a_chunk_of_another_length_is_refused() {
 		for plaintext in [compressible(), vec![3; 20], b"incompressible".to_vec()] {
-			let (block, key) = Sealer::new(&repository_key()).chunk(&plaintext);
+			let mut sealer = Sealer::new(&repository_key());
+			let (block, key) = sealer.chunk(&plaintext);
 			for wrong in [plaintext.len() - 1, plaintext.len() + 1] {
-				let opened = open_chunk(&key, &mut block.clone(), &mut vec![0; wrong]);
+				let opened = open_chunk(&key, &mut block.to_vec(), &mut vec![0; wrong]);
 				assert!(
 					matches!(opened, Err(OpenError::Length { expected, .. }) if expected == wrong)
 				);
@@ -342,7 +358,7 @@ mod tests {
 		let sealed = sealer.seal(Domain::Node, &[], &vec![0; 1 << 20]);
 		assert!(sealed.bytes.len() < 1000);
 		assert_eq!(
-			open_bounded(&sealed.key, &[], &sealed.bytes, 1000),
+			open_bounded(&sealed.key, &[], sealed.bytes, 1000),
 			Err(OpenError::Length { found: 1001, expected: 1000 })
 		);
 	}

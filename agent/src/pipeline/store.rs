@@ -141,8 +141,8 @@ impl Storing<'_> {
 			return Ok(Outcome::Unchanged { child, chunks: 1 });
 		}
 		let (block, key) = sealer.chunk(chunk);
-		let cid = Cid::raw(digest(&block));
-		let put = self.backup.session.put_unchecked(&cid, &block)?;
+		let cid = Cid::raw(digest(block));
+		let put = self.backup.session.put_unchecked(&cid, block)?;
 		let child = ChildRef { cid, key, id };
 		Ok(Outcome::Sealed { child, put, block_bytes: block.len() as u64 })
 	}

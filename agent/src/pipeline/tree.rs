@@ -2,6 +2,9 @@
 
 use crate::format::{ChildRef, Geometry, Node, Sealer};
 
+/// Stores a sealed node.
+pub(crate) type PutNode<'a, E> = &'a mut dyn FnMut(&[u8], &ChildRef) -> Result<(), E>;
+
 /// Keeps one open node per level, so it needs the same little memory for any disk.
 #[derive(Debug)]
 pub(crate) struct TreeBuilder {
@@ -34,7 +37,7 @@ impl TreeBuilder {
 		index: u64,
 		child: ChildRef,
 		sealer: &mut Sealer,
-		put: &mut dyn FnMut(&[u8], &ChildRef) -> Result<(), E>,
+		put: PutNode<'_, E>,
 	) -> Result<(), E> {
 		// Whatever is open below belongs to places before this one.
 		for below in 0..level {
@@ -61,7 +64,7 @@ impl TreeBuilder {
 		&mut self,
 		level: usize,
 		sealer: &mut Sealer,
-		put: &mut dyn FnMut(&[u8], &ChildRef) -> Result<(), E>,
+		put: PutNode<'_, E>,
 	) -> Result<(), E> {
 		let open = &mut self.levels[level];
 		if open.node.is_empty() {
@@ -78,7 +81,7 @@ impl TreeBuilder {
 	pub(crate) fn finish<E>(
 		mut self,
 		sealer: &mut Sealer,
-		put: &mut dyn FnMut(&[u8], &ChildRef) -> Result<(), E>,
+		put: PutNode<'_, E>,
 	) -> Result<Option<ChildRef>, E> {
 		for level in 0..self.levels.len() {
 			self.close(level, sealer, put)?;

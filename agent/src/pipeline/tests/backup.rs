@@ -28,7 +28,8 @@ fn zeros_and_holes_are_not_stored() {
 	let mut bytes = vec![0; 64 * CHUNK];
 	bytes[20 * CHUNK] = 1;
 	let mut with_holes = MemoryDisk::new(bytes.clone());
-	with_holes.extents = Some(vec![20 * CHUNK as u64..20 * CHUNK as u64 + 100]);
+	let data = 20 * CHUNK as u64..20 * CHUNK as u64 + 100;
+	with_holes.extents = Some(Vec::from([data]));
 	let (read, root) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
 	assert_eq!((read.stored.zero_chunks, read.stored.new_chunks), (63, 1));
 	let (skipped, same) = world.keep(None, with_holes, None);
@@ -97,7 +98,8 @@ fn what_did_not_change_is_not_read() {
 	let reader = MemoryDisk::new(bytes.clone());
 	let (read, released) = (reader.read.clone(), reader.released.clone());
 	let (report, second) = world.keep(Some(&first), reader, Some(vec![change]));
-	assert_eq!(*read.lock().unwrap(), [40 * CHUNK as u64..41 * CHUNK as u64]);
+	let chunk = 40 * CHUNK as u64..41 * CHUNK as u64;
+	assert_eq!(*read.lock().unwrap(), Vec::from([chunk]));
 	assert_eq!(report.stored.unchanged_chunks, 99);
 	assert_released_in_order(&released.lock().unwrap(), 100 * CHUNK as u64);
 	world.assert_restores(&second, 0, &bytes);

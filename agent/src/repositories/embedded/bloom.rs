@@ -42,7 +42,7 @@ impl Bloom {
 		let bits = self.words.len() as u128 * 64;
 		core::array::from_fn(|probe| {
 			let hash = base.wrapping_add(step.wrapping_mul(probe as u64));
-			usize::try_from(u128::from(hash) * bits >> 64).expect("below the number of bits")
+			usize::try_from((u128::from(hash) * bits) >> 64).expect("below the number of bits")
 		})
 	}
 }
