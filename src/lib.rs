@@ -1,1 +1,781 @@
-//! See the crate's description.
+//! # Backup pallet
+//!
+//! Backs up the virtual machines of a compute chain by itself: the chain holds what should
+//! exist and what was proven, an offchain worker compares that with reality at every block.
+//!
+//! ## Terminology
+//!
+//! - *Request*: an owner's virtual machine, as the compute pallet knows it.
+//! - *Node*: the machine that runs it; it speaks through its *authority* key.
+//! - *Lineage*: the history of snapshots of one request.
+//! - *Snapshot*: one recorded state of the disks, named by the CID of its *root*.
+//! - *Cadence*: how many blocks lie between two snapshots of a request.
+//! - *Agent*: the program beside the node that reads disks and holds blocks.
+//!
+//! ## How it goes
+//!
+//! 1. A node fulfils a request. If the owner has backups enabled, a lineage begins; if not,
+//!    the owner begins it later with [`Call::create_backup`].
+//! 2. The owner registers a key with [`Call::register_owner_key`]. From now on the first
+//!    snapshot is due.
+//! 3. The worker of the hosting node orders the snapshot from its agent, block for block,
+//!    until the agent answers with a CID.
+//! 4. The worker reports it with [`Call::add_snapshot`], an authorized transaction that the
+//!    node's authority signed. The chain judges it; what does not fit changes nothing.
+//! 5. The owner asks for an image with [`Call::restore_from_snapshot`]. The agent writes it,
+//!    the worker reports with [`Call::report_restore`].
+//!
+//! ## What holds everywhere
+//!
+//! - No unauthenticated CID is ever stored: who reports is decided by a key on chain.
+//! - What passed `authorize` cannot fail in dispatch, and touches no balance.
+//! - Every map is bounded per account, and every call costs a constant.
+//! - Expiry is computed on read; there is no `on_initialize`.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+#![expect(missing_debug_implementations, reason = "FRAME's macros write types without it")]
+
+extern crate alloc;
+
+mod authorize;
+mod deletion;
+mod invariants;
+mod lineages;
+mod owner_keys;
+mod reads;
+mod restores;
+pub mod runtime_api;
+mod snapshots;
+mod traits;
+mod types;
+pub mod weights;
+mod worker;
+
+#[cfg(test)]
+mod mock;
+#[cfg(test)]
+mod tests;
+
+pub use authorize::Invalidity;
+pub use pallet::*;
+pub use traits::{
+	BackupHooks, Compute, Marketplace, NodeInfo, OnSnapshot, RequestInfo, Subscription,
+};
+pub use types::{
+	BackupMetadata, ChainSettings, Eligibility, Failure, Lineage, LineageSettings, LineageView,
+	OwnerKey, RestoreRequest, RestoreState, SnapshotMetadata, UserDeletion,
+};
+pub use weights::WeightInfo;
+
+use backup_primitives::{LineageId, OpaqueId};
+use sp_runtime::traits::BlockNumberProvider;
+
+/// The key that a node's authority signs reports with.
+pub mod crypto {
+	/// Where the key lies in a node's keystore.
+	pub const KEY_TYPE: sp_core::crypto::KeyTypeId = sp_core::crypto::KeyTypeId(*b"bkup");
+
+	mod app {
+		use sp_application_crypto::{app_crypto, sr25519};
+		app_crypto!(sr25519, super::KEY_TYPE);
+	}
+
+	/// A node's authority key: sr25519.
+	pub type AuthorityId = app::Public;
+
+	/// A signature of [`AuthorityId`].
+	pub type AuthoritySignature = app::Signature;
+}
+
+/// Log target of the pallet and its worker.
+pub(crate) const LOG_TARGET: &str = "runtime::backup";
+
+/// The block number that cadence and expiry count.
+pub type ClockFor<T> = <<T as Config>::BlockNumberProvider as BlockNumberProvider>::BlockNumber;
+
+/// [`Lineage`] with the runtime's types.
+pub type LineageOf<T> =
+	Lineage<<T as frame_system::Config>::AccountId, <T as Config>::NodeId, ClockFor<T>>;
+
+/// [`SnapshotMetadata`] with the runtime's types.
+pub type SnapshotOf<T> =
+	SnapshotMetadata<<T as Config>::RequestId, <T as Config>::NodeId, ClockFor<T>>;
+
+/// [`RestoreRequest`] with the runtime's types.
+pub type RestoreOf<T> = RestoreRequest<
+	<T as frame_system::Config>::AccountId,
+	<T as Config>::NodeId,
+	<T as Config>::RequestId,
+	ClockFor<T>,
+>;
+
+/// [`LineageView`] with the runtime's types.
+pub type LineageViewOf<T> = LineageView<
+	<T as frame_system::Config>::AccountId,
+	<T as Config>::NodeId,
+	<T as Config>::RequestId,
+	ClockFor<T>,
+>;
+
+/// [`RequestInfo`] with the runtime's types.
+pub(crate) type RequestInfoOf<T> =
+	RequestInfo<<T as Config>::NodeId, <T as frame_system::Config>::AccountId>;
+
+/// A signature of the runtime's authority key.
+pub type SignatureOf<T> =
+	<<T as Config>::AuthorityId as sp_application_crypto::RuntimeAppPublic>::Signature;
+
+/// An id as the agent knows it.
+pub(crate) fn opaque(id: &impl codec::Encode) -> OpaqueId {
+	OpaqueId::of(id).expect("integrity_test bounds the encoded length of every id; qed")
+}
+
+/// A lineage as the agent knows it.
+pub(crate) fn lineage_id(request: &impl codec::Encode, salt: [u8; 32]) -> LineageId {
+	LineageId { request: opaque(request), salt }
+}
+
+#[frame_support::pallet]
+#[expect(
+	clippy::too_many_arguments,
+	clippy::type_complexity,
+	reason = "a report's call carries each fact that is signed, and the macro repeats them"
+)]
+pub mod pallet {
+	use super::*;
+	use alloc::vec::Vec;
+	use backup_primitives::{
+		BlockRef, Cid, FailureReason, Recipient,
+		cid::CID_TEXT_CHARS,
+		report::{Description, TakenSnapshot},
+	};
+	use frame_support::pallet_prelude::*;
+	use frame_system::{
+		ensure_authorized, offchain::CreateAuthorizedTransaction, pallet_prelude::*,
+	};
+	use sp_application_crypto::RuntimeAppPublic;
+	use sp_runtime::traits::SaturatedConversion;
+
+	/// The storage version of this pallet's first release.
+	const STORAGE_VERSION: StorageVersion = StorageVersion::new(0);
+
+	#[pallet::pallet]
+	#[pallet::storage_version(STORAGE_VERSION)]
+	pub struct Pallet<T>(_);
+
+	#[pallet::config]
+	pub trait Config:
+		frame_system::Config<RuntimeCall: From<Call<Self>>>
+		+ CreateAuthorizedTransaction<Call<Self>>
+	{
+		/// Id of a node. At most 64 bytes in SCALE.
+		type NodeId: Parameter + Member + MaxEncodedLen + Copy + Ord;
+
+		/// Id of a compute request. At most 64 bytes in SCALE, and never given twice.
+		type RequestId: Parameter + Member + MaxEncodedLen + Copy + Ord;
+
+		/// The key that nodes sign reports with; [`crypto::AuthorityId`] unless the chain
+		/// has its own.
+		type AuthorityId: Parameter + Member + RuntimeAppPublic + Ord;
+
+		/// Where nodes and requests are kept.
+		type Compute: Compute<Self::NodeId, Self::RequestId, Self::AccountId, Self::AuthorityId>;
+
+		/// Where backups are sold.
+		type Marketplace: Marketplace<Self::AccountId>;
+
+		/// Who sets the cadence of the chain and its other settings.
+		type GovernanceOrigin: EnsureOrigin<Self::RuntimeOrigin>;
+
+		/// The clock that cadence and expiry count: `System` on a solochain, the relay
+		/// chain's block number on a parachain.
+		type BlockNumberProvider: BlockNumberProvider;
+
+		/// Settings of the chain where neither genesis nor governance set others.
+		#[pallet::constant]
+		type DefaultSettings: Get<ChainSettings<ClockFor<Self>>>;
+
+		/// Told of every recorded snapshot.
+		type OnSnapshot: OnSnapshot<Self::RequestId, Self::AccountId>;
+
+		/// Shortest cadence, in blocks. Reports are feeless, so this bounds what a node can
+		/// put into blocks: not below a few times the time that a backup takes.
+		#[pallet::constant]
+		type MinFrequency: Get<ClockFor<Self>>;
+
+		/// Longest cadence, in blocks.
+		#[pallet::constant]
+		type MaxFrequency: Get<ClockFor<Self>>;
+
+		/// Oldest snapshot that is still recorded, in blocks since its disks stood still. Far
+		/// above the time that the largest first backup takes.
+		#[pallet::constant]
+		type MaxReportDelay: Get<ClockFor<Self>>;
+
+		/// Most snapshots of one request that are ever kept.
+		#[pallet::constant]
+		type MaxSnapshots: Get<u32>;
+
+		/// Most requests of one account with backups.
+		#[pallet::constant]
+		type MaxLineages: Get<u32>;
+
+		/// Most restores of one account that are not closed.
+		#[pallet::constant]
+		type MaxRestores: Get<u32>;
+
+		/// Most versions of an owner's key.
+		#[pallet::constant]
+		type MaxOwnerKeys: Get<u32>;
+
+		/// Priority of reports in the transaction pool.
+		#[pallet::constant]
+		type ReportPriority: Get<TransactionPriority>;
+
+		/// What the calls cost.
+		type WeightInfo: WeightInfo;
+	}
+
+	/// The backups that a node keeps for an account.
+	#[pallet::storage]
+	pub type Backups<T: Config> = StorageDoubleMap<
+		_,
+		Blake2_128Concat,
+		T::NodeId,
+		Blake2_128Concat,
+		T::AccountId,
+		BackupMetadata<T::AccountId, ClockFor<T>>,
+	>;
+
+	/// All that a report about a request needs to be judged.
+	#[pallet::storage]
+	pub type Lineages<T: Config> = StorageMap<_, Blake2_128Concat, T::RequestId, LineageOf<T>>;
+
+	/// The requests of a node, for its worker's pages.
+	#[pallet::storage]
+	pub type LineagesOfNode<T: Config> =
+		StorageDoubleMap<_, Blake2_128Concat, T::NodeId, Blake2_128Concat, T::RequestId, ()>;
+
+	/// The requests of an account.
+	#[pallet::storage]
+	pub type LineagesOfAccount<T: Config> =
+		StorageDoubleMap<_, Blake2_128Concat, T::AccountId, Blake2_128Concat, T::RequestId, ()>;
+
+	/// How many entries [`LineagesOfNode`] has for a node.
+	#[pallet::storage]
+	pub type LineageCountOfNode<T: Config> =
+		StorageMap<_, Blake2_128Concat, T::NodeId, u32, ValueQuery>;
+
+	/// How many entries [`LineagesOfAccount`] has for an account.
+	#[pallet::storage]
+	pub type LineageCountOfAccount<T: Config> =
+		StorageMap<_, Blake2_128Concat, T::AccountId, u32, ValueQuery>;
+
+	/// Where the sequence of a request goes on, after its lineage was deleted: a sequence
+	/// never starts again.
+	#[pallet::storage]
+	pub type NextSequences<T: Config> = StorageMap<_, Blake2_128Concat, T::RequestId, u64>;
+
+	/// Recorded snapshots by request and sequence.
+	#[pallet::storage]
+	pub type Snapshots<T: Config> =
+		StorageDoubleMap<_, Blake2_128Concat, T::RequestId, Twox64Concat, u64, SnapshotOf<T>>;
+
+	/// Where the snapshot with a root stands, by owner and root. Never by root alone: roots
+	/// are public in the pool, and a stranger could be the first to name one.
+	#[pallet::storage]
+	pub type SnapshotsByCid<T: Config> =
+		StorageDoubleMap<_, Blake2_128Concat, T::AccountId, Twox64Concat, Cid, (T::RequestId, u64)>;
+
+	/// How many open restores hold a snapshot against eviction.
+	#[pallet::storage]
+	pub type SnapshotLocks<T: Config> =
+		StorageDoubleMap<_, Blake2_128Concat, T::RequestId, Twox64Concat, u64, u32>;
+
+	/// Cadence that an account set for itself, in blocks.
+	#[pallet::storage]
+	pub type BackupOffchainWorkerFrequency<T: Config> =
+		StorageMap<_, Blake2_128Concat, T::AccountId, ClockFor<T>>;
+
+	/// What governance set. Written at genesis, and read as [`Pallet::settings`].
+	#[pallet::storage]
+	pub type Settings<T: Config> = StorageValue<_, ChainSettings<ClockFor<T>>>;
+
+	/// The keys of an account by version, the first being 1. Old ones stay: old roots are
+	/// sealed to them.
+	#[pallet::storage]
+	pub type OwnerKeys<T: Config> = StorageDoubleMap<
+		_,
+		Blake2_128Concat,
+		T::AccountId,
+		Twox64Concat,
+		u32,
+		OwnerKey<ClockFor<T>>,
+	>;
+
+	/// Newest version in [`OwnerKeys`].
+	#[pallet::storage]
+	pub type OwnerKeyVersion<T: Config> =
+		StorageMap<_, Blake2_128Concat, T::AccountId, u32, ValueQuery>;
+
+	/// Restores that are not closed.
+	#[pallet::storage]
+	pub type RestoreRequests<T: Config> = StorageMap<_, Twox64Concat, u64, RestoreOf<T>>;
+
+	/// Restores that a node has to carry out, oldest first.
+	#[pallet::storage]
+	pub type RestoresOfNode<T: Config> =
+		StorageDoubleMap<_, Blake2_128Concat, T::NodeId, Twox64Concat, u64, ()>;
+
+	/// How many restores of an account are not closed.
+	#[pallet::storage]
+	pub type RestoreCountOfAccount<T: Config> =
+		StorageMap<_, Blake2_128Concat, T::AccountId, u32, ValueQuery>;
+
+	/// Id of the next restore.
+	#[pallet::storage]
+	pub type NextRestoreId<T: Config> = StorageValue<_, u64, ValueQuery>;
+
+	/// Accounts whose backups are to be deleted.
+	#[pallet::storage]
+	pub type UserDeletions<T: Config> =
+		StorageMap<_, Blake2_128Concat, T::AccountId, UserDeletion<ClockFor<T>>>;
+
+	#[pallet::genesis_config]
+	#[derive(frame_support::DefaultNoBound)]
+	pub struct GenesisConfig<T: Config> {
+		/// What governance starts with; the chain's defaults if not given.
+		pub settings: Option<ChainSettings<u64>>,
+		/// Not used.
+		#[serde(skip)]
+		pub _config: core::marker::PhantomData<T>,
+	}
+
+	#[pallet::genesis_build]
+	impl<T: Config> BuildGenesisConfig for GenesisConfig<T> {
+		fn build(&self) {
+			if let Some(settings) = &self.settings {
+				let settings = settings.clone().map(SaturatedConversion::saturated_into);
+				assert!(
+					Pallet::<T>::settings_in_bounds(&settings),
+					"backup settings of the genesis are out of bounds"
+				);
+				Settings::<T>::put(settings);
+			}
+		}
+	}
+
+	#[pallet::event]
+	#[pallet::generate_deposit(pub(super) fn deposit_event)]
+	pub enum Event<T: Config> {
+		/// A lineage began.
+		BackupCreated {
+			/// The node that hosts the machine.
+			node_id: T::NodeId,
+			/// Whose machine it is.
+			owner: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+		},
+		/// An owner changed the settings of a backup.
+		BackupUpdated {
+			/// The node that hosts the machine.
+			node_id: T::NodeId,
+			/// Whose machine it is.
+			owner: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+		},
+		/// A snapshot was recorded.
+		SnapshotAdded {
+			/// The node that reported it.
+			node_id: T::NodeId,
+			/// Whose machine it is.
+			owner: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Its place in the lineage.
+			sequence: u64,
+			/// Its root.
+			cid: Cid,
+		},
+		/// Retention took a snapshot away.
+		SnapshotEvicted {
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Its place in the lineage.
+			sequence: u64,
+			/// Its root.
+			cid: Cid,
+		},
+		/// A snapshot was due and could not be taken.
+		SnapshotFailed {
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// The place in the lineage that waits.
+			sequence: u64,
+			/// What stood in the way.
+			reason: FailureReason,
+		},
+		/// A cadence was set: of an account, or of the chain if no account is named.
+		BackupOffchainWorkerFrequencyUpdated {
+			/// The account.
+			account: Option<T::AccountId>,
+			/// Its new cadence, in blocks.
+			frequency: ClockFor<T>,
+		},
+		/// Governance changed the settings of the chain.
+		SettingsUpdated {
+			/// The new settings.
+			settings: ChainSettings<ClockFor<T>>,
+		},
+		/// An account registered a key to seal its backups to.
+		OwnerKeyRegistered {
+			/// The account.
+			owner: T::AccountId,
+			/// Version of the key.
+			version: u32,
+			/// From when on it alone is sealed to.
+			active_from: ClockFor<T>,
+		},
+		/// An image was asked for.
+		SnapshotRestoreRequested {
+			/// The restore.
+			restore_id: u64,
+			/// Who asked.
+			requester: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Root of the snapshot.
+			cid: Cid,
+		},
+		/// An image is complete.
+		SnapshotRestored {
+			/// The restore.
+			restore_id: u64,
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Root of the snapshot.
+			cid: Cid,
+		},
+		/// An image could not be made.
+		SnapshotRestoreFailed {
+			/// The restore.
+			restore_id: u64,
+			/// What stood in the way.
+			reason: FailureReason,
+		},
+		/// A restore was closed: its record is gone.
+		RestoreClosed {
+			/// The restore.
+			restore_id: u64,
+		},
+		/// An owner wants all its backups deleted.
+		UserDeletionRequested {
+			/// The owner.
+			owner: T::AccountId,
+			/// From when on blocks may be given up.
+			effective_at: ClockFor<T>,
+		},
+		/// The snapshots of one request are gone, blocks and metadata.
+		LineageDeleted {
+			/// The node that confirmed it.
+			node_id: T::NodeId,
+			/// Whose machine it was.
+			owner: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+		},
+		/// Nothing of an account is left.
+		UserStorageDeleted {
+			/// The account.
+			owner: T::AccountId,
+		},
+	}
+
+	#[pallet::error]
+	pub enum Error<T> {
+		/// The request has a backup already.
+		BackupAlreadyExists,
+		/// There is no backup of that request, or none of that account.
+		BackupNotFound,
+		/// The account may not do this.
+		NotAuthorized,
+		/// The backup belongs to another account.
+		NotBackupOwner,
+		/// There is no restore with that id.
+		RestoreRequestNotFound,
+		/// The account has no snapshot with that root.
+		SnapshotNotFound,
+		/// The bytes are not a CID of version 1, SHA2-256, dag-cbor, in binary or base32.
+		MalformedCid,
+		/// The cadence is not between the shortest and the longest that the chain allows.
+		FrequencyOutOfBounds,
+		/// A setting is not within the bounds of the chain.
+		SettingsOutOfBounds,
+		/// There is no such request, or it does not run on a node.
+		RequestNotRunning,
+		/// The account has no backups enabled.
+		BackupsNotEnabled,
+		/// The account has as many requests with backups as it may have.
+		TooManyBackups,
+		/// The account has as many open restores as it may have; close one first.
+		TooManyRestores,
+		/// The account has registered as many keys as it may.
+		TooManyOwnerKeys,
+		/// A new key of the account is not active yet.
+		OwnerKeyPending,
+		/// The account has asked for the deletion of its backups.
+		DeletionPending,
+		/// The restore still runs: it can be closed when it ended or expired.
+		RestoreRunning,
+	}
+
+	#[pallet::hooks]
+	impl<T: Config> Hooks<BlockNumberFor<T>> for Pallet<T> {
+		fn offchain_worker(_: BlockNumberFor<T>) {
+			Self::reconcile();
+		}
+
+		fn integrity_test() {
+			Self::check_config();
+		}
+
+		#[cfg(feature = "try-runtime")]
+		fn try_state(_: BlockNumberFor<T>) -> Result<(), sp_runtime::TryRuntimeError> {
+			Self::do_try_state()
+		}
+	}
+
+	#[pallet::view_functions]
+	impl<T: Config> Pallet<T> {
+		/// Whether a snapshot of a request would be taken now, and if not, why.
+		pub fn eligibility(request_id: T::RequestId) -> Eligibility<ClockFor<T>> {
+			Self::judge_eligibility(&request_id)
+		}
+
+		/// The lineage of a request.
+		pub fn lineage(request_id: T::RequestId) -> Option<LineageViewOf<T>> {
+			Self::view_lineage(&request_id)
+		}
+
+		/// At most 64 snapshots of a request, from a sequence on.
+		pub fn snapshots(request_id: T::RequestId, from: u64) -> Vec<(u64, SnapshotOf<T>)> {
+			Self::view_snapshots(&request_id, from)
+		}
+
+		/// The lineages of an account.
+		pub fn lineages_of(owner: T::AccountId) -> Vec<LineageViewOf<T>> {
+			Self::view_lineages_of(&owner)
+		}
+	}
+
+	#[pallet::call]
+	impl<T: Config> Pallet<T> {
+		/// Set the cadence, in blocks: governance for the chain, an account for itself.
+		///
+		/// An account needs a backup for it. Snapshots that are running are not affected.
+		#[pallet::call_index(0)]
+		#[pallet::weight(T::WeightInfo::set_backup_offchain_worker_frequency())]
+		pub fn set_backup_offchain_worker_frequency(
+			origin: OriginFor<T>,
+			new_frequency: ClockFor<T>,
+		) -> DispatchResult {
+			match T::GovernanceOrigin::try_origin(origin) {
+				Ok(_) => Self::set_chain_frequency(new_frequency),
+				Err(origin) => Self::set_own_frequency(ensure_signed(origin)?, new_frequency),
+			}
+		}
+
+		/// Begin the backups of a request that runs on a node.
+		///
+		/// Needed only where the owner enabled backups after the request was fulfilled.
+		#[pallet::call_index(1)]
+		#[pallet::weight(T::WeightInfo::create_backup())]
+		pub fn create_backup(
+			origin: OriginFor<T>,
+			request_id: T::RequestId,
+			description: Option<Description>,
+		) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::begin_lineage(&who, &request_id, description)
+		}
+
+		/// Pause or resume the backups of a request, and say how many snapshots to keep.
+		#[pallet::call_index(2)]
+		#[pallet::weight(T::WeightInfo::set_backup_settings())]
+		pub fn set_backup_settings(
+			origin: OriginFor<T>,
+			request_id: T::RequestId,
+			settings: LineageSettings,
+		) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::set_lineage_settings(&who, &request_id, settings)
+		}
+
+		/// Register the age public key that the account's backups are sealed to.
+		///
+		/// The first key counts at once. A later one stands beside the one before until the
+		/// chain's delay is over.
+		#[pallet::call_index(3)]
+		#[pallet::weight(T::WeightInfo::register_owner_key())]
+		pub fn register_owner_key(origin: OriginFor<T>, recipient: Recipient) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::add_owner_key(who, recipient)
+		}
+
+		/// Ask for the image of a snapshot. The node that hosts the machine writes it beside
+		/// the running one.
+		///
+		/// `cid` is the root of one of the account's own snapshots, as 36 bytes or as
+		/// base32 text.
+		#[pallet::call_index(4)]
+		#[pallet::weight(T::WeightInfo::restore_from_snapshot())]
+		pub fn restore_from_snapshot(
+			origin: OriginFor<T>,
+			cid: BoundedVec<u8, ConstU32<{ CID_TEXT_CHARS as u32 }>>,
+		) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::request_restore(who, &cid)
+		}
+
+		/// Take away the record of a restore that has ended or expired, or cancel one.
+		///
+		/// Who asked for it may do so at any time, everyone else only once it has expired.
+		#[pallet::call_index(5)]
+		#[pallet::weight(T::WeightInfo::close_restore())]
+		pub fn close_restore(origin: OriginFor<T>, restore_id: u64) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::close(&who, restore_id)
+		}
+
+		/// Change the settings of the chain.
+		#[pallet::call_index(6)]
+		#[pallet::weight(T::WeightInfo::set_settings())]
+		pub fn set_settings(
+			origin: OriginFor<T>,
+			settings: ChainSettings<ClockFor<T>>,
+		) -> DispatchResult {
+			T::GovernanceOrigin::ensure_origin(origin)?;
+			Self::set_chain_settings(settings)
+		}
+
+		/// Record a snapshot. Authorized by the signature of the hosting node's authority
+		/// over everything in it; nobody pays a fee.
+		#[pallet::call_index(10)]
+		#[pallet::weight(T::WeightInfo::add_snapshot().saturating_add(T::OnSnapshot::weight()))]
+		#[pallet::weight_of_authorize(T::WeightInfo::authorize_add_snapshot())]
+		#[pallet::authorize(Self::authorize_add_snapshot)]
+		pub fn add_snapshot(
+			origin: OriginFor<T>,
+			node_id: T::NodeId,
+			snapshot_cid: Cid,
+			description: Option<Description>,
+			request_id: T::RequestId,
+			account_id: T::AccountId,
+			claim: SnapshotClaim,
+			_at: BlockRef,
+			_signature: SignatureOf<T>,
+		) -> DispatchResult {
+			ensure_authorized(origin)?;
+			let snapshot = claim.snapshot(snapshot_cid);
+			Self::record_snapshot(node_id, account_id, request_id, description, snapshot);
+			Ok(())
+		}
+
+		/// Record that a snapshot could not be taken. Authorized like
+		/// [`Call::add_snapshot`].
+		#[pallet::call_index(11)]
+		#[pallet::weight(T::WeightInfo::report_snapshot_failed())]
+		#[pallet::weight_of_authorize(T::WeightInfo::authorize_report())]
+		#[pallet::authorize(Self::authorize_snapshot_failed)]
+		pub fn report_snapshot_failed(
+			origin: OriginFor<T>,
+			_node_id: T::NodeId,
+			request_id: T::RequestId,
+			_salt: [u8; 32],
+			_sequence: u64,
+			slot: u64,
+			reason: FailureReason,
+			_at: BlockRef,
+			_signature: SignatureOf<T>,
+		) -> DispatchResult {
+			ensure_authorized(origin)?;
+			Self::record_failure(request_id, slot, reason);
+			Ok(())
+		}
+
+		/// Record how a restore ended. Authorized like [`Call::add_snapshot`].
+		#[pallet::call_index(12)]
+		#[pallet::weight(T::WeightInfo::report_restore())]
+		#[pallet::weight_of_authorize(T::WeightInfo::authorize_report())]
+		#[pallet::authorize(Self::authorize_restore)]
+		pub fn report_restore(
+			origin: OriginFor<T>,
+			_node_id: T::NodeId,
+			restore_id: u64,
+			failure: Option<FailureReason>,
+			_at: BlockRef,
+			_signature: SignatureOf<T>,
+		) -> DispatchResult {
+			ensure_authorized(origin)?;
+			Self::record_restore(restore_id, failure);
+			Ok(())
+		}
+
+		/// Record that the blocks of a lineage are given up, and take its records away, at
+		/// most 32 in one call. Authorized like [`Call::add_snapshot`].
+		#[pallet::call_index(13)]
+		#[pallet::weight(T::WeightInfo::report_deleted())]
+		#[pallet::weight_of_authorize(T::WeightInfo::authorize_report())]
+		#[pallet::authorize(Self::authorize_deleted)]
+		pub fn report_deleted(
+			origin: OriginFor<T>,
+			node_id: T::NodeId,
+			request_id: T::RequestId,
+			_salt: [u8; 32],
+			_until: u64,
+			_at: BlockRef,
+			_signature: SignatureOf<T>,
+		) -> DispatchResult {
+			ensure_authorized(origin)?;
+			Self::record_deleted(node_id, request_id);
+			Ok(())
+		}
+	}
+
+	/// What a node claims of a snapshot, beside its root.
+	#[derive(
+		Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+	)]
+	pub struct SnapshotClaim {
+		/// The lineage's salt, see [`Lineage::salt`].
+		pub salt: [u8; 32],
+		/// Its place in the lineage.
+		pub sequence: u64,
+		/// The chain's clock when the disks stood still, in blocks.
+		pub taken_at: u64,
+		/// Size of the disks, in bytes.
+		pub logical_bytes: u64,
+		/// Sealed bytes that were new.
+		pub new_bytes: u64,
+		/// How well the disks fit together.
+		pub consistency: backup_primitives::Consistency,
+		/// Version of the owner's key that it is sealed to.
+		pub owner_key_version: u32,
+	}
+
+	impl SnapshotClaim {
+		/// The claim and the root in one.
+		pub fn snapshot(&self, cid: Cid) -> TakenSnapshot {
+			TakenSnapshot {
+				cid,
+				taken_at: self.taken_at,
+				logical_bytes: self.logical_bytes,
+				new_bytes: self.new_bytes,
+				consistency: self.consistency,
+				owner_key_version: self.owner_key_version,
+			}
+		}
+	}
+}

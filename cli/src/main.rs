@@ -1,3 +1,48 @@
-//! See the crate's description.
+//! `backup`: the command for owners and operators of backed-up machines.
+//!
+//! Everything about the chain goes through the metadata of the node it talks to, so one
+//! build serves any chain with these pallets. A restore needs no chain at all: a CID, a
+//! secret and a place that has the blocks are enough.
+//!
+//! Answers go to standard output, as text or with `--json` as one JSON document. Progress
+//! and errors go to standard error. What other people wrote on the chain is escaped.
 
-fn main() {}
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may fail by panicking"))]
+
+mod args;
+mod chain;
+mod commands;
+mod error;
+mod output;
+mod words;
+
+use crate::{args::Args, error::CliError, output::Output};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+	let args = Args::parse();
+	let output = Output::new(args.global.json);
+	let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+		Ok(runtime) => runtime,
+		Err(source) => return output.fail(&CliError::Runtime { source }),
+	};
+	let result = runtime.block_on(until_interrupted(commands::run(args, &output)));
+	// What still runs on other threads is either done or must not hold the process.
+	runtime.shutdown_background();
+	match result {
+		Ok(()) => ExitCode::SUCCESS,
+		Err(error) => output.fail(&error),
+	}
+}
+
+/// Run to the end, or until Ctrl-C: then `command` is dropped, and with it whatever file it
+/// had not finished.
+async fn until_interrupted(
+	command: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
+	tokio::select! {
+		result = command => result,
+		Ok(()) = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+	}
+}

@@ -1,1 +1,21 @@
-//! See the crate's description.
+//! What the demonstration and the end-to-end tests stand on: a real node, a real agent and
+//! real guests on this machine, each with deadlines and a log, all gone afterwards.
+//!
+//! - [`lab`]: the folder of a run; logs are printed when a run fails.
+//! - [`process`]: programs that are ended by their id and waited for.
+//! - [`node`], [`agent`]: the programs of this project, found where cargo puts them.
+//! - [`guest`]: a machine that writes to its disk.
+//! - [`chain`]: reads and transactions over the node's own metadata.
+//! - [`story`]: an operator, an owner, a machine, and backups that are paid for.
+//!
+//! Nothing here sleeps and hopes: what is waited for is looked at until a deadline.
+
+pub mod agent;
+pub mod chain;
+pub mod command;
+pub mod guest;
+pub mod lab;
+pub mod node;
+pub mod process;
+pub mod story;
+pub mod wait;

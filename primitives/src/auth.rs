@@ -41,10 +41,7 @@ pub struct AgentEndpoint {
 
 impl fmt::Debug for AgentEndpoint {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("AgentEndpoint")
-			.field("url", &self.url)
-			.field("secret", &"***")
-			.finish()
+		f.debug_struct("AgentEndpoint").field("url", &self.url).field("secret", &"***").finish()
 	}
 }
 
@@ -118,10 +115,7 @@ mod tests {
 	use data_encoding::HEXLOWER;
 
 	const SECRET: [u8; 32] = [1; 32];
-	const FRESH: Freshness = Freshness {
-		nonce: [2; 16],
-		time_ms: 3,
-	};
+	const FRESH: Freshness = Freshness { nonce: [2; 16], time_ms: 3 };
 
 	#[test]
 	fn vector_request_and_answer() {
@@ -141,21 +135,10 @@ mod tests {
 		let mac = request_mac(&SECRET, &FRESH, b"body");
 		assert!(request_mac_is_right(&SECRET, &FRESH, b"body", &mac));
 		assert!(!request_mac_is_right(&[9; 32], &FRESH, b"body", &mac));
+		assert!(!request_mac_is_right(&SECRET, &Freshness { time_ms: 4, ..FRESH }, b"body", &mac));
 		assert!(!request_mac_is_right(
 			&SECRET,
-			&Freshness {
-				time_ms: 4,
-				..FRESH
-			},
-			b"body",
-			&mac
-		));
-		assert!(!request_mac_is_right(
-			&SECRET,
-			&Freshness {
-				nonce: [9; 16],
-				..FRESH
-			},
+			&Freshness { nonce: [9; 16], ..FRESH },
 			b"body",
 			&mac
 		));
@@ -172,10 +155,7 @@ mod tests {
 
 	#[test]
 	fn the_secret_is_not_printed() {
-		let endpoint = AgentEndpoint {
-			url: Vec::new(),
-			secret: [0x77; 32],
-		};
+		let endpoint = AgentEndpoint { url: Vec::new(), secret: [0x77; 32] };
 		assert!(!alloc::format!("{endpoint:?}").contains("119"));
 	}
 }

@@ -148,9 +148,7 @@ impl TryFrom<&[u8]> for Cid {
 	type Error = CidError;
 
 	fn try_from(bytes: &[u8]) -> Result<Self, CidError> {
-		let bytes = bytes
-			.try_into()
-			.map_err(|_| CidError::Length { found: bytes.len() })?;
+		let bytes = bytes.try_into().map_err(|_| CidError::Length { found: bytes.len() })?;
 		let cid = Self(bytes);
 		cid.check()?;
 		Ok(cid)
@@ -164,12 +162,8 @@ impl FromStr for Cid {
 		if text.len() != CID_TEXT_CHARS {
 			return Err(CidError::Length { found: text.len() });
 		}
-		let digits = text
-			.strip_prefix(MULTIBASE_BASE32)
-			.ok_or(CidError::Multibase)?;
-		let bytes = base32()
-			.decode(digits.as_bytes())
-			.map_err(|_| CidError::Multibase)?;
+		let digits = text.strip_prefix(MULTIBASE_BASE32).ok_or(CidError::Multibase)?;
+		let bytes = base32().decode(digits.as_bytes()).map_err(|_| CidError::Multibase)?;
 		Self::try_from(bytes.as_slice())
 	}
 }
@@ -220,12 +214,8 @@ impl core::error::Error for CidError {}
 /// RFC 4648 base32 in lower case, without padding: the alphabet of multibase `b`.
 fn base32() -> Encoding {
 	let mut specification = Specification::new();
-	specification
-		.symbols
-		.push_str("abcdefghijklmnopqrstuvwxyz234567");
-	specification
-		.encoding()
-		.expect("32 distinct ASCII symbols are a base32 alphabet; qed")
+	specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+	specification.encoding().expect("32 distinct ASCII symbols are a base32 alphabet; qed")
 }
 
 #[cfg(test)]
@@ -266,15 +256,9 @@ mod tests {
 		assert_eq!(with(1, 0x70), Err(CidError::Codec));
 		assert_eq!(with(2, 0x00), Err(CidError::Hash));
 		assert_eq!(with(3, 0x10), Err(CidError::Hash));
-		assert_eq!(
-			Cid::try_from([1u8; 34].as_slice()),
-			Err(CidError::Length { found: 34 })
-		);
+		assert_eq!(Cid::try_from([1u8; 34].as_slice()), Err(CidError::Length { found: 34 }));
 		assert_eq!("Qm".parse::<Cid>(), Err(CidError::Length { found: 2 }));
-		assert_eq!(
-			EMPTY_RAW.to_uppercase().parse::<Cid>(),
-			Err(CidError::Multibase)
-		);
+		assert_eq!(EMPTY_RAW.to_uppercase().parse::<Cid>(), Err(CidError::Multibase));
 	}
 
 	#[test]

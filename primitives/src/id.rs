@@ -55,9 +55,7 @@ impl OpaqueId {
 	/// Take over the bytes of an id's SCALE form.
 	pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, IdError> {
 		let found = bytes.len();
-		BoundedVec::try_from(bytes)
-			.map(Self)
-			.map_err(|_| IdError::TooLong { found })
+		BoundedVec::try_from(bytes).map(Self).map_err(|_| IdError::TooLong { found })
 	}
 
 	/// The bytes of the id's SCALE form.
@@ -81,9 +79,7 @@ impl FromStr for OpaqueId {
 
 	fn from_str(text: &str) -> Result<Self, IdError> {
 		let digits = text.strip_prefix("0x").unwrap_or(text);
-		let bytes = HEXLOWER
-			.decode(digits.as_bytes())
-			.map_err(|_| IdError::Hex)?;
+		let bytes = HEXLOWER.decode(digits.as_bytes()).map_err(|_| IdError::Hex)?;
 		Self::from_bytes(bytes)
 	}
 }
@@ -128,10 +124,7 @@ impl fmt::Display for IdError {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {
 			Self::TooLong { found } => {
-				write!(
-					f,
-					"an id has at most {ID_BYTES_MAX} bytes, this has {found}"
-				)
+				write!(f, "an id has at most {ID_BYTES_MAX} bytes, this has {found}")
 			}
 			Self::Hex => f.write_str("an id is written in lower-case hexadecimal digits"),
 		}
@@ -148,10 +141,7 @@ mod tests {
 	#[test]
 	fn numbers_read_as_numbers_and_accounts_as_hex() {
 		assert_eq!(OpaqueId::of(&7u32).unwrap().to_string(), "7");
-		assert_eq!(
-			OpaqueId::of(&u64::MAX).unwrap().to_string(),
-			"18446744073709551615"
-		);
+		assert_eq!(OpaqueId::of(&u64::MAX).unwrap().to_string(), "18446744073709551615");
 		assert_eq!(OpaqueId::of(&7u128).unwrap().to_string(), "7");
 		assert_eq!(
 			OpaqueId::of(&[0xabu8; 32]).unwrap().to_string(),
@@ -170,9 +160,6 @@ mod tests {
 	#[test]
 	fn an_id_past_the_bound_is_refused() {
 		assert!(OpaqueId::from_bytes(vec![0; 64]).is_ok());
-		assert_eq!(
-			OpaqueId::from_bytes(vec![0; 65]),
-			Err(IdError::TooLong { found: 65 })
-		);
+		assert_eq!(OpaqueId::from_bytes(vec![0; 65]), Err(IdError::TooLong { found: 65 }));
 	}
 }

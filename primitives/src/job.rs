@@ -45,6 +45,9 @@ pub struct Desired {
 	pub node: OpaqueId,
 	/// The best block that this is read from.
 	pub at: BlockRef,
+	/// The clock that cadence and expiry count, in blocks. On a parachain these are the
+	/// relay chain's blocks, and so not `at.number`.
+	pub now: u64,
 	/// Snapshots that are due.
 	pub snapshots: Orders<SnapshotOrder>,
 	/// Restores that wait for this node.
@@ -184,11 +187,7 @@ pub struct JobId(pub [u8; 32]);
 impl SnapshotOrder {
 	/// Identity of the job on the chain with this genesis.
 	pub fn job_id(&self, genesis: &[u8; 32]) -> JobId {
-		let order = Self {
-			parent: None,
-			oldest_taken_at: 0,
-			..self.clone()
-		};
+		let order = Self { parent: None, oldest_taken_at: 0, ..self.clone() };
 		job_id("snapshot", genesis, &order)
 	}
 }
@@ -265,10 +264,7 @@ mod tests {
 	use super::*;
 
 	fn lineage() -> LineageId {
-		LineageId {
-			request: OpaqueId::of(&7u64).unwrap(),
-			salt: [2; 32],
-		}
+		LineageId { request: OpaqueId::of(&7u64).unwrap(), salt: [2; 32] }
 	}
 
 	fn order() -> SnapshotOrder {
@@ -292,10 +288,8 @@ mod tests {
 		Desired {
 			genesis: [9; 32],
 			node: OpaqueId::of(&1u32).unwrap(),
-			at: BlockRef {
-				number: 12,
-				hash: [8; 32],
-			},
+			at: BlockRef { number: 12, hash: [8; 32] },
+			now: 12,
 			snapshots: alloc::vec![order()].try_into().unwrap(),
 			restores: Default::default(),
 			deletions: Default::default(),
@@ -319,24 +313,18 @@ mod tests {
 		let digest = sp_crypto_hashing::sha2_256(&encode_body(&desired()));
 		assert_eq!(
 			data_encoding::HEXLOWER.encode(&digest),
-			"2d1a5fd97ed8de03a7dd70b620108ee3d12f472ec67b600501ff48721dcd9193"
+			"3fef7bda3cecb841ccc69c7ebd84af28d8919877abb5592838d07a1491c6f18b"
 		);
 	}
 
 	#[test]
 	fn bodies_of_another_version_length_or_shape_are_refused() {
 		let mut body = encode_body(&desired());
-		assert_eq!(
-			decode_body::<Desired>(&body[..body.len() - 1]),
-			Err(BodyError::Malformed)
-		);
+		assert_eq!(decode_body::<Desired>(&body[..body.len() - 1]), Err(BodyError::Malformed));
 		body.push(0);
 		assert_eq!(decode_body::<Desired>(&body), Err(BodyError::Malformed));
 		body[0] = 2;
-		assert_eq!(
-			decode_body::<Desired>(&body),
-			Err(BodyError::Version { found: 2 })
-		);
+		assert_eq!(decode_body::<Desired>(&body), Err(BodyError::Version { found: 2 }));
 		assert_eq!(decode_body::<Desired>(&[]), Err(BodyError::Malformed));
 		assert_eq!(
 			decode_body::<Desired>(&alloc::vec![1; BODY_BYTES_MAX + 1]),
@@ -347,7 +335,7 @@ mod tests {
 	#[test]
 	fn a_list_past_its_bound_is_refused() {
 		let mut body = alloc::vec![PROTOCOL_VERSION];
-		([9u8; 32], OpaqueId::of(&1u32).unwrap(), desired().at).encode_to(&mut body);
+		([9u8; 32], OpaqueId::of(&1u32).unwrap(), desired().at, 12u64).encode_to(&mut body);
 		alloc::vec![order(); ORDERS_MAX as usize + 1].encode_to(&mut body);
 		[0u8; 3].encode_to(&mut body);
 		assert_eq!(decode_body::<Desired>(&body), Err(BodyError::Malformed));
@@ -357,34 +345,14 @@ mod tests {
 	fn a_job_keeps_its_identity_while_the_order_means_the_same() {
 		let genesis = [9; 32];
 		let id = order().job_id(&genesis);
-		let moved = SnapshotOrder {
-			oldest_taken_at: 11,
-			parent: Some(Cid::raw([1; 32])),
-			..order()
-		};
+		let moved =
+			SnapshotOrder { oldest_taken_at: 11, parent: Some(Cid::raw([1; 32])), ..order() };
 		assert_eq!(moved.job_id(&genesis), id);
 		assert_ne!(SnapshotOrder { slot: 4, ..order() }.job_id(&genesis), id);
-		assert_ne!(
-			SnapshotOrder {
-				sequence: 2,
-				..order()
-			}
-			.job_id(&genesis),
-			id
-		);
+		assert_ne!(SnapshotOrder { sequence: 2, ..order() }.job_id(&genesis), id);
 		assert_ne!(order().job_id(&[8; 32]), id);
-		let forked = LineageId {
-			salt: [3; 32],
-			..lineage()
-		};
-		assert_ne!(
-			SnapshotOrder {
-				lineage: forked,
-				..order()
-			}
-			.job_id(&genesis),
-			id
-		);
+		let forked = LineageId { salt: [3; 32], ..lineage() };
+		assert_ne!(SnapshotOrder { lineage: forked, ..order() }.job_id(&genesis), id);
 	}
 
 	proptest::proptest! {

@@ -98,10 +98,7 @@ mod tests {
 
 	#[test]
 	fn a_published_recipient_reads_and_writes_the_same() {
-		assert_eq!(
-			PUBLISHED.parse::<Recipient>().unwrap().to_string(),
-			PUBLISHED
-		);
+		assert_eq!(PUBLISHED.parse::<Recipient>().unwrap().to_string(), PUBLISHED);
 	}
 
 	#[test]

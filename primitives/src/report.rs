@@ -185,7 +185,7 @@ pub enum RootStatus {
 pub struct TakenSnapshot {
 	/// Root of the snapshot.
 	pub cid: Cid,
-	/// Last block that the agent knew when the disks stood still.
+	/// The chain's clock, in blocks, as the agent last heard it before the disks stood still.
 	pub taken_at: u64,
 	/// Size of the disks, in bytes.
 	pub logical_bytes: u64,
@@ -272,23 +272,12 @@ mod tests {
 	use data_encoding::HEXLOWER;
 
 	fn lineage() -> LineageId {
-		LineageId {
-			request: OpaqueId::of(&7u64).unwrap(),
-			salt: [0x5a; 32],
-		}
+		LineageId { request: OpaqueId::of(&7u64).unwrap(), salt: [0x5a; 32] }
 	}
 
 	fn payload(report: Report) -> alloc::string::String {
-		let at = BlockRef {
-			number: 99,
-			hash: [0xbb; 32],
-		};
-		HEXLOWER.encode(&signing_payload(
-			&[0xaa; 32],
-			&OpaqueId::of(&3u32).unwrap(),
-			&at,
-			&report,
-		))
+		let at = BlockRef { number: 99, hash: [0xbb; 32] };
+		HEXLOWER.encode(&signing_payload(&[0xaa; 32], &OpaqueId::of(&3u32).unwrap(), &at, &report))
 	}
 
 	/// Everything before the report itself: domain, genesis, node, block.
@@ -348,15 +337,7 @@ mod tests {
 			slot: 1,
 			reason: FailureReason::VmTagMismatch,
 		};
-		let expected = [
-			HEAD,
-			"01",
-			LINEAGE,
-			"0400000000000000",
-			"0100000000000000",
-			"01",
-		]
-		.concat();
+		let expected = [HEAD, "01", LINEAGE, "0400000000000000", "0100000000000000", "01"].concat();
 		assert_eq!(payload(report), expected);
 	}
 
@@ -367,21 +348,12 @@ mod tests {
 			lineage: lineage(),
 			failure: Some(FailureReason::BlockMissing),
 		};
-		assert_eq!(
-			payload(report),
-			[HEAD, "02", "0900000000000000", LINEAGE, "010a"].concat()
-		);
+		assert_eq!(payload(report), [HEAD, "02", "0900000000000000", LINEAGE, "010a"].concat());
 	}
 
 	#[test]
 	fn vector_deleted() {
-		let report = Report::Deleted {
-			lineage: lineage(),
-			until: 5,
-		};
-		assert_eq!(
-			payload(report),
-			[HEAD, "03", LINEAGE, "0500000000000000"].concat()
-		);
+		let report = Report::Deleted { lineage: lineage(), until: 5 };
+		assert_eq!(payload(report), [HEAD, "03", LINEAGE, "0500000000000000"].concat());
 	}
 }

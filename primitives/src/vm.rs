@@ -46,10 +46,7 @@ impl FromStr for VmTag {
 	fn from_str(text: &str) -> Result<Self, VmTagError> {
 		let groups = [8, 13, 18, 23];
 		let well_formed = text.len() == 36
-			&& text
-				.bytes()
-				.enumerate()
-				.all(|(i, b)| (b == b'-') == groups.contains(&i));
+			&& text.bytes().enumerate().all(|(i, b)| (b == b'-') == groups.contains(&i));
 		if !well_formed {
 			return Err(VmTagError);
 		}

@@ -1,0 +1,103 @@
+//! The agent's HTTP interface, on loopback.
+//!
+//! The worker speaks `POST /v1/reconcile` with an HMAC; people and their tools read
+//! `GET /v1/status`, `/v1/jobs`, `/v1/snapshots` and `/healthz`; IPFS clients fetch blocks from
+//! `GET /ipfs/{cid}`. Only the first one changes anything.
+
+mod gateway;
+mod reconcile;
+
+pub use reconcile::Gatekeeper;
+
+use crate::{jobs::Jobs, repositories::EmbeddedStore};
+use axum::{
+	Json, Router,
+	extract::{DefaultBodyLimit, State},
+	http::StatusCode,
+	routing::{get, post},
+};
+use backup_primitives::job::{BODY_BYTES_MAX, RECONCILE_PATH};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub struct Api {
+	/// The jobs.
+	pub jobs: Arc<Jobs>,
+	/// Knows who may speak.
+	pub gatekeeper: Arc<Gatekeeper>,
+	/// Where blocks are read from; nothing in tests of the protocol alone.
+	pub store: Option<EmbeddedStore>,
+	/// The node's own public key, as text.
+	pub recipient: String,
+}
+
+impl Api {
+	/// The routes.
+	pub fn router(self) -> Router {
+		Router::new()
+			.route(RECONCILE_PATH, post(reconcile::reconcile))
+			.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+			.route("/healthz", get(|| async { "ok\n" }))
+			.route("/v1/status", get(status))
+			.route("/v1/jobs", get(jobs))
+			.route("/v1/snapshots", get(snapshots))
+			.route("/ipfs/{cid}", get(gateway::block))
+			.with_state(self)
+	}
+}
+
+/// What `GET /v1/status` answers.
+#[derive(Debug, Serialize)]
+struct Status {
+	version: &'static str,
+	recipient: String,
+	genesis: Option<String>,
+	running_jobs: usize,
+	blocks: Option<u64>,
+	stored_bytes: Option<u64>,
+	available_bytes: Option<u64>,
+}
+
+async fn status(State(api): State<Api>) -> Json<Status> {
+	use crate::repositories::Repository;
+	let usage = api.store.as_ref().and_then(|store| store.usage().ok());
+	Json(Status {
+		version: env!("CARGO_PKG_VERSION"),
+		recipient: api.recipient.clone(),
+		genesis: api.gatekeeper.genesis().map(|genesis| format!("0x{}", hex::encode(genesis))),
+		running_jobs: api.jobs.list().iter().filter(|job| job.state == "running").count(),
+		blocks: usage.map(|usage| usage.blocks),
+		stored_bytes: usage.map(|usage| usage.bytes),
+		available_bytes: usage.map(|usage| usage.available_bytes),
+	})
+}
+
+async fn jobs(State(api): State<Api>) -> Json<Vec<crate::jobs::JobView>> {
+	Json(api.jobs.list())
+}
+
+/// A pinned root, as `GET /v1/snapshots` shows it.
+#[derive(Debug, Serialize)]
+struct SnapshotView {
+	cid: String,
+	request: String,
+	sequence: u64,
+	pinned_at_ms: u64,
+}
+
+async fn snapshots(State(api): State<Api>) -> Result<Json<Vec<SnapshotView>>, StatusCode> {
+	let executor = api.jobs.executor().clone();
+	let roots = tokio::task::spawn_blocking(move || executor.roots())
+		.await
+		.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?
+		.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+	let views = roots.into_iter().map(|root| SnapshotView {
+		cid: root.cid.to_string(),
+		request: root.lineage.request.to_string(),
+		sequence: root.sequence,
+		pinned_at_ms: root.pinned_at_ms,
+	});
+	Ok(Json(views.collect()))
+}

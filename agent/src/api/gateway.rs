@@ -1,0 +1,90 @@
+//! A trustless gateway: single blocks by CID, for any IPFS client that is pointed at it.
+//!
+//! See <https://specs.ipfs.tech/http-gateways/trustless-gateway/>: raw blocks, `GET` and
+//! `HEAD`, and the probe for the empty identity block. Blocks are sealed, so whoever fetches
+//! them learns sizes and shapes, not content.
+
+use super::Api;
+use crate::repositories::{Repository, RepositoryError};
+use axum::{
+	extract::{Path, Query, State},
+	http::{HeaderMap, StatusCode, header},
+	response::{IntoResponse, Response},
+};
+use backup_primitives::Cid;
+use std::collections::HashMap;
+
+const RAW_BLOCK: &str = "application/vnd.ipld.raw";
+
+/// The empty block under an identity CID, which clients ask for to see if a gateway is one.
+const PROBE: &str = "bafkqaaa";
+
+/// The handler of `GET /ipfs/{cid}`; axum serves `HEAD` from it too.
+pub(super) async fn block(
+	State(api): State<Api>,
+	Path(name): Path<String>,
+	Query(query): Query<HashMap<String, String>>,
+	headers: HeaderMap,
+) -> Response {
+	if !asks_for_raw(&query, &headers) {
+		return refuse(StatusCode::BAD_REQUEST, "ask for ?format=raw; nothing else is served");
+	}
+	if name == PROBE {
+		return found(&name, Vec::new());
+	}
+	let Ok(cid) = name.parse::<Cid>() else {
+		return refuse(StatusCode::BAD_REQUEST, "this is no CID of a sealed block");
+	};
+	let Some(store) = api.store.clone() else {
+		return refuse(StatusCode::NOT_FOUND, "there is no such block here");
+	};
+	match tokio::task::spawn_blocking(move || store.get(&cid)).await {
+		Ok(Ok(Some(bytes))) => found(&name, bytes),
+		Ok(Ok(None)) => match only_if_cached(&headers) {
+			true => refuse(StatusCode::PRECONDITION_FAILED, "there is no such block here"),
+			false => refuse(StatusCode::NOT_FOUND, "there is no such block here"),
+		},
+		Ok(Err(RepositoryError::Corrupt { .. })) => {
+			tracing::error!(%cid, "a stored block is damaged");
+			refuse(StatusCode::INTERNAL_SERVER_ERROR, "the block is damaged")
+		},
+		Ok(Err(_)) | Err(_) => {
+			refuse(StatusCode::INTERNAL_SERVER_ERROR, "the block cannot be read now")
+		},
+	}
+}
+
+/// `format=` wins over `Accept`.
+fn asks_for_raw(query: &HashMap<String, String>, headers: &HeaderMap) -> bool {
+	match query.get("format") {
+		Some(format) => format == "raw",
+		None => headers
+			.get(header::ACCEPT)
+			.and_then(|value| value.to_str().ok())
+			.is_some_and(|accept| accept.split(',').any(|kind| kind.trim().starts_with(RAW_BLOCK))),
+	}
+}
+
+fn only_if_cached(headers: &HeaderMap) -> bool {
+	headers
+		.get(header::CACHE_CONTROL)
+		.and_then(|value| value.to_str().ok())
+		.is_some_and(|control| control.contains("only-if-cached"))
+}
+
+fn found(name: &str, block: Vec<u8>) -> Response {
+	let headers = [
+		(header::CONTENT_TYPE, RAW_BLOCK.to_owned()),
+		(header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.bin\"")),
+		(header::ETAG, format!("\"{name}.raw\"")),
+		(header::CACHE_CONTROL, "public, max-age=29030400, immutable".to_owned()),
+		(header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+		(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*".to_owned()),
+		(header::HeaderName::from_static("x-ipfs-path"), format!("/ipfs/{name}")),
+	];
+	(headers, block).into_response()
+}
+
+fn refuse(status: StatusCode, words: &'static str) -> Response {
+	(status, format!("{words}\n")).into_response()
+}

@@ -1,0 +1,168 @@
+//! What the finalized chain says of roots, asked of the node over RPC.
+
+use crate::jobs::HeldRoot;
+use backup_primitives::RootStatus;
+use codec::{DecodeAll, Encode};
+use futures::future::BoxFuture;
+use jsonrpsee::{
+	core::client::ClientT,
+	rpc_params,
+	ws_client::{WsClient, WsClientBuilder},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Mutex;
+
+/// How long the node may take for one answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: u32 = 1024 * 1024;
+
+/// Why the chain cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChainError {
+	/// The node does not answer.
+	#[error("ask the node at {url}: {source}; is it running, and is node_rpc its address?")]
+	Rpc {
+		/// The node's address.
+		url: String,
+		/// Why.
+		source: jsonrpsee::core::ClientError,
+	},
+	/// The node's answer cannot be read.
+	#[error("read the node's answer to {method}; is it a chain with the backup pallet?")]
+	Answer {
+		/// What was asked.
+		method: &'static str,
+	},
+	/// The node is of another chain than the worker.
+	#[error("trust the node at {url}: it is of the chain {found}, the worker's is {expected}")]
+	OtherChain {
+		/// The node's address.
+		url: String,
+		/// Its genesis hash.
+		found: String,
+		/// The worker's.
+		expected: String,
+	},
+}
+
+/// A chain whose finalized state can be asked.
+pub trait FinalizedChain: Send + Sync {
+	/// The newest finalized state.
+	fn finalized(&self) -> BoxFuture<'_, Result<Box<dyn FinalizedView>, ChainError>>;
+}
+
+/// One finalized state.
+pub trait FinalizedView: Send + Sync {
+	/// What it says of a root.
+	fn root_status<'a>(
+		&'a self,
+		root: &'a HeldRoot,
+	) -> BoxFuture<'a, Result<RootStatus, ChainError>>;
+}
+
+/// The chain of a node.
+pub struct NodeChain {
+	url: Arc<str>,
+	genesis: Box<dyn Fn() -> Option<[u8; 32]> + Send + Sync>,
+	client: Mutex<Option<Arc<WsClient>>>,
+}
+
+impl NodeChain {
+	/// The chain of the node at a WebSocket address. `genesis` tells the hash of the chain that
+	/// the worker speaks for, once it is known.
+	pub fn new(
+		url: &str,
+		genesis: impl Fn() -> Option<[u8; 32]> + Send + Sync + 'static,
+	) -> Self {
+		Self { url: url.into(), genesis: Box::new(genesis), client: Mutex::new(None) }
+	}
+
+	/// A connection that is known to be to the right chain.
+	async fn client(&self) -> Result<Arc<WsClient>, ChainError> {
+		let mut slot = self.client.lock().await;
+		if let Some(client) = slot.as_ref().filter(|client| client.is_connected()) {
+			return Ok(client.clone());
+		}
+		let client = WsClientBuilder::default()
+			.request_timeout(ANSWER_TIME_MAX)
+			.connection_timeout(ANSWER_TIME_MAX)
+			.max_response_size(ANSWER_BYTES_MAX)
+			.build(&*self.url)
+			.await
+			.map_err(|source| rpc(&self.url, source))?;
+		let client = Arc::new(client);
+		self.check_genesis(&client).await?;
+		*slot = Some(client.clone());
+		Ok(client)
+	}
+
+	async fn check_genesis(&self, client: &WsClient) -> Result<(), ChainError> {
+		let Some(expected) = (self.genesis)() else { return Ok(()) };
+		let found: String = client
+			.request("chain_getBlockHash", rpc_params![0])
+			.await
+			.map_err(|source| rpc(&self.url, source))?;
+		let expected = format!("0x{}", hex::encode(expected));
+		match found == expected {
+			true => Ok(()),
+			false => Err(ChainError::OtherChain { url: self.url.to_string(), found, expected }),
+		}
+	}
+}
+
+impl FinalizedChain for NodeChain {
+	fn finalized(&self) -> BoxFuture<'_, Result<Box<dyn FinalizedView>, ChainError>> {
+		Box::pin(async {
+			let client = self.client().await?;
+			let hash: String = client
+				.request("chain_getFinalizedHead", rpc_params![])
+				.await
+				.map_err(|source| rpc(&self.url, source))?;
+			let view = NodeView { url: self.url.clone(), client, hash };
+			Ok(Box::new(view) as Box<dyn FinalizedView>)
+		})
+	}
+}
+
+/// One finalized block of a node.
+struct NodeView {
+	url: Arc<str>,
+	client: Arc<WsClient>,
+	hash: String,
+}
+
+impl FinalizedView for NodeView {
+	fn root_status<'a>(
+		&'a self,
+		root: &'a HeldRoot,
+	) -> BoxFuture<'a, Result<RootStatus, ChainError>> {
+		const METHOD: &str = "BackupApi_root_status";
+		Box::pin(async move {
+			let mut arguments = root.lineage.request.as_bytes().to_vec();
+			(root.lineage.salt, root.sequence, root.cid).encode_to(&mut arguments);
+			let arguments = format!("0x{}", hex::encode(arguments));
+			let answer: String = self
+				.client
+				.request("state_call", rpc_params![METHOD, arguments, &self.hash])
+				.await
+				.map_err(|source| rpc(&self.url, source))?;
+			hex::decode(answer.trim_start_matches("0x"))
+				.ok()
+				.and_then(|bytes| RootStatus::decode_all(&mut bytes.as_slice()).ok())
+				.ok_or(ChainError::Answer { method: METHOD })
+		})
+	}
+}
+
+fn rpc(url: &str, source: jsonrpsee::core::ClientError) -> ChainError {
+	ChainError::Rpc { url: url.to_owned(), source }
+}
+
+impl std::fmt::Debug for NodeChain {
+	fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+		f.debug_struct("NodeChain").field("url", &self.url).finish_non_exhaustive()
+	}
+}

@@ -1,0 +1,344 @@
+//! What the operator decides: `agent.toml`, the environment and flags, in rising precedence.
+//!
+//! [`Config::load`] turns them into values that can be used as they are; nothing is checked
+//! again later. A key that is not known is refused, because a misspelt limit that silently
+//! keeps its default is worse than a start that fails. Nothing here touches the machine
+//! except to read the file.
+
+use serde::Deserialize;
+use std::{
+	fs, io,
+	net::{IpAddr, Ipv4Addr, SocketAddr},
+	path::{Path, PathBuf},
+	time::Duration,
+};
+
+/// Most bytes of a configuration file.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Most jobs that an operator may allow at once. Each has buffers and threads of its own.
+pub const JOBS_MAX_LIMIT: u32 = 32;
+
+/// Strongest compression that is offered.
+const COMPRESSION_LEVEL_MAX: i32 = 19;
+
+/// Shortest grace of a root that the chain does not know. A re-org and a report that is still
+/// on its way must have an end by then.
+const UNKNOWN_ROOT_GRACE_MIN: Duration = Duration::from_secs(60);
+
+/// How images are written by a restore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestoreFormat {
+	/// QEMU's own format, with holes where the disk is empty.
+	#[default]
+	Qcow2,
+	/// The disk's bytes, as a sparse file.
+	Raw,
+}
+
+/// Everything that can be set, each key once. The same names stand in the file, in the
+/// environment as `BACKUP_AGENT_…` and as flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+	/// Address to listen on; loopback only [default: 127.0.0.1:9955].
+	#[arg(long, env = "BACKUP_AGENT_LISTEN")]
+	pub listen: Option<SocketAddr>,
+	/// Folder for jobs, blocks, secret and identity [default: /var/lib/backup-agent].
+	#[arg(long, env = "BACKUP_AGENT_STATE_DIR", value_name = "DIR")]
+	pub state_dir: Option<PathBuf>,
+	/// Folder with one description per machine [default: state_dir/vms].
+	#[arg(long, env = "BACKUP_AGENT_VMS_DIR", value_name = "DIR")]
+	pub vms_dir: Option<PathBuf>,
+	/// Folder that images are restored into [default: state_dir/restored].
+	#[arg(long, env = "BACKUP_AGENT_RESTORE_DIR", value_name = "DIR")]
+	pub restore_dir: Option<PathBuf>,
+	/// Folder for guests' writes while a backup runs [default: state_dir/scratch].
+	#[arg(long, env = "BACKUP_AGENT_SCRATCH_DIR", value_name = "DIR")]
+	pub scratch_dir: Option<PathBuf>,
+	/// Most bytes that the guests' writes of one disk may take there [default: 16 GiB].
+	#[arg(long, env = "BACKUP_AGENT_SCRATCH_CAP_BYTES", value_name = "BYTES")]
+	pub scratch_cap_bytes: Option<u64>,
+	/// WebSocket of the node, to read finalized state from [default: ws://127.0.0.1:9944].
+	#[arg(long, env = "BACKUP_AGENT_NODE_RPC", value_name = "URL")]
+	pub node_rpc: Option<String>,
+	/// File with the secret that agent and node share [default: state_dir/secret].
+	#[arg(long, env = "BACKUP_AGENT_SECRET_FILE", value_name = "FILE")]
+	pub secret_file: Option<PathBuf>,
+	/// File with the node's age identity [default: state_dir/identity].
+	#[arg(long, env = "BACKUP_AGENT_IDENTITY_FILE", value_name = "FILE")]
+	pub identity_file: Option<PathBuf>,
+	/// Format of restored images [default: qcow2].
+	#[arg(long, env = "BACKUP_AGENT_RESTORE_FORMAT", value_name = "FORMAT")]
+	pub restore_format: Option<RestoreFormat>,
+	/// Jobs that run at once, 1 to 32 [default: 2].
+	#[arg(long, env = "BACKUP_AGENT_JOBS_MAX", value_name = "COUNT")]
+	pub jobs_max: Option<u32>,
+	/// zstd level for new chunks, 1 to 19 [default: 3].
+	#[arg(long, env = "BACKUP_AGENT_COMPRESSION_LEVEL", value_name = "LEVEL")]
+	pub compression_level: Option<i32>,
+	/// How long the chain must not know a root before it is given up [default: 3600].
+	#[arg(long, env = "BACKUP_AGENT_UNKNOWN_ROOT_GRACE_SECONDS", value_name = "SECONDS")]
+	pub unknown_root_grace_seconds: Option<u64>,
+	/// How often all roots are compared with the chain [default: 600].
+	#[arg(long, env = "BACKUP_AGENT_SWEEP_SECONDS", value_name = "SECONDS")]
+	pub sweep_seconds: Option<u64>,
+}
+
+/// The configuration of an agent, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+	/// Address to listen on. A loopback address.
+	pub listen: SocketAddr,
+	/// Folder for everything that the agent keeps.
+	pub state_dir: PathBuf,
+	/// Folder with the inventory of machines.
+	pub vms_dir: PathBuf,
+	/// Folder that images are restored into.
+	pub restore_dir: PathBuf,
+	/// Folder for guests' writes while a backup runs.
+	pub scratch_dir: PathBuf,
+	/// Most bytes that the guests' writes of one disk may take there.
+	pub scratch_cap_bytes: u64,
+	/// WebSocket of the node.
+	pub node_rpc: String,
+	/// File with the secret that agent and node share.
+	pub secret_file: PathBuf,
+	/// File with the node's age identity.
+	pub identity_file: PathBuf,
+	/// Format of restored images.
+	pub restore_format: RestoreFormat,
+	/// Jobs that run at once; 1 to [`JOBS_MAX_LIMIT`].
+	pub jobs_max: u32,
+	/// zstd level for new chunks.
+	pub compression_level: i32,
+	/// How long the chain must not know a root before it is given up.
+	pub unknown_root_grace: Duration,
+	/// How often all roots are compared with the chain.
+	pub sweep_interval: Duration,
+}
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+	/// The file could not be read.
+	#[error("read the configuration {path}", path = .path.display())]
+	Read {
+		/// The file.
+		path: PathBuf,
+		/// What the system said.
+		#[source]
+		source: io::Error,
+	},
+	/// The file is not a configuration.
+	#[error("understand the configuration {path}", path = .path.display())]
+	Parse {
+		/// The file.
+		path: PathBuf,
+		/// Where and why.
+		#[source]
+		source: Box<toml::de::Error>,
+	},
+	/// The file is longer than any configuration.
+	#[error("read the configuration {path}: it has more than {FILE_BYTES_MAX} bytes", path = .path.display())]
+	TooLong {
+		/// The file.
+		path: PathBuf,
+	},
+	/// The agent would be open to other machines.
+	#[error(
+		"listen on {listen}: the agent serves this machine only, use an address such as 127.0.0.1:9955"
+	)]
+	NotLoopback {
+		/// The address that was asked for.
+		listen: SocketAddr,
+	},
+	/// The node's address is not a WebSocket.
+	#[error("use node_rpc = {url:?}: a WebSocket address such as ws://127.0.0.1:9944 is expected")]
+	NodeRpc {
+		/// The address that was given.
+		url: String,
+	},
+	/// A number is outside of its range.
+	#[error("use {key} = {found}: {min} to {max} is allowed")]
+	OutOfRange {
+		/// The key.
+		key: &'static str,
+		/// The value that was given.
+		found: i64,
+		/// The least that is allowed.
+		min: i64,
+		/// The most that is allowed.
+		max: i64,
+	},
+}
+
+impl Settings {
+	/// Reads a file. A key that is not known is an error.
+	pub fn read(path: &Path) -> Result<Self, ConfigError> {
+		let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+		if fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
+			return Err(ConfigError::TooLong { path: path.to_owned() });
+		}
+		let text = fs::read_to_string(path).map_err(failed)?;
+		toml::from_str(&text)
+			.map_err(|source| ConfigError::Parse { path: path.to_owned(), source: source.into() })
+	}
+
+	/// Lays these settings over others.
+	fn over(self, below: Self) -> Self {
+		Self {
+			listen: self.listen.or(below.listen),
+			state_dir: self.state_dir.or(below.state_dir),
+			vms_dir: self.vms_dir.or(below.vms_dir),
+			restore_dir: self.restore_dir.or(below.restore_dir),
+			scratch_dir: self.scratch_dir.or(below.scratch_dir),
+			scratch_cap_bytes: self.scratch_cap_bytes.or(below.scratch_cap_bytes),
+			node_rpc: self.node_rpc.or(below.node_rpc),
+			secret_file: self.secret_file.or(below.secret_file),
+			identity_file: self.identity_file.or(below.identity_file),
+			restore_format: self.restore_format.or(below.restore_format),
+			jobs_max: self.jobs_max.or(below.jobs_max),
+			compression_level: self.compression_level.or(below.compression_level),
+			unknown_root_grace_seconds: self
+				.unknown_root_grace_seconds
+				.or(below.unknown_root_grace_seconds),
+			sweep_seconds: self.sweep_seconds.or(below.sweep_seconds),
+		}
+	}
+}
+
+impl Config {
+	/// The configuration of `file`, if one is named, under the settings of environment and
+	/// flags.
+	pub fn load(file: Option<&Path>, flags: Settings) -> Result<Self, ConfigError> {
+		let below = file.map(Settings::read).transpose()?.unwrap_or_default();
+		Self::check(flags.over(below))
+	}
+
+	fn check(settings: Settings) -> Result<Self, ConfigError> {
+		let state_dir = settings.state_dir.unwrap_or_else(|| "/var/lib/backup-agent".into());
+		let inside = |path: Option<PathBuf>, name| path.unwrap_or_else(|| state_dir.join(name));
+		let seconds = |key, value: Option<u64>, default, min| {
+			in_range(key, value.unwrap_or(default), min, 30 * 24 * 3600)
+		};
+		let grace_min = UNKNOWN_ROOT_GRACE_MIN.as_secs();
+		let grace = seconds(
+			"unknown_root_grace_seconds",
+			settings.unknown_root_grace_seconds,
+			3600,
+			grace_min,
+		)?;
+		let sweep = seconds("sweep_seconds", settings.sweep_seconds, 600, 1)?;
+		Ok(Self {
+			listen: loopback(settings.listen)?,
+			vms_dir: inside(settings.vms_dir, "vms"),
+			restore_dir: inside(settings.restore_dir, "restored"),
+			scratch_dir: inside(settings.scratch_dir, "scratch"),
+			scratch_cap_bytes: in_range(
+				"scratch_cap_bytes",
+				settings.scratch_cap_bytes.unwrap_or(16 << 30),
+				1 << 20,
+				1 << 50,
+			)?,
+			node_rpc: websocket(settings.node_rpc)?,
+			secret_file: inside(settings.secret_file, "secret"),
+			identity_file: inside(settings.identity_file, "identity"),
+			restore_format: settings.restore_format.unwrap_or_default(),
+			jobs_max: in_range("jobs_max", settings.jobs_max.unwrap_or(2), 1, JOBS_MAX_LIMIT)?,
+			compression_level: in_range(
+				"compression_level",
+				settings.compression_level.unwrap_or(3),
+				1,
+				COMPRESSION_LEVEL_MAX,
+			)?,
+			unknown_root_grace: Duration::from_secs(grace),
+			sweep_interval: Duration::from_secs(sweep),
+			state_dir,
+		})
+	}
+}
+
+fn loopback(listen: Option<SocketAddr>) -> Result<SocketAddr, ConfigError> {
+	let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9955);
+	let listen = listen.unwrap_or(default);
+	if listen.ip().is_loopback() { Ok(listen) } else { Err(ConfigError::NotLoopback { listen }) }
+}
+
+fn websocket(url: Option<String>) -> Result<String, ConfigError> {
+	let url = url.unwrap_or_else(|| "ws://127.0.0.1:9944".into());
+	let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://"));
+	if rest.is_some_and(|host| !host.is_empty()) {
+		Ok(url)
+	} else {
+		Err(ConfigError::NodeRpc { url })
+	}
+}
+
+fn in_range<T>(key: &'static str, found: T, min: T, max: T) -> Result<T, ConfigError>
+where
+	T: PartialOrd + TryInto<i64>,
+{
+	if found >= min && found <= max {
+		return Ok(found);
+	}
+	let shown = |value: T| value.try_into().unwrap_or(i64::MAX);
+	Err(ConfigError::OutOfRange { key, found: shown(found), min: shown(min), max: shown(max) })
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::error::Error;
+
+	fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+		let dir = tempfile::tempdir().unwrap();
+		let path = dir.path().join("agent.toml");
+		fs::write(&path, text).unwrap();
+		(dir, path)
+	}
+
+	#[test]
+	fn defaults_stand_below_the_state_folder() {
+		let config = Config::check(Settings::default()).unwrap();
+		assert_eq!(config.listen.to_string(), "127.0.0.1:9955");
+		assert_eq!(config.secret_file, Path::new("/var/lib/backup-agent/secret"));
+		assert_eq!(config.jobs_max, 2);
+		assert_eq!(config.unknown_root_grace, Duration::from_secs(3600));
+	}
+
+	#[test]
+	fn flags_win_over_the_file() {
+		let (_dir, path) = file("jobs_max = 4\nstate_dir = \"/a\"\nrestore_format = \"raw\"\n");
+		let flags = Settings { state_dir: Some("/b".into()), ..Settings::default() };
+		let config = Config::load(Some(&path), flags).unwrap();
+		assert_eq!((config.jobs_max, config.restore_format), (4, RestoreFormat::Raw));
+		assert_eq!(config.identity_file, Path::new("/b/identity"));
+	}
+
+	#[test]
+	fn a_misspelt_key_is_named_with_its_line() {
+		let (_dir, path) = file("listen = \"127.0.0.1:1\"\njobs_maxx = 3\n");
+		let error = Config::load(Some(&path), Settings::default()).unwrap_err();
+		let cause = error.source().unwrap().to_string();
+		assert!(cause.contains("jobs_maxx") && cause.contains("line 2"), "{cause}");
+	}
+
+	#[test]
+	fn values_outside_of_their_range_are_refused() {
+		let refused = |settings| Config::check(settings).unwrap_err().to_string();
+		let none = Settings::default;
+		assert_eq!(
+			refused(Settings { jobs_max: Some(0), ..none() }),
+			"use jobs_max = 0: 1 to 32 is allowed"
+		);
+		assert!(refused(Settings { compression_level: Some(-1), ..none() }).contains("1 to 19"));
+		assert!(refused(Settings { sweep_seconds: Some(u64::MAX), ..none() }).contains("sweep"));
+		let open = Settings { listen: Some("0.0.0.0:9955".parse().unwrap()), ..none() };
+		assert!(refused(open).contains("this machine only"));
+		let http = Settings { node_rpc: Some("http://127.0.0.1:9944".into()), ..none() };
+		assert!(refused(http).contains("ws://"));
+	}
+}

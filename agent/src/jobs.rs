@@ -1,0 +1,538 @@
+//! What the agent does about orders.
+//!
+//! The worker sends the same orders again at every block, so nothing is queued here: each call
+//! of [`Jobs::reconcile`] decides anew what to start, what to answer and what to end.
+//!
+//! 1. An order is looked up by what it is about: a place in a lineage, or a restore.
+//! 2. [`decide`](plan::decide) says what to do, from what is known and nothing else.
+//! 3. A job runs on a thread of its own; its end is written to the ledger before it is told.
+//! 4. What ended is answered, again and again, for as long as it is asked for.
+//!
+//! What a killed agent was doing is simply ordered again. Deletions are no jobs: [`sweep`]
+//! compares roots with the finalized chain, and a deletion is done when no root of it is left.
+
+pub mod executor;
+mod ledger;
+pub mod plan;
+pub mod sweep;
+
+pub use executor::{Executor, HeldRoot, JobContext, JobError};
+pub use ledger::{Ledger, LedgerError};
+
+use crate::pipeline::Cancel;
+use backup_primitives::{
+	FailureReason, LineageId,
+	job::{
+		Achieved, DeletionResult, Desired, JobId, Orders, RestoreOrder, RestoreResult,
+		SnapshotOrder, SnapshotResult,
+	},
+	report::TakenSnapshot,
+};
+use codec::{Decode, Encode};
+use executor::ProgressCell;
+use plan::{Decision, Known};
+use std::{
+	collections::{BTreeMap, HashMap, HashSet},
+	sync::{
+		Arc, Mutex, MutexGuard, PoisonError,
+		atomic::{AtomicU64, Ordering},
+	},
+	thread,
+};
+use tokio::sync::Notify;
+
+/// What a job is about. At most one job about the same thing runs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Subject {
+	/// A place in a lineage.
+	Snapshot {
+		/// The lineage.
+		lineage: LineageId,
+		/// The place.
+		sequence: u64,
+	},
+	/// A restore.
+	Restore {
+		/// The lineage that it reads.
+		lineage: LineageId,
+		/// Its id on chain.
+		restore: u64,
+	},
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+	/// The snapshot is pinned.
+	Taken(TakenSnapshot),
+	/// The image is complete.
+	Restored {
+		/// Where it is.
+		path: String,
+	},
+	/// It failed.
+	Failed {
+		/// What the owner is told.
+		reason: FailureReason,
+		/// What the operator is told.
+		detail: String,
+	},
+}
+
+/// A job that ended, as it is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Ended {
+	/// Identity of the order that was carried out.
+	pub id: JobId,
+	/// The cadence slot of the order; zero for restores.
+	pub slot: u64,
+	/// When it ended, in milliseconds since 1970.
+	pub ended_at_ms: u64,
+	/// How.
+	pub outcome: Outcome,
+}
+
+/// A job that runs.
+struct Running {
+	id: JobId,
+	slot: u64,
+	vm: String,
+	started_at_ms: u64,
+	cancel: Cancel,
+	progress: Arc<ProgressCell>,
+}
+
+/// All jobs of an agent.
+pub struct Jobs {
+	executor: Arc<dyn Executor>,
+	ledger: Ledger,
+	jobs_max: usize,
+	clock: Arc<AtomicU64>,
+	state: Mutex<State>,
+	/// Told when there may be roots to give up.
+	pub(crate) sweep_wanted: Notify,
+	/// Told when a job ends.
+	job_ended: Notify,
+}
+
+#[derive(Default)]
+struct State {
+	running: HashMap<Subject, Running>,
+	ended: BTreeMap<Subject, Ended>,
+	handed_out: HashMap<Subject, u32>,
+	/// Lineages that are to be deleted, with the first sequence that is not meant.
+	deletions: HashMap<LineageId, u64>,
+	/// Deletions that are done, and how often that was told.
+	deleted: HashMap<LineageId, (u64, u32)>,
+	is_stopping: bool,
+}
+
+/// A job as people see it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct JobView {
+	/// Its identity, in hexadecimal digits.
+	pub id: String,
+	/// `snapshot` or `restore`.
+	pub kind: &'static str,
+	/// The compute request.
+	pub request: String,
+	/// The snapshot's sequence, or the restore's id.
+	pub number: u64,
+	/// `running`, `done` or `failed`.
+	pub state: &'static str,
+	/// Bytes that are done, of those that are to do.
+	pub done_bytes: u64,
+	/// Bytes that are to do, as far as known.
+	pub total_bytes: u64,
+	/// When it began or ended, in milliseconds since 1970.
+	pub since_ms: u64,
+	/// Root, path or what went wrong.
+	pub detail: Option<String>,
+}
+
+impl Jobs {
+	/// Take up what the ledger remembers.
+	pub fn open(
+		executor: Arc<dyn Executor>,
+		ledger: Ledger,
+		jobs_max: u32,
+	) -> Result<Arc<Self>, LedgerError> {
+		let ended = ledger.load()?;
+		Ok(Arc::new(Self {
+			executor,
+			ledger,
+			jobs_max: jobs_max as usize,
+			clock: Arc::default(),
+			state: Mutex::new(State { ended, ..State::default() }),
+			sweep_wanted: Notify::new(),
+			job_ended: Notify::new(),
+		}))
+	}
+
+	fn state(&self) -> MutexGuard<'_, State> {
+		// A thread that panicked has left whole entries: each is written in one step.
+		self.state.lock().unwrap_or_else(PoisonError::into_inner)
+	}
+
+	pub(crate) fn executor(&self) -> &Arc<dyn Executor> {
+		&self.executor
+	}
+
+	/// Start what is missing, end what is not wanted any more, and say what has ended.
+	pub fn reconcile(self: &Arc<Self>, desired: &Desired) -> Achieved {
+		self.clock.fetch_max(desired.now, Ordering::Relaxed);
+		self.forget_the_past(desired);
+		let mut snapshots = Orders::new();
+		let mut restores = Orders::new();
+		for order in &desired.restores {
+			if let Some(result) = self.reconcile_restore(&desired.genesis, order) {
+				let _ = restores.try_push(result);
+			}
+		}
+		for order in &desired.snapshots {
+			if let Some(result) = self.reconcile_snapshot(desired, order) {
+				let _ = snapshots.try_push(result);
+			}
+		}
+		Achieved { snapshots, restores, deletions: self.reconcile_deletions(desired) }
+	}
+
+	/// End jobs whose place is taken on chain or whose lineage goes, and forget their ends.
+	fn forget_the_past(&self, desired: &Desired) {
+		let next: HashMap<&LineageId, u64> =
+			desired.lineages.iter().map(|range| (&range.lineage, range.next)).collect();
+		let gone: HashSet<&LineageId> =
+			desired.deletions.iter().map(|order| &order.lineage).collect();
+		let is_past = |subject: &Subject| match subject {
+			Subject::Snapshot { lineage, sequence } => {
+				gone.contains(lineage) || next.get(lineage).is_some_and(|next| next > sequence)
+			},
+			Subject::Restore { .. } => false,
+		};
+		let mut state = self.state();
+		for (subject, running) in &state.running {
+			if is_past(subject) {
+				running.cancel.cancel();
+			}
+		}
+		let past: Vec<Subject> = state.ended.keys().filter(|s| is_past(s)).cloned().collect();
+		for subject in past {
+			state.ended.remove(&subject);
+			state.handed_out.remove(&subject);
+			self.ledger.forget(&subject);
+		}
+	}
+
+	fn reconcile_snapshot(
+		self: &Arc<Self>,
+		desired: &Desired,
+		order: &SnapshotOrder,
+	) -> Option<SnapshotResult> {
+		let subject =
+			Subject::Snapshot { lineage: order.lineage.clone(), sequence: order.sequence };
+		let id = order.job_id(&desired.genesis);
+		let vm = String::from_utf8_lossy(&order.vm).into_owned();
+		let work = order.clone();
+		let genesis = desired.genesis;
+		let node = desired.node.clone();
+		let start = move |executor: &dyn Executor, context: &JobContext| {
+			executor.snapshot(&genesis, &node, &work, context).map(Outcome::Taken)
+		};
+		let wanted = plan::Wanted { slot: order.slot, oldest_taken_at: order.oldest_taken_at };
+		let (ended, handed_out) = self.advance(subject, id, &vm, wanted, start)?;
+		Some(SnapshotResult {
+			lineage: order.lineage.clone(),
+			sequence: order.sequence,
+			slot: ended.slot,
+			handed_out,
+			outcome: match ended.outcome {
+				Outcome::Taken(snapshot) => Ok(snapshot),
+				Outcome::Failed { reason, .. } => Err(reason),
+				Outcome::Restored { .. } => Err(FailureReason::Internal),
+			},
+		})
+	}
+
+	fn reconcile_restore(
+		self: &Arc<Self>,
+		genesis: &[u8; 32],
+		order: &RestoreOrder,
+	) -> Option<RestoreResult> {
+		let subject =
+			Subject::Restore { lineage: order.lineage.clone(), restore: order.restore };
+		let vm = format!("restore {}", order.restore);
+		let work = order.clone();
+		let start = move |executor: &dyn Executor, context: &JobContext| {
+			let path = executor.restore(&work, context)?;
+			Ok(Outcome::Restored { path: path.display().to_string() })
+		};
+		let wanted = plan::Wanted { slot: 0, oldest_taken_at: 0 };
+		let (ended, handed_out) =
+			self.advance(subject, order.job_id(genesis), &vm, wanted, start)?;
+		Some(RestoreResult {
+			restore: order.restore,
+			lineage: order.lineage.clone(),
+			handed_out,
+			failure: match ended.outcome {
+				Outcome::Restored { .. } => None,
+				Outcome::Failed { reason, .. } => Some(reason),
+				Outcome::Taken(_) => Some(FailureReason::Internal),
+			},
+		})
+	}
+
+	/// Do what is to be done about one subject: answer with its end, or start it.
+	fn advance(
+		self: &Arc<Self>,
+		subject: Subject,
+		id: JobId,
+		vm: &str,
+		wanted: plan::Wanted,
+		start: impl FnOnce(&dyn Executor, &JobContext) -> Result<Outcome, JobError> + Send + 'static,
+	) -> Option<(Ended, u32)> {
+		let mut state = self.state();
+		let known = if state.running.contains_key(&subject) {
+			Known::Running
+		} else {
+			state.ended.get(&subject).map_or(Known::Nothing, Known::Ended)
+		};
+		match plan::decide(&known, &wanted) {
+			Decision::Wait => None,
+			Decision::Answer => {
+				let ended = state.ended.get(&subject).cloned()?;
+				let count = state.handed_out.entry(subject).or_insert(0);
+				let handed_out = *count;
+				*count = count.saturating_add(1);
+				Some((ended, handed_out))
+			},
+			Decision::Start => {
+				let is_busy = state.is_stopping
+					|| state.running.len() >= self.jobs_max
+					|| state.running.values().any(|running| running.vm == vm);
+				if !is_busy {
+					state.ended.remove(&subject);
+					state.handed_out.remove(&subject);
+					self.start(&mut state, subject, id, vm, wanted.slot, start);
+				}
+				None
+			},
+		}
+	}
+
+	fn start(
+		self: &Arc<Self>,
+		state: &mut State,
+		subject: Subject,
+		id: JobId,
+		vm: &str,
+		slot: u64,
+		work: impl FnOnce(&dyn Executor, &JobContext) -> Result<Outcome, JobError> + Send + 'static,
+	) {
+		let context = JobContext {
+			id,
+			cancel: Cancel::new(),
+			progress: Arc::default(),
+			clock: self.clock.clone(),
+		};
+		let running = Running {
+			id,
+			slot,
+			vm: vm.to_owned(),
+			started_at_ms: now_ms(),
+			cancel: context.cancel.clone(),
+			progress: context.progress.clone(),
+		};
+		let jobs = self.clone();
+		let key = subject.clone();
+		let name = format!("job-{}", &hex::encode(&id.0[..4]));
+		let spawned = thread::Builder::new().name(name).spawn(move || {
+			// A panic is a fault of ours; it must not leave a job that never ends.
+			let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+				work(jobs.executor.as_ref(), &context)
+			}));
+			let result = result.unwrap_or_else(|_| Err(JobError::internal("the job panicked")));
+			jobs.finish(key, id, slot, context.cancel.is_cancelled(), result);
+		});
+		match spawned {
+			Ok(_) => {
+				tracing::info!(job = %hex::encode(&id.0[..4]), vm, ?subject, "job started");
+				state.running.insert(subject, running);
+			},
+			Err(error) => tracing::error!(%error, "failed to start a thread; tried again"),
+		}
+	}
+
+	/// Write down how a job ended. One that was cancelled leaves nothing: it is ordered again.
+	fn finish(
+		&self,
+		subject: Subject,
+		id: JobId,
+		slot: u64,
+		is_cancelled: bool,
+		result: Result<Outcome, JobError>,
+	) {
+		let job = hex::encode(&id.0[..4]);
+		let outcome = match result {
+			Ok(outcome) => {
+				tracing::info!(job, ?subject, ?outcome, "job done");
+				Some(outcome)
+			},
+			Err(error) if is_cancelled => {
+				tracing::info!(job, ?subject, %error, "job cancelled");
+				None
+			},
+			Err(error) => {
+				let detail = error.to_string();
+				tracing::warn!(job, ?subject, reason = ?error.reason, detail, "job failed");
+				Some(Outcome::Failed { reason: error.reason, detail })
+			},
+		};
+		let ended = outcome.map(|outcome| Ended { id, slot, ended_at_ms: now_ms(), outcome });
+		if let Some(ended) = &ended {
+			if let Err(error) = self.ledger.remember(&subject, ended) {
+				tracing::error!(%error, job, "failed to write down how a job ended");
+			}
+		}
+		let mut state = self.state();
+		state.running.remove(&subject);
+		if let Some(ended) = ended {
+			state.ended.insert(subject, ended);
+		}
+		drop(state);
+		self.job_ended.notify_waiters();
+		self.sweep_wanted.notify_one();
+	}
+
+	fn reconcile_deletions(&self, desired: &Desired) -> Orders<DeletionResult> {
+		let mut state = self.state();
+		state.deletions = desired
+			.deletions
+			.iter()
+			.map(|order| (order.lineage.clone(), order.until))
+			.collect();
+		let mut results = Orders::new();
+		let mut is_open = false;
+		for order in &desired.deletions {
+			match state.deleted.get_mut(&order.lineage) {
+				Some((until, count)) if *until >= order.until => {
+					let result = DeletionResult {
+						lineage: order.lineage.clone(),
+						until: order.until,
+						handed_out: *count,
+					};
+					*count = count.saturating_add(1);
+					let _ = results.try_push(result);
+				},
+				_ => is_open = true,
+			}
+		}
+		let wanted = &state.deletions;
+		let done: HashMap<_, _> = state
+			.deleted
+			.iter()
+			.filter(|(lineage, _)| wanted.contains_key(*lineage))
+			.map(|(lineage, told)| (lineage.clone(), *told))
+			.collect();
+		state.deleted = done;
+		if is_open {
+			self.sweep_wanted.notify_one();
+		}
+		results
+	}
+
+	/// Deletions that are ordered and not done.
+	pub(crate) fn open_deletions(&self) -> Vec<(LineageId, u64)> {
+		let state = self.state();
+		let is_open = |(lineage, until): &(&LineageId, &u64)| {
+			state.deleted.get(*lineage).is_none_or(|(done, _)| done < *until)
+		};
+		state.deletions.iter().filter(is_open).map(|(l, until)| (l.clone(), *until)).collect()
+	}
+
+	/// Say that nothing of a lineage is left below a sequence.
+	pub(crate) fn mark_deleted(&self, lineage: LineageId, until: u64) {
+		self.state().deleted.insert(lineage, (until, 0));
+	}
+
+	/// Whether a job about a lineage runs.
+	pub(crate) fn is_running(&self, lineage: &LineageId) -> bool {
+		self.state().running.keys().any(|subject| match subject {
+			Subject::Snapshot { lineage: of, .. } | Subject::Restore { lineage: of, .. } => {
+				of == lineage
+			},
+		})
+	}
+
+	/// Cancel all jobs and wait until they have cleaned up.
+	pub async fn stop(&self) {
+		loop {
+			let ended = self.job_ended.notified();
+			{
+				let mut state = self.state();
+				state.is_stopping = true;
+				for running in state.running.values() {
+					running.cancel.cancel();
+				}
+				if state.running.is_empty() {
+					return;
+				}
+			}
+			ended.await;
+		}
+	}
+
+	/// All jobs, the running ones first.
+	pub fn list(&self) -> Vec<JobView> {
+		let state = self.state();
+		let running = state.running.iter().map(|(subject, running)| {
+			let (done_bytes, total_bytes) = running.progress.get();
+			let state = ("running", running.started_at_ms, None);
+			view(subject, &running.id, state, (done_bytes, total_bytes))
+		});
+		let ended = state.ended.iter().map(|(subject, ended)| {
+			let (state, detail) = match &ended.outcome {
+				Outcome::Taken(snapshot) => ("done", snapshot.cid.to_string()),
+				Outcome::Restored { path } => ("done", path.clone()),
+				Outcome::Failed { detail, .. } => ("failed", detail.clone()),
+			};
+			view(subject, &ended.id, (state, ended.ended_at_ms, Some(detail)), (0, 0))
+		});
+		running.chain(ended).collect()
+	}
+}
+
+fn view(
+	subject: &Subject,
+	id: &JobId,
+	(state, since_ms, detail): (&'static str, u64, Option<String>),
+	(done_bytes, total_bytes): (u64, u64),
+) -> JobView {
+	let (kind, lineage, number) = match subject {
+		Subject::Snapshot { lineage, sequence } => ("snapshot", lineage, *sequence),
+		Subject::Restore { lineage, restore } => ("restore", lineage, *restore),
+	};
+	JobView {
+		id: hex::encode(id.0),
+		kind,
+		request: lineage.request.to_string(),
+		number,
+		state,
+		done_bytes,
+		total_bytes,
+		since_ms,
+		detail,
+	}
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+	std::time::SystemTime::now()
+		.duration_since(std::time::UNIX_EPOCH)
+		.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl std::fmt::Debug for Jobs {
+	fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+		f.debug_struct("Jobs").field("jobs_max", &self.jobs_max).finish_non_exhaustive()
+	}
+}

@@ -1,0 +1,126 @@
+//! What a job engine needs done, apart from how it is done.
+
+use crate::pipeline::Cancel;
+use backup_primitives::{
+	Cid, FailureReason, LineageId, OpaqueId,
+	job::{JobId, RestoreOrder, SnapshotOrder},
+	report::TakenSnapshot,
+};
+use std::{
+	path::PathBuf,
+	sync::{
+		Arc,
+		atomic::{AtomicU64, Ordering},
+	},
+};
+
+/// Carries out orders. All calls block, each on a thread of its own.
+pub trait Executor: Send + Sync + 'static {
+	/// Take, store and pin a snapshot.
+	fn snapshot(
+		&self,
+		genesis: &[u8; 32],
+		node: &OpaqueId,
+		order: &SnapshotOrder,
+		context: &JobContext,
+	) -> Result<TakenSnapshot, JobError>;
+
+	/// Write the images of a snapshot, and say into which folder.
+	fn restore(&self, order: &RestoreOrder, context: &JobContext) -> Result<PathBuf, JobError>;
+
+	/// Roots that are pinned.
+	fn roots(&self) -> Result<Vec<HeldRoot>, JobError>;
+
+	/// Let go of a root.
+	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError>;
+
+	/// Free the blocks that no root needs, and say how many bytes they had.
+	fn collect(&self) -> Result<u64, JobError>;
+
+	/// Clean up what a killed agent left.
+	fn recover(&self) -> Result<(), JobError>;
+}
+
+/// A root that is pinned, and what for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldRoot {
+	/// The lineage.
+	pub lineage: LineageId,
+	/// Its place there.
+	pub sequence: u64,
+	/// The root.
+	pub cid: Cid,
+	/// When it was pinned, in milliseconds since 1970.
+	pub pinned_at_ms: u64,
+}
+
+/// Why a job failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct JobError {
+	/// What the owner is told.
+	pub reason: FailureReason,
+	/// What the operator is told, with all causes.
+	pub detail: String,
+}
+
+impl JobError {
+	/// A failure for this reason, with an error and its causes as the detail.
+	pub fn new(reason: FailureReason, error: &dyn std::error::Error) -> Self {
+		let mut detail = error.to_string();
+		let mut cause = error.source();
+		while let Some(error) = cause {
+			let text = error.to_string();
+			if !detail.contains(&text) {
+				detail.push_str(": ");
+				detail.push_str(&text);
+			}
+			cause = error.source();
+		}
+		Self { reason, detail }
+	}
+
+	pub(crate) fn internal(detail: &str) -> Self {
+		Self { reason: FailureReason::Internal, detail: detail.to_owned() }
+	}
+}
+
+/// What a job is told, and tells.
+#[derive(Clone, Debug)]
+pub struct JobContext {
+	/// Its identity.
+	pub id: JobId,
+	/// Whether it should end early.
+	pub cancel: Cancel,
+	/// How far it is.
+	pub progress: Arc<ProgressCell>,
+	/// The chain's clock, as the worker last told it.
+	pub(crate) clock: Arc<AtomicU64>,
+}
+
+impl JobContext {
+	/// The chain's clock, in blocks, as the worker last told it.
+	pub fn clock(&self) -> u64 {
+		self.clock.load(Ordering::Relaxed)
+	}
+}
+
+/// How far a job is, readable while it runs.
+#[derive(Debug, Default)]
+pub struct ProgressCell {
+	done_bytes: AtomicU64,
+	total_bytes: AtomicU64,
+}
+
+impl ProgressCell {
+	/// Say how many bytes are done, of how many.
+	pub fn set(&self, done_bytes: u64, total_bytes: u64) {
+		self.total_bytes.store(total_bytes, Ordering::Relaxed);
+		self.done_bytes.store(done_bytes, Ordering::Relaxed);
+	}
+
+	/// Bytes that are done, and bytes in all.
+	pub fn get(&self) -> (u64, u64) {
+		(self.done_bytes.load(Ordering::Relaxed), self.total_bytes.load(Ordering::Relaxed))
+	}
+}

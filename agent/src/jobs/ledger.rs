@@ -1,0 +1,131 @@
+//! How jobs ended, written down before anybody is told.
+//!
+//! One redb table from subject to end, both in SCALE, and one for facts of the agent itself. It
+//! keeps a bounded number of ends: the oldest go first, and what the chain has recorded goes as
+//! soon as it is seen there.
+
+use super::{Ended, Subject};
+use codec::{Decode, Encode};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+const ENDED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("ended-v1");
+const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts-v1");
+
+const GENESIS: &str = "genesis";
+
+/// Most ends that are kept.
+const ENDED_MAX: usize = 10_000;
+
+/// Memory that the database may use for pages, in bytes.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// The ledger's file. Clones are the same ledger.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+	database: Arc<Database>,
+}
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+	/// The database failed.
+	#[error("use the ledger of jobs: {source}")]
+	Database {
+		/// Why.
+		source: Box<redb::Error>,
+	},
+	/// An entry cannot be read.
+	#[error("read the ledger of jobs: an entry is malformed; move the file away to begin a new one")]
+	Malformed,
+}
+
+impl<E: Into<redb::Error>> From<E> for LedgerError {
+	fn from(error: E) -> Self {
+		Self::Database { source: Box::new(error.into()) }
+	}
+}
+
+impl Ledger {
+	/// Open the ledger in this file, or begin one.
+	pub fn open(path: &Path) -> Result<Self, LedgerError> {
+		let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+		let transaction = database.begin_write()?;
+		transaction.open_table(ENDED)?;
+		transaction.open_table(FACTS)?;
+		transaction.commit()?;
+		Ok(Self { database: Arc::new(database) })
+	}
+
+	/// All ends.
+	pub(super) fn load(&self) -> Result<BTreeMap<Subject, Ended>, LedgerError> {
+		let transaction = self.database.begin_read()?;
+		let table = transaction.open_table(ENDED)?;
+		let mut all = BTreeMap::new();
+		for entry in table.iter()? {
+			let (subject, ended) = entry?;
+			let subject = Subject::decode(&mut subject.value()).map_err(|_| LedgerError::Malformed)?;
+			let ended = Ended::decode(&mut ended.value()).map_err(|_| LedgerError::Malformed)?;
+			all.insert(subject, ended);
+		}
+		Ok(all)
+	}
+
+	/// Write down how a job ended, durably.
+	pub(super) fn remember(&self, subject: &Subject, ended: &Ended) -> Result<(), LedgerError> {
+		let transaction = self.database.begin_write()?;
+		{
+			let mut table = transaction.open_table(ENDED)?;
+			table.insert(subject.encode().as_slice(), ended.encode().as_slice())?;
+			if redb::ReadableTableMetadata::len(&table)? > ENDED_MAX as u64 {
+				let mut oldest: Option<(u64, Vec<u8>)> = None;
+				for entry in table.iter()? {
+					let (key, value) = entry?;
+					let at = Ended::decode(&mut value.value()).map_or(0, |ended| ended.ended_at_ms);
+					if oldest.as_ref().is_none_or(|(least, _)| at < *least) {
+						oldest = Some((at, key.value().to_vec()));
+					}
+				}
+				if let Some((_, key)) = oldest {
+					table.remove(key.as_slice())?;
+				}
+			}
+		}
+		transaction.commit()?;
+		Ok(())
+	}
+
+	/// Drop an end. Failing to costs room only.
+	pub(super) fn forget(&self, subject: &Subject) {
+		let drop_it = || -> Result<(), LedgerError> {
+			let transaction = self.database.begin_write()?;
+			transaction.open_table(ENDED)?.remove(subject.encode().as_slice())?;
+			transaction.commit()?;
+			Ok(())
+		};
+		if let Err(error) = drop_it() {
+			tracing::warn!(%error, "failed to forget a job");
+		}
+	}
+
+	/// The genesis hash of the chain that this agent serves: the given one, unless it already
+	/// serves another.
+	pub fn genesis(&self, offered: [u8; 32]) -> Result<[u8; 32], LedgerError> {
+		if let Some(kept) = self.known_genesis()? {
+			return Ok(kept);
+		}
+		let transaction = self.database.begin_write()?;
+		transaction.open_table(FACTS)?.insert(GENESIS, offered.as_slice())?;
+		transaction.commit()?;
+		Ok(offered)
+	}
+
+	/// The genesis hash of the chain that this agent serves, if it serves one yet.
+	pub fn known_genesis(&self) -> Result<Option<[u8; 32]>, LedgerError> {
+		let transaction = self.database.begin_read()?;
+		let table = transaction.open_table(FACTS)?;
+		let kept = table.get(GENESIS)?;
+		kept.map(|bytes| bytes.value().try_into().map_err(|_| LedgerError::Malformed)).transpose()
+	}
+}

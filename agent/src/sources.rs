@@ -1,0 +1,107 @@
+//! Where disks are read from: running and stopped QEMU machines.
+//!
+//! A [`Vm`] is what the operator says of a machine in the node's inventory. [`Vm::open`] checks
+//! the machine's own tag, freezes all its disks at one instant, and gives a reader for each. A
+//! machine whose control socket answers is read while it runs ([`live`]); one whose socket is
+//! gone is read from its images, under QEMU's own locks ([`image`]). Whatever happens here, a
+//! guest that ran goes on running.
+
+pub mod error;
+mod guest_agent;
+pub mod image;
+pub mod live;
+pub mod nbd;
+pub mod qmp;
+pub mod vm;
+
+pub use error::SourceError;
+pub use vm::{Disk, ImageFormat, Inventory, Vm};
+
+use crate::pipeline::source::DiskReader;
+use backup_primitives::{Consistency, VmTag};
+use std::{path::PathBuf, time::Duration};
+
+/// How machines are opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+	/// Where guests' writes are kept while a machine is read, and sockets.
+	pub scratch_dir: PathBuf,
+	/// Most bytes that the writes of one disk may take there. Past it the backup ends, never
+	/// the guest.
+	pub scratch_bytes_max: u64,
+	/// How long the guest's own agent may take to freeze its file systems.
+	pub freeze_time_max: Duration,
+}
+
+/// A machine whose disks stand still, as readers see them.
+pub struct OpenVm {
+	/// The disks, in the order of the inventory.
+	pub disks: Vec<OpenDisk>,
+	/// How well they fit together.
+	pub consistency: Consistency,
+	hold: Hold,
+}
+
+/// One disk of an [`OpenVm`].
+pub struct OpenDisk {
+	/// Its name in the inventory.
+	pub name: String,
+	/// Reads it as it was at the instant of opening.
+	pub reader: Box<dyn DiskReader>,
+}
+
+/// What keeps the disks still. Dropping it lets go, in the right order.
+enum Hold {
+	Live(live::LiveVm),
+	Stopped(Vec<image::ServedImage>),
+}
+
+impl Vm {
+	/// Freeze the machine's disks at this instant.
+	///
+	/// Fails before anything is touched if the machine does not carry `tag`.
+	pub fn open(&self, tag: VmTag, options: &OpenOptions) -> Result<OpenVm, SourceError> {
+		match live::connect(self)? {
+			Some(monitor) => live::open(self, monitor, tag, options),
+			None => image::open(self, tag, options),
+		}
+	}
+
+	/// Take away what a killed agent left in the running machine, if it runs.
+	pub fn recover(&self) -> Result<(), SourceError> {
+		match live::connect(self)? {
+			Some(mut monitor) => live::clean(&mut monitor),
+			None => Ok(()),
+		}
+	}
+}
+
+impl OpenVm {
+	/// Let go of the machine, and say if that did not go as it should. Dropping does the same
+	/// and logs it.
+	pub fn close(self) -> Result<(), SourceError> {
+		let Self { disks, hold, .. } = self;
+		// The readers' connections go first: an export in use cannot be removed softly.
+		drop(disks);
+		match hold {
+			Hold::Live(machine) => machine.close(),
+			Hold::Stopped(images) => {
+				drop(images);
+				Ok(())
+			}
+		}
+	}
+}
+
+impl std::fmt::Debug for OpenVm {
+	fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+		let names: Vec<_> = self.disks.iter().map(|disk| &disk.name).collect();
+		f.debug_struct("OpenVm").field("disks", &names).finish_non_exhaustive()
+	}
+}
+
+impl std::fmt::Debug for OpenDisk {
+	fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+		f.debug_struct("OpenDisk").field("name", &self.name).finish_non_exhaustive()
+	}
+}

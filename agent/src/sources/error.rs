@@ -1,0 +1,141 @@
+//! Why a machine cannot be read, and what its operator can do about it.
+
+use backup_primitives::{FailureReason, VmTag};
+use std::{io, path::PathBuf};
+
+/// Why a machine cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+	/// The inventory has no machine of that name.
+	#[error("find machine {name:?} in {}: no such file; write it, or fulfil the request with a name that is there", path.display())]
+	VmNotFound {
+		/// The machine's name.
+		name: String,
+		/// The file that was looked for.
+		path: PathBuf,
+	},
+	/// The inventory's file is wrong.
+	#[error("read {}: {reason}", path.display())]
+	Inventory {
+		/// The file.
+		path: PathBuf,
+		/// What is wrong.
+		reason: String,
+	},
+	/// The machine is another request's.
+	#[error(
+		"open the machine: it carries the tag {found}, the request's is {expected}; start it with '-uuid {expected}', or fulfil the request with the right machine"
+	)]
+	TagMismatch {
+		/// The request's tag.
+		expected: VmTag,
+		/// The machine's tag.
+		found: VmTag,
+	},
+	/// Somebody listens on the control socket, who does not speak QMP or is busy.
+	#[error("talk to QEMU at {}: {reason}; give backups a QMP socket of their own", path.display())]
+	NotQmp {
+		/// The socket.
+		path: PathBuf,
+		/// What happened.
+		reason: String,
+	},
+	/// QEMU refused a command.
+	#[error("have QEMU do {command}: {description}")]
+	Refused {
+		/// The command.
+		command: String,
+		/// QEMU's words.
+		description: String,
+	},
+	/// A disk of the inventory is not one of the machine's.
+	#[error("find disk {name:?}: the machine has no drive on {}", image.display())]
+	DiskNotFound {
+		/// Its name in the inventory.
+		name: String,
+		/// Its image.
+		image: PathBuf,
+	},
+	/// The machine ended while it was read.
+	#[error("read the machine: it ended meanwhile; the next cadence tries again")]
+	Vanished,
+	/// Guest writes filled the scratch space, or QEMU could not keep them.
+	#[error(
+		"keep the guest's writes: the scratch space ran out or failed; allow more, or back up when the guest writes less"
+	)]
+	ScratchFull,
+	/// There is too little room to begin.
+	#[error("prepare scratch space in {}: {free_bytes} bytes are free, {needed_bytes} are needed", path.display())]
+	ScratchTooSmall {
+		/// The folder.
+		path: PathBuf,
+		/// What is free there.
+		free_bytes: u64,
+		/// What must be.
+		needed_bytes: u64,
+	},
+	/// The image is missing.
+	#[error("open {}: {source}", path.display())]
+	ImageUnreadable {
+		/// The image.
+		path: PathBuf,
+		/// Why.
+		source: io::Error,
+	},
+	/// Another program holds the image.
+	#[error("lock {}: another program uses it; is the machine running without its QMP socket?", path.display())]
+	ImageInUse {
+		/// The image.
+		path: PathBuf,
+	},
+	/// QEMU's tools cannot serve the image.
+	#[error("serve {}: {reason}", path.display())]
+	ImageNotServed {
+		/// The image.
+		path: PathBuf,
+		/// The tool's words.
+		reason: String,
+	},
+	/// The other side did not keep to the protocol.
+	#[error("speak NBD: {0}")]
+	Nbd(String),
+	/// Reading or writing failed.
+	#[error("exchange data with QEMU")]
+	Io(#[from] io::Error),
+}
+
+impl SourceError {
+	/// What the owner sees of it on chain.
+	pub fn reason(&self) -> FailureReason {
+		match self {
+			Self::VmNotFound { .. } | Self::Inventory { .. } | Self::DiskNotFound { .. } => {
+				FailureReason::VmNotFound
+			}
+			Self::TagMismatch { .. } => FailureReason::VmTagMismatch,
+			Self::NotQmp { .. } | Self::Refused { .. } | Self::Nbd(_) | Self::Io(_) => {
+				FailureReason::VmUnreachable
+			}
+			Self::Vanished => FailureReason::VmVanished,
+			Self::ScratchFull | Self::ScratchTooSmall { .. } => FailureReason::ScratchFull,
+			Self::ImageUnreadable { .. } | Self::ImageNotServed { .. } => {
+				FailureReason::ImageUnreadable
+			}
+			Self::ImageInUse { .. } => FailureReason::ImageInUse,
+		}
+	}
+
+	/// The error inside an [`io::Error`] that a reader returned, if it came from here.
+	pub fn of(error: &io::Error) -> Option<&Self> {
+		error.get_ref().and_then(|inner| inner.downcast_ref())
+	}
+}
+
+impl From<SourceError> for io::Error {
+	fn from(error: SourceError) -> Self {
+		match error {
+			SourceError::Io(error) => error,
+			error => Self::other(error),
+		}
+	}
+}

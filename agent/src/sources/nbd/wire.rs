@@ -1,0 +1,387 @@
+//! The bytes of the protocol: handshake, requests, replies.
+
+use super::SourceError;
+use std::{
+	collections::HashMap,
+	io::{self, BufReader, Read, Write},
+	os::unix::net::UnixStream,
+};
+
+const HELLO: u64 = 0x4e42_444d_4147_4943;
+const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
+const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
+const REQUEST_MAGIC: u32 = 0x2560_9513;
+const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
+const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
+
+const FIXED_NEWSTYLE: u16 = 1;
+const CLIENT_FIXED_NEWSTYLE_NO_ZEROES: u32 = 3;
+
+const OPTION_GO: u32 = 7;
+const OPTION_STRUCTURED_REPLY: u32 = 8;
+const OPTION_SET_META_CONTEXT: u32 = 10;
+const REPLY_ACK: u32 = 1;
+const REPLY_INFO: u32 = 3;
+const REPLY_META_CONTEXT: u32 = 4;
+const REPLY_ERROR_BIT: u32 = 1 << 31;
+const INFO_EXPORT: u16 = 0;
+
+const SEND_TRIM: u16 = 1 << 5;
+
+const COMMAND_READ: u16 = 0;
+const COMMAND_DISCONNECT: u16 = 2;
+const COMMAND_TRIM: u16 = 4;
+const COMMAND_BLOCK_STATUS: u16 = 7;
+
+const CHUNK_DONE: u16 = 1;
+const CHUNK_NONE: u16 = 0;
+const CHUNK_OFFSET_DATA: u16 = 1;
+const CHUNK_OFFSET_HOLE: u16 = 2;
+const CHUNK_BLOCK_STATUS: u16 = 5;
+const CHUNK_ERROR_BIT: u16 = 1 << 15;
+
+const STATE_ZERO: u32 = 2;
+const ALLOCATION: &str = "base:allocation";
+
+/// Longest option reply and longest error chunk that are read.
+const SHORT_BYTES_MAX: u32 = 16 * 1024;
+
+/// Longest list of states that is read.
+const STATUS_PAYLOAD_MAX: u32 = 8 * 1024 * 1024;
+
+/// Most option replies before the transmission begins.
+const OPTION_REPLIES_MAX: usize = 64;
+
+/// What a piece of a reply brought.
+#[derive(Debug)]
+pub(super) enum Reply {
+	/// Bytes, which are where they belong.
+	Data,
+	/// The states of areas, in order.
+	Status(Vec<Status>),
+	/// Nothing more will come for this request.
+	Done,
+}
+
+/// The state of an area.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Status {
+	pub(super) length_bytes: u32,
+	pub(super) is_zero: bool,
+}
+
+/// What a request in flight asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+	Read,
+	Status,
+	Trim,
+}
+
+/// A connection in its transmission phase.
+#[derive(Debug)]
+pub(super) struct Connection {
+	reader: BufReader<UnixStream>,
+	size_bytes: u64,
+	flags: u16,
+	allocation: Option<u32>,
+	next_cookie: u64,
+	pending: HashMap<u64, Asked>,
+}
+
+impl Connection {
+	/// Shake hands and open an export.
+	pub(super) fn negotiate(stream: UnixStream, name: &str) -> Result<Self, SourceError> {
+		let reader = BufReader::with_capacity(256 * 1024, stream);
+		let mut connection = Self {
+			reader,
+			size_bytes: 0,
+			flags: 0,
+			allocation: None,
+			next_cookie: 1,
+			pending: HashMap::new(),
+		};
+		let (hello, version, flags) = (connection.u64()?, connection.u64()?, connection.u16()?);
+		if hello != HELLO || version != OPTION_MAGIC || flags & FIXED_NEWSTYLE == 0 {
+			return Err(nbd("the server is none of the fixed newstyle"));
+		}
+		connection.write(&CLIENT_FIXED_NEWSTYLE_NO_ZEROES.to_be_bytes())?;
+		connection.option(OPTION_STRUCTURED_REPLY, &[])?;
+		if !connection.option_replies(|_, _, _| Ok(()))? {
+			return Err(nbd("the server has no structured replies"));
+		}
+		connection.set_meta_context(name)?;
+		connection.go(name)?;
+		Ok(connection)
+	}
+
+	fn set_meta_context(&mut self, name: &str) -> Result<(), SourceError> {
+		let mut data = counted(name);
+		data.extend(1u32.to_be_bytes());
+		data.extend(counted(ALLOCATION));
+		self.option(OPTION_SET_META_CONTEXT, &data)?;
+		self.option_replies(|connection, kind, data| {
+			// NOTE: a server may grant less than was asked for without a word.
+			if let (REPLY_META_CONTEXT, Some((id, context))) = (kind, data.split_first_chunk()) {
+				if context == ALLOCATION.as_bytes() {
+					connection.allocation = Some(u32::from_be_bytes(*id));
+				}
+			}
+			Ok(())
+		})?;
+		Ok(())
+	}
+
+	fn go(&mut self, name: &str) -> Result<(), SourceError> {
+		let mut data = counted(name);
+		data.extend(0u16.to_be_bytes());
+		self.option(OPTION_GO, &data)?;
+		let mut is_known = false;
+		let granted = self.option_replies(|connection, kind, data| {
+			let Some((info, rest)) = data.split_first_chunk() else { return Ok(()) };
+			if kind == REPLY_INFO && u16::from_be_bytes(*info) == INFO_EXPORT {
+				let (size, flags) = rest.split_first_chunk().ok_or_else(|| nbd("a cut reply"))?;
+				let flags = flags.try_into().map_err(|_| nbd("a cut reply"))?;
+				connection.size_bytes = u64::from_be_bytes(*size);
+				connection.flags = u16::from_be_bytes(flags);
+				is_known = true;
+			}
+			Ok(())
+		})?;
+		match granted && is_known {
+			true => Ok(()),
+			false => Err(nbd(&format!("the server has no export {name:?}"))),
+		}
+	}
+
+	fn option(&mut self, option: u32, data: &[u8]) -> Result<(), SourceError> {
+		let mut message = OPTION_MAGIC.to_be_bytes().to_vec();
+		message.extend(option.to_be_bytes());
+		message.extend((data.len() as u32).to_be_bytes());
+		message.extend(data);
+		self.write(&message)
+	}
+
+	/// Read the replies to an option until it is granted or refused.
+	fn option_replies(
+		&mut self,
+		mut take: impl FnMut(&mut Self, u32, &[u8]) -> Result<(), SourceError>,
+	) -> Result<bool, SourceError> {
+		for _ in 0..OPTION_REPLIES_MAX {
+			let magic = self.u64()?;
+			let (_option, kind, length) = (self.u32()?, self.u32()?, self.u32()?);
+			if magic != OPTION_REPLY_MAGIC || length > SHORT_BYTES_MAX {
+				return Err(nbd("a malformed reply to an option"));
+			}
+			let data = self.bytes(length)?;
+			match kind {
+				REPLY_ACK => return Ok(true),
+				kind if kind & REPLY_ERROR_BIT != 0 => return Ok(false),
+				kind => take(self, kind, &data)?,
+			}
+		}
+		Err(nbd("no end of replies to an option"))
+	}
+
+	pub(super) fn size_bytes(&self) -> u64 {
+		self.size_bytes
+	}
+
+	pub(super) fn can_trim(&self) -> bool {
+		self.flags & SEND_TRIM != 0
+	}
+
+	pub(super) fn knows_allocation(&self) -> bool {
+		self.allocation.is_some()
+	}
+
+	pub(super) fn is_pending(&self, cookie: u64) -> bool {
+		self.pending.contains_key(&cookie)
+	}
+
+	pub(super) fn ask_read(&mut self, offset: u64, length: u32) -> Result<u64, SourceError> {
+		self.request(COMMAND_READ, Asked::Read, offset, length)
+	}
+
+	pub(super) fn ask_status(&mut self, offset: u64, length: u32) -> Result<u64, SourceError> {
+		self.request(COMMAND_BLOCK_STATUS, Asked::Status, offset, length)
+	}
+
+	pub(super) fn ask_trim(&mut self, offset: u64, length: u32) -> Result<u64, SourceError> {
+		self.request(COMMAND_TRIM, Asked::Trim, offset, length)
+	}
+
+	fn request(
+		&mut self,
+		command: u16,
+		asked: Asked,
+		offset: u64,
+		length: u32,
+	) -> Result<u64, SourceError> {
+		let cookie = self.next_cookie;
+		self.next_cookie += 1;
+		self.pending.insert(cookie, asked);
+		self.send(command, cookie, offset, length)?;
+		Ok(cookie)
+	}
+
+	fn send(
+		&mut self,
+		command: u16,
+		cookie: u64,
+		offset: u64,
+		length: u32,
+	) -> Result<(), SourceError> {
+		let mut message = [0; 28];
+		message[0..4].copy_from_slice(&REQUEST_MAGIC.to_be_bytes());
+		message[6..8].copy_from_slice(&command.to_be_bytes());
+		message[8..16].copy_from_slice(&cookie.to_be_bytes());
+		message[16..24].copy_from_slice(&offset.to_be_bytes());
+		message[24..28].copy_from_slice(&length.to_be_bytes());
+		self.write(&message)
+	}
+
+	/// Take the next piece of a reply. `place` gives the memory for data of a request, or
+	/// nothing if that data was not asked for.
+	pub(super) fn receive<'b>(
+		&mut self,
+		place: impl FnOnce(u64, u64, u64) -> Option<&'b mut [u8]>,
+	) -> Result<(u64, Reply), SourceError> {
+		match self.u32()? {
+			STRUCTURED_REPLY_MAGIC => self.receive_chunk(place),
+			SIMPLE_REPLY_MAGIC => {
+				let (error, cookie) = (self.u32()?, self.u64()?);
+				let asked = self.pending.remove(&cookie);
+				match (error, asked) {
+					(_, Some(Asked::Trim)) | (0, Some(Asked::Status)) => Ok((cookie, Reply::Done)),
+					(0, _) => Err(nbd("a reply without structure")),
+					(code, _) => Err(io::Error::from_raw_os_error(code as i32).into()),
+				}
+			}
+			_ => Err(nbd("a malformed reply")),
+		}
+	}
+
+	fn receive_chunk<'b>(
+		&mut self,
+		place: impl FnOnce(u64, u64, u64) -> Option<&'b mut [u8]>,
+	) -> Result<(u64, Reply), SourceError> {
+		let (flags, kind) = (self.u16()?, self.u16()?);
+		let (cookie, length) = (self.u64()?, self.u32()?);
+		let asked = *self.pending.get(&cookie).ok_or_else(|| nbd("an answer to no request"))?;
+		let reply = match kind {
+			CHUNK_NONE if length == 0 => Reply::Data,
+			CHUNK_OFFSET_DATA if asked == Asked::Read => {
+				self.receive_data(cookie, length, place)?
+			}
+			CHUNK_OFFSET_HOLE if asked == Asked::Read && length == 12 => {
+				// What a segment holds before data comes are zeros already.
+				self.bytes(length)?;
+				Reply::Data
+			}
+			CHUNK_BLOCK_STATUS if asked == Asked::Status => self.receive_status(length)?,
+			kind if kind & CHUNK_ERROR_BIT != 0 => {
+				return self.receive_error(asked, cookie, length);
+			}
+			_ => return Err(nbd("a piece of a reply that was not asked for")),
+		};
+		if flags & CHUNK_DONE == 0 {
+			return Ok((cookie, reply));
+		}
+		self.pending.remove(&cookie);
+		match reply {
+			Reply::Data => Ok((cookie, Reply::Done)),
+			reply => Ok((cookie, reply)),
+		}
+	}
+
+	fn receive_data<'b>(
+		&mut self,
+		cookie: u64,
+		length: u32,
+		place: impl FnOnce(u64, u64, u64) -> Option<&'b mut [u8]>,
+	) -> Result<Reply, SourceError> {
+		let length = u64::from(length).checked_sub(8).ok_or_else(|| nbd("data without place"))?;
+		let offset = self.u64()?;
+		let buffer =
+			place(cookie, offset, length).ok_or_else(|| nbd("data that was not asked for"))?;
+		self.reader.read_exact(buffer)?;
+		Ok(Reply::Data)
+	}
+
+	fn receive_status(&mut self, length: u32) -> Result<Reply, SourceError> {
+		let is_list = length >= 12 && (length - 4).is_multiple_of(8);
+		if !is_list || length > STATUS_PAYLOAD_MAX {
+			return Err(nbd("a malformed list of states"));
+		}
+		let payload = self.bytes(length)?;
+		let states = payload[4..].chunks_exact(8).map(|entry| {
+			let (length, flags) = entry.split_at(4);
+			let word = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+			Status { length_bytes: word(length), is_zero: word(flags) & STATE_ZERO != 0 }
+		});
+		Ok(Reply::Status(states.collect()))
+	}
+
+	fn receive_error(
+		&mut self,
+		asked: Asked,
+		cookie: u64,
+		length: u32,
+	) -> Result<(u64, Reply), SourceError> {
+		if !(6..=SHORT_BYTES_MAX).contains(&length) {
+			return Err(nbd("a malformed error"));
+		}
+		let payload = self.bytes(length)?;
+		let code = u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]]);
+		self.pending.remove(&cookie);
+		match asked {
+			Asked::Trim => Ok((cookie, Reply::Done)),
+			Asked::Read | Asked::Status => Err(io::Error::from_raw_os_error(code as i32).into()),
+		}
+	}
+
+	fn write(&mut self, bytes: &[u8]) -> Result<(), SourceError> {
+		Ok(self.reader.get_mut().write_all(bytes)?)
+	}
+
+	fn bytes(&mut self, length: u32) -> Result<Vec<u8>, SourceError> {
+		let mut bytes = vec![0; length as usize];
+		self.reader.read_exact(&mut bytes)?;
+		Ok(bytes)
+	}
+
+	fn u16(&mut self) -> Result<u16, SourceError> {
+		let mut bytes = [0; 2];
+		self.reader.read_exact(&mut bytes)?;
+		Ok(u16::from_be_bytes(bytes))
+	}
+
+	fn u32(&mut self) -> Result<u32, SourceError> {
+		let mut bytes = [0; 4];
+		self.reader.read_exact(&mut bytes)?;
+		Ok(u32::from_be_bytes(bytes))
+	}
+
+	fn u64(&mut self) -> Result<u64, SourceError> {
+		let mut bytes = [0; 8];
+		self.reader.read_exact(&mut bytes)?;
+		Ok(u64::from_be_bytes(bytes))
+	}
+}
+
+impl Drop for Connection {
+	fn drop(&mut self) {
+		let _ = self.send(COMMAND_DISCONNECT, 0, 0, 0);
+	}
+}
+
+fn counted(text: &str) -> Vec<u8> {
+	let mut bytes = (text.len() as u32).to_be_bytes().to_vec();
+	bytes.extend(text.as_bytes());
+	bytes
+}
+
+fn nbd(fault: &str) -> SourceError {
+	SourceError::Nbd(fault.to_owned())
+}

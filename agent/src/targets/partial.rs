@@ -1,0 +1,161 @@
+//! A file that has no name yet.
+//!
+//! Whoever writes `<path>.partial` holds a lock on it, which the kernel drops when the process
+//! dies. So a left-over is told from a restore that runs, and only the holder of the lock ever
+//! renames or removes the file.
+
+use std::{
+	ffi::OsString,
+	fs::{self, File, OpenOptions, TryLockError},
+	io,
+	os::unix::fs::{MetadataExt, OpenOptionsExt},
+	path::{Path, PathBuf},
+};
+
+use rustix::{
+	fs::{CWD, RenameFlags, renameat_with},
+	io::Errno,
+};
+
+use crate::targets::TargetError;
+
+const SUFFIX: &str = ".partial";
+/// Each attempt but the last found a left-over and removed it.
+const ATTEMPTS_MAX: usize = 4;
+
+/// A file in the making; removed when dropped, unless it was completed.
+#[derive(Debug)]
+pub(super) struct Partial {
+	file: File,
+	partial: PathBuf,
+	path: PathBuf,
+	completed: bool,
+}
+
+impl Partial {
+	/// Makes `<path>.partial`, empty and mode 600, in place of one that nobody writes any more.
+	pub(super) fn create(path: &Path) -> Result<Self, TargetError> {
+		let name =
+			path.file_name().ok_or_else(|| TargetError::NoFileName { path: path.to_owned() })?;
+		ensure_free(path)?;
+		let mut partial_name = OsString::from(name);
+		partial_name.push(SUFFIX);
+		let partial = path.with_file_name(partial_name);
+		for _ in 0..ATTEMPTS_MAX {
+			if let Some(file) = create_locked(&partial).map_err(TargetError::io(path))? {
+				return Ok(Self { file, partial, path: path.to_owned(), completed: false });
+			}
+			if !remove_left_over(&partial).map_err(TargetError::io(path))? {
+				break;
+			}
+		}
+		Err(TargetError::Busy { path: path.to_owned() })
+	}
+
+	pub(super) fn file(&self) -> &File {
+		&self.file
+	}
+
+	/// Makes the file durable and gives it its name. Fails, and leaves both files, when the name
+	/// was taken meanwhile. When only the last step fails, the folder's sync, the file has its
+	/// name already and keeps it.
+	pub(super) fn complete(&mut self) -> io::Result<()> {
+		self.file.sync_all()?;
+		match rename_new(&self.partial, &self.path) {
+			Ok(()) => {}
+			Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+				return Err(TargetError::Exists { path: self.path.clone() }.into());
+			}
+			Err(error) => return Err(error),
+		}
+		self.completed = true;
+		File::open(folder(&self.path))?.sync_all()
+	}
+}
+
+impl Drop for Partial {
+	fn drop(&mut self) {
+		if self.completed {
+			return;
+		}
+		// The lock is held until after this.
+		if let Err(error) = fs::remove_file(&self.partial) {
+			tracing::warn!(path = %self.partial.display(), %error, "a partial restore stays behind");
+		}
+	}
+}
+
+fn ensure_free(path: &Path) -> Result<(), TargetError> {
+	match fs::symlink_metadata(path) {
+		Ok(_) => Err(TargetError::Exists { path: path.to_owned() }),
+		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+		Err(source) => Err(TargetError::Io { path: path.to_owned(), source }),
+	}
+}
+
+/// `None` when the file is there already, or was taken for a left-over before it was locked.
+fn create_locked(partial: &Path) -> io::Result<Option<File>> {
+	let created =
+		OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(partial);
+	let file = match created {
+		Ok(file) => file,
+		Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+		Err(error) => return Err(error),
+	};
+	Ok((try_lock(&file)? && is_at(&file, partial)?).then_some(file))
+}
+
+/// Whether there is room for another attempt: the file was a left-over, or is gone.
+fn remove_left_over(partial: &Path) -> io::Result<bool> {
+	// Opened without following or blocking: whatever else has this name is no left-over of ours.
+	let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+	let file = match OpenOptions::new().read(true).custom_flags(flags).open(partial) {
+		Ok(file) => file,
+		Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+		Err(error) => return Err(error),
+	};
+	if !file.metadata()?.is_file() || !try_lock(&file)? {
+		return Ok(false);
+	}
+	// Its writer may have given it its name since it was opened.
+	if is_at(&file, partial)? {
+		fs::remove_file(partial)?;
+	}
+	Ok(true)
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+	match file.try_lock() {
+		Ok(()) => Ok(true),
+		Err(TryLockError::WouldBlock) => Ok(false),
+		Err(TryLockError::Error(error)) => Err(error),
+	}
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+	let ours = file.metadata()?;
+	match fs::symlink_metadata(path) {
+		Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+		Err(error) => Err(error),
+	}
+}
+
+/// Renames to a name that nothing has.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+	match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+		// Some network file systems cannot; a link does not replace either.
+		Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+			fs::hard_link(from, to)?;
+			fs::remove_file(from)
+		}
+		renamed => Ok(renamed?),
+	}
+}
+
+fn folder(path: &Path) -> &Path {
+	match path.parent() {
+		Some(parent) if !parent.as_os_str().is_empty() => parent,
+		Some(_) | None => Path::new("."),
+	}
+}

@@ -1,0 +1,116 @@
+//! A qcow2 image (version 3) that holds only what was written.
+//!
+//! ```text
+//! header │ data clusters in the order of their first write │ L2 tables │ L1 table │ refcounts
+//! ```
+//!
+//! Data goes straight to its cluster, from several threads at once; only the choice of a cluster
+//! takes a lock. The tables are kept in memory, 64 MiB for each TiB written, and are written at
+//! the end. All clusters are used once, hence all reference counts are one.
+//!
+//! The format counts in sectors: a disk that is not a multiple of 512 bytes grows by the zeros
+//! that are missing, as it does when QEMU opens a raw file.
+
+mod layout;
+mod map;
+
+use std::{
+	io,
+	os::unix::fs::FileExt,
+	path::Path,
+	sync::{Mutex, PoisonError},
+};
+
+use self::{
+	layout::{CLUSTER_BYTES, Layout},
+	map::ClusterMap,
+};
+use crate::{
+	pipeline::source::RestoreTarget,
+	targets::{Stage, TargetError, invalid, partial::Partial},
+};
+
+/// The largest disk: 128 TiB, for which cluster numbers of 32 bits suffice.
+pub const QCOW2_LOGICAL_BYTES_MAX: u64 = 128 << 40;
+
+const SECTOR_BYTES: u64 = 512;
+
+/// Restores a disk to a qcow2 image.
+#[derive(Debug)]
+pub struct Qcow2Target {
+	partial: Partial,
+	stage: Stage,
+	map: Mutex<ClusterMap>,
+}
+
+impl Qcow2Target {
+	/// Makes the target, which becomes `path` when it is finished.
+	///
+	/// # Errors
+	/// Fails when `path` exists or its folder does not, and when another restore writes there.
+	pub fn create(path: &Path) -> Result<Self, TargetError> {
+		Ok(Self {
+			partial: Partial::create(path)?,
+			stage: Stage::Made,
+			map: Mutex::new(ClusterMap::default()),
+		})
+	}
+
+	fn write_clusters(&self, cluster: u64, bytes: &[u8]) -> io::Result<()> {
+		self.partial.file().write_all_at(bytes, cluster * CLUSTER_BYTES)
+	}
+
+	fn write_tables(&mut self, virtual_bytes: u64) -> io::Result<()> {
+		let map = std::mem::take(self.map.get_mut().unwrap_or_else(PoisonError::into_inner));
+		let layout = Layout::new(virtual_bytes, map.data_clusters(), map.tables().count() as u64);
+		// The last data cluster and the last table may be shorter than their clusters.
+		self.partial.file().set_len(layout.clusters() * CLUSTER_BYTES)?;
+		for (cluster, (_, table)) in (layout.first_l2_table()..).zip(map.tables()) {
+			self.write_clusters(cluster, &layout::l2(table))?;
+		}
+		self.write_clusters(layout.l1_table(), &layout.l1(map.tables().map(|(index, _)| index)))?;
+		for index in 0..layout.refcount_blocks() {
+			let cluster = layout.first_refcount_block() + index;
+			self.write_clusters(cluster, &layout.refcount_block(index))?;
+		}
+		self.write_clusters(layout.refcount_table(), &layout.refcounts())?;
+		self.write_clusters(0, &layout.header())
+	}
+}
+
+impl RestoreTarget for Qcow2Target {
+	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()> {
+		if logical_bytes > QCOW2_LOGICAL_BYTES_MAX {
+			return Err(invalid("a qcow2 image of more than 128 TiB"));
+		}
+		self.stage.size(logical_bytes)
+	}
+
+	fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+		self.stage.ensure_inside(offset, bytes.len())?;
+		if bytes.is_empty() {
+			return Ok(());
+		}
+		let first = offset / CLUSTER_BYTES;
+		let end = (offset + bytes.len() as u64).div_ceil(CLUSTER_BYTES);
+		let placed =
+			self.map.lock().unwrap_or_else(PoisonError::into_inner).place(first, end - first);
+		let mut rest = bytes;
+		let mut skip_bytes = offset % CLUSTER_BYTES;
+		// One write for clusters that lie next to each other, as those of a new chunk do.
+		for run in placed.chunk_by(|one, next| one + 1 == *next) {
+			let run_bytes = run.len() as u64 * CLUSTER_BYTES - skip_bytes;
+			let (now, later) = rest.split_at(rest.len().min(run_bytes as usize));
+			let start = u64::from(run[0]) * CLUSTER_BYTES + skip_bytes;
+			self.partial.file().write_all_at(now, start)?;
+			(rest, skip_bytes) = (later, 0);
+		}
+		Ok(())
+	}
+
+	fn finish(&mut self) -> io::Result<()> {
+		let logical_bytes = self.stage.finish()?;
+		self.write_tables(logical_bytes.next_multiple_of(SECTOR_BYTES))?;
+		self.partial.complete()
+	}
+}

@@ -1,0 +1,302 @@
+//! Raw and qcow2 targets, judged by `qemu-img`, and how they come by their name.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+use std::{
+	fs::{self, File},
+	io,
+	os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+	path::{Path, PathBuf},
+	process::Command,
+	thread,
+};
+
+use backup_agent::{
+	pipeline::source::RestoreTarget,
+	targets::{QCOW2_LOGICAL_BYTES_MAX, Qcow2Target, RawTarget, TargetError},
+};
+use proptest::prelude::*;
+
+const CLUSTER: u64 = 64 << 10;
+const MIB: u64 = 1 << 20;
+/// What one L2 table covers.
+const TABLE: u64 = 512 * MIB;
+
+type Create = fn(&Path) -> Result<Box<dyn RestoreTarget>, TargetError>;
+
+/// What holds for the one holds for the other.
+const BOTH: [Create; 2] = [
+	|path| RawTarget::create(path).map(|target| Box::new(target) as _),
+	|path| Qcow2Target::create(path).map(|target| Box::new(target) as _),
+];
+
+#[derive(Clone, Debug)]
+struct Write {
+	offset: u64,
+	bytes: Vec<u8>,
+}
+
+/// Bytes that differ from place to place, so that a cluster in another's place shows.
+fn pattern(offset: u64, len: u64) -> Vec<u8> {
+	let mut bytes = vec![0; usize::try_from(len).unwrap()];
+	blake3::Hasher::new().update(&offset.to_le_bytes()).finalize_xof().fill(&mut bytes);
+	bytes
+}
+
+fn writes(ranges: &[(u64, u64)]) -> Vec<Write> {
+	ranges.iter().map(|&(offset, len)| Write { offset, bytes: pattern(offset, len) }).collect()
+}
+
+fn qemu_img(arguments: &[&str], paths: &[&Path]) -> String {
+	let output = Command::new("qemu-img").args(arguments).args(paths).output().unwrap();
+	let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+	assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+	stdout
+}
+
+/// Writes the same to both targets and to a plain file, from `threads` threads, and has QEMU
+/// compare all three. Returns the qcow2 image.
+fn check(dir: &Path, logical_bytes: u64, writes: &[Write], threads: usize) -> PathBuf {
+	let [expected, raw, qcow2] = ["expected", "disk.raw", "disk.qcow2"].map(|name| dir.join(name));
+	let file = File::create(&expected).unwrap();
+	file.set_len(logical_bytes).unwrap();
+	for write in writes {
+		file.write_all_at(&write.bytes, write.offset).unwrap();
+	}
+	for (create, path) in BOTH.iter().zip([&raw, &qcow2]) {
+		let mut target = create(path).unwrap();
+		target.set_len(logical_bytes).unwrap();
+		thread::scope(|scope| {
+			for part in 0..threads {
+				let target = &target;
+				scope.spawn(move || {
+					for write in writes.iter().skip(part).step_by(threads) {
+						target.write_at(write.offset, &write.bytes).unwrap();
+					}
+				});
+			}
+		});
+		target.finish().unwrap();
+	}
+	assert_eq!(fs::metadata(&raw).unwrap().len(), logical_bytes);
+	let report = qemu_img(&["check", "--output=json"], &[&qcow2]);
+	let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+	assert_eq!(report["check-errors"], 0);
+	assert!(report["leaks"].is_null() && report["corruptions"].is_null(), "{report}");
+	assert_eq!(report["image-end-offset"], fs::metadata(&qcow2).unwrap().len());
+	qemu_img(&["compare", "-f", "raw", "-F", "raw"], &[&expected, &raw]);
+	qemu_img(&["compare", "-f", "raw", "-F", "qcow2"], &[&expected, &qcow2]);
+	qcow2
+}
+
+#[test]
+fn boundary_sizes_of_a_disk() {
+	for logical_bytes in [0, 1, 511, 512, 513, CLUSTER - 1, CLUSTER, CLUSTER + 1, TABLE + 7] {
+		let dir = tempfile::tempdir().unwrap();
+		let whole = writes(&[(0, logical_bytes.min(3 * CLUSTER))]);
+		check(dir.path(), logical_bytes, &whole, 1);
+	}
+}
+
+#[test]
+fn boundary_writes_at_clusters_and_tables() {
+	let dir = tempfile::tempdir().unwrap();
+	let ranges = [
+		(TABLE - CLUSTER - 1, 2 * CLUSTER + 2),
+		(0, 1),
+		(1, CLUSTER - 1),
+		(CLUSTER, CLUSTER),
+		(3 * CLUSTER - 1, 2),
+		(3 * TABLE + 5, 3),
+		(4 * TABLE - 1, 1),
+	];
+	check(dir.path(), 4 * TABLE, &writes(&ranges), 1);
+}
+
+#[test]
+fn an_empty_disk_takes_next_to_nothing() {
+	let dir = tempfile::tempdir().unwrap();
+	let qcow2 = check(dir.path(), 64 * TABLE, &[], 1);
+	assert!(fs::metadata(&qcow2).unwrap().len() <= 5 * CLUSTER);
+	assert_eq!(fs::metadata(dir.path().join("disk.raw")).unwrap().blocks(), 0);
+}
+
+#[test]
+fn several_threads_write_one_disk() {
+	let dir = tempfile::tempdir().unwrap();
+	// Odd sizes, so that neighbours share clusters and are written by different threads.
+	let step = MIB / 3 + 1;
+	let ranges = (0..200).rev().map(|index| (index * step, step)).collect::<Vec<_>>();
+	let qcow2 = check(dir.path(), 200 * step, &writes(&ranges), 8);
+	let wasted = fs::metadata(qcow2).unwrap().len() - 200 * step;
+	assert!(wasted < 6 * CLUSTER, "{wasted}");
+}
+
+#[test]
+fn counts_of_more_than_two_gibibytes_are_right() {
+	let dir = tempfile::tempdir().unwrap();
+	// One byte in each cluster: sparse in the file, but each cluster is used and counted.
+	let ranges = (0..33_000).map(|index| (index * CLUSTER + 17, 1)).collect::<Vec<_>>();
+	check(dir.path(), 33_000 * CLUSTER, &writes(&ranges), 4);
+}
+
+fn random_writes() -> impl Strategy<Value = (u64, Vec<Write>)> {
+	(1..40 * CLUSTER).prop_flat_map(|logical_bytes| {
+		let cuts = prop::collection::btree_set(0..=logical_bytes, 2..40);
+		let picks = prop::collection::vec(any::<(bool, u32)>(), 40);
+		(Just(logical_bytes), cuts, picks).prop_map(|(logical_bytes, cuts, picks)| {
+			let cuts = cuts.into_iter().collect::<Vec<_>>();
+			let mut picked = cuts
+				.windows(2)
+				.zip(picks)
+				.filter(|(_, (wanted, _))| *wanted)
+				.map(|(cut, (_, order))| (order, (cut[0], cut[1] - cut[0])))
+				.collect::<Vec<_>>();
+			picked.sort_unstable();
+			let ranges = picked.into_iter().map(|(_, range)| range).collect::<Vec<_>>();
+			(logical_bytes, writes(&ranges))
+		})
+	})
+}
+
+proptest! {
+	#![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+	/// Ranges that do not overlap, in any order, as the pipeline writes them.
+	#[test]
+	fn any_writes_read_back((logical_bytes, writes) in random_writes(), threads in 1_usize..4) {
+		let dir = tempfile::tempdir().unwrap();
+		check(dir.path(), logical_bytes, &writes, threads);
+	}
+}
+
+#[test]
+fn a_target_has_its_name_only_when_it_is_finished() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let (path, partial) = (dir.path().join("disk"), dir.path().join("disk.partial"));
+		let mut target = create(&path).unwrap();
+		target.set_len(MIB).unwrap();
+		target.write_at(0, b"bytes").unwrap();
+		assert!(!path.exists());
+		assert_eq!(fs::metadata(&partial).unwrap().permissions().mode() & 0o777, 0o600);
+		target.finish().unwrap();
+		drop(target);
+		assert!(path.exists() && !partial.exists());
+	}
+}
+
+#[test]
+fn a_target_that_is_dropped_leaves_nothing() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let mut target = create(&dir.path().join("disk")).unwrap();
+		target.set_len(MIB).unwrap();
+		target.write_at(0, b"bytes").unwrap();
+		drop(target);
+		assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+	}
+}
+
+#[test]
+fn fails_over_an_existing_file_or_a_dangling_link() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+		fs::write(&file, "precious").unwrap();
+		std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
+		for path in [&file, &link] {
+			assert!(matches!(create(path), Err(TargetError::Exists { .. })));
+		}
+		assert_eq!(fs::read(&file).unwrap(), b"precious");
+		assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+	}
+}
+
+#[test]
+fn fails_to_take_a_name_that_was_taken_meanwhile() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let path = dir.path().join("disk");
+		let mut target = create(&path).unwrap();
+		target.set_len(MIB).unwrap();
+		fs::write(&path, "precious").unwrap();
+		let error = target.finish().unwrap_err();
+		assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+		assert!(error.downcast::<TargetError>().is_ok());
+		drop(target);
+		assert_eq!(fs::read(&path).unwrap(), b"precious");
+		assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+	}
+}
+
+#[test]
+fn fails_while_another_restore_writes_there() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let path = dir.path().join("disk");
+		let mut first = create(&path).unwrap();
+		assert!(matches!(create(&path), Err(TargetError::Busy { .. })));
+		first.set_len(MIB).unwrap();
+		first.finish().unwrap();
+		assert!(path.exists());
+	}
+}
+
+#[test]
+fn a_left_over_of_a_killed_process_is_replaced() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let path = dir.path().join("disk");
+		fs::write(dir.path().join("disk.partial"), vec![1; 100_000]).unwrap();
+		let mut target = create(&path).unwrap();
+		target.set_len(10).unwrap();
+		target.finish().unwrap();
+		drop(target);
+		let bytes = fs::read(&path).unwrap();
+		assert!(!bytes.ends_with(&[1; 100]));
+		assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+	}
+}
+
+#[test]
+fn fails_where_no_file_can_be() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		assert!(matches!(create(Path::new("/")), Err(TargetError::NoFileName { .. })));
+		let error = create(&dir.path().join("missing/disk")).err().unwrap();
+		assert!(matches!(error, TargetError::Io { .. }) && !error.is_disk_full());
+	}
+}
+
+#[test]
+fn fails_out_of_order_and_out_of_bounds() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let mut target = create(&dir.path().join("disk")).unwrap();
+		assert!(target.write_at(0, b"early").is_err());
+		target.set_len(10).unwrap();
+		assert!(target.set_len(20).is_err());
+		assert!(target.write_at(6, b"bytes").is_err());
+		assert!(target.write_at(u64::MAX, b"bytes").is_err());
+		target.write_at(5, b"bytes").unwrap();
+		target.finish().unwrap();
+		assert!(target.write_at(0, b"late").is_err());
+		assert!(target.set_len(10).is_err());
+		assert!(target.finish().is_err());
+	}
+}
+
+#[test]
+fn boundary_of_the_largest_qcow2_image() {
+	let dir = tempfile::tempdir().unwrap();
+	let path = dir.path().join("disk");
+	let mut target = Qcow2Target::create(&path).unwrap();
+	assert!(target.set_len(QCOW2_LOGICAL_BYTES_MAX + 1).is_err());
+	target.set_len(QCOW2_LOGICAL_BYTES_MAX).unwrap();
+	target.write_at(QCOW2_LOGICAL_BYTES_MAX - 5, b"bytes").unwrap();
+	target.finish().unwrap();
+	qemu_img(&["check"], &[&path]);
+	let map = qemu_img(&["map", "--output=json", "-f", "qcow2"], &[&path]);
+	assert!(map.contains(&format!("\"start\": {}", QCOW2_LOGICAL_BYTES_MAX - CLUSTER)));
+}

@@ -1,0 +1,276 @@
+//! The command line: verbs, flags, and how their values read.
+
+use backup_primitives::{Cid, Recipient};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Back up virtual machines of a compute chain, and bring them back.
+///
+/// Exit codes: 0 done, 1 unexpected, 2 usage, 3 node or agent unreachable, 4 refused by the
+/// chain, 5 not found, 6 wrong or missing key, 7 block missing or damaged, 8 file, 9 waited
+/// too long, 10 failed on the node, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "backup", version, max_term_width = 100)]
+pub(crate) struct Args {
+	#[command(flatten)]
+	pub(crate) global: Global,
+	#[command(subcommand)]
+	pub(crate) command: Command,
+}
+
+/// What every verb understands.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+	/// Address of a node of the chain.
+	#[arg(
+		long,
+		global = true,
+		value_name = "URL",
+		env = "BACKUP_NODE",
+		default_value = "ws://127.0.0.1:9944"
+	)]
+	pub(crate) node: String,
+
+	/// Secret to sign with: a phrase or 0x and 64 digits, with /paths. Other users of this
+	/// machine can see arguments; --suri-file and BACKUP_SURI are not shown to them.
+	#[arg(long, global = true, value_name = "SECRET", conflicts_with = "suri_file")]
+	pub(crate) suri: Option<String>,
+
+	/// File with the secret to sign with.
+	#[arg(long, global = true, value_name = "FILE")]
+	pub(crate) suri_file: Option<PathBuf>,
+
+	/// Answer with JSON.
+	#[arg(long, global = true)]
+	pub(crate) json: bool,
+
+	/// Wait until a transaction is final, not only in a block.
+	#[arg(long, global = true)]
+	pub(crate) finalized: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+	/// The owner's key: make one, or tell the chain which one backups are sealed to.
+	#[command(subcommand)]
+	Key(Key),
+	/// List backups and their snapshots.
+	Snapshots {
+		/// The request; all of the owner if not given.
+		request: Option<u64>,
+		/// Whose backups; the account of the secret if not given.
+		#[arg(long, value_name = "ADDRESS")]
+		owner: Option<String>,
+	},
+	/// Ask the node to write the image of a snapshot.
+	RequestRestore {
+		/// Root of the snapshot.
+		#[arg(value_parser = parse_cid)]
+		cid: Cid,
+		/// Wait until the node has reported how it went.
+		#[arg(long)]
+		wait: bool,
+		/// Longest wait, in seconds.
+		#[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "wait")]
+		timeout: u64,
+	},
+	/// Take away the record of a restore, or cancel one.
+	CloseRestore {
+		/// The restore.
+		restore: u64,
+	},
+	/// Write the image of a snapshot here. Needs no chain: a root, a secret and blocks.
+	Restore(Restore),
+	/// Say how the chain, the backups and the agent are.
+	Status {
+		/// The request; all of the owner if not given.
+		request: Option<u64>,
+		/// Whose backups; the account of the secret if not given.
+		#[arg(long, value_name = "ADDRESS")]
+		owner: Option<String>,
+		/// Address of an agent, to ask it too.
+		#[arg(long, value_name = "URL")]
+		agent: Option<String>,
+	},
+	/// Operators: register a node.
+	#[command(subcommand)]
+	Node(Node),
+	/// Requests for machines: create, assign, fulfil, end.
+	#[command(subcommand)]
+	Request(Request),
+	/// Enable backups for the account and pay for a number of periods.
+	Subscribe {
+		/// How many periods to pay for.
+		#[arg(long)]
+		periods: u32,
+	},
+	/// Begin the backups of a request that ran before its owner subscribed.
+	Create {
+		/// The request.
+		request: u64,
+		/// Words about it, 64 bytes at most. Everyone can read them.
+		#[arg(long)]
+		description: Option<String>,
+	},
+	/// Set the account's own cadence.
+	Frequency {
+		/// Blocks from one snapshot to the next.
+		blocks: u32,
+	},
+	/// Pause, resume or keep more of the backups of a request.
+	Settings {
+		/// The request.
+		request: u64,
+		/// Take no snapshots.
+		#[arg(long)]
+		paused: bool,
+		/// How many snapshots to keep; the chain's default if not given.
+		#[arg(long, value_name = "NUMBER")]
+		keep_last: Option<u32>,
+	},
+	/// Ask that all backups of the account are deleted, blocks and records.
+	DeleteAll {
+		/// Do not ask.
+		#[arg(long)]
+		yes: bool,
+	},
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+	/// Make a new age identity and print its recipient.
+	New {
+		/// File to write the identity to, readable only by its owner; standard output if
+		/// not given.
+		#[arg(long, value_name = "FILE")]
+		output: Option<PathBuf>,
+	},
+	/// Register the key that backups of the account are sealed to.
+	Register {
+		/// The recipient, age1…
+		#[arg(value_parser = parse_recipient, required_unless_present = "identity")]
+		recipient: Option<Recipient>,
+		/// File with an identity, whose recipient is registered.
+		#[arg(long, value_name = "FILE", conflicts_with = "recipient")]
+		identity: Option<PathBuf>,
+	},
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("place").required(true))]
+pub(crate) struct Restore {
+	/// Root of the snapshot.
+	#[arg(long, value_name = "CID", value_parser = parse_cid)]
+	pub(crate) root: Cid,
+	/// File with the age identity of the owner or of the node.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) identity: PathBuf,
+	/// Folder of an agent's block store, which is only read.
+	#[arg(long, value_name = "DIR", group = "place")]
+	pub(crate) store: Option<PathBuf>,
+	/// IPFS gateway that serves raw blocks; can be given more than once.
+	#[arg(long, value_name = "URL", group = "place")]
+	pub(crate) gateway: Vec<String>,
+	/// File to write. It appears when it is complete; an existing one is never overwritten.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) output: PathBuf,
+	/// Form of the image.
+	#[arg(long, value_enum, default_value_t = Format::Raw)]
+	pub(crate) format: Format,
+	/// Which disk, by name; needed only if there are several.
+	#[arg(long, value_name = "NAME")]
+	pub(crate) disk: Option<String>,
+}
+
+/// Form of a restored image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+	/// The disk's bytes, holes left out.
+	Raw,
+	/// QEMU's own format.
+	Qcow2,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+	/// Register a node with its authority key and its agent's recipient.
+	Register {
+		/// Id of the node, free to choose.
+		#[arg(long)]
+		id: u32,
+		/// Secret of the node's authority key, to prove that it is there.
+		#[arg(
+			long,
+			value_name = "SECRET",
+			env = "BACKUP_AUTHORITY_SURI",
+			hide_env_values = true,
+			required_unless_present = "authority_suri_file"
+		)]
+		authority_suri: Option<String>,
+		/// File with the secret of the node's authority key.
+		#[arg(long, value_name = "FILE", conflicts_with = "authority_suri")]
+		authority_suri_file: Option<PathBuf>,
+		/// Recipient of the node's agent, age1…
+		#[arg(long, value_name = "age1…", value_parser = parse_recipient)]
+		recipient: Recipient,
+		/// Where the node's blocks can be fetched; up to four times.
+		#[arg(long, value_name = "URL")]
+		gateway: Vec<String>,
+	},
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Request {
+	/// Ask for a machine.
+	Create {
+		/// What its disks may hold in all, in bytes.
+		#[arg(long, value_name = "BYTES")]
+		disk_bytes: u64,
+	},
+	/// Take a request for a node.
+	Assign {
+		/// The request.
+		request: u64,
+		/// The node that takes it.
+		#[arg(long, value_name = "ID")]
+		to: u32,
+	},
+	/// Say that the machine of a request runs.
+	Fulfil {
+		/// The request.
+		request: u64,
+		/// Name of the machine, as the node's agent knows it.
+		#[arg(long, value_name = "NAME")]
+		vm: String,
+	},
+	/// Print the UUID that the machine of a request must have.
+	Tag {
+		/// The request.
+		request: u64,
+	},
+	/// End a request. Its snapshots stay.
+	End {
+		/// The request.
+		request: u64,
+	},
+}
+
+fn parse_cid(text: &str) -> Result<Cid, String> {
+	text.parse().map_err(|error: backup_primitives::cid::CidError| error.to_string())
+}
+
+fn parse_recipient(text: &str) -> Result<Recipient, String> {
+	text.parse().map_err(|error: backup_primitives::recipient::RecipientError| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use clap::CommandFactory;
+
+	#[test]
+	fn the_definition_is_consistent() {
+		Args::command().debug_assert();
+	}
+}

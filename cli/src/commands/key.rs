@@ -1,0 +1,156 @@
+//! `backup key`: the owner's age identity, and its recipient on the chain.
+
+use crate::{
+	args::{Global, Key},
+	commands::submit,
+	error::CliError,
+	output::Output,
+};
+use age::{secrecy::ExposeSecret, x25519};
+use backup_primitives::Recipient;
+use serde_json::json;
+use std::{
+	fs::{self, OpenOptions},
+	io::{ErrorKind, Write},
+	os::unix::fs::OpenOptionsExt,
+	path::Path,
+	str::FromStr,
+};
+use subxt::ext::scale_decode::{self, DecodeAsType};
+
+/// Most bytes of a file with identities.
+const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
+
+pub(crate) async fn run(verb: Key, global: &Global, output: Output) -> Result<(), CliError> {
+	match verb {
+		Key::New { output: path } => new(path.as_deref(), output),
+		Key::Register { recipient, identity } => {
+			let recipient = match (recipient, identity) {
+				(Some(recipient), _) => recipient,
+				(None, Some(path)) => recipient_of(&read_identity(&path)?)?,
+				(None, None) => unreachable!("the parser demands one of the two"),
+			};
+			register(recipient, global, output).await
+		}
+	}
+}
+
+/// Make an identity. Without a file it goes to standard output, where the recipient is a
+/// comment above it, as age itself writes it.
+fn new(path: Option<&Path>, output: Output) -> Result<(), CliError> {
+	let identity = x25519::Identity::generate();
+	let recipient = identity.to_public().to_string();
+	let secret = identity.to_string();
+	let text = format!("# recipient: {recipient}\n{}", secret.expose_secret());
+	match path {
+		Some(path) => {
+			write_new(path, text.as_bytes())?;
+			let value = json!({ "recipient": recipient, "path": path });
+			output.answer(&value, || recipient)
+		}
+		None => {
+			let value = json!({ "recipient": recipient, "identity": secret.expose_secret() });
+			output.answer(&value, || text)
+		}
+	}
+}
+
+/// Write a file that only its owner can read and that did not exist before. It is complete
+/// and on disk, or it is not there.
+fn write_new(path: &Path, text: &[u8]) -> Result<(), CliError> {
+	let fail = |source: std::io::Error| match source.kind() {
+		ErrorKind::AlreadyExists => CliError::FileExists { path: path.to_owned() },
+		_ => CliError::FileWrite { path: path.to_owned(), source },
+	};
+	let mut file =
+		OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
+	let written =
+		file.write_all(text).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
+	written.map_err(|source| {
+		// It is ours and of no use; if it cannot be removed, the first error counts.
+		let _ = fs::remove_file(path);
+		fail(source)
+	})
+}
+
+/// The first X25519 identity of a file.
+pub(crate) fn read_identity(path: &Path) -> Result<x25519::Identity, CliError> {
+	let fail = |source| CliError::FileRead { path: path.to_owned(), source };
+	let bad =
+		|reason: &str| CliError::BadIdentity { path: path.to_owned(), reason: reason.to_owned() };
+	if fs::metadata(path).map_err(fail)?.len() > IDENTITY_BYTES_MAX {
+		return Err(bad("the file is too long"));
+	}
+	let text = fs::read(path).map_err(fail)?;
+	let text = String::from_utf8(text).map_err(|_| bad("it is not text"))?;
+	let line = text
+		.lines()
+		.map(str::trim)
+		.find(|line| !line.is_empty() && !line.starts_with('#'))
+		.ok_or_else(|| bad("it is empty"))?;
+	x25519::Identity::from_str(line).map_err(bad)
+}
+
+fn recipient_of(identity: &x25519::Identity) -> Result<Recipient, CliError> {
+	let text = identity.to_public().to_string();
+	Ok(text.parse().expect("age writes recipients in the form that it defined"))
+}
+
+#[derive(DecodeAsType)]
+#[decode_as_type(crate_path = "scale_decode")]
+struct OwnerKeyRegistered {
+	version: u32,
+	active_from: u64,
+}
+
+async fn register(recipient: Recipient, global: &Global, output: Output) -> Result<(), CliError> {
+	let included = submit(global, "Backup", "register_owner_key", (recipient.0,)).await?;
+	let event: OwnerKeyRegistered = included.event("Backup", "OwnerKeyRegistered")?;
+	let value = json!({
+		"recipient": recipient.to_string(),
+		"version": event.version,
+		"active_from": event.active_from,
+		"transaction": included.report,
+	});
+	output.answer(&value, || {
+		format!(
+			"key {recipient} is registered as version {}, active from block {}",
+			event.version, event.active_from
+		)
+	})
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::os::unix::fs::PermissionsExt;
+
+	#[test]
+	fn an_identity_reads_back_and_its_file_is_private() {
+		let folder = tempfile::tempdir().unwrap();
+		let path = folder.path().join("key");
+		new(Some(&path), Output::new(true)).unwrap();
+		assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+		let recipient = recipient_of(&read_identity(&path).unwrap()).unwrap().to_string();
+		assert!(fs::read_to_string(&path).unwrap().contains(&recipient));
+	}
+
+	#[test]
+	fn an_existing_file_is_never_overwritten() {
+		let folder = tempfile::tempdir().unwrap();
+		let path = folder.path().join("key");
+		fs::write(&path, "precious").unwrap();
+		assert!(matches!(new(Some(&path), Output::new(true)), Err(CliError::FileExists { .. })));
+		assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+	}
+
+	#[test]
+	fn files_without_an_identity_are_refused() {
+		let folder = tempfile::tempdir().unwrap();
+		let path = folder.path().join("key");
+		for text in ["", "# only a comment\n", "AGE-SECRET-KEY-1NOTREALLY", "\u{0}"] {
+			fs::write(&path, text).unwrap();
+			assert!(matches!(read_identity(&path), Err(CliError::BadIdentity { .. })), "{text}");
+		}
+	}
+}

@@ -1,0 +1,65 @@
+//! `backup subscribe` and `backup delete-all`.
+
+use crate::{
+	args::Global,
+	commands::{submit, submit_and_answer},
+	error::CliError,
+	output::Output,
+};
+use serde_json::json;
+use std::io::{self, BufRead, IsTerminal};
+use subxt::ext::scale_decode::{self, DecodeAsType};
+
+/// What has to be typed before everything is deleted.
+const CONFIRMATION: &str = "delete";
+
+#[derive(DecodeAsType)]
+#[decode_as_type(crate_path = "scale_decode")]
+struct Subscribed {
+	paid_until: u64,
+	paid: u128,
+}
+
+pub(crate) async fn subscribe(
+	periods: u32,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let included = submit(global, "Marketplace", "subscribe", (periods,)).await?;
+	let event: Subscribed = included.event("Marketplace", "Subscribed")?;
+	let value = json!({
+		"paid_until": event.paid_until,
+		// Beyond what JSON numbers can carry everywhere.
+		"paid": event.paid.to_string(),
+		"transaction": included.report,
+	});
+	output.answer(&value, || {
+		format!("backups are paid for until block {}, price {}", event.paid_until, event.paid)
+	})
+}
+
+pub(crate) async fn delete_all(yes: bool, global: &Global, output: Output) -> Result<(), CliError> {
+	// Whoever cannot sign is told before being asked.
+	crate::chain::signer(global)?;
+	if !yes {
+		confirm(output)?;
+	}
+	let done = "the deletion of all backups was asked for; see 'backup status'";
+	submit_and_answer(global, output, "Marketplace", "request_deletion", (), done).await
+}
+
+fn confirm(output: Output) -> Result<(), CliError> {
+	if !io::stdin().is_terminal() {
+		return Err(CliError::NotConfirmed);
+	}
+	output.note(format_args!(
+		"All backups of this account will be deleted, blocks and records, on every node.\n\
+		 Type '{CONFIRMATION}' to go on:"
+	));
+	let mut line = String::new();
+	let read = io::stdin().lock().read_line(&mut line);
+	match read {
+		Ok(_) if line.trim() == CONFIRMATION => Ok(()),
+		_ => Err(CliError::NotConfirmed),
+	}
+}

@@ -1,0 +1,61 @@
+//! `backup request`: machines that owners ask for and nodes run.
+
+use crate::{
+	args::{Global, Request},
+	chain::{Chain, reads, submit},
+	commands::{submit, submit_and_answer},
+	error::CliError,
+	output::Output,
+};
+use backup_primitives::{OpaqueId, VmTag};
+use serde_json::json;
+use subxt::ext::scale_decode::{self, DecodeAsType};
+
+#[derive(DecodeAsType)]
+#[decode_as_type(crate_path = "scale_decode")]
+struct RequestCreated {
+	request_id: u64,
+}
+
+pub(crate) async fn run(verb: Request, global: &Global, output: Output) -> Result<(), CliError> {
+	match verb {
+		Request::Create { disk_bytes } => create(disk_bytes, global, output).await,
+		Request::Assign { request, to } => {
+			let done = format!("request {request} is assigned to node {to}");
+			submit_and_answer(global, output, "Compute", "assign_request", (request, to), &done)
+				.await
+		}
+		Request::Fulfil { request, vm } => {
+			let done = format!("request {request} is fulfilled with machine {vm}");
+			let arguments = (request, vm.into_bytes());
+			submit_and_answer(global, output, "Compute", "fulfil_request", arguments, &done).await
+		}
+		Request::Tag { request } => tag(request, global, output).await,
+		Request::End { request } => {
+			let done = format!("request {request} has ended");
+			submit_and_answer(global, output, "Compute", "end_request", (request,), &done).await
+		}
+	}
+}
+
+async fn create(disk_bytes: u64, global: &Global, output: Output) -> Result<(), CliError> {
+	let included: submit::Included =
+		submit(global, "Compute", "create_request", (disk_bytes,)).await?;
+	let event: RequestCreated = included.event("Compute", "RequestCreated")?;
+	let value = json!({ "request": event.request_id, "transaction": included.report });
+	output.answer(&value, || format!("request {} is created", event.request_id))
+}
+
+/// The UUID follows from genesis, request and owner; nobody chooses it.
+async fn tag(request: u64, global: &Global, output: Output) -> Result<(), CliError> {
+	let chain = Chain::connect(global).await?;
+	let at = chain.best().await?;
+	let owner = reads::request(&at, request).await?.owner;
+	let tag = VmTag::derive(&chain.genesis(), &opaque(&request), &opaque(&owner.0));
+	let value = json!({ "request": request, "owner": owner.to_string(), "uuid": tag.to_string() });
+	output.answer(&value, || tag.to_string())
+}
+
+fn opaque(id: &impl codec::Encode) -> OpaqueId {
+	OpaqueId::of(id).expect("numbers and accounts have 32 bytes at most")
+}

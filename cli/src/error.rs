@@ -1,0 +1,200 @@
+//! What can go wrong, what would be right instead, and with which code the command exits.
+
+use backup_primitives::{Cid, FailureReason};
+use std::{io, path::PathBuf};
+use thiserror::Error;
+
+/// Exit codes, as `docs/cli.md` lists them. Code 2 belongs to the parser of arguments.
+pub(crate) mod exit {
+	pub(crate) const UNEXPECTED: u8 = 1;
+	pub(crate) const USAGE: u8 = 2;
+	pub(crate) const UNREACHABLE: u8 = 3;
+	pub(crate) const REFUSED: u8 = 4;
+	pub(crate) const NOT_FOUND: u8 = 5;
+	pub(crate) const KEY: u8 = 6;
+	pub(crate) const BLOCKS: u8 = 7;
+	pub(crate) const FILE: u8 = 8;
+	pub(crate) const LATE: u8 = 9;
+	pub(crate) const FAILED: u8 = 10;
+	pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+/// Why a command did not do what was asked. Messages say what was wrong, [`CliError::hint`]
+/// says what would be right.
+#[derive(Debug, Error)]
+pub(crate) enum CliError {
+	#[error("the runtime of the program could not be started: {source}")]
+	Runtime { source: io::Error },
+	#[error("the answer could not be written: {source}")]
+	Answer { source: io::Error },
+	#[error("interrupted")]
+	Interrupted,
+	#[error("no node answers at {url}: {reason}")]
+	NodeUnreachable { url: String, reason: String },
+	#[error("the chain has no {what}")]
+	ChainLacks { what: String },
+	#[error("the node's answer could not be read: {source}")]
+	Chain { source: Box<subxt::Error> },
+	#[error("the transaction was not accepted: {reason}")]
+	NotAccepted { reason: String },
+	#[error("the chain refused: {error}{}", docs_suffix(.docs))]
+	Dispatch { error: String, docs: String },
+	#[error("the transaction succeeded without the event {event}")]
+	EventMissing { event: &'static str },
+	#[error("no key to sign with")]
+	NoSigner,
+	#[error("the secret to sign with cannot be read: {reason}")]
+	BadSigner { reason: String },
+	#[error("no account was named")]
+	NoAccount,
+	#[error("'{text}' is not an account: {reason}")]
+	BadAccount { text: String, reason: String },
+	#[error("there is no request {request}")]
+	RequestNotFound { request: u64 },
+	#[error("request {request} has no backup")]
+	NoBackup { request: u64 },
+	#[error("the restore failed on the node: {}", crate::words::failure(.reason))]
+	RestoreFailed { reason: FailureReason },
+	#[error("restore {restore} has expired: the node did not report in time")]
+	RestoreExpired { restore: u64 },
+	#[error("restore {restore} is not on the chain any more")]
+	RestoreGone { restore: u64 },
+	#[error("waited {seconds} s for {what}")]
+	Late { what: String, seconds: u64 },
+	#[error("{path} exists already")]
+	FileExists { path: PathBuf },
+	#[error("{path} could not be written: {source}")]
+	FileWrite { path: PathBuf, source: io::Error },
+	#[error("{path} could not be read: {source}")]
+	FileRead { path: PathBuf, source: io::Error },
+	#[error("{path} holds no age identity: {reason}")]
+	BadIdentity { path: PathBuf, reason: String },
+	#[error("nothing was confirmed")]
+	NotConfirmed,
+	#[error("the agent at {url} did not answer: {reason}")]
+	AgentUnreachable { url: String, reason: String },
+	#[error("the snapshot {root} could not be restored: {reason}")]
+	Restore { root: Cid, reason: String, exit: u8, hint: &'static str },
+}
+
+fn docs_suffix(docs: &str) -> String {
+	match docs.is_empty() {
+		true => String::new(),
+		false => format!(": {docs}"),
+	}
+}
+
+impl CliError {
+	/// The documented exit code.
+	pub(crate) fn exit_code(&self) -> u8 {
+		match self {
+			Self::Runtime { .. }
+			| Self::Answer { .. }
+			| Self::Chain { .. }
+			| Self::EventMissing { .. } => exit::UNEXPECTED,
+			Self::NoAccount | Self::BadAccount { .. } | Self::NotConfirmed => exit::USAGE,
+			Self::NodeUnreachable { .. }
+			| Self::ChainLacks { .. }
+			| Self::AgentUnreachable { .. } => exit::UNREACHABLE,
+			Self::NotAccepted { .. } | Self::Dispatch { .. } => exit::REFUSED,
+			Self::RequestNotFound { .. } | Self::NoBackup { .. } | Self::RestoreGone { .. } => {
+				exit::NOT_FOUND
+			}
+			Self::NoSigner | Self::BadSigner { .. } | Self::BadIdentity { .. } => exit::KEY,
+			Self::FileExists { .. } | Self::FileWrite { .. } | Self::FileRead { .. } => exit::FILE,
+			Self::Late { .. } | Self::RestoreExpired { .. } => exit::LATE,
+			Self::RestoreFailed { .. } => exit::FAILED,
+			Self::Restore { exit, .. } => *exit,
+			Self::Interrupted => exit::INTERRUPTED,
+		}
+	}
+
+	/// A word for programs.
+	pub(crate) fn code(&self) -> &'static str {
+		match self.exit_code() {
+			exit::USAGE => "usage",
+			exit::UNREACHABLE => "unreachable",
+			exit::REFUSED => "refused",
+			exit::NOT_FOUND => "not-found",
+			exit::KEY => "key",
+			exit::BLOCKS => "blocks",
+			exit::FILE => "file",
+			exit::LATE => "late",
+			exit::FAILED => "failed",
+			exit::INTERRUPTED => "interrupted",
+			_ => "unexpected",
+		}
+	}
+
+	/// What would be right.
+	pub(crate) fn hint(&self) -> String {
+		match self {
+			Self::Runtime { .. } => "check the limits of this user (ulimit -a)".into(),
+			Self::Answer { .. } => "check where standard output goes".into(),
+			Self::Interrupted => "nothing unfinished was left behind; run it again".into(),
+			Self::NodeUnreachable { .. } => {
+				"start a node, or name one with --node ws://HOST:PORT (wss:// beyond this machine)"
+					.into()
+			}
+			Self::ChainLacks { .. } => {
+				"use --node with a chain that has the backup, compute and marketplace pallets"
+					.into()
+			}
+			Self::Chain { .. } => "check that node and command are of the same release".into(),
+			Self::NotAccepted { .. } => {
+				"check the account's balance, and that no other transaction of it is under way"
+					.into()
+			}
+			Self::Dispatch { error, .. } => crate::words::dispatch_hint(error).into(),
+			Self::EventMissing { .. } => {
+				"check that node and command are of the same release".into()
+			}
+			Self::NoSigner => "give --suri-file FILE, or --suri, or set BACKUP_SURI".into(),
+			Self::BadSigner { .. } => {
+				"a secret is a phrase of 12 or 24 words, or 0x and 64 digits, with /paths".into()
+			}
+			Self::NoAccount => "give --owner ADDRESS, or a key to sign with".into(),
+			Self::BadAccount { .. } => "an account is an SS58 address or 0x and 64 digits".into(),
+			Self::RequestNotFound { .. } | Self::NoBackup { .. } => {
+				"list the requests of an account with 'backup snapshots --owner ADDRESS'".into()
+			}
+			Self::RestoreFailed { reason } => crate::words::failure_hint(reason).into(),
+			Self::RestoreExpired { .. } => {
+				"check that the node and its agent run, close it and ask again".into()
+			}
+			Self::RestoreGone { .. } => "it was closed; ask again".into(),
+			Self::Late { .. } => "it may still happen: look with 'backup status'".into(),
+			Self::FileExists { .. } => "nothing was overwritten; choose another name".into(),
+			Self::FileWrite { .. } => "check the folder, its permissions and free space".into(),
+			Self::FileRead { .. } => "check the path and its permissions".into(),
+			Self::BadIdentity { .. } => {
+				"an identity is a line AGE-SECRET-KEY-1…, as 'backup key new' writes it".into()
+			}
+			Self::NotConfirmed => "answer with the word it asks for, or give --yes".into(),
+			Self::AgentUnreachable { .. } => {
+				"start backup-agent, or name its address with --agent http://HOST:PORT".into()
+			}
+			Self::Restore { hint, .. } => (*hint).into(),
+		}
+	}
+}
+
+impl From<subxt::Error> for CliError {
+	fn from(source: subxt::Error) -> Self {
+		Self::Chain { source: Box::new(source) }
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn the_second_line_of_a_refusal_belongs_to_its_name() {
+		let error =
+			CliError::Dispatch { error: "Backup::SnapshotNotFound".into(), docs: String::new() };
+		assert!(error.hint().contains("backup snapshots"));
+		assert_eq!(error.exit_code(), exit::REFUSED);
+		assert_eq!(error.code(), "refused");
+	}
+}

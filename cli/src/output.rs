@@ -1,0 +1,112 @@
+//! Where answers and errors go: text for people, JSON for programs.
+
+use crate::error::CliError;
+use serde::Serialize;
+use serde_json::json;
+use std::{
+	fmt::Display,
+	io::{self, ErrorKind, Write},
+	process::ExitCode,
+};
+
+/// Writes answers in the form that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+	json: bool,
+}
+
+impl Output {
+	pub(crate) fn new(json: bool) -> Self {
+		Self { json }
+	}
+
+	/// Write the one answer of a command. `text` has no newline at its end.
+	pub(crate) fn answer(
+		self,
+		value: &impl Serialize,
+		text: impl FnOnce() -> String,
+	) -> Result<(), CliError> {
+		let line = match self.json {
+			true => serde_json::to_string_pretty(value)
+				.map_err(|error| CliError::Answer { source: error.into() })?,
+			false => text(),
+		};
+		write_line(io::stdout().lock(), &line).map_err(|source| CliError::Answer { source })
+	}
+
+	/// Tell a person what happens now. Programs are not told.
+	pub(crate) fn note(self, words: impl Display) {
+		if !self.json {
+			// Nothing is lost if nobody reads it.
+			let _ = write_line(io::stderr().lock(), &words);
+		}
+	}
+
+	/// Report an error: two lines for a person, one JSON object for a program, both on
+	/// standard error.
+	pub(crate) fn fail(self, error: &CliError) -> ExitCode {
+		let words = match self.json {
+			true => json!({
+				"error": {
+					"code": error.code(),
+					"message": error.to_string(),
+					"hint": error.hint(),
+				}
+			})
+			.to_string(),
+			false => format!("error: {error}\n  {}", error.hint()),
+		};
+		let _ = write_line(io::stderr().lock(), &words);
+		ExitCode::from(error.exit_code())
+	}
+}
+
+/// A reader that went away has what it wanted.
+fn write_line(mut to: impl Write, line: &impl Display) -> io::Result<()> {
+	match writeln!(to, "{line}").and_then(|()| to.flush()) {
+		Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+		result => result,
+	}
+}
+
+/// A table with columns as wide as their widest cell.
+#[derive(Debug)]
+pub(crate) struct Table {
+	rows: Vec<Vec<String>>,
+}
+
+impl Table {
+	pub(crate) fn new(head: &[&str]) -> Self {
+		Self { rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()] }
+	}
+
+	pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+		self.rows.push(cells.into_iter().collect());
+	}
+
+	pub(crate) fn render(&self) -> String {
+		let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+		let width = |column: usize| {
+			let cells = self.rows.iter().filter_map(|row| row.get(column));
+			cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+		};
+		let widths: Vec<usize> = (0..columns).map(width).collect();
+		let line = |row: &Vec<String>| {
+			let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+			cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+		};
+		self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn columns_are_aligned() {
+		let mut table = Table::new(&["a", "bb"]);
+		table.row(["long".into(), "x".into()]);
+		assert_eq!(table.render(), "a     bb\nlong  x");
+	}
+}

@@ -1,0 +1,29 @@
+//! The command `backup`, as owners and operators run it.
+
+use crate::process::built;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::{
+	ffi::OsStr,
+	process::{Command, Output},
+};
+
+/// Run `backup` and give its JSON answer. Fails with its own words if it fails.
+pub fn backup<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<Value> {
+	let output = run(arguments)?;
+	if !output.status.success() {
+		bail!("backup failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+	}
+	serde_json::from_slice(&output.stdout).context("the answer of backup is not JSON")
+}
+
+/// Run `backup` and give all that came of it.
+pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<Output> {
+	Command::new(built("backup")?)
+		.arg("--json")
+		.args(arguments)
+		.env_remove("BACKUP_SURI")
+		.env_remove("BACKUP_NODE")
+		.output()
+		.context("failed to run backup")
+}

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Makes a machine ready to build and test: system packages, and a compiler that
+# can build the runtime for WASM. Safe to run again; what is there is left alone.
+#
+# Installs only on Debian and as root. Elsewhere it installs nothing with the
+# package manager, names what is missing, and ends with 1.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly TARGET=wasm32v1-none
+readonly DEBIAN_TOOLCHAIN=debian-web
+readonly DEBIAN_LIBRARIES=/usr/lib/rustlib/$TARGET/lib
+readonly BUILD_PACKAGES=(
+	build-essential ca-certificates clang cmake curl git libclang-dev lld make
+	pkg-config protobuf-compiler
+)
+readonly TEST_PACKAGES=(
+	busybox-static cpio e2fsprogs jq qemu-system-x86 qemu-utils xz-utils zstd
+)
+readonly COMPILER_PACKAGES=(rustc-web cargo-web rust-web-src lld-19)
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+	printf 'setup: %s\n' "$*" >&2
+	exit 1
+}
+
+can_install() { [[ -f /etc/debian_version && $EUID -eq 0 ]]; }
+
+missing_packages() {
+	local package
+	for package in "$@"; do
+		if ! dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii'; then
+			printf '%s\n' "$package"
+		fi
+	done
+}
+
+install_packages() {
+	local missing
+	mapfile -t missing < <(missing_packages "$@")
+	if [[ ${#missing[@]} -eq 0 ]]; then
+		return
+	fi
+	can_install || fail "missing packages: ${missing[*]}; install them (on Debian: apt-get install)"
+	say "installing ${missing[*]}"
+	local apt=(apt-get -qq -o DPkg::Lock::Timeout=300)
+	DEBIAN_FRONTEND=noninteractive "${apt[@]}" update
+	DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# Other systems have other package names, so there the programs are looked for.
+require_programs() {
+	local program missing=()
+	for program in cc clang cmake cpio curl git jq ld.lld make mkfs.ext4 pkg-config protoc \
+		qemu-img qemu-system-x86_64 xz zstd; do
+		PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing+=("$program")
+	done
+	[[ ${#missing[@]} -eq 0 ]] || fail "missing programs: ${missing[*]}; install what provides them"
+}
+
+system_packages() {
+	if command -v dpkg-query >/dev/null; then
+		install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+	else
+		require_programs
+	fi
+	say "system packages: present"
+}
+
+# The target of the pinned compiler, from its own distributor.
+add_target_with_rustup() {
+	command -v rustup >/dev/null || fail "rustup is missing; see https://rustup.rs"
+	say "adding $TARGET with rustup"
+	timeout 120 rustup target add "$TARGET" >/dev/null 2>&1 &&
+		timeout 120 rustup component add rust-src >/dev/null 2>&1
+}
+
+# Debian's compiler brings the source of the libraries, not the libraries for
+# the target. Building any crate with `build-std` makes them.
+build_debian_libraries() {
+	local work
+	work=$(mktemp -d)
+	mkdir "$work/src"
+	printf '#![no_std]\nextern crate alloc;\n#[panic_handler]\nfn panic(_: &core::panic::PanicInfo) -> ! {\n\tloop {}\n}\n' >"$work/src/lib.rs"
+	printf '[package]\nname = "sysroot"\nversion = "0.0.0"\nedition = "2021"\n[lib]\ncrate-type = ["rlib"]\n[workspace]\n' >"$work/Cargo.toml"
+	(
+		cd "$work"
+		env -u RUSTUP_TOOLCHAIN -u CARGO_TARGET_DIR \
+			RUSTFLAGS="-C embed-bitcode=yes" RUSTC_BOOTSTRAP=1 \
+			rustup run "$DEBIAN_TOOLCHAIN" cargo build --quiet --release --target "$TARGET" \
+			-Z build-std=core,alloc
+	)
+	mkdir -p "$DEBIAN_LIBRARIES"
+	cp "$work/target/$TARGET/release/deps"/lib{core,alloc,compiler_builtins}-*.rlib "$DEBIAN_LIBRARIES/"
+	rm -rf "$work"
+}
+
+add_target_with_debian() {
+	can_install || fail "rustup could not download $TARGET; run 'rustup target add $TARGET' where it can"
+	say "rustup could not download $TARGET; using Debian's own compiler"
+	install_packages "${COMPILER_PACKAGES[@]}"
+	ln -sfn /usr/bin/lld-19 /usr/local/bin/rust-lld
+	rustup toolchain link "$DEBIAN_TOOLCHAIN" /usr
+	say "building core and alloc for $TARGET"
+	build_debian_libraries
+}
+
+wasm_target() {
+	local toolchain
+	if ! toolchain=$(scripts/wasm-toolchain.sh 2>/dev/null); then
+		add_target_with_rustup || add_target_with_debian
+		toolchain=$(scripts/wasm-toolchain.sh)
+	fi
+	say "WASM is built with: $toolchain"
+}
+
+system_packages
+wasm_target
+say "done"

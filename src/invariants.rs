@@ -1,0 +1,159 @@
+//! What must hold: of a runtime's configuration, and of the state at every block.
+//!
+//! 1. A lineage keeps the sequences `tail..next`: each has a record, and no other has one.
+//! 2. Every snapshot has one index entry under its owner and root, and no other entry is.
+//! 3. A node's header counts its owner's lineages and their snapshots.
+//! 4. The lists and counts of lineages by node and by account agree with the lineages.
+//! 5. A restore that is not done stands in its node's list and holds its snapshot, and
+//!    nothing else does; the count of an account is that of its open restores.
+//! 6. A pending deletion has as many lineages left as its owner has.
+//! 7. The versions of an owner's keys are dense from 1 to the newest.
+
+use crate::{ChainSettings, Config, Pallet};
+use codec::MaxEncodedLen;
+use frame_support::traits::Get;
+
+impl<T: Config> Pallet<T> {
+	/// Refuse a runtime in which the pallet could not keep its promises.
+	pub(crate) fn check_config() {
+		let id_bytes_max = backup_primitives::id::ID_BYTES_MAX as usize;
+		for (what, bytes) in [
+			("NodeId", T::NodeId::max_encoded_len()),
+			("RequestId", T::RequestId::max_encoded_len()),
+			("AccountId", T::AccountId::max_encoded_len()),
+		] {
+			assert!(bytes <= id_bytes_max, "{what} may have {bytes} bytes, {id_bytes_max} at most");
+		}
+		assert!(T::MinFrequency::get() >= 1u32.into(), "a cadence of zero blocks is none");
+		assert!(T::MaxSnapshots::get() >= 2, "one snapshot would go before the next is safe");
+		let settings: ChainSettings<_> = T::DefaultSettings::get();
+		assert!(Self::settings_in_bounds(&settings), "DefaultSettings are out of bounds");
+		assert!(
+			T::MaxReportDelay::get() >= T::MinFrequency::get(),
+			"a snapshot would be too old before the next one is due"
+		);
+	}
+}
+
+#[cfg(any(test, feature = "try-runtime"))]
+mod state {
+	use crate::{
+		BackupMetadata, Backups, Config, LineageCountOfAccount, LineageCountOfNode, Lineages,
+		LineagesOfAccount, LineagesOfNode, OwnerKeyVersion, OwnerKeys, Pallet,
+		RestoreCountOfAccount, RestoreRequests, RestoreState, RestoresOfNode, SnapshotLocks,
+		Snapshots, SnapshotsByCid, UserDeletions,
+	};
+	use alloc::collections::BTreeMap;
+	use frame_support::ensure;
+	use sp_runtime::TryRuntimeError;
+
+	impl<T: Config> Pallet<T> {
+		/// Check every invariant of the state. Reads all of it.
+		pub fn do_try_state() -> Result<(), TryRuntimeError> {
+			Self::check_snapshots()?;
+			Self::check_headers()?;
+			Self::check_lists()?;
+			Self::check_restores()?;
+			Self::check_deletions_and_keys()
+		}
+
+		fn check_snapshots() -> Result<(), TryRuntimeError> {
+			let mut expected = 0u64;
+			for (request_id, lineage) in Lineages::<T>::iter() {
+				ensure!(lineage.tail <= lineage.next, "1: the tail is behind the next sequence");
+				for sequence in lineage.tail..lineage.next {
+					let record = Snapshots::<T>::get(request_id, sequence)
+						.ok_or("1: a kept sequence has no record")?;
+					let indexed = SnapshotsByCid::<T>::get(&lineage.owner, record.cid);
+					ensure!(
+						indexed == Some((request_id, sequence)),
+						"2: a snapshot is not indexed"
+					);
+				}
+				expected += lineage.kept();
+			}
+			let records = Snapshots::<T>::iter_keys().count() as u64;
+			ensure!(records == expected, "1: a record is outside of its lineage");
+			let entries = SnapshotsByCid::<T>::iter_keys().count() as u64;
+			ensure!(entries == expected, "2: an index entry has no snapshot");
+			Ok(())
+		}
+
+		fn check_headers() -> Result<(), TryRuntimeError> {
+			let mut expected = BTreeMap::new();
+			for (_, lineage) in Lineages::<T>::iter() {
+				let kept = lineage.kept();
+				let counts = expected.entry((lineage.node, lineage.owner)).or_insert((0, 0));
+				*counts = (counts.0 + 1, counts.1 + kept);
+			}
+			let stored: BTreeMap<_, _> = Backups::<T>::iter()
+				.map(|(node, owner, BackupMetadata { lineages, snapshots, .. })| {
+					((node, owner), (u64::from(lineages), u64::from(snapshots)))
+				})
+				.collect();
+			ensure!(stored == expected, "3: a header counts wrong");
+			Ok(())
+		}
+
+		fn check_lists() -> Result<(), TryRuntimeError> {
+			let (mut by_node, mut by_account) = (BTreeMap::new(), BTreeMap::new());
+			for (request_id, lineage) in Lineages::<T>::iter() {
+				let listed = LineagesOfNode::<T>::contains_key(lineage.node, request_id)
+					&& LineagesOfAccount::<T>::contains_key(&lineage.owner, request_id);
+				ensure!(listed, "4: a lineage is not listed");
+				*by_node.entry(lineage.node).or_insert(0u32) += 1;
+				*by_account.entry(lineage.owner).or_insert(0u32) += 1;
+			}
+			let lineages = Lineages::<T>::iter_keys().count();
+			ensure!(LineagesOfNode::<T>::iter_keys().count() == lineages, "4: a list is too long");
+			ensure!(
+				LineagesOfAccount::<T>::iter_keys().count() == lineages,
+				"4: a list is too long"
+			);
+			let node_counts: BTreeMap<_, _> = LineageCountOfNode::<T>::iter().collect();
+			let account_counts: BTreeMap<_, _> = LineageCountOfAccount::<T>::iter().collect();
+			ensure!(node_counts == by_node && account_counts == by_account, "4: a count is wrong");
+			Ok(())
+		}
+
+		fn check_restores() -> Result<(), TryRuntimeError> {
+			let (mut locks, mut open) = (BTreeMap::new(), BTreeMap::new());
+			let mut waiting = 0;
+			for (id, restore) in RestoreRequests::<T>::iter() {
+				*open.entry(restore.requester).or_insert(0u32) += 1;
+				let listed = RestoresOfNode::<T>::contains_key(restore.node, id);
+				let is_waiting = restore.state == RestoreState::Requested;
+				ensure!(listed == is_waiting, "5: the list of a node is wrong");
+				if is_waiting {
+					waiting += 1;
+					// A deletion takes the snapshot away under a restore, and the hold with it.
+					if Snapshots::<T>::contains_key(restore.request_id, restore.sequence) {
+						*locks.entry((restore.request_id, restore.sequence)).or_insert(0u32) += 1;
+					}
+				}
+			}
+			ensure!(RestoresOfNode::<T>::iter_keys().count() == waiting, "5: a list is too long");
+			let held: BTreeMap<_, _> =
+				SnapshotLocks::<T>::iter().map(|(request, at, n)| ((request, at), n)).collect();
+			ensure!(held == locks, "5: the holds on snapshots are wrong");
+			let counted: BTreeMap<_, _> = RestoreCountOfAccount::<T>::iter().collect();
+			ensure!(counted == open, "5: the count of an account is wrong");
+			Ok(())
+		}
+
+		fn check_deletions_and_keys() -> Result<(), TryRuntimeError> {
+			for (owner, deletion) in UserDeletions::<T>::iter() {
+				let left = LineageCountOfAccount::<T>::get(&owner);
+				ensure!(left == deletion.remaining && left > 0, "6: a deletion counts wrong");
+			}
+			let mut versions = 0;
+			for (owner, newest) in OwnerKeyVersion::<T>::iter() {
+				let dense = (1..=newest).all(|v| OwnerKeys::<T>::contains_key(&owner, v));
+				ensure!(dense, "7: a version of an owner's key is missing");
+				versions += newest as usize;
+			}
+			ensure!(OwnerKeys::<T>::iter_keys().count() == versions, "7: a key has no version");
+			Ok(())
+		}
+	}
+}

@@ -1,0 +1,289 @@
+//! Lineages: how they begin, what owners and governance set, and when a snapshot is due.
+
+use crate::{
+	BackupHooks, BackupMetadata, BackupOffchainWorkerFrequency, Backups, ChainSettings, ClockFor,
+	Compute, Config, Eligibility, Error, Event, Lineage, LineageCountOfAccount, LineageCountOfNode,
+	LineageOf, LineageSettings, Lineages, LineagesOfAccount, LineagesOfNode, Marketplace,
+	NextSequences, Pallet, RequestInfoOf, Settings, Subscription, UserDeletions, WeightInfo,
+	authorize::hash_bytes,
+};
+use backup_primitives::report::Description;
+use frame_support::{ensure, traits::Get, weights::Weight};
+use sp_runtime::{
+	DispatchResult, Saturating,
+	traits::{BlockNumberProvider, SaturatedConversion, Zero},
+};
+
+impl<T: Config> Pallet<T> {
+	/// The clock that cadence and expiry count.
+	pub(crate) fn now() -> ClockFor<T> {
+		T::BlockNumberProvider::current_block_number()
+	}
+
+	/// What governance set, or the chain's defaults.
+	pub fn settings() -> ChainSettings<ClockFor<T>> {
+		Settings::<T>::get().unwrap_or_else(T::DefaultSettings::get)
+	}
+
+	pub(crate) fn settings_in_bounds(settings: &ChainSettings<ClockFor<T>>) -> bool {
+		Self::frequency_in_bounds(settings.frequency)
+			&& Self::keep_last_in_bounds(settings.keep_last)
+			&& !settings.restore_lifetime.is_zero()
+	}
+
+	fn frequency_in_bounds(frequency: ClockFor<T>) -> bool {
+		(T::MinFrequency::get()..=T::MaxFrequency::get()).contains(&frequency)
+	}
+
+	fn keep_last_in_bounds(keep_last: u32) -> bool {
+		(1..=T::MaxSnapshots::get()).contains(&keep_last)
+	}
+
+	pub(crate) fn set_chain_settings(settings: ChainSettings<ClockFor<T>>) -> DispatchResult {
+		ensure!(Self::settings_in_bounds(&settings), Error::<T>::SettingsOutOfBounds);
+		Settings::<T>::put(&settings);
+		Self::deposit_event(Event::SettingsUpdated { settings });
+		Ok(())
+	}
+
+	pub(crate) fn set_chain_frequency(frequency: ClockFor<T>) -> DispatchResult {
+		ensure!(Self::frequency_in_bounds(frequency), Error::<T>::FrequencyOutOfBounds);
+		Settings::<T>::put(ChainSettings { frequency, ..Self::settings() });
+		Self::deposit_event(Event::BackupOffchainWorkerFrequencyUpdated {
+			account: None,
+			frequency,
+		});
+		Ok(())
+	}
+
+	pub(crate) fn set_own_frequency(who: T::AccountId, frequency: ClockFor<T>) -> DispatchResult {
+		ensure!(Self::frequency_in_bounds(frequency), Error::<T>::FrequencyOutOfBounds);
+		ensure!(LineageCountOfAccount::<T>::get(&who) > 0, Error::<T>::BackupNotFound);
+		BackupOffchainWorkerFrequency::<T>::insert(&who, frequency);
+		Self::deposit_event(Event::BackupOffchainWorkerFrequencyUpdated {
+			account: Some(who),
+			frequency,
+		});
+		Ok(())
+	}
+
+	/// Cadence that applies to an account, in blocks.
+	pub fn frequency_of(owner: &T::AccountId) -> ClockFor<T> {
+		BackupOffchainWorkerFrequency::<T>::get(owner).unwrap_or_else(|| Self::settings().frequency)
+	}
+
+	/// Number of snapshots of a lineage that are kept.
+	pub(crate) fn keep_last_of(lineage: &LineageOf<T>) -> u32 {
+		lineage.settings.keep_last.unwrap_or_else(|| Self::settings().keep_last)
+	}
+
+	pub(crate) fn begin_lineage(
+		who: &T::AccountId,
+		request_id: &T::RequestId,
+		description: Option<Description>,
+	) -> DispatchResult {
+		let request = T::Compute::request(request_id).ok_or(Error::<T>::RequestNotRunning)?;
+		ensure!(request.owner == *who, Error::<T>::NotAuthorized);
+		ensure!(request.running, Error::<T>::RequestNotRunning);
+		let node = request.node.ok_or(Error::<T>::RequestNotRunning)?;
+		ensure!(
+			T::Marketplace::subscription(who) == Subscription::Active,
+			Error::<T>::BackupsNotEnabled
+		);
+		ensure!(!Lineages::<T>::contains_key(request_id), Error::<T>::BackupAlreadyExists);
+		ensure!(!UserDeletions::<T>::contains_key(who), Error::<T>::DeletionPending);
+		let count = LineageCountOfAccount::<T>::get(who);
+		ensure!(count < T::MaxLineages::get(), Error::<T>::TooManyBackups);
+		Self::insert_lineage(node, who.clone(), *request_id, description);
+		Ok(())
+	}
+
+	fn insert_lineage(
+		node: T::NodeId,
+		owner: T::AccountId,
+		request_id: T::RequestId,
+		description: Option<Description>,
+	) {
+		let now = Self::now();
+		let first = NextSequences::<T>::take(request_id).unwrap_or(0);
+		let lineage = Lineage {
+			node,
+			owner: owner.clone(),
+			salt: hash_bytes::<T>(frame_system::Pallet::<T>::parent_hash()),
+			created_at: now,
+			tail: first,
+			next: first,
+			last_taken_at: None,
+			failure: None,
+			settings: LineageSettings::default(),
+		};
+		Lineages::<T>::insert(request_id, lineage);
+		LineagesOfNode::<T>::insert(node, request_id, ());
+		LineagesOfAccount::<T>::insert(&owner, request_id, ());
+		LineageCountOfNode::<T>::mutate(node, |count| count.saturating_inc());
+		LineageCountOfAccount::<T>::mutate(&owner, |count| count.saturating_inc());
+		Backups::<T>::mutate(node, &owner, |slot| {
+			let header = slot.get_or_insert_with(|| BackupMetadata {
+				owner: owner.clone(),
+				lineages: 0,
+				snapshots: 0,
+				last_snapshot: None,
+				created_at: now,
+				updated_at: now,
+				description: None,
+			});
+			header.lineages = header.lineages.saturating_add(1);
+			header.updated_at = now;
+			header.description = description.or_else(|| header.description.take());
+		});
+		Self::deposit_event(Event::BackupCreated { node_id: node, owner, request_id });
+	}
+
+	/// Change the header of a node's backups for an account, if there is one.
+	pub(crate) fn update_header(
+		node: T::NodeId,
+		owner: &T::AccountId,
+		change: impl FnOnce(&mut BackupMetadata<T::AccountId, ClockFor<T>>),
+	) {
+		Backups::<T>::mutate_exists(node, owner, |slot| {
+			if let Some(header) = slot {
+				change(header);
+				header.updated_at = Self::now();
+			}
+		});
+	}
+
+	/// Take away a lineage that has no snapshots any more.
+	pub(crate) fn remove_lineage(request_id: &T::RequestId, lineage: &LineageOf<T>) {
+		Lineages::<T>::remove(request_id);
+		NextSequences::<T>::insert(request_id, lineage.next);
+		LineagesOfNode::<T>::remove(lineage.node, request_id);
+		LineagesOfAccount::<T>::remove(&lineage.owner, request_id);
+		LineageCountOfNode::<T>::mutate_exists(lineage.node, decrease);
+		LineageCountOfAccount::<T>::mutate_exists(&lineage.owner, decrease);
+		if !LineageCountOfAccount::<T>::contains_key(&lineage.owner) {
+			BackupOffchainWorkerFrequency::<T>::remove(&lineage.owner);
+		}
+		Backups::<T>::mutate_exists(lineage.node, &lineage.owner, |slot| {
+			if let Some(header) = slot {
+				header.lineages = header.lineages.saturating_sub(1);
+				header.updated_at = Self::now();
+				if header.lineages == 0 {
+					*slot = None;
+				}
+			}
+		});
+	}
+
+	pub(crate) fn set_lineage_settings(
+		who: &T::AccountId,
+		request_id: &T::RequestId,
+		settings: LineageSettings,
+	) -> DispatchResult {
+		let in_bounds = settings.keep_last.is_none_or(Self::keep_last_in_bounds);
+		ensure!(in_bounds, Error::<T>::SettingsOutOfBounds);
+		let mut lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
+		ensure!(lineage.owner == *who, Error::<T>::NotBackupOwner);
+		lineage.settings = settings;
+		Lineages::<T>::insert(request_id, &lineage);
+		Self::update_header(lineage.node, who, |_| ());
+		Self::deposit_event(Event::BackupUpdated {
+			node_id: lineage.node,
+			owner: lineage.owner,
+			request_id: *request_id,
+		});
+		Ok(())
+	}
+
+	/// Whether a snapshot of a request would be taken now: the first of the conditions that
+	/// does not hold.
+	pub(crate) fn judge_eligibility(request_id: &T::RequestId) -> Eligibility<ClockFor<T>> {
+		let Some(lineage) = Lineages::<T>::get(request_id) else {
+			return Eligibility::NoBackup;
+		};
+		let Some(request) = T::Compute::request(request_id) else {
+			return Eligibility::NotRunning;
+		};
+		Self::judge_lineage(request_id, &lineage, &request)
+	}
+
+	pub(crate) fn judge_lineage(
+		request_id: &T::RequestId,
+		lineage: &LineageOf<T>,
+		request: &RequestInfoOf<T>,
+	) -> Eligibility<ClockFor<T>> {
+		if let Some(obstacle) = Self::standing_obstacle(request_id, lineage, request) {
+			return obstacle;
+		}
+		let (now, frequency) = (Self::now(), Self::frequency_of(&lineage.owner));
+		let due_at = lineage.due_at(frequency);
+		if now < due_at {
+			return Eligibility::NotDue { due_at };
+		}
+		let slot = lineage.slot(now, frequency);
+		match &lineage.failure {
+			Some(failure) if failure.slot >= slot => {
+				let since = lineage.last_taken_at.unwrap_or(lineage.created_at);
+				let slots: ClockFor<T> = failure.slot.saturating_add(1).saturated_into();
+				let retry_at = since.saturating_add(frequency.saturating_mul(slots));
+				Eligibility::FailedInSlot { reason: failure.reason, retry_at }
+			}
+			_ => Eligibility::Eligible { slot },
+		}
+	}
+
+	/// What keeps a request from being backed up, whatever the time is.
+	fn standing_obstacle(
+		request_id: &T::RequestId,
+		lineage: &LineageOf<T>,
+		request: &RequestInfoOf<T>,
+	) -> Option<Eligibility<ClockFor<T>>> {
+		if !request.running || request.node != Some(lineage.node) {
+			return Some(Eligibility::NotRunning);
+		}
+		if T::Compute::node(&lineage.node).is_none() {
+			return Some(Eligibility::NoNode);
+		}
+		match T::Marketplace::subscription(&lineage.owner) {
+			Subscription::Disabled => return Some(Eligibility::Disabled),
+			Subscription::Unpaid => return Some(Eligibility::Unpaid),
+			Subscription::Active => (),
+		}
+		if Self::owner_key_version_of(&lineage.owner).is_none() {
+			return Some(Eligibility::NoOwnerKey);
+		}
+		if UserDeletions::<T>::contains_key(&lineage.owner) {
+			return Some(Eligibility::DeletionPending);
+		}
+		if lineage.settings.paused {
+			return Some(Eligibility::Paused);
+		}
+		(!Self::has_room(request_id, lineage)).then_some(Eligibility::Full)
+	}
+}
+
+impl<T: Config> BackupHooks<T::RequestId, T::AccountId> for Pallet<T> {
+	/// Begins the lineage, if the owner's marketplace account says that it wants backups. If
+	/// it does not, or has as many as it may have, the owner can begin it later.
+	fn fulfilled(request_id: &T::RequestId) -> Weight {
+		let begun = T::Compute::request(request_id)
+			.map(|request| Self::begin_lineage(&request.owner, request_id, None));
+		if let Some(Err(reason)) = begun {
+			log::debug!(
+				target: crate::LOG_TARGET,
+				"no backup of request {request_id:?} was begun: {reason:?}",
+			);
+		}
+		T::WeightInfo::create_backup()
+	}
+
+	fn deletion_requested(owner: &T::AccountId) -> Weight {
+		Self::begin_deletion(owner);
+		T::WeightInfo::deletion_requested()
+	}
+}
+
+/// Take one from a count, and the count away when it reaches zero.
+pub(crate) fn decrease(count: &mut Option<u32>) {
+	*count = count.and_then(|n| n.checked_sub(1)).filter(|n| *n > 0);
+}

@@ -1,0 +1,496 @@
+//! A chain of one pallet, with nodes and requests that tests set, and words to tell stories
+//! in: who has what, what a node reports, what time it is.
+
+use crate::{
+	self as pallet_backup, Call, ChainSettings, Compute, Marketplace, NodeInfo, RequestInfo,
+	SnapshotClaim, Subscription, crypto::AuthorityId, lineage_id, opaque,
+};
+use backup_primitives::{
+	BlockRef, Cid, Consistency, FailureReason, Recipient, VmTag,
+	report::{Report, signing_payload},
+};
+use codec::Encode;
+use frame_support::{
+	derive_impl, parameter_types,
+	traits::{Authorize, Contains, EnsureOrigin},
+};
+use frame_system::{AuthorizeCall, EnsureRoot, RawOrigin};
+use sp_application_crypto::RuntimeAppPublic;
+use sp_core::H256;
+use sp_keystore::{KeystoreExt, testing::MemoryKeystore};
+use sp_runtime::{
+	BuildStorage,
+	traits::{Dispatchable, IdentityLookup},
+	transaction_validity::{TransactionSource, TransactionValidityError, ValidTransaction},
+};
+use std::{cell::RefCell, collections::BTreeMap};
+
+pub(crate) type AccountId = u64;
+pub(crate) type NodeId = u32;
+pub(crate) type RequestId = u64;
+pub(crate) type Extrinsic = sp_runtime::testing::TestXt<RuntimeCall, AuthorizeCall<Test>>;
+type Block = sp_runtime::generic::Block<
+	sp_runtime::generic::Header<u64, sp_runtime::traits::BlakeTwo256>,
+	Extrinsic,
+>;
+
+pub(crate) const ALICE: AccountId = 1;
+pub(crate) const BOB: AccountId = 2;
+
+/// The node that hosts everything, unless a test says otherwise.
+pub(crate) const NODE: NodeId = 10;
+/// Another node, with a key in the same keystore.
+pub(crate) const OTHER_NODE: NodeId = 11;
+
+/// Alice's machine.
+pub(crate) const REQUEST: RequestId = 7;
+/// Another machine, without an owner until a test says so.
+pub(crate) const OTHER_REQUEST: RequestId = 8;
+
+pub(crate) const DISK_BYTES: u64 = 1 << 30;
+pub(crate) const FREQUENCY: u64 = 100;
+
+#[frame_support::runtime]
+mod runtime {
+	#[runtime::runtime]
+	#[runtime::derive(
+		RuntimeCall,
+		RuntimeEvent,
+		RuntimeError,
+		RuntimeOrigin,
+		RuntimeTask,
+		RuntimeViewFunction
+	)]
+	pub struct Test;
+
+	#[runtime::pallet_index(0)]
+	pub type System = frame_system;
+	#[runtime::pallet_index(1)]
+	pub type Backup = pallet_backup;
+}
+
+#[derive_impl(frame_system::config_preludes::TestDefaultConfig)]
+impl frame_system::Config for Test {
+	type Block = Block;
+	type AccountId = AccountId;
+	type Lookup = IdentityLookup<AccountId>;
+	type BaseCallFilter = Filter;
+}
+
+parameter_types! {
+	pub const Settings: ChainSettings<u64> = ChainSettings {
+		frequency: FREQUENCY,
+		keep_last: 3,
+		deletion_grace: 20,
+		restore_lifetime: 50,
+		key_activation_delay: 30,
+	};
+}
+
+impl pallet_backup::Config for Test {
+	type NodeId = NodeId;
+	type RequestId = RequestId;
+	type AuthorityId = AuthorityId;
+	type Compute = World;
+	type Marketplace = World;
+	type GovernanceOrigin = EnsureRoot<AccountId>;
+	type BlockNumberProvider = System;
+	type DefaultSettings = Settings;
+	type OnSnapshot = ();
+	type MinFrequency = frame_support::traits::ConstU64<10>;
+	type MaxFrequency = frame_support::traits::ConstU64<1_000>;
+	type MaxReportDelay = frame_support::traits::ConstU64<500>;
+	type MaxSnapshots = frame_support::traits::ConstU32<40>;
+	type MaxLineages = frame_support::traits::ConstU32<3>;
+	type MaxRestores = frame_support::traits::ConstU32<2>;
+	type MaxOwnerKeys = frame_support::traits::ConstU32<3>;
+	type ReportPriority = frame_support::traits::ConstU64<1000>;
+	type WeightInfo = crate::weights::CountedWeight<Test>;
+}
+
+impl<C> frame_system::offchain::CreateTransactionBase<C> for Test
+where
+	RuntimeCall: From<C>,
+{
+	type RuntimeCall = RuntimeCall;
+	type Extrinsic = Extrinsic;
+}
+
+impl<C> frame_system::offchain::CreateTransaction<C> for Test
+where
+	RuntimeCall: From<C>,
+{
+	type Extension = AuthorizeCall<Test>;
+
+	fn create_transaction(call: RuntimeCall, extension: Self::Extension) -> Extrinsic {
+		Extrinsic::new_transaction(call, extension)
+	}
+}
+
+impl<C> frame_system::offchain::CreateAuthorizedTransaction<C> for Test
+where
+	RuntimeCall: From<C>,
+{
+	fn create_extension() -> Self::Extension {
+		AuthorizeCall::new()
+	}
+}
+
+/// The nodes, requests and subscriptions around the pallet, as a test wants them.
+#[derive(Default)]
+pub struct World {
+	requests: BTreeMap<RequestId, RequestInfo<NodeId, AccountId>>,
+	subscriptions: BTreeMap<AccountId, Subscription>,
+	authorities: BTreeMap<NodeId, AuthorityId>,
+	filtered: bool,
+}
+
+thread_local! {
+	static WORLD: RefCell<World> = RefCell::default();
+}
+
+impl World {
+	fn change<R>(change: impl FnOnce(&mut World) -> R) -> R {
+		WORLD.with_borrow_mut(change)
+	}
+
+	/// A machine of `owner` that runs on [`NODE`].
+	pub(crate) fn run(request: RequestId, owner: AccountId) {
+		let info = RequestInfo {
+			owner,
+			node: Some(NODE),
+			running: true,
+			vm: format!("vm-{request}").into_bytes().try_into().unwrap(),
+			vm_tag: VmTag([request as u8; 16]),
+			capacity_bytes: DISK_BYTES,
+		};
+		Self::change(|world| world.requests.insert(request, info));
+	}
+
+	pub(crate) fn edit_request(
+		request: RequestId,
+		edit: impl FnOnce(&mut RequestInfo<NodeId, AccountId>),
+	) {
+		Self::change(|world| edit(world.requests.get_mut(&request).unwrap()));
+	}
+
+	pub(crate) fn subscribe(owner: AccountId, subscription: Subscription) {
+		Self::change(|world| world.subscriptions.insert(owner, subscription));
+	}
+
+	pub(crate) fn remove_node(node: NodeId) {
+		Self::change(|world| world.authorities.remove(&node));
+	}
+
+	/// Let the runtime's call filter refuse all calls of the pallet.
+	pub(crate) fn filter_calls() {
+		Self::change(|world| world.filtered = true);
+	}
+
+	pub(crate) fn authority(node: NodeId) -> AuthorityId {
+		Self::change(|world| world.authorities[&node].clone())
+	}
+}
+
+impl Compute<NodeId, RequestId, AccountId, AuthorityId> for World {
+	fn request(request: &RequestId) -> Option<RequestInfo<NodeId, AccountId>> {
+		World::change(|world| world.requests.get(request).cloned())
+	}
+
+	fn node(node: &NodeId) -> Option<NodeInfo<AuthorityId>> {
+		let authority = World::change(|world| world.authorities.get(node).cloned())?;
+		Some(NodeInfo { authority, recipient: Recipient([*node as u8; 32]) })
+	}
+
+	fn node_of(authority: &AuthorityId) -> Option<NodeId> {
+		World::change(|world| {
+			world.authorities.iter().find(|(_, key)| *key == authority).map(|(node, _)| *node)
+		})
+	}
+}
+
+impl Marketplace<AccountId> for World {
+	fn subscription(owner: &AccountId) -> Subscription {
+		World::change(|world| {
+			world.subscriptions.get(owner).copied().unwrap_or(Subscription::Disabled)
+		})
+	}
+}
+
+/// Refuses the pallet's calls if the test says so.
+pub struct Filter;
+
+impl Contains<RuntimeCall> for Filter {
+	fn contains(call: &RuntimeCall) -> bool {
+		let is_ours = matches!(call, RuntimeCall::Backup(_));
+		!(is_ours && World::change(|world| world.filtered))
+	}
+}
+
+/// A chain at block 1 on which nothing has happened.
+pub(crate) fn new_test_ext() -> sp_io::TestExternalities {
+	let storage = frame_system::GenesisConfig::<Test>::default().build_storage().unwrap();
+	let mut ext = sp_io::TestExternalities::new(storage);
+	ext.register_extension(KeystoreExt::new(MemoryKeystore::new()));
+	ext.execute_with(|| {
+		WORLD.set(World::default());
+		for node in [NODE, OTHER_NODE] {
+			let key = AuthorityId::generate_pair(Some(format!("//node//{node}").into_bytes()));
+			World::change(|world| world.authorities.insert(node, key));
+		}
+		start_block(1);
+	});
+	ext
+}
+
+/// Tell a story on a new chain, and check all invariants when it ends.
+pub(crate) fn story(tell: impl FnOnce()) {
+	new_test_ext().execute_with(|| {
+		tell();
+		assert_eq!(Backup::do_try_state(), Ok(()));
+	});
+}
+
+/// Tell a story that begins with Alice's machine running, backed up and paid for.
+pub(crate) fn story_of_alice(tell: impl FnOnce()) {
+	story(|| {
+		begin(REQUEST, ALICE);
+		tell();
+	});
+}
+
+/// A machine of `owner` runs, with a subscription, a key and a lineage.
+pub(crate) fn begin(request: RequestId, owner: AccountId) {
+	World::run(request, owner);
+	World::subscribe(owner, Subscription::Active);
+	if crate::OwnerKeyVersion::<Test>::get(owner) == 0 {
+		Backup::register_owner_key(signed(owner), key(owner as u8)).unwrap();
+	}
+	Backup::create_backup(signed(owner), request, None).unwrap();
+}
+
+pub(crate) fn signed(who: AccountId) -> RuntimeOrigin {
+	RuntimeOrigin::signed(who)
+}
+
+pub(crate) fn key(tag: u8) -> Recipient {
+	Recipient([tag; 32])
+}
+
+/// The root that a test calls `tag`.
+pub(crate) fn root(tag: u8) -> Cid {
+	Cid::dag_cbor([tag; 32])
+}
+
+pub(crate) fn hash_of(number: u64) -> H256 {
+	let mut hash = H256::repeat_byte(0xb0);
+	hash.0[..8].copy_from_slice(&number.to_le_bytes());
+	hash
+}
+
+fn start_block(number: u64) {
+	System::reset_events();
+	System::initialize(&number, &hash_of(number - 1), &Default::default());
+}
+
+/// Go on to a block, and check all invariants in each.
+pub(crate) fn run_to(number: u64) {
+	while System::block_number() < number {
+		assert_eq!(Backup::do_try_state(), Ok(()));
+		start_block(System::block_number() + 1);
+	}
+}
+
+/// Go on by so many blocks.
+pub(crate) fn run_for(blocks: u64) {
+	run_to(System::block_number() + blocks);
+}
+
+pub(crate) fn events() -> Vec<crate::Event<Test>> {
+	System::events()
+		.into_iter()
+		.filter_map(|record| match record.event {
+			RuntimeEvent::Backup(event) => Some(event),
+			RuntimeEvent::System(_) => None,
+		})
+		.collect()
+}
+
+pub(crate) fn last_event() -> crate::Event<Test> {
+	events().pop().expect("an event")
+}
+
+/// A report of a snapshot. Right in every point until a test changes one.
+#[derive(Clone)]
+pub(crate) struct SnapshotStory {
+	pub(crate) node: NodeId,
+	/// Whose key signs it.
+	pub(crate) signer: NodeId,
+	pub(crate) request: RequestId,
+	pub(crate) owner: AccountId,
+	pub(crate) cid: Cid,
+	pub(crate) claim: SnapshotClaim,
+	pub(crate) at: BlockRef,
+}
+
+/// The report that is right for the next snapshot of a request, at this block.
+pub(crate) fn snapshot(request: RequestId, tag: u8) -> SnapshotStory {
+	let lineage = crate::Lineages::<Test>::get(request).expect("a lineage");
+	SnapshotStory {
+		node: lineage.node,
+		signer: lineage.node,
+		request,
+		owner: lineage.owner,
+		cid: root(tag),
+		claim: SnapshotClaim {
+			salt: lineage.salt,
+			sequence: lineage.next,
+			taken_at: System::block_number(),
+			logical_bytes: DISK_BYTES,
+			new_bytes: 1_000,
+			consistency: Consistency::Crash,
+			owner_key_version: 1,
+		},
+		at: recent(),
+	}
+}
+
+/// The parent of this block.
+pub(crate) fn recent() -> BlockRef {
+	let number = System::block_number() - 1;
+	BlockRef { number, hash: hash_of(number).0 }
+}
+
+impl SnapshotStory {
+	/// Change one point of the report before it is signed.
+	pub(crate) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+		change(&mut self);
+		self
+	}
+
+	pub(crate) fn call(&self) -> Call<Test> {
+		let report = Report::Snapshot {
+			lineage: lineage_id(&self.request, self.claim.salt),
+			sequence: self.claim.sequence,
+			owner: opaque(&self.owner),
+			description: None,
+			snapshot: self.claim.snapshot(self.cid),
+		};
+		Call::add_snapshot {
+			node_id: self.node,
+			snapshot_cid: self.cid,
+			description: None,
+			request_id: self.request,
+			account_id: self.owner,
+			claim: self.claim.clone(),
+			at: self.at,
+			signature: sign(self.node, self.signer, &self.at, &report),
+		}
+	}
+
+	pub(crate) fn submit(&self) -> Result<ValidTransaction, TransactionValidityError> {
+		submit(self.call())
+	}
+}
+
+/// The signature of one node's key over a report in the name of another, mostly the same.
+pub(crate) fn sign(
+	node: NodeId,
+	signer: NodeId,
+	at: &BlockRef,
+	report: &Report,
+) -> crate::SignatureOf<Test> {
+	let payload = signing_payload(&hash_of(0).0, &opaque(&node), at, report);
+	World::authority(signer).sign(&payload).expect("the key is in the keystore")
+}
+
+/// The report that a restore ended.
+pub(crate) fn restore_report(restore: u64, failure: Option<FailureReason>) -> Call<Test> {
+	let record = crate::RestoreRequests::<Test>::get(restore).expect("a restore");
+	let lineage = lineage_id(&record.request_id, record.salt);
+	let report = Report::Restore { restore, lineage, failure };
+	let at = recent();
+	let signature = sign(NODE, NODE, &at, &report);
+	Call::report_restore { node_id: NODE, restore_id: restore, failure, at, signature }
+}
+
+/// The report that a snapshot failed in a slot.
+pub(crate) fn failure_report(request: RequestId, slot: u64, reason: FailureReason) -> Call<Test> {
+	let lineage = crate::Lineages::<Test>::get(request).expect("a lineage");
+	let report = Report::SnapshotFailed {
+		lineage: lineage_id(&request, lineage.salt),
+		sequence: lineage.next,
+		slot,
+		reason,
+	};
+	let at = recent();
+	Call::report_snapshot_failed {
+		node_id: NODE,
+		request_id: request,
+		salt: lineage.salt,
+		sequence: lineage.next,
+		slot,
+		reason,
+		at,
+		signature: sign(NODE, NODE, &at, &report),
+	}
+}
+
+/// The report that the blocks of a lineage are gone.
+pub(crate) fn deleted_report(request: RequestId) -> Call<Test> {
+	let lineage = crate::Lineages::<Test>::get(request).expect("a lineage");
+	let report =
+		Report::Deleted { lineage: lineage_id(&request, lineage.salt), until: lineage.next };
+	let at = recent();
+	Call::report_deleted {
+		node_id: NODE,
+		request_id: request,
+		salt: lineage.salt,
+		until: lineage.next,
+		at,
+		signature: sign(NODE, NODE, &at, &report),
+	}
+}
+
+/// What the pool and then a block do with a report. What passes must be dispatched well.
+pub(crate) fn submit(call: Call<Test>) -> Result<ValidTransaction, TransactionValidityError> {
+	let call = RuntimeCall::from(call);
+	let verdict = call.authorize(TransactionSource::External).expect("reports are authorized");
+	let (valid, refund) = verdict?;
+	assert_eq!(refund, frame_support::weights::Weight::zero());
+	let origin: RuntimeOrigin = RawOrigin::Authorized.into();
+	call.dispatch(origin).expect("what passed authorize cannot fail");
+	Ok(valid)
+}
+
+/// Record the next snapshot of a request, at its time.
+pub(crate) fn record(request: RequestId, tag: u8) -> Cid {
+	let lineage = crate::Lineages::<Test>::get(request).expect("a lineage");
+	run_to(lineage.due_at(Backup::frequency_of(&lineage.owner)).max(System::block_number()));
+	snapshot(request, tag).submit().expect("the report is right");
+	root(tag)
+}
+
+/// Check that something is refused for a reason and changes nothing.
+pub(crate) fn assert_refused(call: Call<Test>, reason: impl Into<TransactionValidityError>) {
+	let before = sp_io::storage::root(sp_core::storage::StateVersion::V1);
+	assert_eq!(submit(call).map(|_| ()), Err(reason.into()));
+	assert_eq!(sp_io::storage::root(sp_core::storage::StateVersion::V1), before);
+}
+
+/// Whether governance would be let in with an origin.
+pub(crate) fn is_governance(origin: RuntimeOrigin) -> bool {
+	<Test as crate::Config>::GovernanceOrigin::try_origin(origin).is_ok()
+}
+
+/// A transaction as it lies in the pool.
+pub(crate) fn encoded(call: Call<Test>) -> Vec<u8> {
+	Extrinsic::new_transaction(call.into(), AuthorizeCall::new()).encode()
+}
+
+/// A root as users write it into a call.
+pub(crate) fn bytes(
+	cid: Cid,
+) -> frame_support::BoundedVec<u8, frame_support::traits::ConstU32<59>> {
+	cid.as_bytes().to_vec().try_into().expect("36 bytes fit")
+}

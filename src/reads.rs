@@ -1,0 +1,60 @@
+//! Reads: the same answers for view functions and for the runtime API.
+
+use crate::{
+	ClockFor, Compute, Config, Eligibility, LineageOf, LineageView, LineageViewOf, Lineages,
+	LineagesOfAccount, Pallet, SnapshotOf, Snapshots,
+};
+use alloc::vec::Vec;
+use frame_support::traits::Get;
+
+/// Most snapshots that one read returns.
+pub(crate) const SNAPSHOTS_PAGE: u64 = 64;
+
+impl<T: Config> Pallet<T> {
+	pub(crate) fn view_lineage(request_id: &T::RequestId) -> Option<LineageViewOf<T>> {
+		Lineages::<T>::get(request_id).map(|lineage| Self::show_lineage(*request_id, lineage))
+	}
+
+	fn show_lineage(request_id: T::RequestId, lineage: LineageOf<T>) -> LineageViewOf<T> {
+		let eligibility: Eligibility<ClockFor<T>> = match T::Compute::request(&request_id) {
+			Some(request) => Self::judge_lineage(&request_id, &lineage, &request),
+			None => Eligibility::NotRunning,
+		};
+		LineageView {
+			request_id,
+			frequency: Self::frequency_of(&lineage.owner),
+			keep_last: Self::keep_last_of(&lineage),
+			owner: lineage.owner,
+			node: lineage.node,
+			salt: lineage.salt,
+			tail: lineage.tail,
+			next: lineage.next,
+			last_taken_at: lineage.last_taken_at,
+			last_failure: lineage.failure.map(|failure| failure.reason),
+			eligibility,
+		}
+	}
+
+	pub(crate) fn view_lineages_of(owner: &T::AccountId) -> Vec<LineageViewOf<T>> {
+		LineagesOfAccount::<T>::iter_key_prefix(owner)
+			.take(T::MaxLineages::get() as usize)
+			.filter_map(|request_id| Self::view_lineage(&request_id))
+			.collect()
+	}
+
+	pub(crate) fn view_snapshots(
+		request_id: &T::RequestId,
+		from: u64,
+	) -> Vec<(u64, SnapshotOf<T>)> {
+		let Some(lineage) = Lineages::<T>::get(request_id) else {
+			return Vec::new();
+		};
+		let first = from.max(lineage.tail);
+		let end = lineage.next.min(first.saturating_add(SNAPSHOTS_PAGE));
+		(first..end)
+			.filter_map(|sequence| {
+				Snapshots::<T>::get(request_id, sequence).map(|record| (sequence, record))
+			})
+			.collect()
+	}
+}

@@ -1,0 +1,44 @@
+//! The runtime API: what agents, tools and polkadot.js read at any block.
+
+use crate::{Eligibility, LineageView, SnapshotMetadata};
+use alloc::vec::Vec;
+use backup_primitives::{Cid, RootStatus};
+use codec::Codec;
+
+sp_api::decl_runtime_apis! {
+	/// Reads of the backup pallet.
+	pub trait BackupApi<AccountId, NodeId, RequestId, BlockNumber>
+	where
+		AccountId: Codec,
+		NodeId: Codec,
+		RequestId: Codec,
+		BlockNumber: Codec,
+	{
+		/// What the chain says of a root that an agent holds.
+		fn root_status(
+			request_id: RequestId,
+			salt: [u8; 32],
+			sequence: u64,
+			cid: Cid,
+		) -> RootStatus;
+
+		/// Whether a snapshot of a request would be taken now, and if not, why.
+		fn eligibility(request_id: RequestId) -> Eligibility<BlockNumber>;
+
+		/// The lineage of a request.
+		fn lineage(
+			request_id: RequestId,
+		) -> Option<LineageView<AccountId, NodeId, RequestId, BlockNumber>>;
+
+		/// The lineages of an account.
+		fn lineages_of(
+			owner: AccountId,
+		) -> Vec<LineageView<AccountId, NodeId, RequestId, BlockNumber>>;
+
+		/// At most 64 snapshots of a request, from a sequence on.
+		fn snapshots(
+			request_id: RequestId,
+			from: u64,
+		) -> Vec<(u64, SnapshotMetadata<RequestId, NodeId, BlockNumber>)>;
+	}
+}

@@ -1,0 +1,270 @@
+//! Snapshots: how a report of one is judged and recorded, and which old ones go.
+
+use crate::{
+	Call, ClockFor, Compute, Config, Event, Failure, Invalidity, LineageOf, Lineages, Marketplace,
+	OnSnapshot, OwnerKeys, Pallet, SignatureOf, SnapshotClaim, SnapshotLocks, SnapshotMetadata,
+	Snapshots, SnapshotsByCid, Subscription, UserDeletions, lineage_id, opaque,
+};
+use backup_primitives::{
+	BlockRef, Cid, FailureReason,
+	cid::BlockCodec,
+	report::{Description, Report, TakenSnapshot},
+};
+use frame_support::{
+	defensive, ensure,
+	pallet_prelude::{InvalidTransaction, TransactionSource, TransactionValidityWithRefund},
+	traits::Get,
+};
+use sp_runtime::{
+	Saturating,
+	traits::{SaturatedConversion, UniqueSaturatedInto},
+};
+
+/// How many blocks before its time a snapshot may be taken: worker and chain may disagree
+/// by a fork's length about when the last one was.
+const CADENCE_TOLERANCE_BLOCKS: u32 = 2;
+
+/// Most snapshots that one new snapshot evicts. Two, so that a backlog gets shorter.
+const EVICTIONS_MAX: u32 = 2;
+
+/// What a node may claim to have stored, over what the machine's disks may hold: sealing
+/// and the tree cost a little, and an incompressible disk is stored in full.
+const NEW_BYTES_MARGIN: u64 = 64 * 1024 * 1024;
+
+impl<T: Config> Pallet<T> {
+	#[expect(clippy::too_many_arguments, reason = "the callback takes what the call takes")]
+	pub(crate) fn authorize_add_snapshot(
+		_source: TransactionSource,
+		node_id: &T::NodeId,
+		snapshot_cid: &Cid,
+		description: &Option<Description>,
+		request_id: &T::RequestId,
+		account_id: &T::AccountId,
+		claim: &SnapshotClaim,
+		at: &BlockRef,
+		signature: &SignatureOf<T>,
+	) -> TransactionValidityWithRefund {
+		Self::ensure_unfiltered(Call::add_snapshot {
+			node_id: *node_id,
+			snapshot_cid: *snapshot_cid,
+			description: description.clone(),
+			request_id: *request_id,
+			account_id: account_id.clone(),
+			claim: claim.clone(),
+			at: *at,
+			signature: signature.clone(),
+		})?;
+		ensure!(snapshot_cid.check() == Ok(BlockCodec::DagCbor), Invalidity::MalformedCid);
+		let lineage = Self::reported_lineage(node_id, request_id, claim.salt)?;
+		ensure!(lineage.owner == *account_id, Invalidity::WrongOwner);
+		ensure!(claim.sequence >= lineage.next, InvalidTransaction::Stale);
+
+		let report = Report::Snapshot {
+			lineage: lineage_id(request_id, claim.salt),
+			sequence: claim.sequence,
+			owner: opaque(account_id),
+			description: description.clone(),
+			snapshot: claim.snapshot(*snapshot_cid),
+		};
+		Self::ensure_signed_by(node_id, at, &report, signature)?;
+		let longevity = Self::ensure_recent(at)?;
+		ensure!(claim.sequence == lineage.next, InvalidTransaction::Future);
+		Self::ensure_plausible(request_id, &lineage, snapshot_cid, claim)?;
+		Self::ensure_welcome(request_id, &lineage, claim)?;
+		let place = lineage_id(request_id, claim.salt);
+		Self::valid_report(("snapshot", place, claim.sequence), longevity)
+	}
+
+	/// The lineage that a report is about, if the node may report about it.
+	pub(crate) fn reported_lineage(
+		node_id: &T::NodeId,
+		request_id: &T::RequestId,
+		salt: [u8; 32],
+	) -> Result<LineageOf<T>, InvalidTransaction> {
+		let lineage = Lineages::<T>::get(request_id).ok_or(Invalidity::Unknown)?;
+		ensure!(lineage.salt == salt, Invalidity::WrongLineage);
+		ensure!(lineage.node == *node_id, Invalidity::WrongNode);
+		Ok(lineage)
+	}
+
+	/// Check what no passing of time can mend.
+	fn ensure_plausible(
+		request_id: &T::RequestId,
+		lineage: &LineageOf<T>,
+		cid: &Cid,
+		claim: &SnapshotClaim,
+	) -> Result<(), InvalidTransaction> {
+		let request = T::Compute::request(request_id).ok_or(Invalidity::Unknown)?;
+		ensure!(request.node == Some(lineage.node), Invalidity::WrongNode);
+		ensure!(claim.logical_bytes <= request.capacity_bytes, Invalidity::TooLarge);
+		let stored_max = request.capacity_bytes.saturating_add(NEW_BYTES_MARGIN);
+		ensure!(claim.new_bytes <= stored_max, Invalidity::TooLarge);
+		ensure!(
+			OwnerKeys::<T>::contains_key(&lineage.owner, claim.owner_key_version),
+			Invalidity::UnknownKeyVersion
+		);
+		ensure!(!SnapshotsByCid::<T>::contains_key(&lineage.owner, cid), Invalidity::DuplicateCid);
+		let now: u64 = Self::now().unique_saturated_into();
+		let in_range = (Self::oldest_taken_at(lineage)..=now).contains(&claim.taken_at);
+		ensure!(in_range, Invalidity::TakenAtOutOfRange);
+		Ok(())
+	}
+
+	/// Check what may be otherwise in a while.
+	fn ensure_welcome(
+		request_id: &T::RequestId,
+		lineage: &LineageOf<T>,
+		claim: &SnapshotClaim,
+	) -> Result<(), InvalidTransaction> {
+		let due_at = lineage.due_at(Self::frequency_of(&lineage.owner));
+		let taken_at: ClockFor<T> = claim.taken_at.saturated_into();
+		let is_due = taken_at.saturating_add(CADENCE_TOLERANCE_BLOCKS.into()) >= due_at;
+		let is_wanted = T::Marketplace::subscription(&lineage.owner) == Subscription::Active
+			&& !UserDeletions::<T>::contains_key(&lineage.owner);
+		let is_welcome = is_due && is_wanted && Self::has_room(request_id, lineage);
+		ensure!(is_welcome, InvalidTransaction::Future);
+		Ok(())
+	}
+
+	/// Oldest `taken_at` of the next snapshot of a lineage that is still recorded.
+	pub(crate) fn oldest_taken_at(lineage: &LineageOf<T>) -> u64 {
+		let after_last = match lineage.last_taken_at {
+			Some(taken_at) => taken_at.saturating_add(1u32.into()),
+			None => lineage.created_at,
+		};
+		let in_time = Self::now().saturating_sub(T::MaxReportDelay::get());
+		after_last.max(in_time).unique_saturated_into()
+	}
+
+	/// Whether one more snapshot can be recorded. It cannot where the hard cap is reached
+	/// and a restore holds the oldest.
+	pub(crate) fn has_room(request_id: &T::RequestId, lineage: &LineageOf<T>) -> bool {
+		lineage.kept() < T::MaxSnapshots::get().into()
+			|| !SnapshotLocks::<T>::contains_key(request_id, lineage.tail)
+	}
+
+	/// Store a snapshot that `authorize` found right, and evict what is too much.
+	pub(crate) fn record_snapshot(
+		node_id: T::NodeId,
+		owner: T::AccountId,
+		request_id: T::RequestId,
+		description: Option<Description>,
+		snapshot: TakenSnapshot,
+	) {
+		let Some(mut lineage) = Lineages::<T>::get(request_id) else {
+			defensive!("authorize found the lineage");
+			return;
+		};
+		let (cid, sequence, new_bytes) = (snapshot.cid, lineage.next, snapshot.new_bytes);
+		let record = SnapshotMetadata {
+			cid,
+			request_id,
+			taken_at: snapshot.taken_at.saturated_into(),
+			recorded_at: Self::now(),
+			description,
+			logical_bytes: snapshot.logical_bytes,
+			new_bytes,
+			consistency: snapshot.consistency,
+			node: node_id,
+			owner_key_version: snapshot.owner_key_version,
+		};
+		lineage.next = sequence.saturating_add(1);
+		lineage.last_taken_at = Some(record.taken_at);
+		lineage.failure = None;
+		Snapshots::<T>::insert(request_id, sequence, record);
+		SnapshotsByCid::<T>::insert(&owner, cid, (request_id, sequence));
+		let evicted = Self::evict(&request_id, &mut lineage);
+		Lineages::<T>::insert(request_id, &lineage);
+		Self::update_header(node_id, &owner, |header| {
+			header.snapshots = header.snapshots.saturating_add(1).saturating_sub(evicted);
+			header.last_snapshot = Some(cid);
+		});
+		T::OnSnapshot::on_snapshot(&request_id, &owner, sequence, new_bytes);
+		Self::deposit_event(Event::SnapshotAdded { node_id, owner, request_id, sequence, cid });
+	}
+
+	/// Drop the oldest snapshots above the number to keep, at most [`EVICTIONS_MAX`], and
+	/// return how many went. One that a restore holds stays, and so does what is younger.
+	fn evict(request_id: &T::RequestId, lineage: &mut LineageOf<T>) -> u32 {
+		let keep: u64 = Self::keep_last_of(lineage).into();
+		let mut evicted = 0;
+		while evicted < EVICTIONS_MAX
+			&& lineage.kept() > keep
+			&& !SnapshotLocks::<T>::contains_key(request_id, lineage.tail)
+		{
+			let sequence = lineage.tail;
+			if let Some(cid) = Self::remove_snapshot(request_id, sequence, &lineage.owner) {
+				let request_id = *request_id;
+				Self::deposit_event(Event::SnapshotEvicted { request_id, sequence, cid });
+			}
+			lineage.tail = sequence.saturating_add(1);
+			evicted = evicted.saturating_add(1);
+		}
+		evicted
+	}
+
+	/// Take away a snapshot and its index, and return its root.
+	pub(crate) fn remove_snapshot(
+		request_id: &T::RequestId,
+		sequence: u64,
+		owner: &T::AccountId,
+	) -> Option<Cid> {
+		let record = Snapshots::<T>::take(request_id, sequence)?;
+		SnapshotsByCid::<T>::remove(owner, record.cid);
+		Some(record.cid)
+	}
+
+	#[expect(clippy::too_many_arguments, reason = "the callback takes what the call takes")]
+	pub(crate) fn authorize_snapshot_failed(
+		_source: TransactionSource,
+		node_id: &T::NodeId,
+		request_id: &T::RequestId,
+		salt: &[u8; 32],
+		sequence: &u64,
+		slot: &u64,
+		reason: &FailureReason,
+		at: &BlockRef,
+		signature: &SignatureOf<T>,
+	) -> TransactionValidityWithRefund {
+		Self::ensure_unfiltered(Call::report_snapshot_failed {
+			node_id: *node_id,
+			request_id: *request_id,
+			salt: *salt,
+			sequence: *sequence,
+			slot: *slot,
+			reason: *reason,
+			at: *at,
+			signature: signature.clone(),
+		})?;
+		let lineage = Self::reported_lineage(node_id, request_id, *salt)?;
+		ensure!(*sequence >= lineage.next, InvalidTransaction::Stale);
+		let recorded = lineage.failure.as_ref().is_some_and(|failure| failure.slot >= *slot);
+		ensure!(!recorded, InvalidTransaction::Stale);
+
+		let place = lineage_id(request_id, *salt);
+		let report = Report::SnapshotFailed {
+			lineage: place.clone(),
+			sequence: *sequence,
+			slot: *slot,
+			reason: *reason,
+		};
+		Self::ensure_signed_by(node_id, at, &report, signature)?;
+		let longevity = Self::ensure_recent(at)?;
+		let current = lineage.slot(Self::now(), Self::frequency_of(&lineage.owner));
+		let is_its_time = *sequence == lineage.next && *slot <= current;
+		ensure!(is_its_time, InvalidTransaction::Future);
+		Self::valid_report(("snapshot-failed", place, *slot), longevity)
+	}
+
+	/// Keep why a snapshot could not be taken, for reads, and until the next slot.
+	pub(crate) fn record_failure(request_id: T::RequestId, slot: u64, reason: FailureReason) {
+		Lineages::<T>::mutate_extant(request_id, |lineage| {
+			lineage.failure = Some(Failure { slot, reason, at: Self::now() });
+			Self::deposit_event(Event::SnapshotFailed {
+				request_id,
+				sequence: lineage.next,
+				reason,
+			});
+		});
+	}
+}

@@ -1,0 +1,96 @@
+//! Every invariant is broken on purpose, and the check names it.
+
+use crate::{
+	Backups, LineageCountOfNode, Lineages, OwnerKeys, Pallet, SnapshotLocks, Snapshots,
+	SnapshotsByCid, UserDeletion, UserDeletions, mock::*,
+};
+use frame_support::{assert_ok, traits::Hooks};
+use sp_runtime::TryRuntimeError;
+
+/// What the check says after a sound state was broken.
+fn verdict(break_it: impl FnOnce()) -> String {
+	new_test_ext().execute_with(|| {
+		begin(REQUEST, ALICE);
+		record(REQUEST, 1);
+		assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(root(1))));
+		assert_eq!(Backup::do_try_state(), Ok(()));
+		break_it();
+		match Backup::do_try_state() {
+			Err(TryRuntimeError::Other(reason)) => reason.chars().take(1).collect(),
+			other => format!("{other:?}"),
+		}
+	})
+}
+
+#[test]
+fn the_configuration_of_the_mock_is_sound() {
+	Pallet::<Test>::integrity_test();
+}
+
+#[test]
+fn invariant_1_sequences_and_records_agree() {
+	assert_eq!(verdict(|| Snapshots::<Test>::remove(REQUEST, 0)), "1");
+	assert_eq!(
+		verdict(|| {
+			let record = Snapshots::<Test>::get(REQUEST, 0).unwrap();
+			Snapshots::<Test>::insert(REQUEST, 5, record);
+		}),
+		"1"
+	);
+}
+
+#[test]
+fn invariant_2_records_and_index_agree() {
+	assert_eq!(verdict(|| SnapshotsByCid::<Test>::remove(ALICE, root(1))), "2");
+	assert_eq!(verdict(|| SnapshotsByCid::<Test>::insert(BOB, root(1), (REQUEST, 0))), "2");
+}
+
+#[test]
+fn invariant_3_headers_count_right() {
+	let miscount = || {
+		Backups::<Test>::mutate(NODE, ALICE, |header| header.as_mut().unwrap().snapshots = 2);
+	};
+	assert_eq!(verdict(miscount), "3");
+}
+
+#[test]
+fn invariant_4_lists_agree_with_lineages() {
+	assert_eq!(verdict(|| LineageCountOfNode::<Test>::insert(NODE, 2)), "4");
+	assert_eq!(
+		verdict(|| {
+			crate::LineagesOfAccount::<Test>::remove(ALICE, REQUEST);
+		}),
+		"4"
+	);
+}
+
+#[test]
+fn invariant_5_restores_hold_their_snapshots() {
+	assert_eq!(verdict(|| SnapshotLocks::<Test>::remove(REQUEST, 0)), "5");
+	assert_eq!(verdict(|| crate::RestoresOfNode::<Test>::remove(NODE, 0)), "5");
+	assert_eq!(verdict(|| crate::RestoreCountOfAccount::<Test>::insert(BOB, 1)), "5");
+}
+
+#[test]
+fn invariant_6_deletions_count_right() {
+	let deletion = UserDeletion { effective_at: 9, remaining: 2 };
+	assert_eq!(verdict(|| UserDeletions::<Test>::insert(ALICE, deletion)), "6");
+}
+
+#[test]
+fn invariant_7_key_versions_are_dense() {
+	assert_eq!(verdict(|| OwnerKeys::<Test>::remove(ALICE, 1)), "7");
+	let stray = OwnerKeys::<Test>::insert::<u64, u32, _>;
+	assert_eq!(
+		verdict(|| stray(BOB, 1, crate::OwnerKey { recipient: key(1), active_from: 0u64 })),
+		"7"
+	);
+}
+
+#[test]
+fn a_lineage_that_goes_back_is_noticed() {
+	let go_back = || {
+		Lineages::<Test>::mutate(REQUEST, |lineage| lineage.as_mut().unwrap().tail = 9);
+	};
+	assert_eq!(verdict(go_back), "1");
+}

@@ -1,0 +1,229 @@
+//! How backups begin, and when a snapshot is due.
+
+use crate::{
+	BackupHooks, Backups, Eligibility, Error, Event, LineageSettings, Lineages, LineagesOfNode,
+	Pallet, Subscription, mock::*,
+};
+use backup_primitives::FailureReason;
+use frame_support::{assert_noop, assert_ok};
+
+fn eligibility() -> Eligibility<u64> {
+	Pallet::<Test>::eligibility(REQUEST)
+}
+
+#[test]
+fn a_backup_begins_when_a_request_is_fulfilled_and_its_owner_wants_backups() {
+	story(|| {
+		World::run(REQUEST, ALICE);
+		World::subscribe(ALICE, Subscription::Active);
+		Backup::fulfilled(&REQUEST);
+		let lineage = Lineages::<Test>::get(REQUEST).unwrap();
+		assert_eq!((lineage.node, lineage.owner, lineage.next), (NODE, ALICE, 0));
+		assert_eq!(lineage.salt, hash_of(0).0);
+		assert!(LineagesOfNode::<Test>::contains_key(NODE, REQUEST));
+		assert_eq!(
+			events(),
+			[Event::BackupCreated { node_id: NODE, owner: ALICE, request_id: REQUEST }]
+		);
+	});
+}
+
+#[test]
+fn a_fulfilled_request_without_a_subscription_has_no_backup() {
+	story(|| {
+		World::run(REQUEST, ALICE);
+		Backup::fulfilled(&REQUEST);
+		assert_eq!(eligibility(), Eligibility::NoBackup);
+	});
+}
+
+#[test]
+fn an_owner_begins_a_backup_later() {
+	story(|| {
+		World::run(REQUEST, ALICE);
+		World::subscribe(ALICE, Subscription::Active);
+		let words = Some(b"mail server".to_vec().try_into().unwrap());
+		assert_ok!(Backup::create_backup(signed(ALICE), REQUEST, words.clone()));
+		let header = Backups::<Test>::get(NODE, ALICE).unwrap();
+		assert_eq!((header.owner, header.lineages, header.snapshots), (ALICE, 1, 0));
+		assert_eq!(header.description, words);
+	});
+}
+
+#[test]
+fn fails_to_begin_a_backup_twice() {
+	story_of_alice(|| {
+		assert_noop!(
+			Backup::create_backup(signed(ALICE), REQUEST, None),
+			Error::<Test>::BackupAlreadyExists
+		);
+	});
+}
+
+#[test]
+fn fails_to_begin_a_backup_of_anothers_request() {
+	story_of_alice(|| {
+		World::run(OTHER_REQUEST, BOB);
+		assert_noop!(
+			Backup::create_backup(signed(ALICE), OTHER_REQUEST, None),
+			Error::<Test>::NotAuthorized
+		);
+	});
+}
+
+#[test]
+fn fails_to_begin_a_backup_of_what_does_not_run() {
+	story(|| {
+		assert_noop!(
+			Backup::create_backup(signed(ALICE), REQUEST, None),
+			Error::<Test>::RequestNotRunning
+		);
+		World::run(REQUEST, ALICE);
+		World::edit_request(REQUEST, |request| request.running = false);
+		assert_noop!(
+			Backup::create_backup(signed(ALICE), REQUEST, None),
+			Error::<Test>::RequestNotRunning
+		);
+	});
+}
+
+#[test]
+fn fails_to_begin_a_backup_that_is_not_paid_for() {
+	story(|| {
+		World::run(REQUEST, ALICE);
+		World::subscribe(ALICE, Subscription::Unpaid);
+		assert_noop!(
+			Backup::create_backup(signed(ALICE), REQUEST, None),
+			Error::<Test>::BackupsNotEnabled
+		);
+	});
+}
+
+#[test]
+fn boundary_an_account_has_three_backups_and_no_fourth() {
+	story(|| {
+		for request in 0..3 {
+			begin(request, ALICE);
+		}
+		World::run(3, ALICE);
+		assert_noop!(Backup::create_backup(signed(ALICE), 3, None), Error::<Test>::TooManyBackups);
+	});
+}
+
+#[test]
+fn the_first_snapshot_is_due_at_once() {
+	story_of_alice(|| assert_eq!(eligibility(), Eligibility::Eligible { slot: 0 }));
+}
+
+#[test]
+fn the_next_snapshot_is_due_a_cadence_after_the_last_was_taken() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		let due_at = 1 + FREQUENCY;
+		assert_eq!(eligibility(), Eligibility::NotDue { due_at });
+		run_to(due_at - 1);
+		assert_eq!(eligibility(), Eligibility::NotDue { due_at });
+		run_to(due_at);
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: 1 });
+	});
+}
+
+#[test]
+fn the_first_reason_that_stands_in_the_way_is_named() {
+	story(|| {
+		assert_eq!(eligibility(), Eligibility::NoBackup);
+		begin(REQUEST, ALICE);
+		let settings = LineageSettings { paused: true, keep_last: None };
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings));
+		assert_eq!(eligibility(), Eligibility::Paused);
+		World::subscribe(ALICE, Subscription::Unpaid);
+		assert_eq!(eligibility(), Eligibility::Unpaid);
+		World::subscribe(ALICE, Subscription::Disabled);
+		assert_eq!(eligibility(), Eligibility::Disabled);
+		World::remove_node(NODE);
+		assert_eq!(eligibility(), Eligibility::NoNode);
+		World::edit_request(REQUEST, |request| request.node = Some(OTHER_NODE));
+		assert_eq!(eligibility(), Eligibility::NotRunning);
+	});
+}
+
+#[test]
+fn without_an_owner_key_nothing_is_due() {
+	story(|| {
+		World::run(REQUEST, ALICE);
+		World::subscribe(ALICE, Subscription::Active);
+		Backup::fulfilled(&REQUEST);
+		assert_eq!(eligibility(), Eligibility::NoOwnerKey);
+	});
+}
+
+#[test]
+fn a_failed_snapshot_waits_for_the_next_slot() {
+	story_of_alice(|| {
+		run_to(5);
+		let reason = FailureReason::VmTagMismatch;
+		assert_ok!(submit(failure_report(REQUEST, 0, reason)));
+		let retry_at = 1 + FREQUENCY;
+		assert_eq!(eligibility(), Eligibility::FailedInSlot { reason, retry_at });
+		assert_eq!(Backup::lineage(REQUEST).unwrap().last_failure, Some(reason));
+		run_to(retry_at);
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: 1 });
+	});
+}
+
+#[test]
+fn a_shorter_cadence_does_not_undo_a_failure() {
+	story_of_alice(|| {
+		run_to(1 + FREQUENCY);
+		assert_ok!(submit(failure_report(REQUEST, 1, FailureReason::VmUnreachable)));
+		let longer = FREQUENCY * 3;
+		assert_ok!(Backup::set_backup_offchain_worker_frequency(signed(ALICE), longer));
+		assert!(matches!(eligibility(), Eligibility::FailedInSlot { .. }));
+		run_to(1 + 2 * longer);
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: 2 });
+	});
+}
+
+#[test]
+fn an_owner_changes_the_settings_of_a_backup() {
+	story_of_alice(|| {
+		let settings = LineageSettings { paused: false, keep_last: Some(40) };
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings.clone()));
+		assert_eq!(Lineages::<Test>::get(REQUEST).unwrap().settings, settings);
+		assert_eq!(
+			last_event(),
+			Event::BackupUpdated { node_id: NODE, owner: ALICE, request_id: REQUEST }
+		);
+	});
+}
+
+#[test]
+fn fails_to_change_settings_of_no_or_anothers_backup_or_out_of_bounds() {
+	story_of_alice(|| {
+		let set = |who, request, keep_last| {
+			let settings = LineageSettings { paused: false, keep_last };
+			Backup::set_backup_settings(signed(who), request, settings)
+		};
+		assert_noop!(set(ALICE, OTHER_REQUEST, None), Error::<Test>::BackupNotFound);
+		assert_noop!(set(BOB, REQUEST, None), Error::<Test>::NotBackupOwner);
+		assert_noop!(set(ALICE, REQUEST, Some(0)), Error::<Test>::SettingsOutOfBounds);
+		assert_noop!(set(ALICE, REQUEST, Some(41)), Error::<Test>::SettingsOutOfBounds);
+	});
+}
+
+#[test]
+fn reads_show_an_accounts_backups_and_their_snapshots() {
+	story_of_alice(|| {
+		begin(OTHER_REQUEST, ALICE);
+		record(REQUEST, 1);
+		record(REQUEST, 2);
+		assert_eq!(Backup::lineages_of(ALICE).len(), 2);
+		assert_eq!(Backup::lineages_of(BOB), []);
+		let roots = |from| -> Vec<_> {
+			Backup::snapshots(REQUEST, from).into_iter().map(|(at, s)| (at, s.cid)).collect()
+		};
+		assert_eq!(roots(0), [(0, root(1)), (1, root(2))]);
+		assert_eq!(roots(1), [(1, root(2))]);
+		assert_eq!(Backup::snapshots(OTHER_REQUEST, 0), []);
+	});
+}

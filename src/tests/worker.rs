@@ -1,0 +1,410 @@
+//! The worker against an agent that the tests play.
+
+use crate::{
+	BackupHooks, Call, LineageSettings, Lineages, RestoreRequests, Snapshots, mock::*, opaque,
+	worker::Speaker,
+};
+use backup_primitives::{
+	Consistency, FailureReason,
+	auth::{
+		AgentEndpoint, ENDPOINT_STORAGE_KEY, Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER,
+		answer_mac, request_mac,
+	},
+	job::{
+		Achieved, BODY_BYTES_MAX, DeletionResult, Desired, RestoreResult, SnapshotResult,
+		decode_body, encode_body,
+	},
+	report::TakenSnapshot,
+};
+use codec::{Decode, Encode};
+use frame_support::{
+	assert_ok,
+	traits::{Authorize, Hooks},
+};
+use sp_core::{
+	bytes::to_hex,
+	offchain::{
+		OffchainDbExt, OffchainWorkerExt, TransactionPoolExt,
+		testing::{
+			OffchainState, PendingRequest, PoolState, TestOffchainExt, TestTransactionPoolExt,
+		},
+	},
+};
+use sp_runtime::transaction_validity::TransactionSource;
+use std::sync::Arc;
+
+const SECRET: [u8; 32] = [7; 32];
+const URL: &str = "http://127.0.0.1:9955";
+
+/// A node with a worker whose agent and pool are in the hands of the test.
+struct Desk {
+	offchain: Arc<parking_lot::RwLock<OffchainState>>,
+	pool: Arc<parking_lot::RwLock<PoolState>>,
+}
+
+impl Desk {
+	/// Run the worker once. The agent answers with `answer`; what the worker asked for is
+	/// returned.
+	fn run(&self, answer: impl FnOnce(&Desired) -> Achieved) -> Desired {
+		let desired = self.peek();
+		let body = encode_body(&answer(&desired));
+		self.run_with(&desired, 200, &body, true);
+		desired
+	}
+
+	/// What the worker would ask for now.
+	fn peek(&self) -> Desired {
+		know_this_block();
+		let speaker = Speaker::of(World::authority(NODE)).expect("a registered node");
+		Backup::desired(&speaker)
+	}
+
+	fn run_with(&self, desired: &Desired, status: u16, answer: &[u8], is_signed: bool) {
+		let body = encode_body(desired);
+		let (seed, time_ms) = {
+			let state = self.offchain.read();
+			(state.seed, state.timestamp.unix_millis())
+		};
+		let mut nonce = [0; 16];
+		nonce.copy_from_slice(&seed[..16]);
+		let mac = request_mac(&SECRET, &Freshness { nonce, time_ms }, &body);
+		let secret = if is_signed { SECRET } else { [8; 32] };
+		let stated = bare(&answer_mac(&secret, &mac, answer));
+		self.offchain.write().expect_request(PendingRequest {
+			method: "POST".into(),
+			uri: format!("{URL}/v1/reconcile"),
+			headers: vec![
+				("content-type".into(), "application/octet-stream".into()),
+				("content-length".into(), body.len().to_string()),
+				(NONCE_HEADER.into(), bare(&nonce)),
+				(TIME_HEADER.into(), time_ms.to_string()),
+				(MAC_HEADER.into(), bare(&mac)),
+			],
+			body,
+			sent: true,
+			response: Some(answer.to_vec()),
+			response_headers: vec![
+				(MAC_HEADER.into(), stated),
+				("x-status".into(), status.to_string()),
+			],
+			..Default::default()
+		});
+		start_worker();
+	}
+
+	/// The calls that the worker submitted since the last look.
+	fn submitted(&self) -> Vec<Call<Test>> {
+		self.pool
+			.write()
+			.transactions
+			.drain(..)
+			.map(|bytes| match Extrinsic::decode(&mut &bytes[..]).unwrap().function {
+				RuntimeCall::Backup(call) => call,
+				RuntimeCall::System(_) => unreachable!("the worker submits our calls only"),
+			})
+			.collect()
+	}
+}
+
+/// Workers run after their block is made, so the system tells them its hash.
+fn know_this_block() {
+	let number = System::block_number();
+	frame_system::BlockHash::<Test>::insert(number, hash_of(number));
+}
+
+fn start_worker() {
+	know_this_block();
+	Backup::offchain_worker(System::block_number());
+}
+
+fn bare(bytes: &[u8]) -> String {
+	to_hex(bytes, false).split_off(2)
+}
+
+/// Tell a story of Alice's machine on a node that has an agent.
+fn desk_story(tell: impl FnOnce(Desk)) {
+	let mut ext = new_test_ext();
+	let (offchain, state) = TestOffchainExt::new();
+	let (pool, pool_state) = TestTransactionPoolExt::new();
+	ext.register_extension(OffchainDbExt::new(offchain.clone()));
+	ext.register_extension(OffchainWorkerExt::new(offchain));
+	ext.register_extension(TransactionPoolExt::new(pool));
+	ext.execute_with(|| {
+		// One key in the keystore, as on a real node: the other node is elsewhere.
+		begin(REQUEST, ALICE);
+		let endpoint = AgentEndpoint { url: URL.into(), secret: SECRET };
+		sp_io::offchain::local_storage_set(
+			sp_core::offchain::StorageKind::PERSISTENT,
+			ENDPOINT_STORAGE_KEY,
+			&endpoint.encode(),
+		);
+		World::remove_node(OTHER_NODE);
+		tell(Desk { offchain: state, pool: pool_state });
+		assert_eq!(Backup::do_try_state(), Ok(()));
+	});
+}
+
+fn nothing(_: &Desired) -> Achieved {
+	Achieved {
+		snapshots: Default::default(),
+		restores: Default::default(),
+		deletions: Default::default(),
+	}
+}
+
+/// The agent took the snapshot that was ordered.
+fn taken(handed_out: u32, outcome: Result<u8, FailureReason>) -> impl FnOnce(&Desired) -> Achieved {
+	move |desired| {
+		let order = &desired.snapshots[0];
+		let result = SnapshotResult {
+			lineage: order.lineage.clone(),
+			sequence: order.sequence,
+			slot: order.slot,
+			handed_out,
+			outcome: outcome.map(|tag| TakenSnapshot {
+				cid: root(tag),
+				taken_at: desired.now,
+				logical_bytes: DISK_BYTES,
+				new_bytes: 10,
+				consistency: Consistency::Application,
+				owner_key_version: order.owner_key_version,
+			}),
+		};
+		Achieved { snapshots: vec![result].try_into().unwrap(), ..nothing(desired) }
+	}
+}
+
+#[test]
+fn a_due_snapshot_is_ordered_with_all_that_the_agent_needs() {
+	desk_story(|desk| {
+		run_to(3);
+		let desired = desk.run(nothing);
+		assert_eq!(desired.genesis, hash_of(0).0);
+		assert_eq!((desired.node.clone(), desired.now), (opaque(&NODE), 3));
+		let order = &desired.snapshots[0];
+		assert_eq!((order.sequence, order.slot), (0, 0));
+		assert_eq!(order.owner, opaque(&ALICE));
+		assert_eq!(&order.vm[..], b"vm-7");
+		assert_eq!(order.owner_recipients[..], [key(ALICE as u8)]);
+		assert_eq!(order.node_recipient, key(NODE as u8));
+		assert_eq!((order.parent, order.capacity_bytes), (None, DISK_BYTES));
+		assert_eq!(desired.lineages.len(), 1);
+	});
+}
+
+#[test]
+fn what_is_not_due_is_not_ordered() {
+	desk_story(|desk| {
+		record(REQUEST, 1);
+		assert!(desk.run(nothing).snapshots.is_empty());
+		run_to(1 + FREQUENCY);
+		let order = desk.run(nothing).snapshots[0].clone();
+		assert_eq!((order.sequence, order.slot, order.parent), (1, 1, Some(root(1))));
+		let settings = LineageSettings { paused: true, keep_last: None };
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings));
+		assert!(desk.run(nothing).snapshots.is_empty());
+	});
+}
+
+#[test]
+fn a_snapshot_is_reported_so_that_the_chain_records_it() {
+	desk_story(|desk| {
+		run_to(3);
+		desk.run(taken(2, Ok(1)));
+		let calls = desk.submitted();
+		assert_eq!(calls.len(), 1);
+		// The worker signs the block that it runs on, which the next block knows.
+		run_to(4);
+		assert_ok!(submit(calls[0].clone()));
+		assert_eq!(Snapshots::<Test>::get(REQUEST, 0).unwrap().cid, root(1));
+	});
+}
+
+#[test]
+fn a_result_is_reported_the_third_time_and_then_every_eighth() {
+	desk_story(|desk| {
+		let reported: Vec<u32> = (0..20)
+			.filter(|handed_out| {
+				desk.run(taken(*handed_out, Ok(1)));
+				!desk.submitted().is_empty()
+			})
+			.collect();
+		assert_eq!(reported, [2, 10, 18]);
+	});
+}
+
+#[test]
+fn each_report_is_another_transaction() {
+	desk_story(|desk| {
+		desk.run(taken(2, Ok(1)));
+		let first = desk.submitted();
+		run_for(1);
+		desk.run(taken(10, Ok(1)));
+		assert_ne!(encoded(first[0].clone()), encoded(desk.submitted()[0].clone()));
+	});
+}
+
+#[test]
+fn what_the_chain_has_recorded_is_not_reported_again() {
+	desk_story(|desk| {
+		let desired = desk.peek();
+		let old = taken(2, Ok(1))(&desired);
+		record(REQUEST, 1);
+		desk.run(|_| old);
+		assert_eq!(desk.submitted(), []);
+	});
+}
+
+#[test]
+fn a_failure_is_reported_with_its_reason() {
+	desk_story(|desk| {
+		run_to(3);
+		desk.run(taken(2, Err(FailureReason::VmTagMismatch)));
+		run_to(4);
+		assert_ok!(submit(desk.submitted().remove(0)));
+		let failure = Lineages::<Test>::get(REQUEST).unwrap().failure.unwrap();
+		assert_eq!((failure.slot, failure.reason), (0, FailureReason::VmTagMismatch));
+		assert!(desk.run(nothing).snapshots.is_empty(), "the slot is over");
+	});
+}
+
+#[test]
+fn a_restore_is_ordered_and_reported() {
+	desk_story(|desk| {
+		let cid = record(REQUEST, 1);
+		assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(cid)));
+		run_for(1);
+		let done = |desired: &Desired| {
+			let order = &desired.restores[0];
+			assert_eq!((order.restore, order.sequence, order.cid), (0, 0, cid));
+			let result = RestoreResult {
+				restore: order.restore,
+				lineage: order.lineage.clone(),
+				handed_out: 2,
+				failure: None,
+			};
+			Achieved { restores: vec![result].try_into().unwrap(), ..nothing(desired) }
+		};
+		desk.run(done);
+		run_for(1);
+		assert_ok!(submit(desk.submitted().remove(0)));
+		assert!(matches!(
+			RestoreRequests::<Test>::get(0).unwrap().state,
+			crate::RestoreState::Fulfilled { .. }
+		));
+		assert!(desk.run(nothing).restores.is_empty());
+	});
+}
+
+#[test]
+fn an_expired_restore_is_not_ordered() {
+	desk_story(|desk| {
+		let cid = record(REQUEST, 1);
+		assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(cid)));
+		run_for(50);
+		assert!(desk.run(nothing).restores.is_empty());
+	});
+}
+
+#[test]
+fn a_deletion_is_ordered_after_its_grace_period_and_reported() {
+	desk_story(|desk| {
+		record(REQUEST, 1);
+		Backup::deletion_requested(&ALICE);
+		assert!(desk.run(nothing).deletions.is_empty());
+		run_for(20);
+		let done = |desired: &Desired| {
+			let order = &desired.deletions[0];
+			assert_eq!(order.until, 1);
+			let (lineage, until) = (order.lineage.clone(), order.until);
+			let result = DeletionResult { lineage, until, handed_out: 2 };
+			Achieved { deletions: vec![result].try_into().unwrap(), ..nothing(desired) }
+		};
+		desk.run(done);
+		run_for(1);
+		assert_ok!(submit(desk.submitted().remove(0)));
+		assert_eq!(Lineages::<Test>::get(REQUEST), None);
+	});
+}
+
+#[test]
+fn results_of_others_are_not_reported() {
+	desk_story(|desk| {
+		desk.run(|desired| {
+			let mut achieved = taken(2, Ok(1))(desired);
+			achieved.snapshots[0].lineage.request = opaque(&OTHER_REQUEST);
+			achieved
+		});
+		assert_eq!(desk.submitted(), []);
+		desk.run(|desired| {
+			let mut achieved = taken(2, Ok(1))(desired);
+			achieved.snapshots[0].lineage.salt = [9; 32];
+			achieved
+		});
+		assert_eq!(desk.submitted(), []);
+	});
+}
+
+#[test]
+fn an_answer_of_another_program_is_not_believed() {
+	desk_story(|desk| {
+		let desired = desk.peek();
+		let answer = encode_body(&taken(2, Ok(1))(&desired));
+		desk.run_with(&desired, 200, &answer, false);
+		assert_eq!(desk.submitted(), []);
+	});
+}
+
+#[test]
+fn garbage_and_endless_answers_are_survived() {
+	desk_story(|desk| {
+		let desired = desk.peek();
+		for answer in [vec![], vec![0xff; 100], vec![1; BODY_BYTES_MAX + 1]] {
+			desk.run_with(&desired, 200, &answer, true);
+			assert_eq!(desk.submitted(), []);
+		}
+	});
+}
+
+#[test]
+fn without_an_agent_the_worker_rests() {
+	desk_story(|desk| {
+		sp_io::offchain::local_storage_clear(
+			sp_core::offchain::StorageKind::PERSISTENT,
+			ENDPOINT_STORAGE_KEY,
+		);
+		Backup::offchain_worker(System::block_number());
+		assert_eq!(desk.submitted(), []);
+	});
+}
+
+#[test]
+fn a_page_of_many_lineages_reaches_each_of_them() {
+	desk_story(|desk| {
+		for request in 100..700 {
+			World::run(request, request);
+			World::subscribe(request, crate::Subscription::Active);
+			assert_ok!(Backup::create_backup(signed(request), request, None));
+		}
+		let mut seen = std::collections::BTreeSet::new();
+		for _ in 0..5 {
+			let desired = desk.peek();
+			assert!(decode_body::<Desired>(&encode_body(&desired)).is_ok());
+			seen.extend(desired.lineages.into_iter().map(|range| range.lineage.request));
+			run_for(1);
+		}
+		assert_eq!(seen.len(), 601);
+	});
+}
+
+#[test]
+fn the_pool_takes_what_the_worker_submits() {
+	desk_story(|desk| {
+		desk.run(taken(2, Ok(1)));
+		let call = RuntimeCall::from(desk.submitted().remove(0));
+		run_for(1);
+		for source in [TransactionSource::Local, TransactionSource::External] {
+			assert!(call.authorize(source).unwrap().is_ok());
+		}
+	});
+}

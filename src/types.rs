@@ -1,0 +1,301 @@
+//! Records that the pallet keeps on chain, and answers to reads.
+
+use backup_primitives::{Cid, Consistency, FailureReason, Recipient, report::Description};
+use codec::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen};
+use scale_info::TypeInfo;
+use sp_runtime::traits::{AtLeast32BitUnsigned, One};
+
+/// The backups that one node keeps for one account: a small header.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct BackupMetadata<AccountId, BlockNumber> {
+	/// Whose backups these are.
+	pub owner: AccountId,
+	/// Requests of the owner that the node backs up.
+	pub lineages: u32,
+	/// Snapshots that are kept, over all these requests.
+	pub snapshots: u32,
+	/// Root of the newest snapshot.
+	pub last_snapshot: Option<Cid>,
+	/// When the first of these backups was created.
+	pub created_at: BlockNumber,
+	/// When anything of this last changed.
+	pub updated_at: BlockNumber,
+	/// Words of the owner.
+	pub description: Option<Description>,
+}
+
+/// All that a report about a request needs to be judged.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct Lineage<AccountId, NodeId, BlockNumber> {
+	/// The node that hosts the machine.
+	pub node: NodeId,
+	/// Whose machine it is.
+	pub owner: AccountId,
+	/// Hash of the parent block at creation: a lineage that is created again on another
+	/// fork is another one.
+	pub salt: [u8; 32],
+	/// When it was created.
+	pub created_at: BlockNumber,
+	/// Oldest sequence that is kept.
+	pub tail: u64,
+	/// Sequence of the next snapshot. Never goes back.
+	pub next: u64,
+	/// When the newest snapshot was taken.
+	pub last_taken_at: Option<BlockNumber>,
+	/// The last attempt, if it failed.
+	pub failure: Option<Failure<BlockNumber>>,
+	/// What the owner set.
+	pub settings: LineageSettings,
+}
+
+impl<AccountId, NodeId, BlockNumber: AtLeast32BitUnsigned + Copy>
+	Lineage<AccountId, NodeId, BlockNumber>
+{
+	/// Snapshots that are kept, as a count.
+	pub fn kept(&self) -> u64 {
+		self.next.saturating_sub(self.tail)
+	}
+
+	/// When the next snapshot is due, at a cadence of `frequency` blocks. The first one is
+	/// due at once.
+	pub fn due_at(&self, frequency: BlockNumber) -> BlockNumber {
+		match self.last_taken_at {
+			Some(taken_at) => taken_at.saturating_add(frequency),
+			None => self.created_at,
+		}
+	}
+
+	/// How many cadences have gone by since the last snapshot, or since the creation. A
+	/// failed snapshot is tried again in the next slot.
+	pub fn slot(&self, now: BlockNumber, frequency: BlockNumber) -> u64 {
+		let since = now.saturating_sub(self.last_taken_at.unwrap_or(self.created_at));
+		(since / frequency.max(One::one())).unique_saturated_into()
+	}
+}
+
+/// What an owner sets for one request.
+#[derive(
+	Clone,
+	Debug,
+	Default,
+	PartialEq,
+	Eq,
+	Encode,
+	Decode,
+	DecodeWithMemTracking,
+	MaxEncodedLen,
+	TypeInfo,
+)]
+pub struct LineageSettings {
+	/// No snapshots are taken while this is set.
+	pub paused: bool,
+	/// How many snapshots to keep; the chain's default if not set.
+	pub keep_last: Option<u32>,
+}
+
+/// A snapshot that was due and could not be taken.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct Failure<BlockNumber> {
+	/// The cadence slot in which it failed; see [`Lineage::slot`].
+	pub slot: u64,
+	/// What stood in the way.
+	pub reason: FailureReason,
+	/// When the chain learned of it.
+	pub at: BlockNumber,
+}
+
+/// A recorded snapshot. Never changed once stored.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct SnapshotMetadata<RequestId, NodeId, BlockNumber> {
+	/// Root of the snapshot.
+	pub cid: Cid,
+	/// The machine's request.
+	pub request_id: RequestId,
+	/// When the disks stood still.
+	pub taken_at: BlockNumber,
+	/// When the chain recorded it.
+	pub recorded_at: BlockNumber,
+	/// Words of the node. Untrusted: escape them.
+	pub description: Option<Description>,
+	/// Size of the disks, in bytes. A claim of the node.
+	pub logical_bytes: u64,
+	/// Sealed bytes that were new. A claim of the node.
+	pub new_bytes: u64,
+	/// How well the disks fit together.
+	pub consistency: Consistency,
+	/// The node that sealed it.
+	pub node: NodeId,
+	/// Version of the owner's key that it is sealed to.
+	pub owner_key_version: u32,
+}
+
+/// A public key of an owner.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct OwnerKey<BlockNumber> {
+	/// The key.
+	pub recipient: Recipient,
+	/// From when on it alone is sealed to. Before, roots are sealed to it and to the one
+	/// before it, so that a stolen account cannot silently redirect backups.
+	pub active_from: BlockNumber,
+}
+
+/// A wish for an image.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct RestoreRequest<AccountId, NodeId, RequestId, BlockNumber> {
+	/// Who asked.
+	pub requester: AccountId,
+	/// Whose snapshot it is.
+	pub owner: AccountId,
+	/// The machine's request.
+	pub request_id: RequestId,
+	/// The lineage's salt, see [`Lineage::salt`].
+	pub salt: [u8; 32],
+	/// Sequence of the snapshot.
+	pub sequence: u64,
+	/// Root of the snapshot.
+	pub cid: Cid,
+	/// The node that is to carry it out.
+	pub node: NodeId,
+	/// When it was asked for.
+	pub requested_at: BlockNumber,
+	/// When it is given up.
+	pub expires_at: BlockNumber,
+	/// What became of it.
+	pub state: RestoreState<BlockNumber>,
+}
+
+/// What became of a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub enum RestoreState<BlockNumber> {
+	/// The node has not reported yet. It holds until `expires_at`.
+	Requested,
+	/// The image is complete.
+	Fulfilled {
+		/// When the chain learned of it.
+		at: BlockNumber,
+	},
+	/// There is no image.
+	Failed {
+		/// What stood in the way.
+		reason: FailureReason,
+		/// When the chain learned of it.
+		at: BlockNumber,
+	},
+}
+
+/// An owner's wish that all its backups go.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct UserDeletion<BlockNumber> {
+	/// From when on blocks may be given up.
+	pub effective_at: BlockNumber,
+	/// Lineages that are still to go.
+	pub remaining: u32,
+}
+
+/// What governance sets for the whole chain. All times in blocks.
+#[derive(
+	Clone,
+	Debug,
+	PartialEq,
+	Eq,
+	Encode,
+	Decode,
+	DecodeWithMemTracking,
+	MaxEncodedLen,
+	TypeInfo,
+	serde::Serialize,
+	serde::Deserialize,
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChainSettings<BlockNumber> {
+	/// Cadence of accounts that set none.
+	pub frequency: BlockNumber,
+	/// Snapshots kept of requests whose owner set no number.
+	pub keep_last: u32,
+	/// How long a deletion can still be taken back.
+	pub deletion_grace: BlockNumber,
+	/// How long a restore may take.
+	pub restore_lifetime: BlockNumber,
+	/// How long a new owner key stands beside the one before.
+	pub key_activation_delay: BlockNumber,
+}
+
+impl<BlockNumber> ChainSettings<BlockNumber> {
+	/// The same settings in another type of block number.
+	pub fn map<Other>(self, convert: impl Fn(BlockNumber) -> Other) -> ChainSettings<Other> {
+		ChainSettings {
+			frequency: convert(self.frequency),
+			keep_last: self.keep_last,
+			deletion_grace: convert(self.deletion_grace),
+			restore_lifetime: convert(self.restore_lifetime),
+			key_activation_delay: convert(self.key_activation_delay),
+		}
+	}
+}
+
+/// Whether a snapshot of a request would be taken now, and if not, the first reason.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub enum Eligibility<BlockNumber> {
+	/// A snapshot is due.
+	Eligible {
+		/// The cadence slot; see [`Lineage::slot`].
+		slot: u64,
+	},
+	/// Nobody created a backup of this request.
+	NoBackup,
+	/// The request is not fulfilled, has ended, or has left the node.
+	NotRunning,
+	/// The node is not registered any more.
+	NoNode,
+	/// The owner has no backups enabled.
+	Disabled,
+	/// The owner's backups are not paid for.
+	Unpaid,
+	/// The owner has registered no key to seal to.
+	NoOwnerKey,
+	/// The owner has asked for the deletion of its backups.
+	DeletionPending,
+	/// The owner has paused backups of this request.
+	Paused,
+	/// Nothing more may be kept while a restore holds the oldest snapshot.
+	Full,
+	/// The cadence is not over.
+	NotDue {
+		/// When it will be.
+		due_at: BlockNumber,
+	},
+	/// The attempt in this slot failed; the next slot tries again.
+	FailedInSlot {
+		/// What stood in the way.
+		reason: FailureReason,
+		/// When the next slot begins.
+		retry_at: BlockNumber,
+	},
+}
+
+/// A lineage as reads show it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct LineageView<AccountId, NodeId, RequestId, BlockNumber> {
+	/// The machine's request.
+	pub request_id: RequestId,
+	/// Whose machine it is.
+	pub owner: AccountId,
+	/// The node that hosts it.
+	pub node: NodeId,
+	/// See [`Lineage::salt`].
+	pub salt: [u8; 32],
+	/// Oldest sequence that is kept.
+	pub tail: u64,
+	/// Sequence of the next snapshot.
+	pub next: u64,
+	/// When the newest snapshot was taken.
+	pub last_taken_at: Option<BlockNumber>,
+	/// Cadence that applies, in blocks.
+	pub frequency: BlockNumber,
+	/// Number of snapshots that are kept.
+	pub keep_last: u32,
+	/// What the last attempt failed on, if it did.
+	pub last_failure: Option<FailureReason>,
+	/// Whether a snapshot would be taken now.
+	pub eligibility: Eligibility<BlockNumber>,
+}

@@ -1,0 +1,354 @@
+//! The offchain worker: compares what should exist with what the agent achieved.
+//!
+//! It runs at every best block on every node whose keystore holds a registered authority
+//! key, and keeps nothing between runs: what should exist is read from the chain, what is
+//! done is known to the agent. Each run
+//!
+//! 1. reads one page of the node's lineages, and the queues of restores and deletions,
+//! 2. sends it to the agent in one bounded call, see [`agent`],
+//! 3. signs and submits a report for each result that the chain still waits for.
+//!
+//! It never waits for a job, never trusts that the pool took a report, and never destroys:
+//! it runs on best blocks and cannot see finality, which the agent checks for itself.
+
+mod agent;
+
+use crate::{
+	Call, Compute, Config, Eligibility, LOG_TARGET, LineageCountOfNode, LineageOf, Lineages,
+	LineagesOfNode, Pallet, RequestInfoOf, RestoreRequests, RestoreState, RestoresOfNode,
+	SnapshotClaim, UserDeletions, authorize::hash_bytes, lineage_id, opaque,
+};
+use agent::Exchange;
+use alloc::vec::Vec;
+use backup_primitives::{
+	BlockRef, LineageId, OpaqueId,
+	job::{
+		Achieved, DeletionOrder, DeletionResult, Desired, LINEAGES_MAX, Orders, RestoreOrder,
+		RestoreResult, RetainedRange, SnapshotOrder, SnapshotResult,
+	},
+	report::{Report, TakenSnapshot, signing_payload},
+};
+use frame_support::storage::generator::StorageDoubleMap as _;
+use frame_system::offchain::SubmitTransaction;
+use sp_application_crypto::RuntimeAppPublic;
+use sp_runtime::traits::{SaturatedConversion, UniqueSaturatedInto};
+
+/// Most authority keys of a keystore that one run serves.
+const KEYS_MAX: usize = 4;
+
+/// Lineages that a page aims at. Half of what fits a request: pages are cut by hash, so
+/// that some are larger than the mean, and none may be too large.
+const LINEAGES_PAGE: u32 = LINEAGES_MAX / 2;
+
+/// Most entries of a queue that one run looks at.
+const QUEUE_SCAN_MAX: usize = 256;
+
+/// Most reports that one run submits.
+const REPORTS_MAX: usize = 32;
+
+/// How often a result is handed out before it is first reported: the pool may lag behind
+/// the worker by a block or two.
+const REPORT_AFTER: u32 = 2;
+
+/// After how many more times it is reported again. A refused report may be banned from the
+/// pool for a while; each new one names another block and so is another transaction.
+const REPORT_EVERY: u32 = 8;
+
+/// One key of this node's keystore, and the node that it speaks for.
+pub(crate) struct Speaker<T: Config> {
+	node: T::NodeId,
+	authority: T::AuthorityId,
+	genesis: [u8; 32],
+	at: BlockRef,
+}
+
+impl<T: Config> Speaker<T> {
+	/// The node that registered a key, if any, as of the block that the worker runs on.
+	pub(crate) fn of(authority: T::AuthorityId) -> Option<Self> {
+		let node = T::Compute::node_of(&authority)?;
+		let number = frame_system::Pallet::<T>::block_number();
+		let hash = hash_bytes::<T>(frame_system::Pallet::<T>::block_hash(number));
+		let at = BlockRef { number: number.saturated_into(), hash };
+		Some(Self { node, authority, genesis: Pallet::<T>::genesis(), at })
+	}
+}
+
+impl<T: Config> Pallet<T> {
+	/// One run of the worker.
+	pub(crate) fn reconcile() {
+		let Some(exchange) = Exchange::open() else {
+			log::trace!(target: LOG_TARGET, "no agent is configured on this node");
+			return;
+		};
+		for authority in T::AuthorityId::all().into_iter().take(KEYS_MAX) {
+			if let Some(speaker) = Speaker::<T>::of(authority) {
+				Self::reconcile_node(&exchange, &speaker);
+			}
+		}
+	}
+
+	fn reconcile_node(exchange: &Exchange, speaker: &Speaker<T>) {
+		let desired = Self::desired(speaker);
+		match exchange.reconcile(&desired) {
+			Ok(achieved) => Self::report(speaker, &desired, achieved),
+			// An agent that restarts is no alarm: one line in 32 blocks, the rest is for
+			// those who look.
+			Err(error) if speaker.at.number.is_multiple_of(32) => {
+				log::warn!(target: LOG_TARGET, "the agent of node {:?} is of no use: {error}", speaker.node);
+			}
+			Err(error) => log::debug!(target: LOG_TARGET, "the agent did not answer: {error}"),
+		}
+	}
+
+	/// What should exist on a node, as of this block.
+	pub(crate) fn desired(speaker: &Speaker<T>) -> Desired {
+		let page = Self::page_of_lineages(&speaker.node);
+		let mut desired = Desired {
+			genesis: speaker.genesis,
+			node: opaque(&speaker.node),
+			at: speaker.at,
+			now: Self::now().unique_saturated_into(),
+			snapshots: Orders::new(),
+			restores: Self::restore_orders(&speaker.node),
+			deletions: Orders::new(),
+			lineages: Default::default(),
+		};
+		for (request_id, lineage) in page {
+			let id = lineage_id(&request_id, lineage.salt);
+			let range =
+				RetainedRange { lineage: id.clone(), tail: lineage.tail, next: lineage.next };
+			// A list that is full is served again at the next block.
+			let _ = desired.lineages.try_push(range);
+			if Self::deletion_is_due(&lineage.owner) {
+				let _ =
+					desired.deletions.try_push(DeletionOrder { lineage: id, until: lineage.next });
+			} else if let Some(order) = Self::snapshot_order(&request_id, &lineage) {
+				let _ = desired.snapshots.try_push(order);
+			}
+		}
+		desired
+	}
+
+	/// One page of a node's lineages. Pages are ranges of the hashed key and take turns by
+	/// block number, so every lineage is seen once in as many blocks as there are pages.
+	fn page_of_lineages(node: &T::NodeId) -> Vec<(T::RequestId, LineageOf<T>)> {
+		let count = LineageCountOfNode::<T>::get(node);
+		let pages = u64::from(count.div_ceil(LINEAGES_PAGE).max(1));
+		let number: u64 = frame_system::Pallet::<T>::block_number().saturated_into();
+		let start = ((number % pages) * (1 << 16) / pages) as u16;
+		let mut from = LineagesOfNode::<T>::storage_double_map_final_key1(node);
+		from.extend_from_slice(&start.to_be_bytes());
+		LineagesOfNode::<T>::iter_key_prefix_from(node, from)
+			.chain(LineagesOfNode::<T>::iter_key_prefix(node))
+			.take(count.min(LINEAGES_MAX) as usize)
+			.filter_map(|request_id| Some((request_id, Lineages::<T>::get(request_id)?)))
+			.collect()
+	}
+
+	fn snapshot_order(request_id: &T::RequestId, lineage: &LineageOf<T>) -> Option<SnapshotOrder> {
+		let request: RequestInfoOf<T> = T::Compute::request(request_id)?;
+		let Eligibility::Eligible { slot } = Self::judge_lineage(request_id, lineage, &request)
+		else {
+			return None;
+		};
+		let owner_key_version = Self::owner_key_version_of(&lineage.owner)?;
+		let recipients = Self::owner_recipients(&lineage.owner, owner_key_version);
+		let parent = lineage
+			.next
+			.checked_sub(1)
+			.and_then(|sequence| crate::Snapshots::<T>::get(request_id, sequence))
+			.map(|record| record.cid);
+		Some(SnapshotOrder {
+			lineage: lineage_id(request_id, lineage.salt),
+			sequence: lineage.next,
+			slot,
+			owner: opaque(&lineage.owner),
+			vm: request.vm,
+			vm_tag: request.vm_tag,
+			owner_recipients: recipients.try_into().ok()?,
+			owner_key_version,
+			node_recipient: T::Compute::node(&lineage.node)?.recipient,
+			capacity_bytes: request.capacity_bytes,
+			parent,
+			oldest_taken_at: Self::oldest_taken_at(lineage),
+		})
+	}
+
+	fn restore_orders(node: &T::NodeId) -> Orders<RestoreOrder> {
+		let now = Self::now();
+		let mut orders = Orders::new();
+		let open = RestoresOfNode::<T>::iter_key_prefix(node)
+			.take(QUEUE_SCAN_MAX)
+			.filter_map(|id| Some((id, RestoreRequests::<T>::get(id)?)))
+			.filter(|(_, restore)| restore.expires_at > now);
+		for (restore_id, restore) in open {
+			let order = RestoreOrder {
+				restore: restore_id,
+				lineage: lineage_id(&restore.request_id, restore.salt),
+				sequence: restore.sequence,
+				cid: restore.cid,
+				owner: opaque(&restore.owner),
+			};
+			if orders.try_push(order).is_err() {
+				break;
+			}
+		}
+		orders
+	}
+
+	/// Report the results that the chain still waits for.
+	fn report(speaker: &Speaker<T>, desired: &Desired, achieved: Achieved) {
+		let snapshots = achieved
+			.snapshots
+			.into_iter()
+			.filter(|result| is_reported_now(result.handed_out))
+			.filter_map(|result| Self::snapshot_call(speaker, desired, result));
+		let restores = achieved
+			.restores
+			.into_iter()
+			.filter(|result| is_reported_now(result.handed_out))
+			.filter_map(|result| Self::restore_call(speaker, result));
+		let deletions = achieved
+			.deletions
+			.into_iter()
+			.filter(|result| is_reported_now(result.handed_out))
+			.filter_map(|result| Self::deletion_call(speaker, result));
+		for call in snapshots.chain(restores).chain(deletions).take(REPORTS_MAX) {
+			log::debug!(target: LOG_TARGET, "reporting {call:?}");
+			let transaction = T::create_authorized_transaction(call.into());
+			// Whether the pool took it shows on chain, and nowhere else.
+			if SubmitTransaction::<T, Call<T>>::submit_transaction(transaction).is_err() {
+				log::debug!(target: LOG_TARGET, "the pool refused a report");
+			}
+		}
+	}
+
+	fn snapshot_call(
+		speaker: &Speaker<T>,
+		desired: &Desired,
+		result: SnapshotResult,
+	) -> Option<Call<T>> {
+		let request_id = Self::own_request(speaker, &result.lineage)?;
+		let lineage = Lineages::<T>::get(request_id)?;
+		let is_wanted = lineage.salt == result.lineage.salt && lineage.next == result.sequence;
+		if !is_wanted {
+			return None;
+		}
+		match result.outcome {
+			Ok(snapshot) => Self::add_snapshot_call(speaker, request_id, &lineage, snapshot),
+			Err(reason) => {
+				let order = desired.snapshots.iter().find(|o| o.lineage == result.lineage)?;
+				if order.slot != result.slot {
+					return None;
+				}
+				let report = Report::SnapshotFailed {
+					lineage: result.lineage,
+					sequence: result.sequence,
+					slot: result.slot,
+					reason,
+				};
+				Some(Call::report_snapshot_failed {
+					node_id: speaker.node,
+					request_id,
+					salt: lineage.salt,
+					sequence: result.sequence,
+					slot: result.slot,
+					reason,
+					at: speaker.at,
+					signature: Self::sign(speaker, &report)?,
+				})
+			}
+		}
+	}
+
+	fn add_snapshot_call(
+		speaker: &Speaker<T>,
+		request_id: T::RequestId,
+		lineage: &LineageOf<T>,
+		snapshot: TakenSnapshot,
+	) -> Option<Call<T>> {
+		let claim = SnapshotClaim {
+			salt: lineage.salt,
+			sequence: lineage.next,
+			taken_at: snapshot.taken_at,
+			logical_bytes: snapshot.logical_bytes,
+			new_bytes: snapshot.new_bytes,
+			consistency: snapshot.consistency,
+			owner_key_version: snapshot.owner_key_version,
+		};
+		let report = Report::Snapshot {
+			lineage: lineage_id(&request_id, lineage.salt),
+			sequence: lineage.next,
+			owner: opaque(&lineage.owner),
+			description: None,
+			snapshot: snapshot.clone(),
+		};
+		Some(Call::add_snapshot {
+			node_id: speaker.node,
+			snapshot_cid: snapshot.cid,
+			description: None,
+			request_id,
+			account_id: lineage.owner.clone(),
+			claim,
+			at: speaker.at,
+			signature: Self::sign(speaker, &report)?,
+		})
+	}
+
+	fn restore_call(speaker: &Speaker<T>, result: RestoreResult) -> Option<Call<T>> {
+		let restore = RestoreRequests::<T>::get(result.restore)?;
+		let lineage = lineage_id(&restore.request_id, restore.salt);
+		let is_wanted = restore.node == speaker.node
+			&& restore.state == RestoreState::Requested
+			&& lineage == result.lineage;
+		if !is_wanted {
+			return None;
+		}
+		let failure = result.failure;
+		let report = Report::Restore { restore: result.restore, lineage, failure };
+		Some(Call::report_restore {
+			node_id: speaker.node,
+			restore_id: result.restore,
+			failure,
+			at: speaker.at,
+			signature: Self::sign(speaker, &report)?,
+		})
+	}
+
+	fn deletion_call(speaker: &Speaker<T>, result: DeletionResult) -> Option<Call<T>> {
+		let request_id = Self::own_request(speaker, &result.lineage)?;
+		let lineage = Lineages::<T>::get(request_id)?;
+		let is_wanted = lineage.salt == result.lineage.salt
+			&& lineage.next == result.until
+			&& UserDeletions::<T>::contains_key(&lineage.owner);
+		if !is_wanted {
+			return None;
+		}
+		let report = Report::Deleted { lineage: result.lineage, until: result.until };
+		Some(Call::report_deleted {
+			node_id: speaker.node,
+			request_id,
+			salt: lineage.salt,
+			until: result.until,
+			at: speaker.at,
+			signature: Self::sign(speaker, &report)?,
+		})
+	}
+
+	/// The request that the agent speaks of, if it is one of this node.
+	fn own_request(speaker: &Speaker<T>, lineage: &LineageId) -> Option<T::RequestId> {
+		let request_id: T::RequestId = lineage.request.decode_as()?;
+		LineagesOfNode::<T>::contains_key(speaker.node, request_id).then_some(request_id)
+	}
+
+	fn sign(speaker: &Speaker<T>, report: &Report) -> Option<crate::SignatureOf<T>> {
+		let node: OpaqueId = opaque(&speaker.node);
+		let payload = signing_payload(&speaker.genesis, &node, &speaker.at, report);
+		speaker.authority.sign(&payload)
+	}
+}
+
+/// Whether a result that was handed out so many times before is reported this time.
+fn is_reported_now(handed_out: u32) -> bool {
+	handed_out.checked_sub(REPORT_AFTER).is_some_and(|since| since.is_multiple_of(REPORT_EVERY))
+}
