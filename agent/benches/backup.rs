@@ -65,10 +65,7 @@ impl RestoreTarget for RawTarget {
 fn mebibyte(number: u64) -> Vec<u8> {
 	let words = b"the quick brown fox jumps over the lazy dog while systemd starts ";
 	let mut bytes = vec![0; MIB as usize];
-	blake3::Hasher::new()
-		.update(&number.to_le_bytes())
-		.finalize_xof()
-		.fill(&mut bytes);
+	blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut bytes);
 	for (index, line) in bytes.chunks_exact_mut(4096).enumerate() {
 		let at = index % 32;
 		for half in line[..2048].chunks_mut(32) {
@@ -131,14 +128,8 @@ impl Bench {
 			cancel: &Cancel::new(),
 		};
 		let reader = Box::new(RawFile(file, len));
-		let report = backup.run(
-			vec![Disk {
-				name: "vda".into(),
-				reader,
-				changed: None,
-			}],
-			vec![],
-		)?;
+		let report =
+			backup.run(vec![Disk { name: "vda".into(), reader, changed: None }], vec![])?;
 		session.pin(&report.root, b"bench")?;
 		Ok(report)
 	}
@@ -179,10 +170,7 @@ fn timed<T>(what: &str, bytes: u64, work: impl FnOnce() -> T) -> T {
 fn cpu_seconds() -> f64 {
 	let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
 	let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-	let ticks = fields
-		.skip(11)
-		.take(2)
-		.filter_map(|ticks| ticks.parse::<f64>().ok());
+	let ticks = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
 	ticks.sum::<f64>() / 100.0
 }
 
@@ -195,14 +183,10 @@ fn peak_mib() -> u64 {
 }
 
 fn main() -> anyhow::Result<()> {
-	let arguments: Vec<String> = std::env::args()
-		.skip(1)
-		.filter(|argument| !argument.starts_with("--"))
-		.collect();
+	let arguments: Vec<String> =
+		std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
 	let gibibytes: u64 = arguments.first().map_or(Ok(1), |number| number.parse())?;
-	let parent = arguments
-		.get(1)
-		.map_or_else(std::env::temp_dir, PathBuf::from);
+	let parent = arguments.get(1).map_or_else(std::env::temp_dir, PathBuf::from);
 	let folder = tempfile::tempdir_in(parent)?;
 	let bench = Bench {
 		store: EmbeddedStore::open(&folder.path().join("store"), StoreOptions::V1)?,
@@ -224,15 +208,10 @@ fn main() -> anyhow::Result<()> {
 	let root = bench.open(&second)?;
 	let restored = folder.path().join("restored.raw");
 	timed("restore, synced", bytes, || bench.restore(&root, &restored))?;
-	let report = timed(
-		"verify",
-		second.stored.new_bytes.max(first.stored.new_bytes),
-		|| verify(&bench.store, &second.root, &mut |_| true),
-	)?;
-	println!(
-		"  {} good blocks, {} bad",
-		report.good_blocks, report.bad_blocks
-	);
+	let report = timed("verify", second.stored.new_bytes.max(first.stored.new_bytes), || {
+		verify(&bench.store, &second.root, &mut |_| true)
+	})?;
+	println!("  {} good blocks, {} bad", report.good_blocks, report.bad_blocks);
 	bench.store.unpin(&second.root)?;
 	let collected = timed("collect the second", 0, || bench.store.collect())?;
 	println!("  {collected:?}");

@@ -78,9 +78,7 @@ pub(crate) struct Encoder {
 
 impl Encoder {
 	pub(crate) fn with_capacity(bytes: usize) -> Self {
-		Self {
-			out: Vec::with_capacity(bytes),
-		}
+		Self { out: Vec::with_capacity(bytes) }
 	}
 
 	pub(crate) fn finish(self) -> Vec<u8> {
@@ -91,9 +89,7 @@ impl Encoder {
 		let major = major << 5;
 		match value {
 			0..=23 => self.out.push(major | value.to_be_bytes()[7]),
-			24..=0xff => self
-				.out
-				.extend_from_slice(&[major | 24, value.to_be_bytes()[7]]),
+			24..=0xff => self.out.extend_from_slice(&[major | 24, value.to_be_bytes()[7]]),
 			0x100..=0xffff => {
 				self.out.push(major | 25);
 				self.out.extend_from_slice(&value.to_be_bytes()[6..]);
@@ -169,9 +165,7 @@ impl<'a> Decoder<'a> {
 	}
 
 	fn take(&mut self, len: u64) -> Result<&'a [u8], CborError> {
-		let truncated = CborError::Truncated {
-			at: self.input.len(),
-		};
+		let truncated = CborError::Truncated { at: self.input.len() };
 		let len = usize::try_from(len).map_err(|_| truncated)?;
 		let end = self.at.checked_add(len).ok_or(truncated)?;
 		let bytes = self.input.get(self.at..end).ok_or(truncated)?;
@@ -193,21 +187,13 @@ impl<'a> Decoder<'a> {
 		};
 		let value = match extra {
 			0 => u64::from(info),
-			_ => self
-				.take(extra)?
-				.iter()
-				.fold(0, |value, byte| value << 8 | u64::from(*byte)),
+			_ => self.take(extra)?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)),
 		};
 		// A float's bits are not a number that could be written shorter.
 		if value < smallest && major != MAJOR_SIMPLE {
 			return Err(CborError::NotCanonical { at });
 		}
-		Ok(Head {
-			at,
-			major,
-			info,
-			value,
-		})
+		Ok(Head { at, major, info, value })
 	}
 
 	fn expect(&mut self, major: u8) -> Result<Head, CborError> {
@@ -240,9 +226,7 @@ impl<'a> Decoder<'a> {
 	/// A byte string of exactly `N` bytes.
 	pub(crate) fn array_of_bytes<const N: usize>(&mut self) -> Result<[u8; N], CborError> {
 		let at = self.at;
-		self.bytes(N)?
-			.try_into()
-			.map_err(|_| CborError::Unexpected { at })
+		self.bytes(N)?.try_into().map_err(|_| CborError::Unexpected { at })
 	}
 
 	/// A text of at most `max` bytes.
@@ -337,9 +321,7 @@ impl<'a> Decoder<'a> {
 
 	fn check_text(&mut self, head: &Head) -> Result<(), CborError> {
 		let bytes = self.take(head.value)?;
-		core::str::from_utf8(bytes)
-			.map(drop)
-			.map_err(|_| CborError::NotCanonical { at: head.at })
+		core::str::from_utf8(bytes).map(drop).map_err(|_| CborError::NotCanonical { at: head.at })
 	}
 
 	fn walk_map(
@@ -403,12 +385,7 @@ mod tests {
 
 	#[test]
 	fn longer_forms_are_refused() {
-		for bytes in [
-			&[0x18, 23][..],
-			&[0x19, 0, 255],
-			&[0x1a, 0, 0, 1, 0],
-			&[0x5f, 0xff],
-		] {
+		for bytes in [&[0x18, 23][..], &[0x19, 0, 255], &[0x1a, 0, 0, 1, 0], &[0x5f, 0xff]] {
 			assert_eq!(links(bytes), Err(CborError::NotCanonical { at: 0 }));
 		}
 	}
@@ -425,10 +402,7 @@ mod tests {
 		}
 		// {"a": 0, "aa": 0} is shorter first, which bytewise order of the text would also say;
 		// {"b": 0, "aa": 0} is not.
-		assert_eq!(
-			links(&[0xa2, 0x61, b'b', 0, 0x62, b'a', b'a', 0]),
-			Ok(vec![])
-		);
+		assert_eq!(links(&[0xa2, 0x61, b'b', 0, 0x62, b'a', b'a', 0]), Ok(vec![]));
 	}
 
 	#[test]

@@ -50,10 +50,7 @@ pub fn seal_read_key(key: &ReadKey, recipients: &[Recipient]) -> Result<Vec<u8>,
 /// Opens an envelope that holds a root's read key.
 pub fn open_read_key(sealed: &[u8], identity: &Identity) -> Result<ReadKey, EnvelopeError> {
 	let secret = open(sealed, identity, 32)?;
-	let bytes = secret
-		.as_slice()
-		.try_into()
-		.map_err(|_| EnvelopeError::Content)?;
+	let bytes = secret.as_slice().try_into().map_err(|_| EnvelopeError::Content)?;
 	Ok(ReadKey::from_bytes(bytes))
 }
 
@@ -62,14 +59,9 @@ pub(crate) fn seal(secret: &[u8], recipients: &[Recipient]) -> Result<Vec<u8>, E
 	if found == 0 || found > RECIPIENTS_MAX {
 		return Err(EnvelopeError::Recipients { found });
 	}
-	let recipients = recipients
-		.iter()
-		.map(usable)
-		.collect::<Result<Vec<_>, _>>()?;
+	let recipients = recipients.iter().map(usable).collect::<Result<Vec<_>, _>>()?;
 	let refused = EnvelopeError::Recipients { found };
-	let as_dyn = recipients
-		.iter()
-		.map(|recipient| recipient as &dyn age::Recipient);
+	let as_dyn = recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
 	let encryptor = age::Encryptor::with_recipients(as_dyn).map_err(|_| refused)?;
 	let mut sealed = Vec::new();
 	let mut writer = encryptor.wrap_output(&mut sealed).map_err(|_| refused)?;
@@ -81,9 +73,7 @@ pub(crate) fn seal(secret: &[u8], recipients: &[Recipient]) -> Result<Vec<u8>, E
 /// Checks the key and brings it into age's form. Keys of low order would make the shared
 /// secret the same for everyone.
 fn usable(recipient: &Recipient) -> Result<age::x25519::Recipient, EnvelopeError> {
-	let unusable = EnvelopeError::Recipient {
-		recipient: *recipient,
-	};
+	let unusable = EnvelopeError::Recipient { recipient: *recipient };
 	if LOW_ORDER.contains(&canonical(recipient.0)) {
 		return Err(unusable);
 	}
@@ -137,11 +127,12 @@ pub(crate) fn open(
 		return Err(EnvelopeError::Malformed);
 	}
 	let decryptor = age::Decryptor::new_buffered(sealed).map_err(|_| EnvelopeError::Malformed)?;
-	let reader = decryptor
-		.decrypt(core::iter::once(identity as &dyn age::Identity))
-		.map_err(|error| match error {
-			age::DecryptError::NoMatchingKeys => EnvelopeError::WrongIdentity,
-			_ => EnvelopeError::Malformed,
+	let reader =
+		decryptor.decrypt(core::iter::once(identity as &dyn age::Identity)).map_err(|error| {
+			match error {
+				age::DecryptError::NoMatchingKeys => EnvelopeError::WrongIdentity,
+				_ => EnvelopeError::Malformed,
+			}
 		})?;
 	// The buffer never grows, so no copy of the secret stays behind.
 	let mut secret = Zeroizing::new(Vec::with_capacity(ENVELOPE_BYTES_MAX));
@@ -174,21 +165,12 @@ mod tests {
 
 	#[test]
 	fn the_number_of_recipients_is_bounded_and_the_largest_envelope_fits() {
-		let recipient: Recipient = Identity::generate()
-			.to_public()
-			.to_string()
-			.parse()
-			.unwrap();
+		let recipient: Recipient = Identity::generate().to_public().to_string().parse().unwrap();
 		assert_eq!(seal(b"x", &[]), Err(EnvelopeError::Recipients { found: 0 }));
 		let most = seal(&[7; 32], &[recipient; RECIPIENTS_MAX]).unwrap();
 		assert!(most.len() <= ENVELOPE_BYTES_MAX, "{} bytes", most.len());
 		let more = seal(&[7; 32], &[recipient; RECIPIENTS_MAX + 1]);
-		assert_eq!(
-			more,
-			Err(EnvelopeError::Recipients {
-				found: RECIPIENTS_MAX + 1
-			})
-		);
+		assert_eq!(more, Err(EnvelopeError::Recipients { found: RECIPIENTS_MAX + 1 }));
 	}
 
 	proptest! {

@@ -33,10 +33,7 @@ pub enum GeometryError {
 
 impl Geometry {
 	/// What new snapshots are written with: chunks of 256 KiB, 64 to a node.
-	pub const V1: Self = Self {
-		chunk_bytes: 256 * 1024,
-		fan_out: 64,
-	};
+	pub const V1: Self = Self { chunk_bytes: 256 * 1024, fan_out: 64 };
 
 	/// A geometry of other numbers, checked.
 	pub fn new(chunk_bytes: u32, fan_out: u32) -> Result<Self, GeometryError> {
@@ -46,10 +43,7 @@ impl Geometry {
 		if !fan_out.is_power_of_two() || !(2..=256).contains(&fan_out) {
 			return Err(GeometryError::FanOut { fan_out });
 		}
-		Ok(Self {
-			chunk_bytes,
-			fan_out,
-		})
+		Ok(Self { chunk_bytes, fan_out })
 	}
 
 	/// Bytes of a chunk; the last one of a disk may have fewer.
@@ -104,15 +98,7 @@ mod tests {
 	fn the_height_is_the_least_that_covers_the_disk() {
 		let geometry = Geometry::V1;
 		let chunk = u64::from(geometry.chunk_bytes());
-		for (chunks, levels) in [
-			(0, 0),
-			(1, 0),
-			(2, 1),
-			(64, 1),
-			(65, 2),
-			(4096, 2),
-			(4097, 3),
-		] {
+		for (chunks, levels) in [(0, 0), (1, 0), (2, 1), (64, 1), (65, 2), (4096, 2), (4097, 3)] {
 			assert_eq!(geometry.levels(chunks * chunk), levels, "{chunks} chunks");
 			assert!(geometry.span(levels) >= chunks);
 		}
@@ -137,10 +123,7 @@ mod tests {
 			);
 		}
 		for fan_out in [0, 1, 48, 512] {
-			assert_eq!(
-				Geometry::new(262_144, fan_out),
-				Err(GeometryError::FanOut { fan_out })
-			);
+			assert_eq!(Geometry::new(262_144, fan_out), Err(GeometryError::FanOut { fan_out }));
 		}
 	}
 }

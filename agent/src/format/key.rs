@@ -134,19 +134,13 @@ mod tests {
 
 	#[test]
 	fn a_repository_key_opens_for_node_and_owner_and_nobody_else() {
-		let (node, owner, stranger) = (
-			Identity::generate(),
-			Identity::generate(),
-			Identity::generate(),
-		);
+		let (node, owner, stranger) =
+			(Identity::generate(), Identity::generate(), Identity::generate());
 		let key = RepositoryKey::generate();
 		let sealed = key.seal_to(&[recipient(&node), recipient(&owner)]).unwrap();
 		for identity in [&node, &owner] {
 			let opened = RepositoryKey::open(&sealed, identity).unwrap();
-			assert_eq!(
-				(opened.siv, opened.enc, opened.id),
-				(key.siv, key.enc, key.id)
-			);
+			assert_eq!((opened.siv, opened.enc, opened.id), (key.siv, key.enc, key.id));
 		}
 		let opened = RepositoryKey::open(&sealed, &stranger);
 		assert!(matches!(opened, Err(EnvelopeError::WrongIdentity)));
@@ -158,11 +152,7 @@ mod tests {
 		for content in [&[1u8; 33][..], &[2; 65], &[], &[1; 66]] {
 			let sealed = envelope::seal(content, &[recipient(&node)]).unwrap();
 			let opened = RepositoryKey::open(&sealed, &node);
-			assert!(
-				matches!(opened, Err(EnvelopeError::Content)),
-				"{} bytes",
-				content.len()
-			);
+			assert!(matches!(opened, Err(EnvelopeError::Content)), "{} bytes", content.len());
 		}
 	}
 

@@ -66,9 +66,7 @@ pub enum NodeError {
 impl Node {
 	/// A node without children.
 	pub fn empty(geometry: Geometry) -> Self {
-		Self {
-			children: vec![None; geometry.fan_out() as usize],
-		}
+		Self { children: vec![None; geometry.fan_out() as usize] }
 	}
 
 	/// Whether there is nothing to store.
@@ -142,9 +140,8 @@ impl NodeBlock {
 		decoder.key("kind")?;
 		decoder.key("node")?;
 		decoder.key("links")?;
-		let links = (0..decoder.array(FAN_OUT_MAX)?)
-			.map(|_| decoder.link())
-			.collect::<Result<_, _>>()?;
+		let links =
+			(0..decoder.array(FAN_OUT_MAX)?).map(|_| decoder.link()).collect::<Result<_, _>>()?;
 		decoder.key("sealed")?;
 		let sealed = decoder.bytes(SEALED_BYTES_MAX)?.to_vec();
 		decoder.end()?;
@@ -157,9 +154,8 @@ impl NodeBlock {
 		let max = bitmap_bytes + geometry.fan_out() as usize * CHILD_SECRET_BYTES;
 		let aad = additional_data(&self.links);
 		let secret = Zeroizing::new(open_bounded(key, &aad, &self.sealed, max)?);
-		let (bitmap, secrets) = secret
-			.split_at_checked(bitmap_bytes)
-			.ok_or(NodeError::Inconsistent)?;
+		let (bitmap, secrets) =
+			secret.split_at_checked(bitmap_bytes).ok_or(NodeError::Inconsistent)?;
 		let children: u32 = bitmap.iter().map(|byte| byte.count_ones()).sum();
 		if children as usize != self.links.len()
 			|| secrets.len() != self.links.len() * CHILD_SECRET_BYTES
@@ -173,10 +169,7 @@ impl NodeBlock {
 		if places.len() != self.links.len() {
 			return Err(NodeError::Inconsistent);
 		}
-		let with_secrets = self
-			.links
-			.iter()
-			.zip(secrets.chunks_exact(CHILD_SECRET_BYTES));
+		let with_secrets = self.links.iter().zip(secrets.chunks_exact(CHILD_SECRET_BYTES));
 		for (place, (cid, secret)) in places.into_iter().zip(with_secrets) {
 			node.children[place] = Some(child(*cid, secret));
 		}
@@ -188,11 +181,7 @@ fn child(cid: Cid, secret: &[u8]) -> ChildRef {
 	let (mut key, mut id) = ([0; 32], [0; 16]);
 	key.copy_from_slice(&secret[..32]);
 	id.copy_from_slice(&secret[32..CHILD_SECRET_BYTES]);
-	ChildRef {
-		cid,
-		key: ReadKey::from_bytes(key),
-		id: PlaintextId(id),
-	}
+	ChildRef { cid, key: ReadKey::from_bytes(key), id: PlaintextId(id) }
 }
 
 fn additional_data(links: &[Cid]) -> Vec<u8> {
@@ -270,10 +259,7 @@ pub(crate) mod tests {
 		let decoded = NodeBlock::decode(&block).unwrap();
 		for fan_out in [2, 32, 128] {
 			let geometry = Geometry::new(4096, fan_out).unwrap();
-			assert!(
-				decoded.open(&reference.key, geometry).is_err(),
-				"fan-out {fan_out}"
-			);
+			assert!(decoded.open(&reference.key, geometry).is_err(), "fan-out {fan_out}");
 		}
 	}
 

@@ -175,9 +175,7 @@ impl Root {
 	) -> Result<SealedRoot, RootError> {
 		let mut salt = [0; 32];
 		aws_lc_rs::rand::fill(&mut salt).expect("the operating system gives random bytes");
-		self.seal_with(key, salt, |read_key| {
-			envelope::seal_read_key(read_key, recipients)
-		})
+		self.seal_with(key, salt, |read_key| envelope::seal_read_key(read_key, recipients))
 	}
 
 	fn seal_with(
@@ -190,18 +188,11 @@ impl Root {
 		let clear = self.clear(salt);
 		let mut sealer = Sealer::new(key);
 		let sealed = sealer.seal(Domain::Root, &clear.additional_data(), &self.header());
-		let block = RootBlock {
-			clear,
-			sealed: sealed.bytes.to_vec(),
-			envelope: envelope(&sealed.key)?,
-		};
+		let block =
+			RootBlock { clear, sealed: sealed.bytes.to_vec(), envelope: envelope(&sealed.key)? };
 		let block = block.encode();
 		let cid = Cid::dag_cbor(digest(&block));
-		Ok(SealedRoot {
-			cid,
-			block,
-			read_key: sealed.key,
-		})
+		Ok(SealedRoot { cid, block, read_key: sealed.key })
 	}
 
 	/// Refuses what [`RootBlock::decode`] would refuse.
@@ -212,13 +203,9 @@ impl Root {
 				return Err(RootError::TooManyObjects { found });
 			}
 			for (index, object) in objects.iter().enumerate() {
-				let taken = objects[..index]
-					.iter()
-					.any(|other| other.name == object.name);
+				let taken = objects[..index].iter().any(|other| other.name == object.name);
 				if taken || !is_name(&object.name) {
-					return Err(RootError::Name {
-						name: object.name.clone(),
-					});
+					return Err(RootError::Name { name: object.name.clone() });
 				}
 			}
 		}
@@ -291,11 +278,7 @@ impl Object {
 		}
 		decoder.key("name")?;
 		let name = decoder.text(NAME_BYTES_MAX)?.to_owned();
-		Ok(Self {
-			name,
-			logical_bytes: head.logical_bytes,
-			tree,
-		})
+		Ok(Self { name, logical_bytes: head.logical_bytes, tree })
 	}
 }
 
@@ -329,10 +312,7 @@ impl ObjectHead {
 			tree = Some(decoder.link()?);
 		}
 		decoder.key("bytes")?;
-		Ok(Self {
-			logical_bytes: decoder.unsigned()?,
-			tree,
-		})
+		Ok(Self { logical_bytes: decoder.unsigned()?, tree })
 	}
 }
 
@@ -344,11 +324,7 @@ impl Clear {
 	/// The block, or without the sealed parts the additional data.
 	fn encode(&self, sealed: Option<(&[u8], &[u8])>) -> Vec<u8> {
 		let mut encoder = Encoder::with_capacity(2048);
-		encoder.map(if sealed.is_some() {
-			ENTRIES
-		} else {
-			CLEAR_ENTRIES
-		});
+		encoder.map(if sealed.is_some() { ENTRIES } else { CLEAR_ENTRIES });
 		encoder.text("v");
 		encoder.unsigned(FORMAT_VERSION);
 		encoder.text("kind");
@@ -416,21 +392,8 @@ impl RootBlock {
 		for (index, head) in disks.iter().chain(&blobs).enumerate() {
 			head.check(geometry, index)?;
 		}
-		let clear = Clear {
-			genesis,
-			node,
-			request,
-			sequence,
-			geometry,
-			salt,
-			disks,
-			blobs,
-		};
-		Ok(Self {
-			clear,
-			sealed,
-			envelope,
-		})
+		let clear = Clear { genesis, node, request, sequence, geometry, salt, disks, blobs };
+		Ok(Self { clear, sealed, envelope })
 	}
 
 	fn encode(&self) -> Vec<u8> {
@@ -536,9 +499,7 @@ fn decode_id(decoder: &mut Decoder<'_>, key: &str) -> Result<OpaqueId, CborError
 
 fn decode_heads(decoder: &mut Decoder<'_>, key: &str) -> Result<Vec<ObjectHead>, CborError> {
 	decoder.key(key)?;
-	(0..decoder.array(OBJECTS_MAX)?)
-		.map(|_| ObjectHead::decode(decoder))
-		.collect()
+	(0..decoder.array(OBJECTS_MAX)?).map(|_| ObjectHead::decode(decoder)).collect()
 }
 
 fn decode_secrets(
@@ -550,10 +511,7 @@ fn decode_secrets(
 	if decoder.array(OBJECTS_MAX)? != heads.len() {
 		return Err(RootError::Inconsistent);
 	}
-	Ok(heads
-		.iter()
-		.map(|head| Object::decode_secret(decoder, head))
-		.collect::<Result<_, _>>()?)
+	Ok(heads.iter().map(|head| Object::decode_secret(decoder, head)).collect::<Result<_, _>>()?)
 }
 
 /// Whether a restore may use it as a file name.

@@ -93,9 +93,7 @@ pub struct Sealer {
 
 impl core::fmt::Debug for Sealer {
 	fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-		f.debug_struct("Sealer")
-			.field("key", &self.key)
-			.finish_non_exhaustive()
+		f.debug_struct("Sealer").field("key", &self.key).finish_non_exhaustive()
 	}
 }
 
@@ -108,11 +106,7 @@ impl Sealer {
 	/// A sealer that compresses at another level, or not at all.
 	pub(crate) fn with_level(key: &RepositoryKey, level: Option<i32>) -> Self {
 		let compressor = level.and_then(|level| zstd::bulk::Compressor::new(level).ok());
-		Self {
-			key: key.clone(),
-			compressor,
-			scratch: Vec::new(),
-		}
+		Self { key: key.clone(), compressor, scratch: Vec::new() }
 	}
 
 	/// Seals one chunk. The result is the raw block.
@@ -150,15 +144,10 @@ impl Sealer {
 		if self.scratch.len() < len + SEAL_OVERHEAD_BYTES {
 			self.scratch.resize(len + SEAL_OVERHEAD_BYTES, 0);
 		}
-		let (codec, bytes) = self
-			.scratch
-			.split_first_mut()
-			.expect("it has room for the tag");
+		let (codec, bytes) = self.scratch.split_first_mut().expect("it has room for the tag");
 		// With as much room as the plaintext has, "does not fit" means "not smaller".
 		let compressed = self.compressor.as_mut().and_then(|compressor| {
-			compressor
-				.compress_to_buffer(plaintext, &mut bytes[..len])
-				.ok()
+			compressor.compress_to_buffer(plaintext, &mut bytes[..len]).ok()
 		});
 		match compressed {
 			Some(compressed) if compressed < len => {
@@ -242,10 +231,7 @@ pub(crate) fn open_bounded(
 	};
 	match plaintext.len() <= max {
 		true => Ok(plaintext),
-		false => Err(OpenError::Length {
-			found: plaintext.len(),
-			expected: max,
-		}),
+		false => Err(OpenError::Length { found: plaintext.len(), expected: max }),
 	}
 }
 
@@ -256,10 +242,7 @@ fn decompress(bytes: &[u8], plaintext: &mut [u8]) -> Result<usize, OpenError> {
 	if let Ok(Some(found)) = zstd::zstd_safe::get_frame_content_size(bytes)
 		&& found > expected as u64
 	{
-		return Err(OpenError::Length {
-			found: expected + 1,
-			expected,
-		});
+		return Err(OpenError::Length { found: expected + 1, expected });
 	}
 	zstd::bulk::decompress_to_buffer(bytes, plaintext).map_err(|_| OpenError::Decompress)
 }
@@ -296,18 +279,14 @@ mod tests {
 	}
 
 	fn compressible() -> Vec<u8> {
-		(0..100_000u32)
-			.flat_map(|i| (i / 7).to_le_bytes())
-			.collect()
+		(0..100_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect()
 	}
 
 	#[test]
 	fn one_chunk_at_two_levels_and_raw_has_three_keys() {
 		let plaintext = compressible();
 		let keys = [Some(1), Some(3), None].map(|level| {
-			Sealer::with_level(&repository_key(), level)
-				.seal(Domain::Chunk, &[], &plaintext)
-				.key
+			Sealer::with_level(&repository_key(), level).seal(Domain::Chunk, &[], &plaintext).key
 		});
 		assert_ne!(keys[0], keys[1]);
 		assert_ne!(keys[1], keys[2]);
@@ -344,14 +323,8 @@ mod tests {
 		let plaintext = compressible();
 		let seal = |key| Sealer::new(&key).chunk(&plaintext).0.to_vec();
 		assert_eq!(seal(repository_key()), seal(repository_key()));
-		assert_ne!(
-			seal(repository_key()),
-			seal(RepositoryKey::from_parts([1; 32], [3; 32]))
-		);
-		assert_ne!(
-			seal(repository_key()),
-			seal(RepositoryKey::from_parts([3; 32], [2; 32]))
-		);
+		assert_ne!(seal(repository_key()), seal(RepositoryKey::from_parts([1; 32], [3; 32])));
+		assert_ne!(seal(repository_key()), seal(RepositoryKey::from_parts([3; 32], [2; 32])));
 	}
 
 	#[test]
@@ -361,10 +334,7 @@ mod tests {
 		for at in 0..block.len() {
 			let mut changed = block.to_vec();
 			changed[at] ^= 1;
-			assert_eq!(
-				open_chunk(&key, &mut changed, &mut [0; 14]),
-				Err(OpenError::WrongKey)
-			);
+			assert_eq!(open_chunk(&key, &mut changed, &mut [0; 14]), Err(OpenError::WrongKey));
 		}
 	}
 
@@ -389,10 +359,7 @@ mod tests {
 		assert!(sealed.bytes.len() < 1000);
 		assert_eq!(
 			open_bounded(&sealed.key, &[], sealed.bytes, 1000),
-			Err(OpenError::Length {
-				found: 1001,
-				expected: 1000
-			})
+			Err(OpenError::Length { found: 1001, expected: 1000 })
 		);
 	}
 }

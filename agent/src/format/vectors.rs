@@ -21,10 +21,7 @@ impl Vector {
 		let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
 		for line in fs::read_to_string(path).unwrap().lines() {
 			let (name, value) = line.split_once(": ").unwrap();
-			fields
-				.entry(name.to_owned())
-				.or_default()
-				.push(value.to_owned());
+			fields.entry(name.to_owned()).or_default().push(value.to_owned());
 		}
 		Self(fields)
 	}
@@ -116,12 +113,7 @@ impl Vector {
 
 /// An opened root on one line.
 fn describe(root: &Root) -> String {
-	let object = |kind: &str,
-	              Object {
-	                  name,
-	                  logical_bytes,
-	                  tree,
-	              }: &Object| match tree {
+	let object = |kind: &str, Object { name, logical_bytes, tree }: &Object| match tree {
 		None => format!(" {kind}={name},{logical_bytes}"),
 		Some(ChildRef { cid, key, id }) => {
 			let (key, id) = (hex::encode(key.as_bytes()), hex::encode(id.0));

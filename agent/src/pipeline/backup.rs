@@ -16,10 +16,7 @@ use std::{io, num::NonZero, ops::Range};
 ///
 /// The root is stored but not pinned: pin it with the same session, or copy it to other
 /// repositories first.
-#[expect(
-	missing_debug_implementations,
-	reason = "sources and repositories have none"
-)]
+#[expect(missing_debug_implementations, reason = "sources and repositories have none")]
 pub struct Backup<'a> {
 	/// Genesis hash of the chain that asks for it.
 	pub genesis: [u8; 32],
@@ -54,10 +51,7 @@ pub struct Backup<'a> {
 }
 
 /// One disk to back up.
-#[expect(
-	missing_debug_implementations,
-	reason = "sources and repositories have none"
-)]
+#[expect(missing_debug_implementations, reason = "sources and repositories have none")]
 pub struct Disk<'a> {
 	/// Which disk of the machine it is: a plain file name.
 	pub name: String,
@@ -185,42 +179,22 @@ impl Backup<'_> {
 	/// Runs the backup to its end, blocking: of the disks in the order of the machine, and of
 	/// what belongs to the machine beside them.
 	pub fn run(&self, disks: Vec<Disk<'_>>, blobs: Vec<Blob>) -> Result<BackupReport, BackupError> {
-		let disk_bytes = disks
-			.iter()
-			.map(|disk| disk.reader.logical_bytes())
-			.sum::<u64>();
-		let blob_bytes = blobs
-			.iter()
-			.map(|blob| blob.bytes.len() as u64)
-			.sum::<u64>();
+		let disk_bytes = disks.iter().map(|disk| disk.reader.logical_bytes()).sum::<u64>();
+		let blob_bytes = blobs.iter().map(|blob| blob.bytes.len() as u64).sum::<u64>();
 		let logical_bytes = disk_bytes + blob_bytes;
 		let mut run = Run {
 			backup: self,
 			stored: Stored::default(),
-			progress: Progress {
-				total_bytes: logical_bytes,
-				..Progress::default()
-			},
+			progress: Progress { total_bytes: logical_bytes, ..Progress::default() },
 		};
-		let disks = disks
-			.into_iter()
-			.map(|disk| run.disk(disk))
-			.collect::<Result<Vec<_>, _>>()?;
-		let blobs = blobs
-			.into_iter()
-			.map(|blob| run.blob(blob))
-			.collect::<Result<Vec<_>, _>>()?;
+		let disks = disks.into_iter().map(|disk| run.disk(disk)).collect::<Result<Vec<_>, _>>()?;
+		let blobs = blobs.into_iter().map(|blob| run.blob(blob)).collect::<Result<Vec<_>, _>>()?;
 		let mut stored = run.stored;
 
 		let root = self.root(disks, blobs).seal(self.key, self.recipients)?;
 		let put = self.session.put_unchecked(&root.cid, &root.block)?;
 		stored.count(put, &root.block);
-		Ok(BackupReport {
-			root: root.cid,
-			read_key: root.read_key,
-			logical_bytes,
-			stored,
-		})
+		Ok(BackupReport { root: root.cid, read_key: root.read_key, logical_bytes, stored })
 	}
 
 	fn root(&self, disks: Vec<Object>, blobs: Vec<Object>) -> Root {
@@ -247,9 +221,7 @@ struct Run<'a> {
 impl Run<'_> {
 	fn disk(&mut self, mut disk: Disk<'_>) -> Result<Object, BackupError> {
 		let backup = self.backup;
-		let base = backup
-			.base
-			.and_then(|base| base.disk(&disk.name, backup.geometry));
+		let base = backup.base.and_then(|base| base.disk(&disk.name, backup.geometry));
 		let logical_bytes = disk.reader.logical_bytes();
 		let fits = base.is_some_and(|base| base.logical_bytes == logical_bytes);
 		if disk.changed.is_some() && !fits {
@@ -265,11 +237,7 @@ impl Run<'_> {
 
 	fn blob(&mut self, blob: Blob) -> Result<Object, BackupError> {
 		let mut reader = BlobReader(blob.bytes);
-		let plan = ObjectPlan {
-			name: &blob.name,
-			base: None,
-			changed: None,
-		};
+		let plan = ObjectPlan { name: &blob.name, base: None, changed: None };
 		self.object(blob.name.clone(), &mut reader, plan)
 	}
 
@@ -280,21 +248,13 @@ impl Run<'_> {
 		plan: ObjectPlan<'_>,
 	) -> Result<Object, BackupError> {
 		let logical_bytes = reader.logical_bytes();
-		let storing = Storing {
-			backup: self.backup,
-			before: self.progress,
-			logical_bytes,
-		};
+		let storing = Storing { backup: self.backup, before: self.progress, logical_bytes };
 		let (tree, stored) = storing.run(reader, plan)?;
 		self.stored.add(&stored);
 		self.progress.done_bytes += logical_bytes;
 		self.progress.written_bytes += stored.new_bytes;
 		(self.backup.on_progress)(self.progress);
-		Ok(Object {
-			name,
-			logical_bytes,
-			tree,
-		})
+		Ok(Object { name, logical_bytes, tree })
 	}
 }
 

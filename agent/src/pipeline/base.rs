@@ -32,10 +32,7 @@ impl<'a> Base<'a> {
 	/// The disk of this name, if it is cut into chunks the same way.
 	pub(crate) fn disk(&self, name: &str, geometry: Geometry) -> Option<&'a Object> {
 		let same_cut = self.root.geometry == geometry;
-		self.root
-			.disks
-			.iter()
-			.find(|disk| same_cut && disk.name == name)
+		self.root.disks.iter().find(|disk| same_cut && disk.name == name)
 	}
 }
 
@@ -56,12 +53,7 @@ impl<'a> Cursor<'a> {
 		object: &'a Object,
 	) -> Self {
 		let levels = geometry.levels(object.logical_bytes) as usize;
-		Self {
-			repository,
-			geometry,
-			object,
-			path: (0..levels).map(|_| None).collect(),
-		}
+		Self { repository, geometry, object, path: (0..levels).map(|_| None).collect() }
 	}
 
 	pub(crate) fn levels(&self) -> usize {
@@ -96,9 +88,7 @@ impl<'a> Cursor<'a> {
 	}
 
 	fn node(&mut self, level: usize, index: u64) -> Result<Option<&Node>, BaseError> {
-		let is_cached = self.path[level - 1]
-			.as_ref()
-			.is_some_and(|(cached, _)| *cached == index);
+		let is_cached = self.path[level - 1].as_ref().is_some_and(|(cached, _)| *cached == index);
 		if !is_cached {
 			let Some(child) = self.child(level, index)? else {
 				return Ok(None);
@@ -122,9 +112,7 @@ pub(crate) fn place_range(
 	logical_bytes: u64,
 ) -> Range<u64> {
 	let level = u32::try_from(level).unwrap_or(u32::MAX);
-	let bytes = geometry
-		.span(level)
-		.saturating_mul(u64::from(geometry.chunk_bytes()));
+	let bytes = geometry.span(level).saturating_mul(u64::from(geometry.chunk_bytes()));
 	let start = index.saturating_mul(bytes).min(logical_bytes);
 	start..start.saturating_add(bytes).min(logical_bytes)
 }

@@ -64,12 +64,7 @@ pub fn copy(
 	threads: NonZero<usize>,
 	cancel: &Cancel,
 ) -> Result<Stored, CopyError> {
-	let copying = Copying {
-		from,
-		to,
-		threads,
-		cancel,
-	};
+	let copying = Copying { from, to, threads, cancel };
 	let mut stored = Stored::default();
 	let mut pending = vec![Step::Enter(*root)];
 	while let Some(step) = pending.pop() {
@@ -98,9 +93,7 @@ fn children(cid: &Cid, block: &[u8]) -> Result<(Vec<Cid>, Vec<Cid>), CopyError> 
 		BlockCodec::DagCbor => {
 			let children =
 				links(block).map_err(|source| CopyError::NotANode { cid: *cid, source })?;
-			Ok(children
-				.into_iter()
-				.partition(|child| child.codec() == BlockCodec::DagCbor))
+			Ok(children.into_iter().partition(|child| child.codec() == BlockCodec::DagCbor))
 		}
 	}
 }
@@ -121,18 +114,12 @@ impl Copying<'_> {
 	}
 
 	fn read(&self, cid: &Cid) -> Result<Vec<u8>, CopyError> {
-		self.from
-			.get(cid)
-			.map_err(CopyError::Read)?
-			.ok_or(CopyError::Missing { cid: *cid })
+		self.from.get(cid).map_err(CopyError::Read)?.ok_or(CopyError::Missing { cid: *cid })
 	}
 
 	/// Stores a block whose hash was checked when it was read.
 	fn write(&self, cid: &Cid, block: &[u8], stored: &mut Stored) -> Result<(), CopyError> {
-		let put = self
-			.to
-			.put_unchecked(cid, block)
-			.map_err(CopyError::Write)?;
+		let put = self.to.put_unchecked(cid, block).map_err(CopyError::Write)?;
 		stored.count(put, block);
 		stored.read_bytes += block.len() as u64;
 		Ok(())

@@ -165,11 +165,8 @@ impl Restore<'_> {
 		};
 		let written_bytes = shared.run()?;
 		target.finish().map_err(at(logical_bytes))?;
-		let done = Progress {
-			total_bytes: logical_bytes,
-			done_bytes: logical_bytes,
-			written_bytes,
-		};
+		let done =
+			Progress { total_bytes: logical_bytes, done_bytes: logical_bytes, written_bytes };
 		(self.on_progress)(done);
 		Ok(written_bytes)
 	}
@@ -181,12 +178,7 @@ impl Restore<'_> {
 		}
 		let mut target = MemoryTarget(Mutex::default());
 		self.run(&mut target)?;
-		Ok(Some(
-			target
-				.0
-				.into_inner()
-				.unwrap_or_else(PoisonError::into_inner),
-		))
+		Ok(Some(target.0.into_inner().unwrap_or_else(PoisonError::into_inner)))
 	}
 }
 
@@ -204,11 +196,7 @@ impl Shared<'_> {
 			}
 			drop(jobs);
 		});
-		match self
-			.failure
-			.into_inner()
-			.unwrap_or_else(PoisonError::into_inner)
-		{
+		match self.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
 			Some(error) => Err(error),
 			None => Ok(self.written_bytes.into_inner()),
 		}
@@ -223,27 +211,17 @@ impl Shared<'_> {
 
 	/// Sends the chunks in the order of the disk.
 	fn walk(&self, jobs: &SyncSender<Job>) -> Result<(), RestoreError> {
-		let Restore {
-			geometry, object, ..
-		} = *self.restore;
+		let Restore { geometry, object, .. } = *self.restore;
 		let fan_out = u64::from(geometry.fan_out());
 		let mut reported_bytes = 0;
 		let top = geometry.levels(object.logical_bytes) as usize;
-		let mut pending: Vec<_> = object
-			.tree
-			.iter()
-			.map(|tree| (top, 0, tree.clone()))
-			.collect();
+		let mut pending: Vec<_> = object.tree.iter().map(|tree| (top, 0, tree.clone())).collect();
 		while let Some((level, index, child)) = pending.pop() {
 			let range = place_range(geometry, level, index, object.logical_bytes);
 			let offset = range.start;
 			if range.is_empty() {
 				let source = NodeError::Inconsistent;
-				return Err(RestoreError::Unusable {
-					cid: child.cid,
-					offset,
-					source,
-				});
+				return Err(RestoreError::Unusable { cid: child.cid, offset, source });
 			}
 			if level == 0 {
 				let len = usize::try_from(range.end - offset).expect("a chunk fits memory");
@@ -323,10 +301,7 @@ impl Shared<'_> {
 		}
 		self.target
 			.write_at(*offset, plaintext)
-			.map_err(|source| RestoreError::Target {
-				offset: *offset,
-				source,
-			})?;
+			.map_err(|source| RestoreError::Target { offset: *offset, source })?;
 		self.written_bytes.fetch_add(*len as u64, Ordering::Relaxed);
 		Ok(())
 	}
@@ -335,11 +310,7 @@ impl Shared<'_> {
 /// Tells damage from a sound block that does not fit.
 fn unusable(cid: &Cid, offset: u64, block: &[u8], source: NodeError) -> RestoreError {
 	match digest(block) == cid.digest() {
-		true => RestoreError::Unusable {
-			cid: *cid,
-			offset,
-			source,
-		},
+		true => RestoreError::Unusable { cid: *cid, offset, source },
 		false => RestoreError::Corrupt { cid: *cid, offset },
 	}
 }

@@ -69,15 +69,8 @@ struct Done {
 
 enum Outcome {
 	Zero,
-	Unchanged {
-		child: ChildRef,
-		chunks: u64,
-	},
-	Sealed {
-		child: ChildRef,
-		put: Put,
-		block_bytes: u64,
-	},
+	Unchanged { child: ChildRef, chunks: u64 },
+	Sealed { child: ChildRef, put: Put, block_bytes: u64 },
 }
 
 type Finished = Result<(Option<ChildRef>, Stored), BackupError>;
@@ -100,15 +93,8 @@ impl Storing<'_> {
 				scope.spawn(|| self.work(&jobs_end, results, &stop));
 			}
 			let collector = scope.spawn(|| self.collect(results_end, free, &stop));
-			let mut feed = Feed {
-				storing: self,
-				plan,
-				jobs,
-				results,
-				free: free_end,
-				stop: &stop,
-				turn: 0,
-			};
+			let mut feed =
+				Feed { storing: self, plan, jobs, results, free: free_end, stop: &stop, turn: 0 };
 			let fed = feed.run(reader);
 			// The workers end when no job can come any more, and then the collector does.
 			drop(feed);
@@ -128,23 +114,11 @@ impl Storing<'_> {
 		let mut sealer = Sealer::new(self.backup.key);
 		loop {
 			let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-			let Ok(Job {
-				turn,
-				index,
-				buffer,
-				base,
-			}) = job
-			else {
+			let Ok(Job { turn, index, buffer, base }) = job else {
 				return;
 			};
 			let outcome = self.chunk(&mut sealer, &buffer, base);
-			let done = Done {
-				turn,
-				level: 0,
-				index,
-				buffer,
-				outcome,
-			};
+			let done = Done { turn, level: 0, index, buffer, outcome };
 			if results.send(done).is_err() {
 				return;
 			}
@@ -170,11 +144,7 @@ impl Storing<'_> {
 		let cid = Cid::raw(digest(block));
 		let put = self.backup.session.put_unchecked(&cid, block)?;
 		let child = ChildRef { cid, key, id };
-		Ok(Outcome::Sealed {
-			child,
-			put,
-			block_bytes: block.len() as u64,
-		})
+		Ok(Outcome::Sealed { child, put, block_bytes: block.len() as u64 })
 	}
 
 	/// Takes results in any order, uses them in the order of the disk.
@@ -198,13 +168,7 @@ impl Storing<'_> {
 			waiting.insert(done.turn, done);
 			while let Some(done) = waiting.remove(&turn) {
 				turn += 1;
-				let Done {
-					level,
-					index,
-					buffer,
-					outcome,
-					turn: _,
-				} = done;
+				let Done { level, index, buffer, outcome, turn: _ } = done;
 				if failure.is_none()
 					&& let Err(error) = collector.take(level, index, outcome)
 				{
@@ -278,22 +242,16 @@ impl Feed<'_, '_> {
 		from: u64,
 	) -> Result<Option<Range<u64>>, BackupError> {
 		let disk = || self.plan.name.to_owned();
-		let extent = reader
-			.next_extent(from)
-			.map_err(|source| BackupError::Read {
-				disk: disk(),
-				offset: from,
-				source,
-			})?;
+		let extent = reader.next_extent(from).map_err(|source| BackupError::Read {
+			disk: disk(),
+			offset: from,
+			source,
+		})?;
 		match extent {
 			Some(Range { start, end })
 				if start < from || start >= end || end > self.storing.logical_bytes =>
 			{
-				Err(BackupError::Extent {
-					disk: disk(),
-					start,
-					end,
-				})
+				Err(BackupError::Extent { disk: disk(), start, end })
 			}
 			extent => Ok(extent),
 		}
@@ -303,20 +261,13 @@ impl Feed<'_, '_> {
 		let mut buffer = self.buffer()?;
 		let len = usize::try_from(range.end - range.start).expect("a chunk fits memory");
 		buffer.resize(len, 0);
-		reader
-			.read_at(range.start, &mut buffer)
-			.map_err(|source| BackupError::Read {
-				disk: self.plan.name.to_owned(),
-				offset: range.start,
-				source,
-			})?;
+		reader.read_at(range.start, &mut buffer).map_err(|source| BackupError::Read {
+			disk: self.plan.name.to_owned(),
+			offset: range.start,
+			source,
+		})?;
 		let index = range.start / u64::from(self.storing.backup.geometry.chunk_bytes());
-		let job = Job {
-			turn: self.turn,
-			index,
-			buffer,
-			base: self.base_chunk(index),
-		};
+		let job = Job { turn: self.turn, index, buffer, base: self.base_chunk(index) };
 		self.turn += 1;
 		self.jobs.send(job).map_err(|_| BackupError::Cancelled)
 	}
@@ -345,11 +296,7 @@ impl Feed<'_, '_> {
 		};
 		let geometry = self.storing.backup.geometry;
 		let logical_bytes = self.storing.logical_bytes;
-		let cursor = self
-			.plan
-			.base
-			.as_mut()
-			.expect("changes are relative to a base");
+		let cursor = self.plan.base.as_mut().expect("changes are relative to a base");
 		debug_assert_eq!(cursor.logical_bytes(), logical_bytes);
 		let index = at / u64::from(geometry.chunk_bytes());
 		let span = |level: usize| geometry.span(u32::try_from(level).unwrap_or(u32::MAX));
@@ -365,20 +312,14 @@ impl Feed<'_, '_> {
 		let disk = self.plan.name;
 		let child = cursor
 			.child(level, index)
-			.map_err(|source| BackupError::Base {
-				disk: disk.to_owned(),
-				source,
-			})?;
+			.map_err(|source| BackupError::Base { disk: disk.to_owned(), source })?;
 		if let Some(child) = child {
 			let chunks = geometry.chunks(range.end - range.start);
 			let there = self.storing.backup.session.has(&child.cid)?;
 			let missing = crate::repositories::RepositoryError::Missing { cid: child.cid };
 			if !there {
 				let source = missing.into();
-				return Err(BackupError::Base {
-					disk: disk.to_owned(),
-					source,
-				});
+				return Err(BackupError::Base { disk: disk.to_owned(), source });
 			}
 			self.send_unchanged(level, index, child, chunks)?;
 		}
@@ -394,13 +335,7 @@ impl Feed<'_, '_> {
 	) -> Result<(), BackupError> {
 		let buffer = self.buffer()?;
 		let outcome = Ok(Outcome::Unchanged { child, chunks });
-		let done = Done {
-			turn: self.turn,
-			level,
-			index,
-			buffer,
-			outcome,
-		};
+		let done = Done { turn: self.turn, level, index, buffer, outcome };
 		self.turn += 1;
 		self.results.send(done).map_err(|_| BackupError::Cancelled)
 	}
@@ -452,19 +387,11 @@ impl Collector<'_> {
 				self.stored.unchanged_chunks += chunks;
 				Some(child)
 			}
-			Outcome::Sealed {
-				child,
-				put: Put::Present,
-				block_bytes: _,
-			} => {
+			Outcome::Sealed { child, put: Put::Present, block_bytes: _ } => {
 				self.stored.present_chunks += 1;
 				Some(child)
 			}
-			Outcome::Sealed {
-				child,
-				put: Put::Stored,
-				block_bytes,
-			} => {
+			Outcome::Sealed { child, put: Put::Stored, block_bytes } => {
 				self.stored.new_chunks += 1;
 				self.stored.new_blocks += 1;
 				self.stored.new_bytes += block_bytes;
@@ -474,19 +401,14 @@ impl Collector<'_> {
 		if let Some(child) = child {
 			let (session, stored) = (self.storing.backup.session, &mut self.stored);
 			let mut put = |block: &[u8], child: &ChildRef| put_node(session, stored, block, child);
-			self.tree
-				.push(level, index, child, &mut self.sealer, &mut put)?;
+			self.tree.push(level, index, child, &mut self.sealer, &mut put)?;
 		}
 		self.report(level, index);
 		Ok(())
 	}
 
 	fn report(&mut self, level: usize, index: u64) {
-		let Storing {
-			backup,
-			before,
-			logical_bytes,
-		} = self.storing;
+		let Storing { backup, before, logical_bytes } = self.storing;
 		let done_bytes = place_range(backup.geometry, level, index, *logical_bytes).end;
 		if done_bytes >= self.reported_bytes.saturating_add(PROGRESS_STEP_BYTES) {
 			self.reported_bytes = done_bytes;
@@ -499,13 +421,7 @@ impl Collector<'_> {
 	}
 
 	fn finish(self) -> Finished {
-		let Self {
-			storing,
-			mut sealer,
-			tree,
-			mut stored,
-			reported_bytes: _,
-		} = self;
+		let Self { storing, mut sealer, tree, mut stored, reported_bytes: _ } = self;
 		let session = storing.backup.session;
 		let mut put = |block: &[u8], child: &ChildRef| put_node(session, &mut stored, block, child);
 		let tree = tree.finish(&mut sealer, &mut put)?;
@@ -537,16 +453,12 @@ impl Drop for StopOnPanic<'_> {
 
 fn overlaps(changed: &[Range<u64>], range: &Range<u64>) -> bool {
 	let first = changed.partition_point(|change| change.end <= range.start);
-	changed
-		.get(first)
-		.is_some_and(|change| change.start < range.end)
+	changed.get(first).is_some_and(|change| change.start < range.end)
 }
 
 /// Whether all bytes are zero, many at a time and with an early end.
 fn is_zero(bytes: &[u8]) -> bool {
 	let (blocks, rest) = bytes.as_chunks::<128>();
-	blocks
-		.iter()
-		.all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
+	blocks.iter().all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 		&& rest.iter().all(|byte| *byte == 0)
 }

@@ -24,16 +24,9 @@ struct Open {
 
 impl TreeBuilder {
 	pub(crate) fn new(geometry: Geometry, logical_bytes: u64) -> Self {
-		let level = |_| Open {
-			node: Node::empty(geometry),
-			index: 0,
-		};
+		let level = |_| Open { node: Node::empty(geometry), index: 0 };
 		let levels = (0..geometry.levels(logical_bytes)).map(level).collect();
-		Self {
-			geometry,
-			levels,
-			single: None,
-		}
+		Self { geometry, levels, single: None }
 	}
 
 	/// Sets the child at a place of a level; level 0 are the chunks. Nodes that are complete

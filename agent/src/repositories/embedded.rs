@@ -55,10 +55,13 @@ use std::{
 /// Bytes that are staged before they are committed to the index.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Most bytes of a pack: offsets have 32 bits, and one record may go past the limit.
+const PACK_BYTES_MAX: u64 = 1 << 31;
+
 /// What a store is opened with.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-	/// Where a pack ends and the next begins, in bytes. Less than 4 GiB.
+	/// Where a pack ends and the next begins, in bytes. What is above 2 GiB counts as that.
 	pub pack_bytes: u64,
 	/// Bytes of the file system that stay free, so that there is always room to remove blocks.
 	pub reserve_bytes: u64,
@@ -66,10 +69,7 @@ pub struct StoreOptions {
 
 impl StoreOptions {
 	/// What production uses: packs of 256 MiB, a reserve of 256 MiB.
-	pub const V1: Self = Self {
-		pack_bytes: 256 * 1024 * 1024,
-		reserve_bytes: 256 * 1024 * 1024,
-	};
+	pub const V1: Self = Self { pack_bytes: 256 * 1024 * 1024, reserve_bytes: 256 * 1024 * 1024 };
 }
 
 /// A store of blocks in a folder of its own. Clones are the same store.
@@ -80,9 +80,7 @@ pub struct EmbeddedStore {
 
 impl fmt::Debug for EmbeddedStore {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("EmbeddedStore")
-			.field("files", &self.shared.files)
-			.finish_non_exhaustive()
+		f.debug_struct("EmbeddedStore").field("files", &self.shared.files).finish_non_exhaustive()
 	}
 }
 
@@ -95,9 +93,7 @@ impl EmbeddedStore {
 	pub fn open(folder: &Path, options: StoreOptions) -> Result<Self, RepositoryError> {
 		let files = DiskFiles::open(folder)
 			.map_err(RepositoryError::io("open its folder"))?
-			.ok_or_else(|| RepositoryError::InUse {
-				path: folder.to_owned(),
-			})?;
+			.ok_or_else(|| RepositoryError::InUse { path: folder.to_owned() })?;
 		Self::open_files(Arc::new(files), options)
 	}
 
@@ -105,9 +101,7 @@ impl EmbeddedStore {
 		files: Arc<dyn Files>,
 		options: StoreOptions,
 	) -> Result<Self, RepositoryError> {
-		Ok(Self {
-			shared: Arc::new(recovery::open(files, options)?),
-		})
+		Ok(Self { shared: Arc::new(recovery::open(files, options)?) })
 	}
 
 	/// Whether pins may have been lost, so that nothing is collected.
@@ -166,13 +160,11 @@ impl Repository for EmbeddedStore {
 		let available = self.shared.files.available_bytes();
 		let available = available.map_err(RepositoryError::io("ask for the space left"))?;
 		let available_bytes = available.saturating_sub(self.shared.options.reserve_bytes);
-		let mut usage = Usage {
-			available_bytes,
-			..Usage::default()
-		};
+		let mut usage = Usage { available_bytes, ..Usage::default() };
 		for state in self.shared.index.packs()?.values() {
 			usage.blocks += state.live_blocks;
-			usage.bytes += state.live_bytes - state.live_blocks * record::HEADER_BYTES;
+			let headers = state.live_blocks * record::HEADER_BYTES;
+			usage.bytes += state.live_bytes.saturating_sub(headers);
 		}
 		Ok(usage)
 	}
@@ -207,9 +199,7 @@ impl Shared {
 
 	/// Where a block stands; a node only if it was stored as one.
 	fn find(&self, cid: &Cid) -> Result<Option<Entry>, RepositoryError> {
-		Ok(self
-			.find_any(cid)?
-			.filter(|entry| entry.is_node || !is_node(cid)))
+		Ok(self.find_any(cid)?.filter(|entry| entry.is_node || !is_node(cid)))
 	}
 
 	/// Where the bytes of a block stand, whatever they were stored as.
@@ -249,11 +239,7 @@ impl Shared {
 		}
 		// Neighbours in the index are written together.
 		batch.entries.sort_unstable_by_key(|(digest, _)| *digest);
-		let ends: Vec<_> = batch
-			.packs
-			.iter()
-			.map(|pack| (pack.pack, pack.end))
-			.collect();
+		let ends: Vec<_> = batch.packs.iter().map(|pack| (pack.pack, pack.end)).collect();
 		match self.index.add(&batch.entries, &ends, batch.next_id) {
 			Ok(()) => {
 				lock(&self.writer).end_commit();

@@ -131,9 +131,7 @@ impl RepositoryError {
 	pub(crate) fn index(error: impl Into<redb::Error>) -> Self {
 		match error.into() {
 			redb::Error::Io(source) => Self::io("use its index")(source),
-			source => Self::Index {
-				source: Box::new(source),
-			},
+			source => Self::Index { source: Box::new(source) },
 		}
 	}
 }

@@ -61,11 +61,7 @@ pub fn verify(
 		let children = match repository.get(&cid) {
 			Ok(Some(block)) => {
 				report.good_bytes += block.len() as u64;
-				if is_node {
-					links(&block).ok()
-				} else {
-					Some(Vec::new())
-				}
+				if is_node { links(&block).ok() } else { Some(Vec::new()) }
 			}
 			Ok(None) => {
 				VerifyReport::bad(&mut report.missing, &mut report.bad_blocks, cid);

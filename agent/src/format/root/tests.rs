@@ -11,19 +11,12 @@ fn recipient(identity: &Identity) -> Recipient {
 }
 
 fn child(cid: Cid) -> ChildRef {
-	ChildRef {
-		cid,
-		key: ReadKey::from_bytes([8; 32]),
-		id: PlaintextId([9; 16]),
-	}
+	ChildRef { cid, key: ReadKey::from_bytes([8; 32]), id: PlaintextId([9; 16]) }
 }
 
 fn root() -> Root {
-	let object = |name: &str, logical_bytes, tree| Object {
-		name: name.to_owned(),
-		logical_bytes,
-		tree,
-	};
+	let object =
+		|name: &str, logical_bytes, tree| Object { name: name.to_owned(), logical_bytes, tree };
 	Root {
 		genesis: [3; 32],
 		node: OpaqueId::of(&4u32).unwrap(),
@@ -36,11 +29,7 @@ fn root() -> Root {
 			object("vda", 10 << 30, Some(child(Cid::dag_cbor([1; 32])))),
 			object("vdb", 1 << 30, None),
 		],
-		blobs: vec![object(
-			"definition.xml",
-			3000,
-			Some(child(Cid::raw([2; 32]))),
-		)],
+		blobs: vec![object("definition.xml", 3000, Some(child(Cid::raw([2; 32]))))],
 	}
 }
 
@@ -58,20 +47,13 @@ fn a_root_opens_for_owner_and_node() {
 
 #[test]
 fn all_links_stand_in_clear() {
-	let sealed = root()
-		.seal(&repository_key(), &[recipient(&Identity::generate())])
-		.unwrap();
-	assert_eq!(
-		links(&sealed.block),
-		Ok(vec![Cid::raw([2; 32]), Cid::dag_cbor([1; 32])])
-	);
+	let sealed = root().seal(&repository_key(), &[recipient(&Identity::generate())]).unwrap();
+	assert_eq!(links(&sealed.block), Ok(vec![Cid::raw([2; 32]), Cid::dag_cbor([1; 32])]));
 }
 
 #[test]
 fn strangers_get_a_clear_answer() {
-	let sealed = root()
-		.seal(&repository_key(), &[recipient(&Identity::generate())])
-		.unwrap();
+	let sealed = root().seal(&repository_key(), &[recipient(&Identity::generate())]).unwrap();
 	let block = RootBlock::decode(&sealed.block).unwrap();
 	assert_eq!(
 		block.open_with_identity(&Identity::generate()),
@@ -86,41 +68,27 @@ fn strangers_get_a_clear_answer() {
 #[test]
 fn a_later_envelope_opens_the_same_root() {
 	let successor = Identity::generate();
-	let sealed = root()
-		.seal(&repository_key(), &[recipient(&Identity::generate())])
-		.unwrap();
+	let sealed = root().seal(&repository_key(), &[recipient(&Identity::generate())]).unwrap();
 	let later = envelope::seal_read_key(&sealed.read_key, &[recipient(&successor)]).unwrap();
 	let key = envelope::open_read_key(&later, &successor).unwrap();
-	assert_eq!(
-		RootBlock::decode(&sealed.block)
-			.unwrap()
-			.open_with_read_key(&key),
-		Ok(root())
-	);
+	assert_eq!(RootBlock::decode(&sealed.block).unwrap().open_with_read_key(&key), Ok(root()));
 }
 
 #[test]
 fn no_envelope_fits_another_root() {
 	let owner = Identity::generate();
 	let seal = || {
-		let sealed = root()
-			.seal(&repository_key(), &[recipient(&owner)])
-			.unwrap();
+		let sealed = root().seal(&repository_key(), &[recipient(&owner)]).unwrap();
 		RootBlock::decode(&sealed.block).unwrap()
 	};
 	let (mut first, second) = (seal(), seal());
 	first.envelope = second.envelope;
-	assert_eq!(
-		first.open_with_identity(&owner),
-		Err(RootError::Open(OpenError::WrongKey))
-	);
+	assert_eq!(first.open_with_identity(&owner), Err(RootError::Open(OpenError::WrongKey)));
 }
 
 #[test]
 fn every_clear_field_is_authenticated() {
-	let sealed = root()
-		.seal(&repository_key(), &[recipient(&Identity::generate())])
-		.unwrap();
+	let sealed = root().seal(&repository_key(), &[recipient(&Identity::generate())]).unwrap();
 	let changes: [fn(&mut Clear); 9] = [
 		|clear| clear.genesis[0] ^= 1,
 		|clear| clear.node = OpaqueId::of(&5u32).unwrap(),
@@ -137,19 +105,13 @@ fn every_clear_field_is_authenticated() {
 		change(&mut block.clear);
 		let block = RootBlock::decode(&block.encode()).unwrap();
 		let opened = block.open_with_read_key(&sealed.read_key);
-		assert_eq!(
-			opened,
-			Err(RootError::Open(OpenError::WrongKey)),
-			"change {number}"
-		);
+		assert_eq!(opened, Err(RootError::Open(OpenError::WrongKey)), "change {number}");
 	}
 }
 
 #[test]
 fn other_blocks_are_told_apart() {
-	let sealed = root()
-		.seal(&repository_key(), &[recipient(&Identity::generate())])
-		.unwrap();
+	let sealed = root().seal(&repository_key(), &[recipient(&Identity::generate())]).unwrap();
 	assert_eq!(RootBlock::decode(b""), Err(RootError::NotARoot));
 	assert_eq!(RootBlock::decode(&[0xa0]), Err(RootError::NotARoot));
 	let (node, _) =
@@ -158,15 +120,9 @@ fn other_blocks_are_told_apart() {
 	let mut newer = sealed.block.clone();
 	// {"v": 1 …: head of the map, head of the key, key, number.
 	newer[3] = 2;
-	assert_eq!(
-		RootBlock::decode(&newer),
-		Err(RootError::NewerVersion { found: 2 })
-	);
+	assert_eq!(RootBlock::decode(&newer), Err(RootError::NewerVersion { found: 2 }));
 	newer[3] = 0;
-	assert!(matches!(
-		RootBlock::decode(&newer),
-		Err(RootError::Malformed(_))
-	));
+	assert!(matches!(RootBlock::decode(&newer), Err(RootError::Malformed(_))));
 	let mut longer = sealed.block;
 	longer.push(0);
 	assert!(matches!(
@@ -180,25 +136,11 @@ fn names_must_be_plain_and_unique() {
 	let with_name = |name: &str| {
 		let mut root = root();
 		root.disks[0].name = name.to_owned();
-		root.seal(&repository_key(), &[recipient(&Identity::generate())])
-			.map(drop)
+		root.seal(&repository_key(), &[recipient(&Identity::generate())]).map(drop)
 	};
 	assert_eq!(with_name("drive-virtio0"), Ok(()));
-	for name in [
-		"",
-		".",
-		"..",
-		"a/b",
-		"a\0",
-		"vdb",
-		&"x".repeat(NAME_BYTES_MAX + 1),
-	] {
-		assert_eq!(
-			with_name(name),
-			Err(RootError::Name {
-				name: name.to_owned()
-			})
-		);
+	for name in ["", ".", "..", "a/b", "a\0", "vdb", &"x".repeat(NAME_BYTES_MAX + 1)] {
+		assert_eq!(with_name(name), Err(RootError::Name { name: name.to_owned() }));
 	}
 }
 
@@ -221,9 +163,7 @@ fn boundary_the_largest_root_fits() {
 	root.disks.push(root.disks[0].clone());
 	assert_eq!(
 		root.seal(&repository_key(), &recipients).map(drop),
-		Err(RootError::TooManyObjects {
-			found: OBJECTS_MAX + 1
-		})
+		Err(RootError::TooManyObjects { found: OBJECTS_MAX + 1 })
 	);
 }
 

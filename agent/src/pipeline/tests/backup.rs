@@ -10,26 +10,14 @@ use std::{num::NonZero, ops::Range};
 #[test]
 fn disks_of_every_size_come_back() {
 	let world = World::new();
-	for len in [
-		0,
-		1,
-		CHUNK - 1,
-		CHUNK,
-		CHUNK + 1,
-		4 * CHUNK,
-		5 * CHUNK,
-		16 * CHUNK + 7,
-		100 * CHUNK,
-	] {
+	for len in
+		[0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 5 * CHUNK, 16 * CHUNK + 7, 100 * CHUNK]
+	{
 		let bytes = noise(len as u64, len);
 		let (report, root) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
 		assert_eq!(report.logical_bytes, len as u64);
 		assert_eq!(report.stored.read_bytes, len as u64);
-		assert!(
-			verify(&world.store, &report.root, &mut |_| true)
-				.unwrap()
-				.is_good()
-		);
+		assert!(verify(&world.store, &report.root, &mut |_| true).unwrap().is_good());
 		world.assert_restores(&root, 0, &bytes);
 	}
 }
@@ -45,16 +33,10 @@ fn zeros_and_holes_are_not_stored() {
 	let (read, root) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
 	assert_eq!((read.stored.zero_chunks, read.stored.new_chunks), (63, 1));
 	let (skipped, same) = world.keep(None, with_holes, None);
-	assert_eq!(
-		(skipped.stored.read_bytes, skipped.stored.zero_chunks),
-		(CHUNK as u64, 0)
-	);
+	assert_eq!((skipped.stored.read_bytes, skipped.stored.zero_chunks), (CHUNK as u64, 0));
 	assert_eq!(root.disks, same.disks);
 	let (empty, nothing) = world.keep(None, MemoryDisk::new(vec![0; 64 * CHUNK]), None);
-	assert_eq!(
-		(empty.stored.new_blocks, nothing.disks[0].tree.as_ref()),
-		(1, None)
-	);
+	assert_eq!((empty.stored.new_blocks, nothing.disks[0].tree.as_ref()), (1, None));
 	world.assert_restores(&root, 0, &bytes);
 	world.assert_restores(&nothing, 0, &vec![0; 64 * CHUNK]);
 }
@@ -103,10 +85,7 @@ fn an_unchanged_range_keeps_its_node() {
 
 fn open_node(world: &World, child: &crate::format::ChildRef) -> Node {
 	let block = world.store.get(&child.cid).unwrap().unwrap();
-	NodeBlock::decode(&block)
-		.unwrap()
-		.open(&child.key, world.geometry)
-		.unwrap()
+	NodeBlock::decode(&block).unwrap().open(&child.key, world.geometry).unwrap()
 }
 
 #[test]
@@ -161,10 +140,7 @@ fn fails_when_the_base_is_gone_and_not_all_is_read() {
 	let session = world.store.open_session().unwrap();
 	let disks = vec![disk(MemoryDisk::new(bytes.clone()), Some(vec![]))];
 	let result = world.backup(&*session, Some(&first), disks, vec![]);
-	assert!(
-		matches!(result, Err(BackupError::Base { .. })),
-		"{result:?}"
-	);
+	assert!(matches!(result, Err(BackupError::Base { .. })), "{result:?}");
 	// Reading everything does without the base.
 	drop(session);
 	let (report, root) = world.keep(Some(&first), MemoryDisk::new(bytes.clone()), None);
@@ -183,17 +159,9 @@ fn blobs_and_several_disks_come_back() {
 	};
 	let (vda, vdb) = (noise(1, 10 * CHUNK), noise(2, 3 * CHUNK + 5));
 	let nvram = noise(3, 20_000);
-	let blob = |name: &str, bytes: &[u8]| Blob {
-		name: name.to_owned(),
-		bytes: bytes.to_vec(),
-	};
+	let blob = |name: &str, bytes: &[u8]| Blob { name: name.to_owned(), bytes: bytes.to_vec() };
 	let blobs = vec![blob("definition.xml", b"<domain/>"), blob("nvram", &nvram)];
-	let report = world.backup(
-		&*session,
-		None,
-		vec![named("vda", &vda), named("vdb", &vdb)],
-		blobs,
-	);
+	let report = world.backup(&*session, None, vec![named("vda", &vda), named("vdb", &vdb)], blobs);
 	let root = world.open(&report.unwrap().root);
 	world.assert_restores(&root, 0, &vda);
 	world.assert_restores(&root, 1, &vdb);
@@ -221,10 +189,7 @@ fn a_bad_sector_names_disk_and_place() {
 	reader.bad_at = Some(50 * CHUNK as u64 + 3);
 	let result = world.backup(&*session, None, vec![disk(reader, None)], vec![]);
 	let message = result.unwrap_err().to_string();
-	assert_eq!(
-		message,
-		"disk vda cannot be read at byte 204800: bad sector"
-	);
+	assert_eq!(message, "disk vda cannot be read at byte 204800: bad sector");
 }
 
 #[test]
@@ -236,10 +201,7 @@ fn impossible_extents_are_refused() {
 		let mut reader = MemoryDisk::new(noise(1, 2 * CHUNK));
 		reader.extents = Some(vec![extent]);
 		let result = world.backup(&*session, None, vec![disk(reader, None)], vec![]);
-		assert!(
-			matches!(result, Err(BackupError::Extent { .. })),
-			"{result:?}"
-		);
+		assert!(matches!(result, Err(BackupError::Extent { .. })), "{result:?}");
 	}
 }
 
@@ -263,10 +225,7 @@ fn a_failing_store_ends_the_backup_with_the_cause() {
 		disk(MemoryDisk::new(noise(2, 10 * CHUNK)), None),
 	];
 	let result = world.backup(&*session, None, disks, vec![]);
-	assert!(
-		matches!(result, Err(BackupError::Root(_))),
-		"two disks of one name: {result:?}"
-	);
+	assert!(matches!(result, Err(BackupError::Root(_))), "two disks of one name: {result:?}");
 }
 
 #[test]
@@ -294,15 +253,10 @@ fn progress_rises_to_the_end() {
 		on_progress: &|progress| seen.lock().unwrap().push(progress),
 		cancel: &world.cancel,
 	};
-	backup
-		.run(vec![disk(MemoryDisk::new(bytes), None)], vec![])
-		.unwrap();
+	backup.run(vec![disk(MemoryDisk::new(bytes), None)], vec![]).unwrap();
 	let seen = seen.into_inner().unwrap();
 	assert!(seen.len() >= 3, "{seen:?}");
-	assert!(
-		seen.windows(2)
-			.all(|pair| pair[0].done_bytes <= pair[1].done_bytes)
-	);
+	assert!(seen.windows(2).all(|pair| pair[0].done_bytes <= pair[1].done_bytes));
 	let last = seen.last().unwrap();
 	assert_eq!((last.done_bytes, last.total_bytes), (50 << 20, 50 << 20));
 }
@@ -314,29 +268,15 @@ fn a_copy_moves_what_is_new_and_nothing_else() {
 	let (first, root) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
 	bytes[0] ^= 1;
 	let (second, _) = world.keep(Some(&root), MemoryDisk::new(bytes.clone()), None);
-	let other = World {
-		store: memory_store(),
-		..World::new()
-	};
+	let other = World { store: memory_store(), ..World::new() };
 	let session = other.store.open_session().unwrap();
 	let threads = NonZero::new(3).unwrap();
 	let all = copy(&world.store, &*session, &first.root, threads, &world.cancel).unwrap();
 	assert_eq!(all.new_blocks, first.stored.new_blocks);
-	let rest = copy(
-		&world.store,
-		&*session,
-		&second.root,
-		threads,
-		&world.cancel,
-	)
-	.unwrap();
+	let rest = copy(&world.store, &*session, &second.root, threads, &world.cancel).unwrap();
 	assert_eq!(rest.new_blocks, second.stored.new_blocks);
 	session.pin(&second.root, b"").unwrap();
-	assert!(
-		verify(&other.store, &second.root, &mut |_| true)
-			.unwrap()
-			.is_good()
-	);
+	assert!(verify(&other.store, &second.root, &mut |_| true).unwrap().is_good());
 
 	let missing = backup_primitives::Cid::dag_cbor([9; 32]);
 	let result = copy(&world.store, &*session, &missing, threads, &world.cancel);
@@ -345,10 +285,7 @@ fn a_copy_moves_what_is_new_and_nothing_else() {
 	let session = memory_store().open_session().unwrap();
 	let result = copy(&world.store, &*session, &first.root, threads, &world.cancel);
 	assert!(matches!(result, Err(CopyError::Cancelled)));
-	assert!(matches!(
-		session.pin(&first.root, b""),
-		Err(RepositoryError::Missing { .. })
-	));
+	assert!(matches!(session.pin(&first.root, b""), Err(RepositoryError::Missing { .. })));
 }
 
 /// A disk of up to 80 chunks: each one new, zero, or one of three that repeat.

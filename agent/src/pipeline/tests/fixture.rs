@@ -41,10 +41,7 @@ pub(crate) struct MemoryDisk {
 
 impl MemoryDisk {
 	pub(crate) fn new(bytes: Vec<u8>) -> Self {
-		Self {
-			bytes,
-			..Self::default()
-		}
+		Self { bytes, ..Self::default() }
 	}
 }
 
@@ -89,10 +86,7 @@ pub(crate) struct MemoryTarget {
 
 impl RestoreTarget for MemoryTarget {
 	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()> {
-		self.bytes
-			.get_mut()
-			.unwrap()
-			.resize(logical_bytes as usize, 0);
+		self.bytes.get_mut().unwrap().resize(logical_bytes as usize, 0);
 		Ok(())
 	}
 
@@ -114,10 +108,7 @@ impl RestoreTarget for MemoryTarget {
 /// Bytes that look random and follow from their name.
 pub(crate) fn noise(name: u64, len: usize) -> Vec<u8> {
 	let mut bytes = vec![0; len];
-	blake3::Hasher::new()
-		.update(&name.to_le_bytes())
-		.finalize_xof()
-		.fill(&mut bytes);
+	blake3::Hasher::new().update(&name.to_le_bytes()).finalize_xof().fill(&mut bytes);
 	bytes
 }
 
@@ -179,9 +170,7 @@ impl World {
 		changed: Option<Vec<Range<u64>>>,
 	) -> (BackupReport, Root) {
 		let session = self.store.open_session().unwrap();
-		let report = self
-			.backup(&*session, base, vec![disk(reader, changed)], vec![])
-			.unwrap();
+		let report = self.backup(&*session, base, vec![disk(reader, changed)], vec![]).unwrap();
 		session.pin(&report.root, b"").unwrap();
 		let root = self.open(&report.root);
 		(report, root)
@@ -189,10 +178,7 @@ impl World {
 
 	/// Opens a root as its owner, who knows no repository key.
 	pub(crate) fn open(&self, root: &Cid) -> Root {
-		open_root(&self.store, root)
-			.unwrap()
-			.open_with_identity(&self.owner)
-			.unwrap()
+		open_root(&self.store, root).unwrap().open_with_identity(&self.owner).unwrap()
 	}
 
 	pub(crate) fn restore(
@@ -216,18 +202,12 @@ impl World {
 		let mut target = MemoryTarget::default();
 		self.restore(root, disk, &mut target).unwrap();
 		assert!(target.is_finished);
-		assert!(
-			*target.bytes.lock().unwrap() == expected,
-			"other bytes came back"
-		);
+		assert!(*target.bytes.lock().unwrap() == expected, "other bytes came back");
 	}
 }
 
 pub(crate) fn memory_store() -> EmbeddedStore {
-	let options = StoreOptions {
-		pack_bytes: 1 << 20,
-		reserve_bytes: 0,
-	};
+	let options = StoreOptions { pack_bytes: 1 << 20, reserve_bytes: 0 };
 	EmbeddedStore::open_files(Arc::new(SimulatedFiles::default()), options).unwrap()
 }
 
@@ -236,9 +216,5 @@ pub(crate) fn recipient(identity: &Identity) -> Recipient {
 }
 
 pub(crate) fn disk(reader: MemoryDisk, changed: Option<Vec<Range<u64>>>) -> Disk<'static> {
-	Disk {
-		name: "vda".to_owned(),
-		reader: Box::new(reader),
-		changed,
-	}
+	Disk { name: "vda".to_owned(), reader: Box::new(reader), changed }
 }

@@ -101,11 +101,7 @@ fn missing_and_damaged_blocks_are_named_with_their_place() {
 	assert_eq!(path.len(), places.len());
 	for (cid, place) in path.into_iter().zip(places) {
 		for is_damaged in [false, true] {
-			let broken = Broken {
-				repository: &world.store,
-				cid,
-				is_damaged,
-			};
+			let broken = Broken { repository: &world.store, cid, is_damaged };
 			match restore_from(&world, &broken, &root.disks[0]) {
 				Err(RestoreError::Missing { cid: found, offset }) if !is_damaged => {
 					assert_eq!((found, offset), (cid, place as u64));
@@ -125,10 +121,7 @@ fn a_sound_block_with_another_key_is_unusable() {
 	let mut object = root.disks[0].clone();
 	object.tree.as_mut().unwrap().key = crate::format::ReadKey::from_bytes([0; 32]);
 	let result = restore_from(&world, &world.store, &object);
-	assert!(matches!(
-		result,
-		Err(RestoreError::Unusable { offset: 0, .. })
-	));
+	assert!(matches!(result, Err(RestoreError::Unusable { offset: 0, .. })));
 }
 
 #[test]
@@ -137,10 +130,7 @@ fn a_tree_that_is_larger_than_its_disk_is_refused() {
 	let mut object = root.disks[0].clone();
 	object.logical_bytes = 90 * CHUNK as u64;
 	let result = restore_from(&world, &world.store, &object);
-	assert!(
-		matches!(result, Err(RestoreError::Unusable { .. })),
-		"{result:?}"
-	);
+	assert!(matches!(result, Err(RestoreError::Unusable { .. })), "{result:?}");
 }
 
 #[test]
@@ -153,25 +143,14 @@ fn the_wrong_secret_is_told_apart_from_damage() {
 	let missing = Cid::dag_cbor([9; 32]);
 	let result = open_root(&world.store, &missing);
 	assert!(matches!(result, Err(RestoreError::NoSuchRoot { cid }) if cid == missing));
-	let broken = Broken {
-		repository: &world.store,
-		cid,
-		is_damaged: true,
-	};
-	assert!(
-		!open_root(&broken, &cid)
-			.err()
-			.is_some_and(|error| error.is_wrong_secret())
-	);
+	let broken = Broken { repository: &world.store, cid, is_damaged: true };
+	assert!(!open_root(&broken, &cid).err().is_some_and(|error| error.is_wrong_secret()));
 }
 
 #[test]
 fn a_full_target_and_a_cancel_end_the_restore() {
 	let (world, _, root) = world_with_a_disk();
-	let mut target = MemoryTarget {
-		is_full: true,
-		..MemoryTarget::default()
-	};
+	let mut target = MemoryTarget { is_full: true, ..MemoryTarget::default() };
 	let result = world.restore(&root, 0, &mut target);
 	assert!(matches!(result, Err(RestoreError::Target { .. })));
 	world.cancel.cancel();

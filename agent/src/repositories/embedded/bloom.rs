@@ -15,10 +15,7 @@ pub(crate) struct Bloom {
 impl Bloom {
 	pub(crate) fn for_digests(count: u64, seed: u64) -> Self {
 		let words = (count.saturating_mul(BITS_PER_DIGEST) / 64).max(WORDS_MIN);
-		Self {
-			words: vec![0; usize::try_from(words).unwrap_or(usize::MAX)],
-			seed,
-		}
+		Self { words: vec![0; usize::try_from(words).unwrap_or(usize::MAX)], seed }
 	}
 
 	pub(crate) fn insert(&mut self, digest: &[u8; 32]) {
@@ -28,9 +25,7 @@ impl Bloom {
 	}
 
 	pub(crate) fn contains(&self, digest: &[u8; 32]) -> bool {
-		self.bits(digest)
-			.into_iter()
-			.all(|bit| self.words[bit / 64] & 1 << (bit % 64) != 0)
+		self.bits(digest).into_iter().all(|bit| self.words[bit / 64] & 1 << (bit % 64) != 0)
 	}
 
 	/// Digests are uniform already; the seed only makes the filters differ.
@@ -65,9 +60,7 @@ mod tests {
 		let mut bloom = Bloom::for_digests(20_000, 7);
 		(0..20_000).for_each(|number| bloom.insert(&digest(number)));
 		assert!((0..20_000).all(|number| bloom.contains(&digest(number))));
-		let wrong = (20_000..120_000)
-			.filter(|number| bloom.contains(&digest(*number)))
-			.count();
+		let wrong = (20_000..120_000).filter(|number| bloom.contains(&digest(*number))).count();
 		assert!(wrong < 300, "{wrong} of 100000");
 	}
 }

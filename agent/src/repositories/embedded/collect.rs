@@ -77,10 +77,7 @@ impl Drop for Running<'_> {
 fn keep_from(store: &Shared) -> u64 {
 	let sessions = lock(&store.sessions);
 	let next_id = lock(&store.writer).next_id();
-	sessions
-		.all()
-		.map(|session| session.first_id)
-		.fold(next_id, u64::min)
+	sessions.all().map(|session| session.first_id).fold(next_id, u64::min)
 }
 
 /// Visits all of the index, in several short transactions.
@@ -119,11 +116,7 @@ impl<'a> Live<'a> {
 		// Without randomness the same garbage may stay again, nothing worse.
 		let _ = aws_lc_rs::rand::fill(&mut seed);
 		let chunks = Bloom::for_digests(store.index.len()?, u64::from_le_bytes(seed));
-		Ok(Self {
-			store,
-			nodes: HashSet::new(),
-			chunks,
-		})
+		Ok(Self { store, nodes: HashSet::new(), chunks })
 	}
 
 	fn mark_all(&mut self, roots: Vec<Cid>) -> Result<(), RepositoryError> {
@@ -139,10 +132,7 @@ impl<'a> Live<'a> {
 	}
 
 	fn mark_sessions(&mut self) -> Result<(), RepositoryError> {
-		let nodes = lock(&self.store.sessions)
-			.all()
-			.flat_map(|session| session.nodes())
-			.collect();
+		let nodes = lock(&self.store.sessions).all().flat_map(|session| session.nodes()).collect();
 		self.mark_all(nodes)
 	}
 
@@ -176,9 +166,7 @@ fn sweep_nodes(
 	let _shut = shut(store);
 	live.mark_sessions()?;
 	// What is live as a chunk although it was stored as a node stays, and so does all below.
-	let also_chunks = candidates
-		.iter()
-		.filter(|digest| live.chunks.contains(digest));
+	let also_chunks = candidates.iter().filter(|digest| live.chunks.contains(digest));
 	live.mark_all(also_chunks.map(|digest| Cid::dag_cbor(*digest)).collect())?;
 	candidates.retain(|digest| !live.nodes.contains(digest));
 	match candidates.is_empty() {
@@ -252,8 +240,7 @@ fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
 	for run in &runs {
 		let skipped = u32::try_from(run.len - HEADER_BYTES).expect("packs are below 4 GiB");
 		let header = Header::skip(skipped).encode(&[]);
-		file.write_at(run.offset, &header)
-			.map_err(io("write a pack"))?;
+		file.write_at(run.offset, &header).map_err(io("write a pack"))?;
 	}
 	// A hole without its skip header would be taken for damage by a rebuild.
 	file.sync().map_err(io("sync a pack"))?;

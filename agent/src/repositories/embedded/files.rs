@@ -59,16 +59,10 @@ const LOCK_FILE: &str = "lock";
 impl DiskFiles {
 	/// Opens the folder, or makes it. `None` if another process has it open.
 	pub(crate) fn open(folder: &Path) -> io::Result<Option<Self>> {
-		fs::DirBuilder::new()
-			.recursive(true)
-			.mode(0o700)
-			.create(folder)?;
+		fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
 		let lock = options().create(true).open(folder.join(LOCK_FILE))?;
 		match lock.try_lock() {
-			Ok(()) => Ok(Some(Self {
-				folder: folder.to_owned(),
-				_lock: lock,
-			})),
+			Ok(()) => Ok(Some(Self { folder: folder.to_owned(), _lock: lock })),
 			Err(fs::TryLockError::WouldBlock) => Ok(None),
 			Err(fs::TryLockError::Error(error)) => Err(error),
 		}
@@ -83,9 +77,7 @@ fn options() -> OpenOptions {
 
 impl Files for DiskFiles {
 	fn create(&self, name: &str) -> io::Result<Arc<dyn StoreFile>> {
-		Ok(Arc::new(
-			options().create_new(true).open(self.folder.join(name))?,
-		))
+		Ok(Arc::new(options().create_new(true).open(self.folder.join(name))?))
 	}
 
 	fn open(&self, name: &str) -> io::Result<Arc<dyn StoreFile>> {
@@ -151,12 +143,7 @@ impl StoreFile for File {
 			fs::{FallocateFlags, fallocate},
 			io::Errno,
 		};
-		match fallocate(
-			self,
-			FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-			offset,
-			len,
-		) {
+		match fallocate(self, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
 			// Without holes the space comes back when the whole pack goes.
 			Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
 			Err(error) => Err(error.into()),
@@ -175,11 +162,7 @@ impl StoreFile for File {
 		};
 		range(offset, len, libc::SYNC_FILE_RANGE_WRITE);
 		if let Some(earlier) = offset.checked_sub(4 * len) {
-			range(
-				earlier,
-				len,
-				libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE,
-			);
+			range(earlier, len, libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE);
 		}
 	}
 }

@@ -64,13 +64,7 @@ impl Entry {
 			u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of 4 bytes"))
 		};
 		let id = u64::from_le_bytes(bytes[12..20].try_into().expect("a slice of 8 bytes"));
-		Self {
-			pack: word(0),
-			offset: word(4),
-			len: word(8),
-			id,
-			is_node: bytes[20] != 0,
-		}
+		Self { pack: word(0), offset: word(4), len: word(8), id, is_node: bytes[20] != 0 }
 	}
 
 	/// Bytes of the whole record.
@@ -90,11 +84,7 @@ pub(crate) struct PackState {
 
 impl PackState {
 	fn from_row((end, live_bytes, live_blocks): (u64, u64, u64)) -> Self {
-		Self {
-			end,
-			live_bytes,
-			live_blocks,
-		}
+		Self { end, live_bytes, live_blocks }
 	}
 
 	fn row(self) -> (u64, u64, u64) {
@@ -118,16 +108,10 @@ pub(crate) struct Index {
 impl Index {
 	/// Opens a complete index; `None` if there is none and it must be rebuilt.
 	pub(crate) fn open(files: Arc<dyn Files>) -> Result<Option<Self>, RepositoryError> {
-		let index = Self {
-			files,
-			database: RwLock::new(None),
-		};
+		let index = Self { files, database: RwLock::new(None) };
 		match index.read(|database| meta(database, META_VERSION)) {
 			Ok(Some(STORE_VERSION)) => Ok(Some(index)),
-			Ok(Some(found)) => Err(RepositoryError::NewerVersion {
-				found,
-				known: STORE_VERSION,
-			}),
+			Ok(Some(found)) => Err(RepositoryError::NewerVersion { found, known: STORE_VERSION }),
 			Ok(None) => Ok(None),
 			Err(RepositoryError::Index { source }) if is_damage(&source) => Ok(None),
 			Err(RepositoryError::Io { source, .. }) if is_foreign(&source) => Ok(None),
@@ -138,18 +122,11 @@ impl Index {
 	/// An empty index in place of whatever is there. It counts as complete only after
 	/// [`complete`](Self::complete).
 	pub(crate) fn create(files: Arc<dyn Files>) -> Result<Self, RepositoryError> {
-		let there = files
-			.list()
-			.map_err(RepositoryError::io("list the store's files"))?;
+		let there = files.list().map_err(RepositoryError::io("list the store's files"))?;
 		if there.iter().any(|name| name == INDEX_FILE) {
-			files
-				.remove(INDEX_FILE)
-				.map_err(RepositoryError::io("remove a damaged index"))?;
+			files.remove(INDEX_FILE).map_err(RepositoryError::io("remove a damaged index"))?;
 		}
-		let index = Self {
-			files,
-			database: RwLock::new(None),
-		};
+		let index = Self { files, database: RwLock::new(None) };
 		index.write(|transaction| {
 			transaction.open_table(BLOCKS)?;
 			transaction.open_table(PACKS)?;
@@ -157,10 +134,7 @@ impl Index {
 			transaction.open_table(META)?;
 			Ok(())
 		})?;
-		index
-			.files
-			.sync_folder()
-			.map_err(RepositoryError::io("sync the store's folder"))?;
+		index.files.sync_folder().map_err(RepositoryError::io("sync the store's folder"))?;
 		Ok(index)
 	}
 
@@ -180,9 +154,7 @@ impl Index {
 
 	/// The least id that no block has.
 	pub(crate) fn next_id(&self) -> Result<u64, RepositoryError> {
-		Ok(self
-			.read(|database| meta(database, META_NEXT_ID))?
-			.unwrap_or(0))
+		Ok(self.read(|database| meta(database, META_NEXT_ID))?.unwrap_or(0))
 	}
 
 	pub(crate) fn get(&self, digest: &Digest) -> Result<Option<Entry>, RepositoryError> {
@@ -222,9 +194,7 @@ impl Index {
 				state.end = state.end.max(*end);
 			}
 			packs.store(transaction)?;
-			transaction
-				.open_table(META)?
-				.insert(META_NEXT_ID, next_id)?;
+			transaction.open_table(META)?.insert(META_NEXT_ID, next_id)?;
 			Ok(())
 		})
 	}
@@ -237,9 +207,7 @@ impl Index {
 			let mut packs = PackRows::load(transaction)?;
 			let mut collected = Collected::default();
 			for digest in digests {
-				let entry = blocks
-					.remove(digest)?
-					.map(|entry| Entry::decode(entry.value()));
+				let entry = blocks.remove(digest)?.map(|entry| Entry::decode(entry.value()));
 				let Some(entry) = entry else { continue };
 				packs.remove(&entry);
 				dead.insert((entry.pack, entry.offset), entry.record_bytes())?;
@@ -359,15 +327,10 @@ impl Index {
 	}
 
 	fn reopen(&self) -> Result<(), RepositoryError> {
-		let mut slot = self
-			.database
-			.write()
-			.unwrap_or_else(PoisonError::into_inner);
+		let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
 		if slot.is_none() {
-			let backend = self
-				.files
-				.index(INDEX_FILE)
-				.map_err(RepositoryError::io("open its index"))?;
+			let backend =
+				self.files.index(INDEX_FILE).map_err(RepositoryError::io("open its index"))?;
 			let database = Builder::new()
 				.set_cache_size(CACHE_BYTES)
 				.create_with_backend(Boxed(backend))
@@ -380,10 +343,7 @@ impl Index {
 	/// Closes a database that will refuse to work on.
 	fn fail(&self, error: redb::Error) -> RepositoryError {
 		if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
-			*self
-				.database
-				.write()
-				.unwrap_or_else(PoisonError::into_inner) = None;
+			*self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
 		}
 		RepositoryError::index(error)
 	}
@@ -410,10 +370,7 @@ fn is_damage(error: &redb::Error) -> bool {
 
 /// redb reports a file that is not a database, or only the beginning of one, like this.
 fn is_foreign(error: &io::Error) -> bool {
-	matches!(
-		error.kind(),
-		io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-	)
+	matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// The rows of all packs while one transaction changes them.
@@ -486,13 +443,7 @@ mod tests {
 
 	#[test]
 	fn entries_come_back() {
-		let entry = Entry {
-			pack: 1,
-			offset: u32::MAX,
-			len: 3,
-			id: u64::MAX - 1,
-			is_node: true,
-		};
+		let entry = Entry { pack: 1, offset: u32::MAX, len: 3, id: u64::MAX - 1, is_node: true };
 		assert_eq!(Entry::decode(&entry.encode()), entry);
 	}
 }

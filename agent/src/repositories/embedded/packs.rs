@@ -55,10 +55,7 @@ struct OpenPacks {
 
 impl Packs {
 	pub(crate) fn new(files: Arc<dyn Files>) -> Self {
-		Self {
-			files,
-			open: Mutex::default(),
-		}
+		Self { files, open: Mutex::default() }
 	}
 
 	/// The file of a pack, from the least recently used few that are kept open.
@@ -70,10 +67,7 @@ impl Packs {
 			*used = now;
 			return Ok(file.clone());
 		}
-		let file = self
-			.files
-			.open(&pack_name(pack))
-			.map_err(RepositoryError::io("open a pack"))?;
+		let file = self.files.open(&pack_name(pack)).map_err(RepositoryError::io("open a pack"))?;
 		if open.files.len() >= OPEN_FILES_MAX {
 			let oldest = open.files.iter().min_by_key(|(_, (_, used))| *used);
 			if let Some(oldest) = oldest.map(|(pack, _)| *pack) {
@@ -86,14 +80,8 @@ impl Packs {
 
 	/// Removes a pack that nobody reads any more.
 	pub(crate) fn remove(&self, pack: u32) -> Result<(), RepositoryError> {
-		self.open
-			.lock()
-			.unwrap_or_else(PoisonError::into_inner)
-			.files
-			.remove(&pack);
-		self.files
-			.remove(&pack_name(pack))
-			.map_err(RepositoryError::io("remove a pack"))
+		self.open.lock().unwrap_or_else(PoisonError::into_inner).files.remove(&pack);
+		self.files.remove(&pack_name(pack)).map_err(RepositoryError::io("remove a pack"))
 	}
 }
 
@@ -182,12 +170,7 @@ impl Writer {
 
 	/// Goes on in a pack that is not full, behind its last indexed record.
 	pub(crate) fn resume(&mut self, pack: u32, file: Arc<dyn StoreFile>, end: u64) {
-		self.active = Some(Active {
-			pack,
-			file,
-			written: end,
-			buffer: Vec::new(),
-		});
+		self.active = Some(Active { pack, file, written: end, buffer: Vec::new() });
 	}
 
 	pub(crate) fn next_id(&self) -> u64 {
@@ -208,24 +191,15 @@ impl Writer {
 
 	/// A block that is not in the index yet.
 	pub(crate) fn find(&self, digest: &Digest) -> Option<Entry> {
-		self.staged
-			.get(digest)
-			.or_else(|| self.committing.get(digest))
-			.copied()
+		self.staged.get(digest).or_else(|| self.committing.get(digest)).copied()
 	}
 
 	/// The bytes of a block that is not in its file yet.
 	pub(crate) fn read_buffered(&self, entry: &Entry) -> Option<Vec<u8>> {
-		let active = self
-			.active
-			.as_ref()
-			.filter(|active| active.pack == entry.pack)?;
+		let active = self.active.as_ref().filter(|active| active.pack == entry.pack)?;
 		let start = u64::from(entry.offset).checked_sub(active.written)? + HEADER_BYTES;
 		let start = usize::try_from(start).ok()?;
-		active
-			.buffer
-			.get(start..start + entry.len as usize)
-			.map(<[u8]>::to_vec)
+		active.buffer.get(start..start + entry.len as usize).map(<[u8]>::to_vec)
 	}
 
 	/// Appends a block. When it fails, nothing that was appended before is lost.
@@ -236,24 +210,14 @@ impl Writer {
 		block: &[u8],
 	) -> Result<(), RepositoryError> {
 		let len = u32::try_from(block.len()).expect("blocks are bounded");
-		let header = Header {
-			kind: Kind::Block,
-			len,
-			cid: *cid,
-		};
+		let header = Header { kind: Kind::Block, len, cid: *cid };
 		let need = header.record_bytes();
 		let active = self.room_for(need)?;
 		let offset = active.written + active.buffer.len() as u64;
 		active.buffer.extend_from_slice(&header.encode(&[]));
 		active.buffer.extend_from_slice(block);
 		let offset = u32::try_from(offset).expect("packs are smaller than 4 GiB");
-		let entry = Entry {
-			pack: active.pack,
-			offset,
-			len,
-			id: self.next_id,
-			is_node,
-		};
+		let entry = Entry { pack: active.pack, offset, len, id: self.next_id, is_node };
 		self.next_id += 1;
 		self.staged.insert(cid.digest(), entry);
 		self.staged_bytes += need;
@@ -286,10 +250,8 @@ impl Writer {
 		if self.reserve_bytes == 0 {
 			return Ok(());
 		}
-		let available = self
-			.files
-			.available_bytes()
-			.map_err(RepositoryError::io("ask for the space left"))?;
+		let available =
+			self.files.available_bytes().map_err(RepositoryError::io("ask for the space left"))?;
 		match available >= self.reserve_bytes.saturating_add(need) {
 			true => Ok(()),
 			false => Err(RepositoryError::StoreFull),
@@ -302,37 +264,18 @@ impl Writer {
 			.files
 			.create(&pack_name(self.next_pack))
 			.map_err(RepositoryError::io("make a pack"))?;
-		let new = Active {
-			pack: self.next_pack,
-			file,
-			written: 0,
-			buffer: Vec::new(),
-		};
+		let new = Active { pack: self.next_pack, file, written: 0, buffer: Vec::new() };
 		self.next_pack += 1;
 		self.has_new_file = true;
-		if let Some(Active {
-			pack,
-			file,
-			written,
-			buffer: _,
-		}) = self.active.replace(new)
-		{
-			self.unsynced.push(UnsyncedPack {
-				pack,
-				end: written,
-				file,
-			});
+		if let Some(Active { pack, file, written, buffer: _ }) = self.active.replace(new) {
+			self.unsynced.push(UnsyncedPack { pack, end: written, file });
 		}
 		Ok(())
 	}
 
 	/// Hands the buffer to the file. On failure the buffer stays for another try.
 	fn write_out(&mut self) -> Result<(), RepositoryError> {
-		let Some(active) = self
-			.active
-			.as_mut()
-			.filter(|active| !active.buffer.is_empty())
-		else {
+		let Some(active) = self.active.as_mut().filter(|active| !active.buffer.is_empty()) else {
 			return Ok(());
 		};
 		if let Err(error) = active.file.write_at(active.written, &active.buffer) {
@@ -340,9 +283,7 @@ impl Writer {
 			let _ = active.file.set_len(active.written);
 			return Err(RepositoryError::io("write a pack")(error));
 		}
-		active
-			.file
-			.write_back(active.written, active.buffer.len() as u64);
+		active.file.write_back(active.written, active.buffer.len() as u64);
 		active.written += active.buffer.len() as u64;
 		active.buffer.clear();
 		Ok(())
@@ -363,11 +304,7 @@ impl Writer {
 			file: active.file.clone(),
 		}));
 		Ok(Some(Batch {
-			entries: self
-				.committing
-				.iter()
-				.map(|(digest, entry)| (*digest, *entry))
-				.collect(),
+			entries: self.committing.iter().map(|(digest, entry)| (*digest, *entry)).collect(),
 			packs,
 			has_new_file: core::mem::take(&mut self.has_new_file),
 			next_id: self.next_id,
@@ -385,12 +322,7 @@ impl Writer {
 			self.staged.entry(digest).or_insert(entry);
 		}
 		let active = self.active_pack();
-		self.unsynced.extend(
-			batch
-				.packs
-				.into_iter()
-				.filter(|pack| Some(pack.pack) != active),
-		);
+		self.unsynced.extend(batch.packs.into_iter().filter(|pack| Some(pack.pack) != active));
 		self.has_new_file |= batch.has_new_file;
 	}
 
@@ -404,11 +336,7 @@ impl Writer {
 		let mut packs = batch.packs;
 		packs.append(&mut self.unsynced);
 		if let Some(active) = self.active.take() {
-			packs.push(UnsyncedPack {
-				pack: active.pack,
-				end: active.written,
-				file: active.file,
-			});
+			packs.push(UnsyncedPack { pack: active.pack, end: active.written, file: active.file });
 		}
 		packs
 	}
@@ -430,13 +358,7 @@ mod tests {
 	fn only_canonical_names_are_packs() {
 		assert_eq!(pack_number(&pack_name(0)), Some(0));
 		assert_eq!(pack_number(&pack_name(u32::MAX)), Some(u32::MAX));
-		for name in [
-			"1.pack",
-			"00000001.pack.tmp",
-			"+0000001.pack",
-			"000000001.pack",
-			"lock",
-		] {
+		for name in ["1.pack", "00000001.pack.tmp", "+0000001.pack", "000000001.pack", "lock"] {
 			assert_eq!(pack_number(name), None, "{name}");
 		}
 	}

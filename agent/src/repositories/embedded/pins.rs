@@ -65,33 +65,17 @@ impl PinLog {
 				file
 			}
 		};
-		let mut log = Self {
-			files,
-			file,
-			end: 0,
-			records: 0,
-			pins: BTreeMap::new(),
-			must_rewrite: false,
-		};
+		let mut log =
+			Self { files, file, end: 0, records: 0, pins: BTreeMap::new(), must_rewrite: false };
 		let found = log.replay()?;
 		if log.records > 2 * log.pins.len() as u64 + SPARE_RECORDS && found == PinsFound::All {
 			log.rewrite()?;
 		}
-		Ok((
-			log,
-			if there {
-				found
-			} else {
-				PinsFound::PerhapsNotAll
-			},
-		))
+		Ok((log, if there { found } else { PinsFound::PerhapsNotAll }))
 	}
 
 	pub(crate) fn list(&self) -> Vec<Pin> {
-		let pin = |(root, label): (&Cid, &Vec<u8>)| Pin {
-			root: *root,
-			label: label.clone(),
-		};
+		let pin = |(root, label): (&Cid, &Vec<u8>)| Pin { root: *root, label: label.clone() };
 		self.pins.iter().map(pin).collect()
 	}
 
@@ -141,11 +125,8 @@ impl PinLog {
 			self.files.remove(PINS_NEW_FILE)?;
 		}
 		let file = self.files.create(PINS_NEW_FILE)?;
-		let bytes: Vec<u8> = self
-			.pins
-			.iter()
-			.flat_map(|(root, label)| record(Kind::Pin, root, label))
-			.collect();
+		let bytes: Vec<u8> =
+			self.pins.iter().flat_map(|(root, label)| record(Kind::Pin, root, label)).collect();
 		file.write_at(0, &bytes)?;
 		file.sync()?;
 		self.files.rename(PINS_NEW_FILE, PINS_FILE)?;
@@ -190,12 +171,7 @@ impl PinLog {
 
 fn record(kind: Kind, root: &Cid, label: &[u8]) -> Vec<u8> {
 	let len = u32::try_from(label.len()).expect("labels are bounded");
-	let header = Header {
-		kind,
-		len,
-		cid: *root,
-	}
-	.encode(label);
+	let header = Header { kind, len, cid: *root }.encode(label);
 	[&header, label].concat()
 }
 

@@ -51,11 +51,7 @@ pub(crate) struct Header {
 impl Header {
 	/// The header of dead space.
 	pub(crate) fn skip(len: u32) -> Self {
-		Self {
-			kind: Kind::Skip,
-			len,
-			cid: Cid::raw([0; 32]),
-		}
+		Self { kind: Kind::Skip, len, cid: Cid::raw([0; 32]) }
 	}
 
 	/// `data` matters for pins only.
@@ -128,16 +124,8 @@ mod tests {
 
 	#[test]
 	fn headers_come_back() {
-		for (kind, data) in [
-			(Kind::Block, &b""[..]),
-			(Kind::Pin, b"label"),
-			(Kind::Unpin, b""),
-		] {
-			let header = Header {
-				kind,
-				len: 5,
-				cid: Cid::dag_cbor([3; 32]),
-			};
+		for (kind, data) in [(Kind::Block, &b""[..]), (Kind::Pin, b"label"), (Kind::Unpin, b"")] {
+			let header = Header { kind, len: 5, cid: Cid::dag_cbor([3; 32]) };
 			assert_eq!(Header::decode(&header.encode(data), data), Some(header));
 		}
 		let skip = Header::skip(u32::MAX);
@@ -147,11 +135,7 @@ mod tests {
 
 	#[test]
 	fn every_changed_byte_is_found() {
-		let header = Header {
-			kind: Kind::Pin,
-			len: 5,
-			cid: Cid::dag_cbor([3; 32]),
-		};
+		let header = Header { kind: Kind::Pin, len: 5, cid: Cid::dag_cbor([3; 32]) };
 		let bytes = header.encode(b"label");
 		for at in 0..bytes.len() {
 			let mut changed = bytes;

@@ -10,7 +10,7 @@ use crate::{
 	repositories::{
 		RepositoryError, StoreOptions,
 		embedded::{
-			Shared,
+			PACK_BYTES_MAX, Shared,
 			files::{Files, StoreFile},
 			index::{Entry, Index, PackState},
 			is_node,
@@ -32,13 +32,11 @@ pub(crate) fn open(
 	files: Arc<dyn Files>,
 	options: StoreOptions,
 ) -> Result<Shared, RepositoryError> {
-	let names = files
-		.list()
-		.map_err(RepositoryError::io("list the store's files"))?;
+	let names = files.list().map_err(RepositoryError::io("list the store's files"))?;
 	let pack_numbers: Vec<u32> = names.iter().filter_map(|name| pack_number(name)).collect();
 	let (pins, found) = open_pins(&files, &names)?;
 
-	let index = match open_index(&files, &pack_numbers)? {
+	let index = match open_index(&files, &pack_numbers, &pins)? {
 		Some(index) => index,
 		None => rebuild(&files, &pack_numbers)?,
 	};
@@ -49,10 +47,8 @@ pub(crate) fn open(
 	trim(&files, &pack_numbers, &states)?;
 
 	let next_pack = pack_numbers.iter().max().map_or(1, |last| last + 1);
-	let StoreOptions {
-		pack_bytes,
-		reserve_bytes,
-	} = options;
+	let StoreOptions { pack_bytes, reserve_bytes } = options;
+	let pack_bytes = pack_bytes.min(PACK_BYTES_MAX);
 	let next_id = index.next_id()?;
 	let mut writer = Writer::new(files.clone(), pack_bytes, reserve_bytes, next_pack, next_id);
 	if let Some((pack, state)) = states.last_key_value()
@@ -79,34 +75,55 @@ fn open_pins(
 	names: &[String],
 ) -> Result<(PinLog, PinsFound), RepositoryError> {
 	if names.iter().any(|name| name == PINS_NEW_FILE) {
-		files
-			.remove(PINS_NEW_FILE)
-			.map_err(RepositoryError::io("remove an unfinished file"))?;
+		files.remove(PINS_NEW_FILE).map_err(RepositoryError::io("remove an unfinished file"))?;
 	}
 	PinLog::open(files.clone(), names)
 }
 
-/// The index, if there is one and all that it names is there.
+/// The index, if there is one, all that it names is there, and it is not an old one.
 fn open_index(
 	files: &Arc<dyn Files>,
 	pack_numbers: &[u32],
+	pins: &PinLog,
 ) -> Result<Option<Index>, RepositoryError> {
-	let Some(index) = Index::open(files.clone())? else {
-		return Ok(None);
-	};
-	for (pack, state) in index.packs()? {
-		if !pack_numbers.contains(&pack) || file_len(&*open_pack(&**files, pack)?)? < state.end {
+	let Some(index) = Index::open(files.clone())? else { return Ok(None) };
+	let states = index.packs()?;
+	for (pack, state) in &states {
+		if !pack_numbers.contains(pack) || file_len(&*open_pack(&**files, *pack)?)? < state.end {
 			tracing::error!(target: "store", pack, "a pack is missing or too short");
 			return Ok(None);
+		}
+	}
+	if has_unknown_bytes(files, pack_numbers, &states)? {
+		// After a crash these are bytes that nobody was told are safe. But when the index lacks
+		// a pinned root, it is older than the pins, and these bytes are all that is left.
+		for root in pins.roots() {
+			if index.get(&root.digest())?.is_none() {
+				tracing::error!(target: "store", %root, "the index does not know a pinned root");
+				return Ok(None);
+			}
 		}
 	}
 	Ok(Some(index))
 }
 
+/// Whether [`trim`] would remove anything.
+fn has_unknown_bytes(
+	files: &Arc<dyn Files>,
+	pack_numbers: &[u32],
+	states: &BTreeMap<u32, PackState>,
+) -> Result<bool, RepositoryError> {
+	for pack in pack_numbers {
+		let Some(state) = states.get(pack) else { return Ok(true) };
+		if file_len(&*open_pack(&**files, *pack)?)? > state.end {
+			return Ok(true);
+		}
+	}
+	Ok(false)
+}
+
 fn open_pack(files: &dyn Files, pack: u32) -> Result<Arc<dyn StoreFile>, RepositoryError> {
-	files
-		.open(&pack_name(pack))
-		.map_err(RepositoryError::io("open a pack"))
+	files.open(&pack_name(pack)).map_err(RepositoryError::io("open a pack"))
 }
 
 fn file_len(file: &dyn StoreFile) -> Result<u64, RepositoryError> {
@@ -121,15 +138,12 @@ fn trim(
 ) -> Result<(), RepositoryError> {
 	for pack in pack_numbers {
 		let Some(state) = states.get(pack) else {
-			files
-				.remove(&pack_name(*pack))
-				.map_err(RepositoryError::io("remove a pack"))?;
+			files.remove(&pack_name(*pack)).map_err(RepositoryError::io("remove a pack"))?;
 			continue;
 		};
 		let file = open_pack(&**files, *pack)?;
 		if file_len(&*file)? > state.end {
-			file.set_len(state.end)
-				.map_err(RepositoryError::io("cut a pack"))?;
+			file.set_len(state.end).map_err(RepositoryError::io("cut a pack"))?;
 		}
 	}
 	Ok(())
@@ -203,9 +217,7 @@ impl Rebuild {
 			// Behind a bad block the length may be wrong as well as the bytes.
 			at = match good {
 				true => at + decoded.record_bytes(),
-				false => find_magic(file, at + 1, len)
-					.map_err(io("read a pack"))?
-					.unwrap_or(len),
+				false => find_magic(file, at + 1, len).map_err(io("read a pack"))?.unwrap_or(len),
 			};
 		}
 		// Appending goes on behind everything that may be a record, damaged or not.
@@ -222,8 +234,7 @@ impl Rebuild {
 		file: &dyn StoreFile,
 	) -> Result<bool, RepositoryError> {
 		let mut block = vec![0; header.len as usize];
-		file.read_at(at + HEADER_BYTES, &mut block)
-			.map_err(RepositoryError::io("read a pack"))?;
+		file.read_at(at + HEADER_BYTES, &mut block).map_err(RepositoryError::io("read a pack"))?;
 		if digest(&block) != header.cid.digest() {
 			// Zeros are a block that was removed, whose skip header did not reach the disk.
 			self.damaged += u64::from(block.iter().any(|byte| *byte != 0));
@@ -235,13 +246,7 @@ impl Rebuild {
 			return Ok(true);
 		}
 		let offset = u32::try_from(at).expect("packs are smaller than 4 GiB");
-		let entry = Entry {
-			pack,
-			offset,
-			len: header.len,
-			id: self.next_id,
-			is_node,
-		};
+		let entry = Entry { pack, offset, len: header.len, id: self.next_id, is_node };
 		self.next_id += 1;
 		self.insert(header.cid.digest(), entry)?;
 		Ok(true)

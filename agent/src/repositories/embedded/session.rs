@@ -105,16 +105,10 @@ impl StoreSession {
 		// and then minds no id from here on.
 		let mut sessions = lock(&store.sessions);
 		let writer = lock(&store.writer);
-		let state = Arc::new(SessionState {
-			first_id: writer.next_id(),
-			protected: Mutex::default(),
-		});
+		let state =
+			Arc::new(SessionState { first_id: writer.next_id(), protected: Mutex::default() });
 		sessions.open.push(state.clone());
-		Self {
-			store: store.clone(),
-			state,
-			losses: writer.losses(),
-		}
+		Self { store: store.clone(), state, losses: writer.losses() }
 	}
 
 	/// Refuses to go on when blocks of this session may be gone.
@@ -217,9 +211,7 @@ impl Session for StoreSession {
 impl Drop for StoreSession {
 	fn drop(&mut self) {
 		let mut sessions = lock(&self.store.sessions);
-		sessions
-			.open
-			.retain(|state| !Arc::ptr_eq(state, &self.state));
+		sessions.open.retain(|state| !Arc::ptr_eq(state, &self.state));
 		if sessions.is_collecting {
 			sessions.ended.push(self.state.clone());
 		}
@@ -236,10 +228,6 @@ mod tests {
 		let ids = [0, 1, 63, 64, 4095, 4096, 1 << 40, u64::MAX];
 		ids.iter().for_each(|id| set.insert(*id));
 		assert!(ids.iter().all(|id| set.contains(*id)));
-		assert!(
-			[2, 62, 65, 4094, 4097, 1 << 41]
-				.iter()
-				.all(|id| !set.contains(*id))
-		);
+		assert!([2, 62, 65, 4094, 4097, 1 << 41].iter().all(|id| !set.contains(*id)));
 	}
 }

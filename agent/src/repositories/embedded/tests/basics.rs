@@ -47,10 +47,7 @@ fn what_was_not_flushed_is_gone_after_a_restart() {
 fn a_block_that_is_not_what_its_cid_says_is_refused() {
 	let folder = tempfile::tempdir().unwrap();
 	let store = open(folder.path());
-	let put = store
-		.open_session()
-		.unwrap()
-		.put(&chunk(1, 10).cid, b"something else");
+	let put = store.open_session().unwrap().put(&chunk(1, 10).cid, b"something else");
 	assert!(matches!(put, Err(RepositoryError::Corrupt { .. })));
 }
 
@@ -108,12 +105,7 @@ fn pins_keep_their_trees_and_survive_a_restart() {
 	drop(store);
 	let store = open(folder.path());
 	let pins = store.pins().unwrap();
-	assert_eq!(
-		pins.iter()
-			.map(|pin| pin.label.as_slice())
-			.collect::<Vec<_>>(),
-		[b"new"]
-	);
+	assert_eq!(pins.iter().map(|pin| pin.label.as_slice()).collect::<Vec<_>>(), [b"new"]);
 	let bytes = 9000 + old.bytes.len() as u64;
 	assert_eq!(store.collect().unwrap(), Collected { blocks: 2, bytes });
 	assert_gone(&store, &[&first, &old]);
@@ -206,15 +198,34 @@ fn losing_the_index_loses_neither_blocks_nor_pins() {
 		assert_there(&store, &[&leaf, &root]);
 		assert_eq!(store.pins().unwrap()[0].label, b"label");
 		assert!(store.pins_unconfirmed());
-		assert!(matches!(
-			store.collect(),
-			Err(RepositoryError::PinsUnconfirmed)
-		));
+		assert!(matches!(store.collect(), Err(RepositoryError::PinsUnconfirmed)));
 		store.confirm_pins().unwrap();
 		assert_eq!(store.collect().unwrap(), Collected::default());
 		drop(store);
 		assert!(!open(folder.path()).pins_unconfirmed());
 	}
+}
+
+#[test]
+fn an_old_copy_of_the_index_is_not_believed() {
+	let folder = tempfile::tempdir().unwrap();
+	let (index, copy) = (folder.path().join("index.redb"), folder.path().join("copy"));
+	let snapshot = |name| {
+		let leaf = chunk(name, 100_000);
+		let root = node(name, &[&leaf]);
+		let store = open(folder.path());
+		let session = store.open_session().unwrap();
+		put_all(&*session, &[&leaf, &root]);
+		session.pin(&root.cid, b"").unwrap();
+		[leaf, root]
+	};
+	let old = snapshot(1);
+	fs::copy(&index, &copy).unwrap();
+	let new = snapshot(2);
+	fs::copy(&copy, &index).unwrap();
+	let store = open(folder.path());
+	assert_there(&store, &old.iter().chain(&new).collect::<Vec<_>>());
+	assert!(store.pins_unconfirmed());
 }
 
 #[test]
@@ -227,9 +238,7 @@ fn a_rebuild_goes_on_behind_damage_and_drops_incomplete_nodes() {
 	put_all(&*session, &[&bad, &good, &without, &with]);
 	session.flush().unwrap();
 	drop((session, store));
-	let pack = fs::OpenOptions::new()
-		.write(true)
-		.open(folder.path().join("00000001.pack"));
+	let pack = fs::OpenOptions::new().write(true).open(folder.path().join("00000001.pack"));
 	pack.unwrap().write_all_at(b"damage", 500).unwrap();
 	fs::remove_file(folder.path().join("index.redb")).unwrap();
 	let store = open(folder.path());
@@ -249,9 +258,7 @@ fn a_damaged_block_is_found_when_read_checked() {
 	let session = store.open_session().unwrap();
 	put_all(&*session, &[&leaf, &root]);
 	session.flush().unwrap();
-	let pack = fs::OpenOptions::new()
-		.write(true)
-		.open(folder.path().join("00000001.pack"));
+	let pack = fs::OpenOptions::new().write(true).open(folder.path().join("00000001.pack"));
 	pack.unwrap().write_all_at(b"damage", 500).unwrap();
 	assert!(
 		matches!(store.get(&leaf.cid), Err(RepositoryError::Corrupt { cid }) if cid == leaf.cid)
@@ -320,10 +327,7 @@ fn a_store_has_one_user_and_is_nobody_elses() {
 	let second = EmbeddedStore::open(&path, SMALL);
 	assert!(matches!(second, Err(RepositoryError::InUse { .. })));
 	put_all(&*store.open_session().unwrap(), &[&chunk(1, 10)]);
-	assert_eq!(
-		fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-		0o700
-	);
+	assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
 	for entry in fs::read_dir(&path).unwrap() {
 		let mode = entry.unwrap().metadata().unwrap().permissions().mode();
 		assert_eq!(mode & 0o777, 0o600);
@@ -338,20 +342,11 @@ fn boundary_labels_and_blocks() {
 	let store = open(folder.path());
 	let session = store.open_session().unwrap();
 	let root = node(1, &[]);
-	assert!(matches!(
-		session.pin(&root.cid, b""),
-		Err(RepositoryError::Missing { .. })
-	));
+	assert!(matches!(session.pin(&root.cid, b""), Err(RepositoryError::Missing { .. })));
 	put_all(&*session, &[&root]);
 	session.pin(&root.cid, &[7; LABEL_BYTES_MAX]).unwrap();
 	let longer = session.pin(&root.cid, &[7; LABEL_BYTES_MAX + 1]);
-	assert!(matches!(
-		longer,
-		Err(RepositoryError::LabelTooLong {
-			found: 257,
-			max: 256
-		})
-	));
+	assert!(matches!(longer, Err(RepositoryError::LabelTooLong { found: 257, max: 256 })));
 	let largest = chunk(2, crate::format::BLOCK_BYTES_MAX);
 	put_all(&*session, &[&largest]);
 	assert_there(&store, &[&largest]);

@@ -7,10 +7,7 @@ use crate::{
 use std::path::Path;
 
 /// Small packs, so that tests have several.
-pub(crate) const SMALL: StoreOptions = StoreOptions {
-	pack_bytes: 64 * 1024,
-	reserve_bytes: 0,
-};
+pub(crate) const SMALL: StoreOptions = StoreOptions { pack_bytes: 64 * 1024, reserve_bytes: 0 };
 
 pub(crate) struct Block {
 	pub(crate) cid: Cid,
@@ -20,14 +17,8 @@ pub(crate) struct Block {
 /// A chunk whose bytes follow from its name.
 pub(crate) fn chunk(name: u64, len: usize) -> Block {
 	let mut bytes = vec![0; len];
-	blake3::Hasher::new()
-		.update(&name.to_le_bytes())
-		.finalize_xof()
-		.fill(&mut bytes);
-	Block {
-		cid: Cid::raw(digest(&bytes)),
-		bytes,
-	}
+	blake3::Hasher::new().update(&name.to_le_bytes()).finalize_xof().fill(&mut bytes);
+	Block { cid: Cid::raw(digest(&bytes)), bytes }
 }
 
 /// A node over other blocks, told from its like by its name.
@@ -41,10 +32,7 @@ pub(crate) fn node(name: u64, children: &[&Block]) -> Block {
 	children.iter().for_each(|child| encoder.link(&child.cid));
 	// "name" is shorter than "links", so this is canonical.
 	let bytes = encoder.finish();
-	Block {
-		cid: Cid::dag_cbor(digest(&bytes)),
-		bytes,
-	}
+	Block { cid: Cid::dag_cbor(digest(&bytes)), bytes }
 }
 
 pub(crate) fn open(folder: &Path) -> EmbeddedStore {
@@ -63,12 +51,7 @@ pub(crate) fn put_all(session: &dyn Session, blocks: &[&Block]) {
 
 pub(crate) fn assert_there(store: &dyn Repository, blocks: &[&Block]) {
 	for block in blocks {
-		assert_eq!(
-			store.get(&block.cid).unwrap().as_ref(),
-			Some(&block.bytes),
-			"{}",
-			block.cid
-		);
+		assert_eq!(store.get(&block.cid).unwrap().as_ref(), Some(&block.bytes), "{}", block.cid);
 	}
 }
 

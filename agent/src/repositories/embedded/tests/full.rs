@@ -4,10 +4,7 @@ use super::{fixture::*, simulated::SimulatedFiles};
 use crate::repositories::{EmbeddedStore, Repository, RepositoryError, StoreOptions, verify};
 use std::sync::Arc;
 
-const OPTIONS: StoreOptions = StoreOptions {
-	pack_bytes: 1 << 20,
-	reserve_bytes: 0,
-};
+const OPTIONS: StoreOptions = StoreOptions { pack_bytes: 1 << 20, reserve_bytes: 0 };
 
 fn open(files: &SimulatedFiles, options: StoreOptions) -> EmbeddedStore {
 	EmbeddedStore::open_files(Arc::new(files.clone()), options).unwrap()
@@ -34,10 +31,7 @@ fn boundary_at_every_size_of_the_disk() {
 		};
 		let result = try_it();
 		let is_full = matches!(result, Err(RepositoryError::StoreFull));
-		assert!(
-			result.is_ok() || is_full,
-			"{spare} bytes to spare: {result:?}"
-		);
+		assert!(result.is_ok() || is_full, "{spare} bytes to spare: {result:?}");
 		assert!(verify(&store, &root.cid, &mut |_| true).unwrap().is_good());
 
 		// The same session goes on when there is room again: nothing of it was lost.
@@ -55,22 +49,13 @@ fn boundary_at_every_size_of_the_disk() {
 #[test]
 fn the_reserve_leaves_room_to_collect() {
 	let files = SimulatedFiles::default();
-	let store = open(
-		&files,
-		StoreOptions {
-			reserve_bytes: 6 << 20,
-			..OPTIONS
-		},
-	);
+	let store = open(&files, StoreOptions { reserve_bytes: 6 << 20, ..OPTIONS });
 	files.set_capacity(Some(files.used() + (20 << 20)));
 	let session = store.open_session().unwrap();
 	let stored = (0..100).take_while(|name| put(&*session, &chunk(*name, 1 << 20)).is_ok());
 	let stored = stored.count();
 	assert!((2..20).contains(&stored), "{stored} blocks");
-	assert!(matches!(
-		put(&*session, &chunk(200, 1 << 20)),
-		Err(RepositoryError::StoreFull)
-	));
+	assert!(matches!(put(&*session, &chunk(200, 1 << 20)), Err(RepositoryError::StoreFull)));
 	session.flush().unwrap();
 	drop(session);
 	assert_eq!(store.collect().unwrap().blocks, stored as u64);

@@ -106,9 +106,7 @@ fn run(steps: Vec<Step>) {
 				let Some(open) = sessions.get(&session) else {
 					continue;
 				};
-				let may = children(block)
-					.iter()
-					.all(|child| model.there.contains(child));
+				let may = children(block).iter().all(|child| model.there.contains(child));
 				let was_there = model.there.contains(&block);
 				let result = put(&**open, &blocks[block]);
 				assert_eq!(result.is_ok(), may, "{result:?}");
@@ -157,16 +155,10 @@ fn run(steps: Vec<Step>) {
 					assert_eq!(collected.blocks, before - needed.len() as u64);
 				}
 				reconcile(&store, &blocks, &mut model);
-				assert!(
-					needed.is_subset(&model.there),
-					"{needed:?} of {:?}",
-					model.there
-				);
+				assert!(needed.is_subset(&model.there), "{needed:?} of {:?}", model.there);
 			}
 			Step::Restart | Step::Rebuild => {
-				sessions
-					.values()
-					.for_each(|session| session.flush().unwrap());
+				sessions.values().for_each(|session| session.flush().unwrap());
 				sessions.clear();
 				model.sessions.clear();
 				drop(store);
@@ -177,11 +169,7 @@ fn run(steps: Vec<Step>) {
 				store.confirm_pins().unwrap();
 				let needed = model.needed();
 				reconcile(&store, &blocks, &mut model);
-				assert!(
-					needed.is_subset(&model.there),
-					"{needed:?} of {:?}",
-					model.there
-				);
+				assert!(needed.is_subset(&model.there), "{needed:?} of {:?}", model.there);
 			}
 		}
 		let pins = store.pins().unwrap().len();
@@ -191,17 +179,10 @@ fn run(steps: Vec<Step>) {
 
 /// Takes over what is there, checking that nothing is there without what is below it.
 fn reconcile(store: &EmbeddedStore, blocks: &[Block], model: &mut Model) {
-	model.there = (0..BLOCKS)
-		.filter(|block| store.has(&blocks[*block].cid).unwrap())
-		.collect();
+	model.there = (0..BLOCKS).filter(|block| store.has(&blocks[*block].cid).unwrap()).collect();
 	for block in &model.there {
 		assert_there(store, &[&blocks[*block]]);
-		assert!(
-			children(*block)
-				.iter()
-				.all(|child| model.there.contains(child)),
-			"{block}"
-		);
+		assert!(children(*block).iter().all(|child| model.there.contains(child)), "{block}");
 	}
 }
 

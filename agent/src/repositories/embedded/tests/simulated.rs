@@ -72,11 +72,7 @@ impl Change {
 					let end = sector_end.min(bytes.len());
 					if chance.below(2) == 0 {
 						let bytes = bytes[at..end].to_vec();
-						Self::Write {
-							offset: offset + at,
-							bytes,
-						}
-						.apply(file);
+						Self::Write { offset: offset + at, bytes }.apply(file);
 					}
 					at = end;
 				}
@@ -126,10 +122,7 @@ impl Disk {
 	}
 
 	fn used(&self) -> u64 {
-		self.names
-			.values()
-			.map(|inode| self.inodes[*inode].bytes.len() as u64)
-			.sum()
+		self.names.values().map(|inode| self.inodes[*inode].bytes.len() as u64).sum()
 	}
 
 	fn names_changed(&mut self) {
@@ -137,10 +130,7 @@ impl Disk {
 	}
 
 	fn inode(&self, name: &str) -> io::Result<usize> {
-		self.names
-			.get(name)
-			.copied()
-			.ok_or_else(|| io::ErrorKind::NotFound.into())
+		self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
 	}
 
 	fn make(&mut self, name: &str) -> usize {
@@ -194,11 +184,7 @@ impl SimulatedFiles {
 			for change in &inode.changes {
 				change.apply_torn(&mut bytes, &mut chance);
 			}
-			Inode {
-				durable: bytes.clone(),
-				bytes,
-				changes: Vec::new(),
-			}
+			Inode { durable: bytes.clone(), bytes, changes: Vec::new() }
 		});
 		Self(Arc::new(Mutex::new(Disk {
 			inodes: inodes.collect(),
@@ -237,18 +223,12 @@ impl Files for SimulatedFiles {
 			return Err(io::ErrorKind::AlreadyExists.into());
 		}
 		let inode = disk.make(name);
-		Ok(Arc::new(SimulatedFile {
-			files: self.clone(),
-			inode,
-		}))
+		Ok(Arc::new(SimulatedFile { files: self.clone(), inode }))
 	}
 
 	fn open(&self, name: &str) -> io::Result<Arc<dyn StoreFile>> {
 		let inode = self.disk().inode(name)?;
-		Ok(Arc::new(SimulatedFile {
-			files: self.clone(),
-			inode,
-		}))
+		Ok(Arc::new(SimulatedFile { files: self.clone(), inode }))
 	}
 
 	fn list(&self) -> io::Result<Vec<String>> {
@@ -291,17 +271,12 @@ impl Files for SimulatedFiles {
 				disk.make(name)
 			}
 		};
-		Ok(Box::new(SimulatedFile {
-			files: self.clone(),
-			inode,
-		}))
+		Ok(Box::new(SimulatedFile { files: self.clone(), inode }))
 	}
 
 	fn available_bytes(&self) -> io::Result<u64> {
 		let disk = self.disk();
-		Ok(disk
-			.capacity
-			.map_or(u64::MAX, |capacity| capacity.saturating_sub(disk.used())))
+		Ok(disk.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(disk.used())))
 	}
 }
 
@@ -314,11 +289,7 @@ impl SimulatedFile {
 			Change::SetLen(len) => *len,
 		};
 		let growth = end.saturating_sub(disk.inodes[self.inode].bytes.len()) as u64;
-		if growth > 0
-			&& disk
-				.capacity
-				.is_some_and(|capacity| disk.used() + growth > capacity)
-		{
+		if growth > 0 && disk.capacity.is_some_and(|capacity| disk.used() + growth > capacity) {
 			return Err(io::ErrorKind::StorageFull.into());
 		}
 		let inode = &mut disk.inodes[self.inode];
@@ -330,9 +301,7 @@ impl SimulatedFile {
 	fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
 		let disk = self.files.disk();
 		let start = usize::try_from(offset).unwrap();
-		let bytes = disk.inodes[self.inode]
-			.bytes
-			.get(start..start + buffer.len());
+		let bytes = disk.inodes[self.inode].bytes.get(start..start + buffer.len());
 		buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
 		Ok(())
 	}
@@ -349,10 +318,7 @@ impl StoreFile for SimulatedFile {
 
 	fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
 		let offset = usize::try_from(offset).unwrap();
-		self.change(Change::Write {
-			offset,
-			bytes: bytes.to_vec(),
-		})
+		self.change(Change::Write { offset, bytes: bytes.to_vec() })
 	}
 
 	fn set_len(&self, len: u64) -> io::Result<()> {
