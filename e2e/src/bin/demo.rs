@@ -112,8 +112,12 @@ async fn play(world: &World, narrator: &mut Narrator, began: Instant) -> Result<
 	narrator.end(format_args!("backups are sealed to {}", machine.identity.recipient));
 	let first = watch_snapshot(world, &machine, before, 0, narrator).await?;
 
+	// On a slow host the writing may take longer than the cadence, and the next snapshot would
+	// catch the machine in the middle of it. Its owner pauses backups meanwhile.
+	story::set_paused(&world.chain, &machine.owner, machine.request, true).await?;
 	write(&machine, WRITES_MIB[1], narrator).await?;
 	let before = checksum(&machine.disk)?;
+	story::set_paused(&world.chain, &machine.owner, machine.request, false).await?;
 	let quiet_since = world.chain.number(View::Best).await?;
 	let second = watch_snapshot(world, &machine, before, quiet_since, narrator).await?;
 
