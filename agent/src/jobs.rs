@@ -12,6 +12,10 @@
 //! compares roots with the finalized chain, and a deletion is done when no root of it is left.
 
 pub mod executor;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod fixture;
 mod ledger;
 pub mod plan;
 pub mod sweep;
@@ -559,3 +563,6 @@ impl std::fmt::Debug for Jobs {
 		f.debug_struct("Jobs").field("jobs_max", &self.jobs_max).finish_non_exhaustive()
 	}
 }
+
+#[cfg(test)]
+mod tests;
