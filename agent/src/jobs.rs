@@ -409,10 +409,10 @@ impl Jobs {
 			}
 		};
 		let ended = outcome.map(|outcome| Ended { id, slot, ended_at_ms: now_ms(), outcome });
-		if let Some(ended) = &ended {
-			if let Err(error) = self.ledger.remember(&subject, ended) {
-				tracing::error!(%error, job, "failed to write down how a job ended");
-			}
+		if let Some(ended) = &ended
+			&& let Err(error) = self.ledger.remember(&subject, ended)
+		{
+			tracing::error!(%error, job, "failed to write down how a job ended");
 		}
 		let mut state = self.state();
 		state.running.remove(&subject);

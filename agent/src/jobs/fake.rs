@@ -36,6 +36,7 @@ pub(crate) enum Order {
 }
 
 /// A job that was started. It runs until the test ends it.
+#[derive(Debug)]
 pub(crate) struct Call {
 	pub(crate) order: Order,
 	pub(crate) context: JobContext,
@@ -66,7 +67,7 @@ pub(crate) enum Act {
 
 #[derive(Debug)]
 pub(crate) struct FakeExecutor {
-	calls: Sender<(Order, JobContext, Sender<Result<Outcome, JobError>>)>,
+	calls: Sender<Call>,
 	pub(crate) roots: Mutex<Vec<HeldRoot>>,
 	pub(crate) acts: Mutex<Vec<Act>>,
 	/// Whether pins cannot be given up.
@@ -74,12 +75,11 @@ pub(crate) struct FakeExecutor {
 }
 
 /// The jobs that are started.
-pub(crate) struct Calls(Receiver<(Order, JobContext, Sender<Result<Outcome, JobError>>)>);
+pub(crate) struct Calls(Receiver<Call>);
 
 impl Calls {
 	pub(crate) fn next(&self) -> Call {
-		let (order, context, end) = self.0.recv_timeout(DEADLINE).unwrap();
-		Call { order, context, end }
+		self.0.recv_timeout(DEADLINE).unwrap()
 	}
 
 	pub(crate) fn is_empty(&self) -> bool {
@@ -107,7 +107,7 @@ impl FakeExecutor {
 
 	fn run(&self, order: Order, context: &JobContext) -> Result<Outcome, JobError> {
 		let (end, ended) = channel();
-		self.calls.send((order, context.clone(), end)).unwrap();
+		self.calls.send(Call { order, context: context.clone(), end }).unwrap();
 		loop {
 			match ended.recv_timeout(Duration::from_millis(1)) {
 				Ok(result) => return result,
