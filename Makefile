@@ -22,13 +22,17 @@ build: setup ## Build the node, the agent and the command
 	cargo build --locked --workspace
 
 .PHONY: demo
-demo: setup ## Show the whole job on a real chain and a real machine
-	@$(MAKE) --no-print-directory guest
-	cargo build --locked --workspace
-	cargo run --quiet --locked -p backup-e2e --bin demo
+demo: setup guest build ## Show the whole job on a real chain and a real machine
+	@cargo run --quiet --locked -p backup-e2e --bin demo
 
 .PHONY: test
-test: build guest fmt lint unit nostd docs e2e ## Run every check there is
+test: setup guest fmt compile lint docs unit e2e ## Run every check there is
+
+# One build serves all tests. It builds the runtime for WASM, and with it the pallets and
+# primitives without the standard library.
+.PHONY: compile
+compile:
+	cargo build --locked --workspace --all-targets
 
 .PHONY: guest
 guest: ## Make the guest that demonstration and tests boot
@@ -43,20 +47,16 @@ lint: ## Check with clippy, with default and with all features
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	SKIP_WASM_BUILD=1 cargo clippy --locked $(CHAIN) --all-features --all-targets -- -D warnings
 
+.PHONY: docs
+docs: ## Build the documentation without a warning
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
 .PHONY: unit
 unit: ## Run unit, property, integration and doc tests
 	cargo test --locked --workspace --exclude backup-e2e
 
-.PHONY: nostd
-nostd: ## Build pallets and primitives without the standard library
-	cargo check --locked --no-default-features -p backup-primitives -p pallet-backup -p pallet-compute -p pallet-marketplace
-
-.PHONY: docs
-docs: ## Build the documentation of our crates without a warning
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps $(CHAIN) -p backup-agent -p backup-node-support
-
 .PHONY: e2e
-e2e: build guest ## Run the end-to-end tests: real node, agent and guests
+e2e: ## Run the end-to-end tests: real node, agent and guests
 	cargo test --locked -p backup-e2e -- --test-threads=1
 
 .PHONY: bench

@@ -66,5 +66,5 @@ pub struct Progress {
 	pub written_bytes: u64,
 }
 
-/// Where progress is shown. Called about once a second of work at most, from one thread.
+/// Where progress is shown. Called about every 16 MiB, by one thread at a time.
 pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);

@@ -19,6 +19,7 @@ mod qmp;
 
 use std::{
 	fs, io,
+	os::unix::process::CommandExt,
 	path::{Path, PathBuf},
 	process::{Child, Command, ExitStatus, Stdio},
 	sync::{Mutex, MutexGuard, PoisonError},
@@ -319,7 +320,9 @@ fn spawn(options: &GuestOptions, dir: &Path) -> Result<Child, GuestError> {
 	machine(&mut command, options);
 	disk(&mut command, options);
 	sockets(&mut command, dir);
+	// Its own group, so that Ctrl-C reaches only the harness, which ends it in its turn.
 	command
+		.process_group(0)
 		.stdout(Stdio::null())
 		.stderr(stderr)
 		.spawn()

@@ -7,6 +7,7 @@
 //! - [`guest`]: a machine that writes to its disk.
 //! - [`chain`]: reads and transactions over the node's own metadata.
 //! - [`story`]: an operator, an owner, a machine, and backups that are paid for.
+//! - [`world`]: all of it together, for a scenario.
 //!
 //! Nothing here sleeps and hopes: what is waited for is looked at until a deadline.
 
@@ -19,3 +20,4 @@ pub mod node;
 pub mod process;
 pub mod story;
 pub mod wait;
+pub mod world;

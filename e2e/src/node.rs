@@ -24,23 +24,26 @@ pub struct Node {
 }
 
 impl Node {
-	/// Start the development chain. `agent` is the address of the agent and the file with
-	/// the secret; without it the worker is idle.
-	pub fn start(lab: &Lab, agent: Option<(String, PathBuf)>) -> Result<Self> {
-		let mut node = Self {
+	/// Choose a folder and ports for a development chain. Nothing runs yet.
+	pub fn prepare(lab: &Lab) -> Result<Self> {
+		Ok(Self {
 			process: None,
 			program: built("backup-node")?,
 			base_path: lab.path().join("node"),
 			log: lab.log("node"),
 			rpc_port: free_port()?,
-			agent,
-		};
-		node.resume()?;
-		Ok(node)
+			agent: None,
+		})
 	}
 
-	/// Start it again on the same database, after [`Node::stop`] or [`Node::kill`].
-	pub fn resume(&mut self) -> Result<()> {
+	/// From the next start on, use the agent at this address, with the secret in this file.
+	/// Without one the worker is idle.
+	pub fn use_agent(&mut self, url: String, secret_file: PathBuf) {
+		self.agent = Some((url, secret_file));
+	}
+
+	/// Start it, on the database that it had before, if it had one.
+	pub fn start(&mut self) -> Result<()> {
 		let mut command = Command::new(&self.program);
 		command
 			.arg("--dev")

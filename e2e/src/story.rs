@@ -151,6 +151,17 @@ pub async fn register_key(chain: &Chain, owner: &Keypair, recipient: Recipient) 
 	Ok(())
 }
 
+/// The owner pauses the backups of a request, or lets them go on.
+pub async fn set_paused(chain: &Chain, owner: &Keypair, request: u64, paused: bool) -> Result<()> {
+	let settings = Value::named_composite([
+		("paused", Value::bool(paused)),
+		("keep_last", Value::unnamed_variant("None", [])),
+	]);
+	let arguments = vec![number(request), settings];
+	chain.submit(owner, "Backup", "set_backup_settings", arguments).await?;
+	Ok(())
+}
+
 /// The owner asks for an image. Gives the restore and the block of the request.
 pub async fn request_restore(chain: &Chain, owner: &Keypair, cid: &str) -> Result<u64> {
 	let arguments = vec![bytes(cid.as_bytes())];

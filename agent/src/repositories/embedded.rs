@@ -55,10 +55,13 @@ use std::{
 /// Bytes that are staged before they are committed to the index.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Most bytes of a pack: offsets have 32 bits, and one record may go past the limit.
+const PACK_BYTES_MAX: u64 = 1 << 31;
+
 /// What a store is opened with.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-	/// Where a pack ends and the next begins, in bytes. Less than 4 GiB.
+	/// Where a pack ends and the next begins, in bytes. What is above 2 GiB counts as that.
 	pub pack_bytes: u64,
 	/// Bytes of the file system that stay free, so that there is always room to remove blocks.
 	pub reserve_bytes: u64,
@@ -160,7 +163,8 @@ impl Repository for EmbeddedStore {
 		let mut usage = Usage { available_bytes, ..Usage::default() };
 		for state in self.shared.index.packs()?.values() {
 			usage.blocks += state.live_blocks;
-			usage.bytes += state.live_bytes - state.live_blocks * record::HEADER_BYTES;
+			let headers = state.live_blocks * record::HEADER_BYTES;
+			usage.bytes += state.live_bytes.saturating_sub(headers);
 		}
 		Ok(usage)
 	}

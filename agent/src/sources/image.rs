@@ -1,11 +1,11 @@
 //! Reading a machine that is off: its images, served by QEMU's own tool.
 //!
-//! `qemu-storage-daemon` opens each image under QEMU's locks, so an image that a machine uses is
-//! refused, and a machine that starts meanwhile is. It reads raw and qcow2 alike, and it ends
-//! with the thread that started it, even if the agent is killed.
+//! `qemu-nbd` opens each image under QEMU's locks, so an image that a machine uses is refused, and
+//! so is a machine that starts meanwhile. It reads raw and qcow2 alike, ends when its one client
+//! leaves, and with the thread that started it, even if the agent is killed.
 
 use super::{
-	Disk, OpenDisk, OpenOptions, OpenVm, SourceError, Vm,
+	Disk, ImageFormat, OpenDisk, OpenOptions, OpenVm, SourceError, Vm,
 	nbd::{AfterRead, NbdDisk},
 };
 use backup_primitives::{Consistency, VmTag};
@@ -75,28 +75,26 @@ fn serve(disk: &Disk, scratch: &Path) -> Result<(ServedImage, NbdDisk), SourceEr
 }
 
 fn start(disk: &Disk, socket: &Path) -> Result<Child, SourceError> {
-	let file = serde_json::json!({
-		"driver": "file", "node-name": "file", "filename": disk.image, "read-only": true,
-	});
-	let format = serde_json::json!({
-		"driver": disk.format.driver(), "node-name": "image", "file": "file", "read-only": true,
-	});
-	let server = serde_json::json!({ "addr": { "type": "unix", "path": socket } });
-	let export = serde_json::json!({
-		"type": "nbd", "id": EXPORT, "node-name": "image", "name": EXPORT, "writable": false,
-	});
+	// A raw image that is opened to read shares it with writers; only who could write is kept
+	// apart from them. A qcow2 image shares its metadata with nobody, and must not be touched.
+	let access: &[&str] = match disk.format {
+		ImageFormat::Raw => &[],
+		ImageFormat::Qcow2 => &["--read-only"],
+	};
 	// `setpriv` has the kernel end the tool with the thread that started it.
 	let child = Command::new("setpriv")
-		.args(["--pdeathsig", "KILL", "qemu-storage-daemon"])
-		.args(["--blockdev", &file.to_string(), "--blockdev", &format.to_string()])
-		.args(["--nbd-server", &server.to_string(), "--export", &export.to_string()])
+		.args(["--pdeathsig", "KILL", "qemu-nbd", "--export-name", EXPORT])
+		.args(access)
+		.args(["--format", disk.format.driver(), "--socket"])
+		.arg(socket)
+		.arg(&disk.image)
 		.stdin(Stdio::null())
 		.stdout(Stdio::null())
 		.stderr(Stdio::piped())
 		.spawn();
 	child.map_err(|error| SourceError::ImageNotServed {
 		path: disk.image.clone(),
-		reason: format!("failed to start qemu-storage-daemon: {error}; install QEMU's tools"),
+		reason: format!("failed to start qemu-nbd: {error}; install QEMU's tools"),
 	})
 }
 

@@ -10,7 +10,7 @@ use crate::{
 	repositories::{
 		RepositoryError, StoreOptions,
 		embedded::{
-			Shared,
+			PACK_BYTES_MAX, Shared,
 			files::{Files, StoreFile},
 			index::{Entry, Index, PackState},
 			is_node,
@@ -36,7 +36,7 @@ pub(crate) fn open(
 	let pack_numbers: Vec<u32> = names.iter().filter_map(|name| pack_number(name)).collect();
 	let (pins, found) = open_pins(&files, &names)?;
 
-	let index = match open_index(&files, &pack_numbers)? {
+	let index = match open_index(&files, &pack_numbers, &pins)? {
 		Some(index) => index,
 		None => rebuild(&files, &pack_numbers)?,
 	};
@@ -48,6 +48,7 @@ pub(crate) fn open(
 
 	let next_pack = pack_numbers.iter().max().map_or(1, |last| last + 1);
 	let StoreOptions { pack_bytes, reserve_bytes } = options;
+	let pack_bytes = pack_bytes.min(PACK_BYTES_MAX);
 	let next_id = index.next_id()?;
 	let mut writer = Writer::new(files.clone(), pack_bytes, reserve_bytes, next_pack, next_id);
 	if let Some((pack, state)) = states.last_key_value()
@@ -79,21 +80,46 @@ fn open_pins(
 	PinLog::open(files.clone(), names)
 }
 
-/// The index, if there is one and all that it names is there.
+/// The index, if there is one, all that it names is there, and it is not an old one.
 fn open_index(
 	files: &Arc<dyn Files>,
 	pack_numbers: &[u32],
+	pins: &PinLog,
 ) -> Result<Option<Index>, RepositoryError> {
-	let Some(index) = Index::open(files.clone())? else {
-		return Ok(None);
-	};
-	for (pack, state) in index.packs()? {
-		if !pack_numbers.contains(&pack) || file_len(&*open_pack(&**files, pack)?)? < state.end {
+	let Some(index) = Index::open(files.clone())? else { return Ok(None) };
+	let states = index.packs()?;
+	for (pack, state) in &states {
+		if !pack_numbers.contains(pack) || file_len(&*open_pack(&**files, *pack)?)? < state.end {
 			tracing::error!(target: "store", pack, "a pack is missing or too short");
 			return Ok(None);
 		}
 	}
+	if has_unknown_bytes(files, pack_numbers, &states)? {
+		// After a crash these are bytes that nobody was told are safe. But when the index lacks
+		// a pinned root, it is older than the pins, and these bytes are all that is left.
+		for root in pins.roots() {
+			if index.get(&root.digest())?.is_none() {
+				tracing::error!(target: "store", %root, "the index does not know a pinned root");
+				return Ok(None);
+			}
+		}
+	}
 	Ok(Some(index))
+}
+
+/// Whether [`trim`] would remove anything.
+fn has_unknown_bytes(
+	files: &Arc<dyn Files>,
+	pack_numbers: &[u32],
+	states: &BTreeMap<u32, PackState>,
+) -> Result<bool, RepositoryError> {
+	for pack in pack_numbers {
+		let Some(state) = states.get(pack) else { return Ok(true) };
+		if file_len(&*open_pack(&**files, *pack)?)? > state.end {
+			return Ok(true);
+		}
+	}
+	Ok(false)
 }
 
 fn open_pack(files: &dyn Files, pack: u32) -> Result<Arc<dyn StoreFile>, RepositoryError> {

@@ -207,6 +207,28 @@ fn losing_the_index_loses_neither_blocks_nor_pins() {
 }
 
 #[test]
+fn an_old_copy_of_the_index_is_not_believed() {
+	let folder = tempfile::tempdir().unwrap();
+	let (index, copy) = (folder.path().join("index.redb"), folder.path().join("copy"));
+	let snapshot = |name| {
+		let leaf = chunk(name, 100_000);
+		let root = node(name, &[&leaf]);
+		let store = open(folder.path());
+		let session = store.open_session().unwrap();
+		put_all(&*session, &[&leaf, &root]);
+		session.pin(&root.cid, b"").unwrap();
+		[leaf, root]
+	};
+	let old = snapshot(1);
+	fs::copy(&index, &copy).unwrap();
+	let new = snapshot(2);
+	fs::copy(&copy, &index).unwrap();
+	let store = open(folder.path());
+	assert_there(&store, &old.iter().chain(&new).collect::<Vec<_>>());
+	assert!(store.pins_unconfirmed());
+}
+
+#[test]
 fn a_rebuild_goes_on_behind_damage_and_drops_incomplete_nodes() {
 	let folder = tempfile::tempdir().unwrap();
 	let (bad, good) = (chunk(1, 1000), chunk(2, 1000));

@@ -1,0 +1,147 @@
+//! All of it together: a chain with a registered node, its agent, and machines on demand.
+
+use crate::{
+	agent::Agent,
+	chain::Chain,
+	guest::{Guest, GuestOptions, make_disk, make_guest},
+	lab::Lab,
+	node::Node,
+	story::{self, Identity, Pace},
+};
+use anyhow::{Context, Result};
+use backup_primitives::VmTag;
+use sha2::{Digest, Sha256};
+use std::{
+	fs::File,
+	io::Read,
+	path::{Path, PathBuf},
+	time::Duration,
+};
+use subxt_signer::sr25519::Keypair;
+
+/// How long a guest may take to boot, without hardware acceleration.
+pub const BOOT_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// How long a snapshot may take from being due to being recorded.
+pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// How long a guest may take to obey.
+pub const COMMAND_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// A chain, its node and its agent. Dropped, all of it ends.
+#[derive(Debug)]
+pub struct World {
+	/// Connection to the node.
+	pub chain: Chain,
+	/// The agent.
+	pub agent: Agent,
+	/// The node.
+	pub node: Node,
+	/// The folder. The last to go.
+	pub lab: Lab,
+}
+
+/// A machine of an owner, with its request on chain.
+#[derive(Debug)]
+pub struct Machine {
+	/// The machine that runs.
+	pub guest: Guest,
+	/// Its disk.
+	pub disk: PathBuf,
+	/// Its request.
+	pub request: u64,
+	/// The tag that it carries.
+	pub tag: VmTag,
+	/// Name in the agent's inventory.
+	pub name: String,
+	/// Its owner's identity.
+	pub identity: Identity,
+	/// Its owner.
+	pub owner: Keypair,
+}
+
+impl World {
+	/// Start node and agent, set the chain's pace, register the node.
+	pub async fn start(name: &str, pace: Pace) -> Result<Self> {
+		let lab = Lab::new(name)?;
+		match Self::start_in(&lab, pace).await {
+			Ok((chain, agent, node)) => Ok(Self { chain, agent, node, lab }),
+			Err(error) => {
+				eprintln!("{}", lab.logs());
+				Err(error)
+			}
+		}
+	}
+
+	async fn start_in(lab: &Lab, pace: Pace) -> Result<(Chain, Agent, Node)> {
+		let mut node = Node::prepare(lab)?;
+		let mut agent = Agent::prepare(lab, &node.url())?;
+		node.use_agent(agent.url(), agent.secret_file());
+		node.start()?;
+		agent.start().await?;
+		let chain = node.connect().await?;
+		story::set_pace(&chain, pace).await?;
+		story::register_node(&chain, agent.recipient()).await?;
+		Ok((chain, agent, node))
+	}
+
+	/// An owner's machine that runs and is known to chain and agent. Its owner has no key
+	/// yet, so no snapshot is due.
+	pub async fn machine(&self, owner: &Keypair, name: &str, disk_mib: u64) -> Result<Machine> {
+		let request = story::order_machine(&self.chain, owner, disk_mib << 20).await?;
+		let tag = story::vm_tag(&self.chain, request, owner);
+		let disk = self.lab.path().join(format!("{name}.raw"));
+		make_disk(&disk, disk_mib)?;
+		let guest = self.boot(name, &disk, tag)?;
+		self.agent.add_machine(name, tag, Some(&guest.backup_qmp()), &disk)?;
+		story::fulfil(&self.chain, request, name).await?;
+		guest.wait_ready(BOOT_TIME_MAX)?;
+		let identity = Identity::new(self.lab.path(), &format!("{name}.key"))?;
+		let name = name.to_owned();
+		Ok(Machine { guest, disk, request, tag, name, identity, owner: owner.clone() })
+	}
+
+	/// Start a guest on a disk.
+	pub fn boot(&self, name: &str, disk: &Path, tag: VmTag) -> Result<Guest> {
+		let options = GuestOptions {
+			dir: self.lab.path().join(name),
+			disk_image: disk.to_owned(),
+			disk_format: "raw".into(),
+			uuid: tag.to_string(),
+			memory_mib: 256,
+			guest_cache_dir: make_guest()?,
+		};
+		Ok(Guest::start(&options)?)
+	}
+
+	/// The owner registers the key, and snapshots begin.
+	pub async fn begin_backups(&self, machine: &Machine) -> Result<()> {
+		story::register_key(&self.chain, &machine.owner, machine.identity.recipient).await
+	}
+}
+
+/// Run a scenario. When it fails, it says why and prints the logs.
+pub async fn scenario(name: &str, pace: Pace, act: impl AsyncFnOnce(&mut World) -> Result<()>) {
+	let mut world = match World::start(name, pace).await {
+		Ok(world) => world,
+		Err(error) => panic!("the scenario {name} could not begin: {error:#}"),
+	};
+	if let Err(error) = act(&mut world).await {
+		// Here, so that the logs are still there when they are printed.
+		panic!("the scenario {name} failed: {error:#}");
+	}
+}
+
+/// SHA2-256 of a file, in hexadecimal digits.
+pub fn checksum(path: &Path) -> Result<String> {
+	let context = || format!("failed to read {}", path.display());
+	let mut file = File::open(path).with_context(context)?;
+	let mut hasher = Sha256::new();
+	let mut buffer = vec![0; 1 << 20];
+	loop {
+		match file.read(&mut buffer).with_context(context)? {
+			0 => return Ok(hex::encode(hasher.finalize())),
+			count => hasher.update(&buffer[..count]),
+		}
+	}
+}
