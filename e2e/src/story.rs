@@ -157,7 +157,7 @@ pub async fn set_paused(chain: &Chain, owner: &Keypair, request: u64, paused: bo
 		("paused", Value::bool(paused)),
 		("keep_last", Value::unnamed_variant("None", [])),
 	]);
-	let arguments = vec![number(request.into()), settings];
+	let arguments = vec![number(request), settings];
 	chain.submit(owner, "Backup", "set_backup_settings", arguments).await?;
 	Ok(())
 }
