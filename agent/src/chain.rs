@@ -22,6 +22,19 @@ const ANSWER_BYTES_MAX: u32 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
+	/// No worker has said yet which chain is served, so no node can be trusted.
+	#[error("ask a node: no worker has spoken yet")]
+	Unbound,
+	/// The node has not come as far as the chain had before.
+	#[error(
+		"trust the node: its finalized block is {found}, and {seen} was finalized before; it may be synchronising"
+	)]
+	Behind {
+		/// Number of its finalized block.
+		found: u64,
+		/// Number of the highest finalized block that was seen.
+		seen: u64,
+	},
 	/// The node does not answer.
 	#[error("ask the node at {url}: {source}; is it running, and is node_rpc its address?")]
 	Rpc {
@@ -56,6 +69,9 @@ pub trait FinalizedChain: Send + Sync {
 
 /// One finalized state.
 pub trait FinalizedView: Send + Sync {
+	/// Number of its block.
+	fn number(&self) -> u64;
+
 	/// What it says of a root.
 	fn root_status<'a>(
 		&'a self,
@@ -83,6 +99,7 @@ impl NodeChain {
 		if let Some(client) = slot.as_ref().filter(|client| client.is_connected()) {
 			return Ok(client.clone());
 		}
+		(self.genesis)().ok_or(ChainError::Unbound)?;
 		let client = WsClientBuilder::default()
 			.request_timeout(ANSWER_TIME_MAX)
 			.connection_timeout(ANSWER_TIME_MAX)
@@ -97,7 +114,7 @@ impl NodeChain {
 	}
 
 	async fn check_genesis(&self, client: &WsClient) -> Result<(), ChainError> {
-		let Some(expected) = (self.genesis)() else { return Ok(()) };
+		let expected = (self.genesis)().ok_or(ChainError::Unbound)?;
 		let found: String = client
 			.request("chain_getBlockHash", rpc_params![0])
 			.await
@@ -118,10 +135,22 @@ impl FinalizedChain for NodeChain {
 				.request("chain_getFinalizedHead", rpc_params![])
 				.await
 				.map_err(|source| rpc(&self.url, source))?;
-			let view = NodeView { url: self.url.clone(), client, hash };
+			let header: Header = client
+				.request("chain_getHeader", rpc_params![&hash])
+				.await
+				.map_err(|source| rpc(&self.url, source))?;
+			let number = u64::from_str_radix(header.number.trim_start_matches("0x"), 16)
+				.map_err(|_| ChainError::Answer { method: "chain_getHeader" })?;
+			let view = NodeView { url: self.url.clone(), client, hash, number };
 			Ok(Box::new(view) as Box<dyn FinalizedView>)
 		})
 	}
+}
+
+/// What is read of a block's header.
+#[derive(serde::Deserialize)]
+struct Header {
+	number: String,
 }
 
 /// One finalized block of a node.
@@ -129,9 +158,14 @@ struct NodeView {
 	url: Arc<str>,
 	client: Arc<WsClient>,
 	hash: String,
+	number: u64,
 }
 
 impl FinalizedView for NodeView {
+	fn number(&self) -> u64 {
+		self.number
+	}
+
 	fn root_status<'a>(
 		&'a self,
 		root: &'a HeldRoot,

@@ -12,6 +12,10 @@
 //! compares roots with the finalized chain, and a deletion is done when no root of it is left.
 
 pub mod executor;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod fixture;
 mod ledger;
 pub mod plan;
 pub mod sweep;
@@ -92,9 +96,20 @@ pub struct Ended {
 	pub outcome: Outcome,
 }
 
+/// An order, as far as it matters when and whether it is carried out.
+struct Work<'a> {
+	id: JobId,
+	/// The snapshot that is taken or read.
+	sequence: u64,
+	/// What only one job at a time may touch.
+	vm: &'a str,
+	wanted: plan::Wanted,
+}
+
 /// A job that runs.
 struct Running {
 	id: JobId,
+	sequence: u64,
 	vm: String,
 	started_at_ms: u64,
 	cancel: Cancel,
@@ -177,6 +192,10 @@ impl Jobs {
 		&self.executor
 	}
 
+	pub(crate) fn ledger(&self) -> &Ledger {
+		&self.ledger
+	}
+
 	/// Start what is missing, end what is not wanted any more, and say what has ended.
 	pub fn reconcile(self: &Arc<Self>, desired: &Desired) -> Achieved {
 		self.clock.fetch_max(desired.now, Ordering::Relaxed);
@@ -238,7 +257,8 @@ impl Jobs {
 			executor.snapshot(&genesis, &node, &work, context).map(Outcome::Taken)
 		};
 		let wanted = plan::Wanted { slot: order.slot, oldest_taken_at: order.oldest_taken_at };
-		let (ended, handed_out) = self.advance(subject, id, &vm, wanted, start)?;
+		let about = Work { id, sequence: order.sequence, vm: &vm, wanted };
+		let (ended, handed_out) = self.advance(subject, &about, start)?;
 		Some(SnapshotResult {
 			lineage: order.lineage.clone(),
 			sequence: order.sequence,
@@ -265,8 +285,9 @@ impl Jobs {
 			Ok(Outcome::Restored { path: path.display().to_string() })
 		};
 		let wanted = plan::Wanted { slot: 0, oldest_taken_at: 0 };
-		let (ended, handed_out) =
-			self.advance(subject, order.job_id(genesis), &vm, wanted, start)?;
+		let id = order.job_id(genesis);
+		let about = Work { id, sequence: order.sequence, vm: &vm, wanted };
+		let (ended, handed_out) = self.advance(subject, &about, start)?;
 		Some(RestoreResult {
 			restore: order.restore,
 			lineage: order.lineage.clone(),
@@ -283,18 +304,21 @@ impl Jobs {
 	fn advance(
 		self: &Arc<Self>,
 		subject: Subject,
-		id: JobId,
-		vm: &str,
-		wanted: plan::Wanted,
+		about: &Work<'_>,
 		start: impl FnOnce(&dyn Executor, &JobContext) -> Result<Outcome, JobError> + Send + 'static,
 	) -> Option<(Ended, u32)> {
 		let mut state = self.state();
 		let known = if state.running.contains_key(&subject) {
 			Known::Running
 		} else {
-			state.ended.get(&subject).map_or(Known::Nothing, Known::Ended)
+			// After a re-org the same id may stand for the restore of another snapshot.
+			let is_ours = |ended: &&Ended| match &subject {
+				Subject::Snapshot { .. } => true,
+				Subject::Restore { .. } => ended.id == about.id,
+			};
+			state.ended.get(&subject).filter(is_ours).map_or(Known::Nothing, Known::Ended)
 		};
-		match plan::decide(&known, &wanted) {
+		match plan::decide(&known, &about.wanted) {
 			Decision::Wait => None,
 			Decision::Answer => {
 				let ended = state.ended.get(&subject).cloned()?;
@@ -306,11 +330,11 @@ impl Jobs {
 			Decision::Start => {
 				let is_busy = state.is_stopping
 					|| state.running.len() >= self.jobs_max
-					|| state.running.values().any(|running| running.vm == vm);
+					|| state.running.values().any(|running| running.vm == about.vm);
 				if !is_busy {
 					state.ended.remove(&subject);
 					state.handed_out.remove(&subject);
-					self.start(&mut state, subject, id, vm, wanted.slot, start);
+					self.start(&mut state, subject, about, start);
 				}
 				None
 			}
@@ -321,11 +345,10 @@ impl Jobs {
 		self: &Arc<Self>,
 		state: &mut State,
 		subject: Subject,
-		id: JobId,
-		vm: &str,
-		slot: u64,
+		about: &Work<'_>,
 		work: impl FnOnce(&dyn Executor, &JobContext) -> Result<Outcome, JobError> + Send + 'static,
 	) {
+		let &Work { id, sequence, vm, wanted: plan::Wanted { slot, .. } } = about;
 		let context = JobContext {
 			id,
 			cancel: Cancel::new(),
@@ -334,6 +357,7 @@ impl Jobs {
 		};
 		let running = Running {
 			id,
+			sequence,
 			vm: vm.to_owned(),
 			started_at_ms: now_ms(),
 			cancel: context.cancel.clone(),
@@ -385,10 +409,10 @@ impl Jobs {
 			}
 		};
 		let ended = outcome.map(|outcome| Ended { id, slot, ended_at_ms: now_ms(), outcome });
-		if let Some(ended) = &ended {
-			if let Err(error) = self.ledger.remember(&subject, ended) {
-				tracing::error!(%error, job, "failed to write down how a job ended");
-			}
+		if let Some(ended) = &ended
+			&& let Err(error) = self.ledger.remember(&subject, ended)
+		{
+			tracing::error!(%error, job, "failed to write down how a job ended");
 		}
 		let mut state = self.state();
 		state.running.remove(&subject);
@@ -446,6 +470,15 @@ impl Jobs {
 	/// Say that nothing of a lineage is left below a sequence.
 	pub(crate) fn mark_deleted(&self, lineage: LineageId, until: u64) {
 		self.state().deleted.insert(lineage, (until, 0));
+	}
+
+	/// Whether a job about this very snapshot runs.
+	pub(crate) fn is_used(&self, root: &HeldRoot) -> bool {
+		self.state().running.iter().any(|(subject, running)| match subject {
+			Subject::Snapshot { lineage, .. } | Subject::Restore { lineage, .. } => {
+				*lineage == root.lineage && running.sequence == root.sequence
+			}
+		})
 	}
 
 	/// Whether a job about a lineage runs.
@@ -530,3 +563,6 @@ impl std::fmt::Debug for Jobs {
 		f.debug_struct("Jobs").field("jobs_max", &self.jobs_max).finish_non_exhaustive()
 	}
 }
+
+#[cfg(test)]
+mod tests;

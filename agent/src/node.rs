@@ -96,12 +96,12 @@ impl NodeExecutor {
 		&self,
 		origin: (&[u8; 32], &OpaqueId),
 		order: &SnapshotOrder,
+		taken_at: u64,
 		mut machine: OpenVm,
 		description: Vec<u8>,
 		context: &JobContext,
 	) -> Result<TakenSnapshot, JobError> {
 		let taken_at_ms = now_ms();
-		let taken_at = context.clock();
 		let mut recipients = order.owner_recipients.to_vec();
 		recipients.push(order.node_recipient);
 		let key = self.keys.of(&order.owner, &order.owner_recipients, &self.identity)?;
@@ -242,6 +242,9 @@ impl Executor for NodeExecutor {
 	) -> Result<TakenSnapshot, JobError> {
 		let vm: Vm = self.inventory.find(&order.vm).map_err(opened)?;
 		let description = vm.describe().into_bytes();
+		// Before the disks stand still: the chain must never hear of a later time than the true
+		// one.
+		let taken_at = context.clock();
 		let machine = vm.open(order.vm_tag, &self.open).map_err(opened)?;
 		let disk_bytes: u64 = machine.disks.iter().map(|disk| disk.reader.logical_bytes()).sum();
 		if disk_bytes > order.capacity_bytes {
@@ -251,7 +254,8 @@ impl Executor for NodeExecutor {
 			);
 			return Err(JobError { reason: FailureReason::CapacityExceeded, detail });
 		}
-		let mut snapshot = self.back_up((genesis, node), order, machine, description, context)?;
+		let mut snapshot =
+			self.back_up((genesis, node), order, taken_at, machine, description, context)?;
 		snapshot.logical_bytes = disk_bytes;
 		Ok(snapshot)
 	}

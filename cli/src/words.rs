@@ -58,7 +58,9 @@ pub(crate) fn failure_hint(reason: &FailureReason) -> &'static str {
 /// Whether a snapshot would be taken now, as a sentence.
 pub(crate) fn eligibility(eligibility: &Eligibility) -> String {
 	match eligibility {
-		Eligibility::Eligible { .. } => "a snapshot is due and is being made".into(),
+		Eligibility::Eligible { .. } => {
+			"a snapshot is due; the worker of the node has it made".into()
+		}
 		Eligibility::NoBackup => "nobody created a backup of this request".into(),
 		Eligibility::NotRunning => "the machine does not run on a node".into(),
 		Eligibility::NoNode => "the node is not registered".into(),

@@ -37,3 +37,23 @@ fn properties() -> Properties {
 		("ss58Format".to_owned(), 42.into()),
 	])
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+	use super::*;
+	use sc_service::ChainSpec as _;
+
+	#[test]
+	fn genesis_of_every_named_chain_can_be_built() {
+		for spec in [development().unwrap(), local().unwrap()] {
+			let raw = spec.as_json(true).unwrap();
+			let code = sp_core::storage::well_known_keys::CODE;
+			assert!(raw.contains(&format!("\"0x{}\"", hex(code))), "{} has no code", spec.id());
+		}
+	}
+
+	fn hex(bytes: &[u8]) -> String {
+		bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+	}
+}

@@ -28,11 +28,11 @@ impl SubstrateCli for Cli {
 	}
 
 	fn author() -> String {
-		env!("CARGO_PKG_AUTHORS").into()
+		"the pallet-backup developers".into()
 	}
 
 	fn support_url() -> String {
-		env!("CARGO_PKG_HOMEPAGE").into()
+		"the issue tracker of pallet-backup".into()
 	}
 
 	fn copyright_start_year() -> i32 {

@@ -72,3 +72,37 @@ where
 		)
 	}
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+	use super::*;
+	use crate::{Executive, Hash};
+	use codec::{Decode, Encode};
+	use sp_runtime::{generic::Preamble, transaction_validity::TransactionSource};
+
+	fn authorized_remark() -> UncheckedExtrinsic {
+		let call = frame_system::Call::<Runtime>::remark { remark: b"hello".to_vec() };
+		<Runtime as CreateAuthorizedTransaction<frame_system::Call<Runtime>>>::create_authorized_transaction(call.into())
+	}
+
+	#[test]
+	fn authorized_transactions_carry_no_signature_and_survive_encoding() {
+		let transaction = authorized_remark();
+		assert!(matches!(transaction.preamble, Preamble::General(_)));
+		let decoded = UncheckedExtrinsic::decode(&mut &transaction.encode()[..]).unwrap();
+		assert_eq!(decoded, transaction);
+	}
+
+	#[test]
+	fn fails_to_authorize_a_call_whose_pallet_does_not() {
+		sp_io::TestExternalities::new_empty().execute_with(|| {
+			let verdict = Executive::validate_transaction(
+				TransactionSource::External,
+				authorized_remark(),
+				Hash::default(),
+			);
+			assert!(verdict.is_err(), "{verdict:?}");
+		});
+	}
+}

@@ -13,6 +13,7 @@ const ENDED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("ended-v1"
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts-v1");
 
 const GENESIS: &str = "genesis";
+const FINALIZED: &str = "finalized";
 
 /// Most ends that are kept.
 const ENDED_MAX: usize = 10_000;
@@ -130,5 +131,21 @@ impl Ledger {
 		let table = transaction.open_table(FACTS)?;
 		let kept = table.get(GENESIS)?;
 		kept.map(|bytes| bytes.value().try_into().map_err(|_| LedgerError::Malformed)).transpose()
+	}
+
+	/// Number of the highest finalized block that was ever seen; zero if there is none.
+	pub(super) fn finalized(&self) -> Result<u64, LedgerError> {
+		let transaction = self.database.begin_read()?;
+		let table = transaction.open_table(FACTS)?;
+		let Some(kept) = table.get(FINALIZED)? else { return Ok(0) };
+		kept.value().try_into().map(u64::from_le_bytes).map_err(|_| LedgerError::Malformed)
+	}
+
+	/// Write down that a block of this number was finalized.
+	pub(super) fn remember_finalized(&self, number: u64) -> Result<(), LedgerError> {
+		let transaction = self.database.begin_write()?;
+		transaction.open_table(FACTS)?.insert(FINALIZED, number.to_le_bytes().as_slice())?;
+		transaction.commit()?;
+		Ok(())
 	}
 }

@@ -3,14 +3,17 @@
 //! Workers run on best blocks, which can be undone, so nothing is destroyed on their word. A
 //! sweep asks the finalized state about every root that is pinned. An evicted or deleted root
 //! goes at once. One that the chain does not know goes when it was unknown for a whole grace
-//! period and nothing works on its lineage. Everything else stays, and so does everything while
-//! the chain cannot be asked.
+//! period and nothing works on its lineage, or together with its lineage. Everything else stays,
+//! and so does everything while the chain cannot be asked, or while the node is behind what was
+//! finalized before: one that starts again from nothing knows no root at all.
+//!
+//! A kill between any two steps is made good by the next sweep.
 
-use super::{HeldRoot, JobError, Jobs};
-use crate::chain::{ChainError, FinalizedChain};
+use super::{HeldRoot, JobError, Jobs, LedgerError};
+use crate::chain::{ChainError, FinalizedChain, FinalizedView};
 use backup_primitives::{Cid, LineageId, RootStatus};
 use std::{
-	collections::HashMap,
+	collections::{HashMap, HashSet},
 	sync::Arc,
 	time::{Duration, Instant},
 };
@@ -30,32 +33,29 @@ pub struct SweepOptions {
 	pub unknown_grace: Duration,
 }
 
-/// What to do with a root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-	/// Keep it.
-	Keep,
-	/// Keep it for now; it is not known since then.
-	KeepUnknown,
-	/// Unpin it.
-	Release,
+/// What is known of a root, beside its status, when it is decided about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+	/// For how long the chain has said that it does not know it.
+	pub unknown_for: Duration,
+	/// Whether a job about this very snapshot runs.
+	pub is_used: bool,
+	/// Whether a job about its lineage runs.
+	pub is_lineage_used: bool,
+	/// Whether the finalized chain deletes its lineage, and it is one of those that are meant.
+	pub is_lineage_deleted: bool,
 }
 
-/// Decide about a root, from what the finalized chain says of it and for how long it has said
-/// that it does not know it.
-pub fn judge(
-	status: RootStatus,
-	unknown_for: Duration,
-	is_worked_on: bool,
-	options: &SweepOptions,
-) -> Verdict {
+/// Whether a root is to be given up, from what the finalized chain says of it.
+pub fn is_to_go(status: RootStatus, facts: &Facts, unknown_grace: Duration) -> bool {
 	match status {
-		RootStatus::Retained | RootStatus::Pending => Verdict::Keep,
-		RootStatus::Evicted | RootStatus::Deleted => Verdict::Release,
-		RootStatus::Unknown if is_worked_on || unknown_for < options.unknown_grace => {
-			Verdict::KeepUnknown
+		RootStatus::Retained | RootStatus::Pending => false,
+		// A restore may still read it.
+		RootStatus::Evicted | RootStatus::Deleted => !facts.is_used,
+		RootStatus::Unknown => {
+			let is_due = facts.is_lineage_deleted || facts.unknown_for >= unknown_grace;
+			is_due && !facts.is_lineage_used
 		}
-		RootStatus::Unknown => Verdict::Release,
 	}
 }
 
@@ -66,6 +66,8 @@ enum SweepError {
 	Chain(#[from] ChainError),
 	#[error(transparent)]
 	Store(#[from] JobError),
+	#[error(transparent)]
+	Ledger(#[from] LedgerError),
 }
 
 /// Sweep whenever there is a reason, for ever.
@@ -74,7 +76,11 @@ pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, options: Sweep
 	let mut warned_at: Option<Instant> = None;
 	loop {
 		let mut wait = options.interval;
-		if let Err(error) = sweep(&jobs, chain.as_ref(), &options, &mut unknown_since).await {
+		let swept = sweep(&jobs, chain.as_ref(), &options, &mut unknown_since).await;
+		if let Err(SweepError::Chain(ChainError::Unbound)) = swept {
+			// Nothing can be compared before the first call of a worker.
+			wait = RETRY_AFTER;
+		} else if let Err(error) = swept {
 			wait = RETRY_AFTER;
 			if warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
 				warned_at = Some(Instant::now());
@@ -101,48 +107,105 @@ async fn sweep(
 	let deletions = jobs.open_deletions();
 	let executor = jobs.executor().clone();
 	let roots = blocking(move || executor.roots()).await?;
-	let mut released = Vec::new();
-	let view = chain.finalized().await?;
-	for root in roots.iter() {
-		let status = view.root_status(root).await?;
-		let now = Instant::now();
-		let since = match status {
-			RootStatus::Unknown => *unknown_since.entry(root.cid).or_insert(now),
-			_ => {
-				unknown_since.remove(&root.cid);
-				now
-			}
-		};
-		let is_worked_on = jobs.is_running(&root.lineage);
-		if judge(status, now - since, is_worked_on, options) == Verdict::Release {
-			tracing::info!(root = %root.cid, ?status, sequence = root.sequence, "root given up");
-			released.push(root.clone());
-		}
-	}
-	unknown_since.retain(|cid, _| roots.iter().any(|root| root.cid == *cid));
-	let is_left = |root: &&HeldRoot| !released.contains(root);
-	let left: Vec<HeldRoot> = roots.iter().filter(is_left).cloned().collect();
-	if !released.is_empty() {
+	let asked = ask(jobs, chain, &roots).await?;
+	let released = released(jobs, &asked, &deletions, options, unknown_since);
+	let gone = unpin(jobs, released).await?;
+	let left: Vec<&HeldRoot> = roots.iter().filter(|root| !gone.contains(root)).collect();
+	let is_done = |(lineage, until): &(LineageId, u64)| {
+		!left.iter().any(|root| root.lineage == *lineage && root.sequence < *until)
+			&& !jobs.is_running(lineage)
+	};
+	let done: Vec<_> = deletions.into_iter().filter(is_done).collect();
+	// Of a deletion that is done the agent may have been killed before it could collect.
+	if !gone.is_empty() || !done.is_empty() {
 		let executor = jobs.executor().clone();
-		blocking(move || {
-			released.iter().try_for_each(|root| executor.unpin(root))?;
-			let bytes = executor.collect()?;
-			tracing::info!(roots = released.len(), bytes, "space freed");
-			Ok(())
-		})
-		.await?;
+		let bytes = blocking(move || executor.collect()).await?;
+		tracing::info!(roots = gone.len(), bytes, "space freed");
 	}
-	for (lineage, until) in deletions {
-		if is_done(&lineage, until, &left) && !jobs.is_running(&lineage) {
-			jobs.mark_deleted(lineage, until);
-		}
+	for (lineage, until) in done {
+		jobs.mark_deleted(lineage, until);
 	}
 	Ok(())
 }
 
-/// Whether no root of a lineage below a sequence is left.
-fn is_done(lineage: &LineageId, until: u64, left: &[HeldRoot]) -> bool {
-	!left.iter().any(|root| root.lineage == *lineage && root.sequence < until)
+/// What the newest finalized state says of these roots.
+async fn ask<'a>(
+	jobs: &Jobs,
+	chain: &dyn FinalizedChain,
+	roots: &'a [HeldRoot],
+) -> Result<Vec<(&'a HeldRoot, RootStatus)>, SweepError> {
+	let view = chain.finalized().await?;
+	ensure_not_behind(jobs, view.as_ref())?;
+	let mut asked = Vec::with_capacity(roots.len());
+	for root in roots {
+		asked.push((root, view.root_status(root).await?));
+	}
+	Ok(asked)
+}
+
+/// Finality never goes back, so a node that lost its database shows itself by its height.
+fn ensure_not_behind(jobs: &Jobs, view: &dyn FinalizedView) -> Result<(), SweepError> {
+	let (found, seen) = (view.number(), jobs.ledger().finalized()?);
+	if found < seen {
+		return Err(ChainError::Behind { found, seen }.into());
+	}
+	if found > seen {
+		jobs.ledger().remember_finalized(found)?;
+	}
+	Ok(())
+}
+
+/// The roots that are to be given up. Keeps account of those that the chain does not know.
+fn released(
+	jobs: &Jobs,
+	asked: &[(&HeldRoot, RootStatus)],
+	deletions: &[(LineageId, u64)],
+	options: &SweepOptions,
+	unknown_since: &mut HashMap<Cid, Instant>,
+) -> Vec<HeldRoot> {
+	let now = Instant::now();
+	let of_status = |wanted| asked.iter().filter(move |(_, status)| *status == wanted);
+	let unknown: HashSet<&Cid> =
+		of_status(RootStatus::Unknown).map(|(root, _)| &root.cid).collect();
+	let deleted: HashSet<&LineageId> =
+		of_status(RootStatus::Deleted).map(|(root, _)| &root.lineage).collect();
+	unknown_since.retain(|cid, _| unknown.contains(cid));
+	let is_lineage_deleted = |root: &HeldRoot| {
+		let is_meant =
+			|(of, until): &(LineageId, u64)| *of == root.lineage && root.sequence < *until;
+		deleted.contains(&root.lineage) && deletions.iter().any(is_meant)
+	};
+	let mut is_released = |root: &HeldRoot, status: RootStatus| {
+		let since = match status {
+			RootStatus::Unknown => *unknown_since.entry(root.cid).or_insert(now),
+			_ => now,
+		};
+		let facts = Facts {
+			unknown_for: now - since,
+			is_used: jobs.is_used(root),
+			is_lineage_used: jobs.is_running(&root.lineage),
+			is_lineage_deleted: is_lineage_deleted(root),
+		};
+		is_to_go(status, &facts, options.unknown_grace)
+	};
+	let released = asked.iter().filter(|(root, status)| is_released(root, *status));
+	released.map(|(root, _)| (*root).clone()).collect()
+}
+
+/// Unpin roots, and say which. One that cannot be unpinned does not keep the others.
+async fn unpin(jobs: &Jobs, roots: Vec<HeldRoot>) -> Result<Vec<HeldRoot>, JobError> {
+	let executor = jobs.executor().clone();
+	let unpin = move |root: &HeldRoot| match executor.unpin(root) {
+		Ok(()) => {
+			tracing::info!(root = %root.cid, sequence = root.sequence, "root given up");
+			true
+		}
+		Err(error) => {
+			tracing::error!(%error, root = %root.cid, "failed to give up a root");
+			false
+		}
+	};
+	blocking(move || Ok(roots.into_iter().filter(unpin).collect())).await
 }
 
 async fn blocking<R: Send + 'static>(
@@ -154,35 +217,4 @@ async fn blocking<R: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-	use super::*;
-
-	const OPTIONS: SweepOptions = SweepOptions {
-		interval: Duration::from_secs(600),
-		unknown_grace: Duration::from_secs(3600),
-	};
-	const LONG: Duration = Duration::from_secs(3600);
-
-	#[test]
-	fn what_the_chain_retains_or_waits_for_stays() {
-		for status in [RootStatus::Retained, RootStatus::Pending] {
-			assert_eq!(judge(status, LONG, false, &OPTIONS), Verdict::Keep);
-		}
-	}
-
-	#[test]
-	fn what_the_chain_gave_up_goes_at_once() {
-		for status in [RootStatus::Evicted, RootStatus::Deleted] {
-			assert_eq!(judge(status, Duration::ZERO, true, &OPTIONS), Verdict::Release);
-		}
-	}
-
-	#[test]
-	fn boundary_what_the_chain_does_not_know_goes_after_its_grace_period() {
-		let almost = LONG - Duration::from_millis(1);
-		let unknown = RootStatus::Unknown;
-		assert_eq!(judge(unknown, almost, false, &OPTIONS), Verdict::KeepUnknown);
-		assert_eq!(judge(unknown, LONG, true, &OPTIONS), Verdict::KeepUnknown);
-		assert_eq!(judge(unknown, LONG, false, &OPTIONS), Verdict::Release);
-	}
-}
+mod tests;

@@ -59,3 +59,11 @@ pub(super) fn start(needs: Needs<'_>) -> Result<(), Error> {
 	spawner.spawn("offchain-workers-runner", "offchain-worker", run);
 	Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+	#[test]
+	fn node_and_pallet_agree_on_the_type_of_keys() {
+		assert_eq!(backup_node_support::BACKUP_KEY_TYPE, pallet_backup::crypto::KEY_TYPE);
+	}
+}

@@ -40,3 +40,37 @@ impl pallet_collective::Config<Instance1> for Runtime {
 	type SetMembersOrigin = GovernanceMajority;
 	type WeightInfo = pallet_collective::weights::SubstrateWeight<Runtime>;
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use frame_support::traits::EnsureOrigin;
+	use pallet_collective::RawOrigin;
+	use sp_keyring::Sr25519Keyring;
+
+	fn motion(ayes: u32, members: u32) -> RuntimeOrigin {
+		RawOrigin::<AccountId, Instance1>::Members(ayes, members).into()
+	}
+
+	#[test]
+	fn boundary_of_a_council_decision() {
+		assert!(Governance::ensure_origin(motion(1, 1)).is_ok());
+		assert!(Governance::ensure_origin(motion(1, 2)).is_err());
+		assert!(Governance::ensure_origin(motion(2, 3)).is_ok());
+		assert!(GovernanceMajority::ensure_origin(motion(2, 3)).is_ok());
+		assert!(GovernanceMajority::ensure_origin(motion(3, 5)).is_err());
+	}
+
+	#[test]
+	fn fails_for_a_single_account() {
+		let member = RuntimeOrigin::signed(Sr25519Keyring::Alice.to_account_id());
+		assert!(Governance::ensure_origin(member.clone()).is_err());
+		assert!(GovernanceMajority::ensure_origin(member).is_err());
+	}
+
+	#[test]
+	fn root_decides_on_everything() {
+		assert!(Governance::ensure_origin(RuntimeOrigin::root()).is_ok());
+		assert!(GovernanceMajority::ensure_origin(RuntimeOrigin::root()).is_ok());
+	}
+}

@@ -35,23 +35,42 @@ const BATCH_BLOCKS: usize = 65_536;
 type Digest = [u8; 32];
 
 pub(crate) fn collect(store: &Shared) -> Result<Collected, RepositoryError> {
-	if store.pins_unconfirmed.load(Ordering::Acquire) {
-		return Err(RepositoryError::PinsUnconfirmed);
-	}
-	let _running = Running::begin(store)?;
-	store.commit()?;
-	let keep_from = keep_from(store);
-	let mut live = Live::new(store)?;
-	live.mark_all(store.pins_roots())?;
-	live.mark_sessions()?;
-	live.mark_all(young_nodes(store, keep_from)?)?;
+	Marked::new(store)?.sweep()
+}
 
-	let mut collected = sweep_nodes(store, &mut live, keep_from)?;
-	let chunks = sweep_chunks(store, &live, keep_from)?;
-	collected.blocks += chunks.blocks;
-	collected.bytes += chunks.bytes;
-	reclaim(store)?;
-	Ok(collected)
+/// A collection that knows what has to stay, as far as anyone relied on it until now.
+pub(crate) struct Marked<'a> {
+	store: &'a Shared,
+	live: Live<'a>,
+	/// The id from which on everything stays.
+	keep_from: u64,
+	_running: Running<'a>,
+}
+
+impl<'a> Marked<'a> {
+	pub(crate) fn new(store: &'a Shared) -> Result<Self, RepositoryError> {
+		if store.pins_unconfirmed.load(Ordering::Acquire) {
+			return Err(RepositoryError::PinsUnconfirmed);
+		}
+		let running = Running::begin(store)?;
+		store.commit()?;
+		let keep_from = keep_from(store);
+		let mut live = Live::new(store)?;
+		live.mark_all(lock(&store.pins).roots())?;
+		live.mark_sessions()?;
+		live.mark_all(young_nodes(store, keep_from)?)?;
+		Ok(Self { store, live, keep_from, _running: running })
+	}
+
+	/// Removes the rest, but for what sessions came to rely on since.
+	pub(crate) fn sweep(mut self) -> Result<Collected, RepositoryError> {
+		let mut collected = sweep_nodes(self.store, &mut self.live, self.keep_from)?;
+		let chunks = sweep_chunks(self.store, &self.live, self.keep_from)?;
+		collected.blocks += chunks.blocks;
+		collected.bytes += chunks.bytes;
+		reclaim(self.store)?;
+		Ok(collected)
+	}
 }
 
 /// One collection at a time; sessions that end meanwhile are remembered.
@@ -249,10 +268,4 @@ fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
 			.map_err(io("free space in a pack"))?;
 	}
 	store.index.clear_dead(pack, &runs)
-}
-
-impl Shared {
-	fn pins_roots(&self) -> Vec<Cid> {
-		lock(&self.pins).roots()
-	}
 }

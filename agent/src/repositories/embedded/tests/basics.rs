@@ -2,11 +2,14 @@
 
 use super::fixture::*;
 use crate::repositories::{
-	Collected, EmbeddedStore, LABEL_BYTES_MAX, Put, Repository, RepositoryError, verify,
+	Collected, EmbeddedStore, LABEL_BYTES_MAX, Put, Repository, RepositoryError,
+	embedded::{collect::Marked, record::Header},
+	verify,
 };
 use std::{
 	fs,
 	os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+	path::Path,
 };
 
 #[test]
@@ -134,6 +137,30 @@ fn a_session_keeps_what_it_was_told_is_there() {
 }
 
 #[test]
+fn a_session_may_rely_on_a_dying_tree_until_it_is_removed() {
+	let folder = tempfile::tempdir().unwrap();
+	let store = open(folder.path());
+	let (leaf, other) = (chunk(1, 5000), chunk(2, 5000));
+	let inner = node(3, &[&leaf]);
+	let session = store.open_session().unwrap();
+	put_all(&*session, &[&leaf, &inner, &other]);
+	drop(session);
+	let marked = Marked::new(&store.shared).unwrap();
+	assert!(matches!(store.collect(), Err(RepositoryError::Collecting)));
+	let session = store.open_session().unwrap();
+	assert!(session.has(&inner.cid).unwrap());
+	let outer = node(4, &[&inner]);
+	put_all(&*session, &[&outer]);
+	session.pin(&outer.cid, b"").unwrap();
+	// The pin is too late for the marks, and the session is gone before the sweep.
+	drop(session);
+	assert_eq!(marked.sweep().unwrap().blocks, 1);
+	assert_there(&store, &[&leaf, &inner, &outer]);
+	assert_gone(&store, &[&other]);
+	assert_eq!(store.collect().unwrap(), Collected::default());
+}
+
+#[test]
 fn a_young_node_of_an_ended_session_keeps_its_old_children() {
 	let folder = tempfile::tempdir().unwrap();
 	let store = open(folder.path());
@@ -173,12 +200,31 @@ fn freed_space_goes_back_to_the_file_system() {
 	assert_eq!(store.collect().unwrap().blocks, 35);
 	assert!(allocated() < before / 3, "{before} → {}", allocated());
 	assert_there(&store, &kept);
+	assert_every_record_follows_the_one_before(folder.path());
 	// A rebuild steps over the holes.
 	drop(store);
 	fs::remove_file(folder.path().join("index.redb")).unwrap();
 	let store = open(folder.path());
 	assert_there(&store, &kept);
 	assert_eq!(store.usage().unwrap().blocks, 6);
+}
+
+/// Dead space has its skip header, so nobody has to search for the next record.
+fn assert_every_record_follows_the_one_before(folder: &Path) {
+	for entry in fs::read_dir(folder).unwrap() {
+		let path = entry.unwrap().path();
+		if path.extension().is_none_or(|extension| extension != "pack") {
+			continue;
+		}
+		let bytes = fs::read(&path).unwrap();
+		let mut at = 0;
+		while at < bytes.len() {
+			let header = bytes[at..].first_chunk().and_then(|header| Header::decode(header, &[]));
+			let header = header.unwrap_or_else(|| panic!("no record at {at} of {path:?}"));
+			at += header.record_bytes() as usize;
+		}
+		assert_eq!(at, bytes.len());
+	}
 }
 
 #[test]

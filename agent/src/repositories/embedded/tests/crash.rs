@@ -246,6 +246,23 @@ fn a_failing_sync_is_reported_and_loses_nothing_acknowledged() {
 }
 
 #[test]
+fn a_session_whose_writes_were_lost_is_told_so() {
+	let files = SimulatedFiles::default();
+	let store = open(&files).unwrap();
+	let (unlucky, other) = (store.open_session().unwrap(), store.open_session().unwrap());
+	let leaf = chunk(1, 900);
+	put_all(&*unlucky, &[&leaf]);
+	files.fail_sync_in(Some(0));
+	assert!(other.flush().is_err());
+	let lost = |result| matches!(result, Err(RepositoryError::SessionLost));
+	assert!(lost(unlucky.has(&leaf.cid).map(|_| ())));
+	assert!(lost(unlucky.flush()));
+	assert!(lost(put(&*unlucky, &chunk(2, 900)).map(|_| ())));
+	assert_gone(&store, &[&leaf]);
+	assert_usable(&store, &Told::default(), "after the loss");
+}
+
+#[test]
 fn the_simulated_disk_does_lose_what_was_not_synced() {
 	let lost = (0..20).filter(|seed| {
 		let files = SimulatedFiles::default();
