@@ -182,7 +182,7 @@ fn a_running_machine_is_read_as_it_was_when_it_was_opened() {
 		open.close().unwrap();
 		assert!(machine.is_running());
 		assert_eq!(machine.leftovers(), [""; 0]);
-		assert_eq!(machine.scratch(), [PathBuf::new(); 0]);
+		assert!(machine.scratch().is_empty());
 	}
 }
 
@@ -290,7 +290,7 @@ fn a_machine_that_is_off_is_read_from_its_image() {
 		let bytes = read(open.disks[0].reader.as_mut()).unwrap();
 		assert!(bytes == pattern(0));
 		open.close().unwrap();
-		assert_eq!(machine.scratch(), [PathBuf::new(); 0]);
+		assert!(machine.scratch().is_empty());
 	}
 }
 
