@@ -5,6 +5,8 @@ use backup_primitives::{Consistency, FailureReason, VmTag, job::SnapshotOrder};
 use sha2::{Digest, Sha256};
 use std::{
 	fs,
+	io::{BufRead, BufReader, Write},
+	os::unix::net::UnixStream,
 	process::{Command, Stdio},
 };
 
@@ -115,21 +117,27 @@ fn fails_with_the_reason_and_the_next_slot_tries_again() {
 }
 
 #[test]
-fn an_image_that_another_program_writes_is_left_alone() {
+fn an_image_that_a_machine_uses_which_the_inventory_takes_for_off_is_left_alone() {
 	let world = World::start();
 	let order = world.machine(7, &noise(1, MIB));
-	let socket = world.path("other.sock");
-	let mut other = Command::new("qemu-nbd")
-		.args(["--persistent", "--format", "raw", "--socket"])
-		.arg(&socket)
-		.arg(world.image(7))
+	let socket = world.path("machine.sock");
+	let mut machine = Command::new("qemu-system-x86_64")
+		.args(["-machine", "q35", "-accel", "tcg", "-m", "64", "-nodefaults", "-S"])
+		.args(["-display", "none", "-drive"])
+		.arg(format!("if=virtio,format=raw,file={}", world.image(7).display()))
+		.arg("-qmp")
+		.arg(format!("unix:{},server=on,wait=off", socket.display()))
 		.stdin(Stdio::null())
 		.spawn()
 		.unwrap();
-	until("the other program to hold the image", || socket.exists().then_some(()));
+	// It greets early, and obeys when its disks are open.
+	let mut monitor = until("the machine", || UnixStream::connect(&socket).ok());
+	monitor.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").unwrap();
+	let obeyed = BufReader::new(monitor).lines().map(Result::unwrap).nth(1).unwrap();
+	assert!(obeyed.contains("return"), "{obeyed}");
 	let refused = world.take(&order);
-	other.kill().unwrap();
-	other.wait().unwrap();
+	machine.kill().unwrap();
+	machine.wait().unwrap();
 	assert_eq!(refused, Err(FailureReason::ImageInUse));
 	world.take(&SnapshotOrder { slot: 1, ..order }).unwrap();
 }
