@@ -234,11 +234,11 @@ impl Jobs {
 			}
 		}
 		let past: Vec<Subject> = state.ended.keys().filter(|s| is_past(s)).cloned().collect();
-		for subject in past {
-			state.ended.remove(&subject);
-			state.handed_out.remove(&subject);
-			self.ledger.forget(&subject);
+		for subject in &past {
+			state.ended.remove(subject);
+			state.handed_out.remove(subject);
 		}
+		self.ledger.forget(&past);
 	}
 
 	fn reconcile_snapshot(
