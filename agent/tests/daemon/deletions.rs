@@ -1,7 +1,10 @@
 //! Nothing is destroyed unless the finalized chain has let it go.
 
-use crate::world::{World, desired, desired_deletion, noise, restore_of, until};
-use backup_primitives::{RootStatus, job::DeletionResult};
+use crate::world::{World, desired, desired_deletion, desired_snapshot, noise, restore_of, until};
+use backup_primitives::{
+	RootStatus,
+	job::{DeletionResult, Desired, SnapshotOrder},
+};
 use std::fs;
 
 const MIB: usize = 1 << 20;
@@ -40,6 +43,25 @@ fn a_deletion_is_carried_out_when_it_is_final_and_spares_what_others_share() {
 	assert_eq!(world.block(&gone_root).status, 404, "its blocks are collected");
 	let folder = world.restore(&restore_of(&stays, kept_root, 1)).unwrap();
 	assert!(fs::read(folder.join("vda.raw")).unwrap() == shared, "the disks differ");
+}
+
+/// A lineage goes on after its first snapshots were deleted. Its new ones were cancelled and
+/// forgotten at every block for as long as the deletion stood.
+#[test]
+fn a_deletion_does_not_touch_later_snapshots_of_its_lineage() {
+	let world = World::start();
+	let order = SnapshotOrder { sequence: 4, ..world.machine(7, &noise(1, MIB)) };
+	let both =
+		Desired { snapshots: desired_snapshot(&order).snapshots, ..desired_deletion(&order, 4) };
+	let told = |handed_out| {
+		until("the snapshot to be told", || {
+			let result = world.reconcile(&both).snapshots.into_iter().next()?;
+			(result.handed_out == handed_out).then_some(result.outcome.unwrap().cid)
+		})
+	};
+	let roots = [told(0), told(1)].map(|cid| cid.to_string());
+	assert_eq!(roots[0], roots[1]);
+	assert_eq!(world.roots(), roots[..1]);
 }
 
 #[test]

@@ -150,3 +150,22 @@ fn a_restore_of_what_is_not_here_fails_and_leaves_no_file() {
 	assert_eq!(world.restore(&missing), Err(FailureReason::BlockMissing));
 	assert_eq!(world.restored(), [""; 0].map(std::path::PathBuf::from));
 }
+
+/// A restore that a re-org undid had left its folder, and another restore with the same numbers
+/// was told to be done although the images were those of the first.
+#[test]
+fn images_of_another_restore_are_neither_taken_for_its_own_nor_overwritten() {
+	let world = World::start();
+	let bytes = noise(1, MIB);
+	let first = world.machine(7, &bytes);
+	let taken = world.take(&first).unwrap();
+	let folder = world.restore(&restore_of(&first, taken.cid, 1)).unwrap();
+	let mut forked = first.clone();
+	forked.lineage.salt = [3; 32];
+	fs::write(world.image(7), noise(2, MIB)).unwrap();
+	let other = world.take(&forked).unwrap();
+	let refused = world.restore(&restore_of(&forked, other.cid, 1));
+	assert_eq!(refused, Err(FailureReason::TargetUnwritable));
+	assert!(fs::read(folder.join("vda.raw")).unwrap() == bytes);
+	assert_eq!(world.restore(&restore_of(&first, taken.cid, 1)), Ok(folder));
+}
