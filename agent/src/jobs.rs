@@ -36,7 +36,7 @@ use codec::{Decode, Encode};
 use executor::ProgressCell;
 use plan::{Decision, Known};
 use std::{
-	collections::{BTreeMap, HashMap, HashSet},
+	collections::{BTreeMap, HashMap},
 	sync::{
 		Arc, Mutex, MutexGuard, PoisonError,
 		atomic::{AtomicU64, Ordering},
@@ -215,16 +215,16 @@ impl Jobs {
 		Achieved { snapshots, restores, deletions: self.reconcile_deletions(desired) }
 	}
 
-	/// End jobs whose place is taken on chain or whose lineage goes, and forget their ends.
+	/// End jobs whose place is taken on chain or is to be deleted, and forget their ends.
 	fn forget_the_past(&self, desired: &Desired) {
 		let next: HashMap<&LineageId, u64> =
 			desired.lineages.iter().map(|range| (&range.lineage, range.next)).collect();
-		let gone: HashSet<&LineageId> =
-			desired.deletions.iter().map(|order| &order.lineage).collect();
+		let until: HashMap<&LineageId, u64> =
+			desired.deletions.iter().map(|order| (&order.lineage, order.until)).collect();
 		let is_past = |subject: &Subject| match subject {
-			Subject::Snapshot { lineage, sequence } => {
-				gone.contains(lineage) || next.get(lineage).is_some_and(|next| next > sequence)
-			}
+			Subject::Snapshot { lineage, sequence } => [&next, &until]
+				.iter()
+				.any(|past| past.get(lineage).is_some_and(|end| end > sequence)),
 			Subject::Restore { .. } => false,
 		};
 		let mut state = self.state();

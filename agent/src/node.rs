@@ -23,13 +23,14 @@ use crate::{
 };
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId,
-	job::{RestoreOrder, SnapshotOrder},
+	job::{JobId, RestoreOrder, SnapshotOrder},
 	report::TakenSnapshot,
 };
 use codec::{Decode, Encode};
 use keys::RepositoryKeys;
 use std::{
-	fs, io,
+	fs,
+	io::{self, Write},
 	num::NonZero,
 	path::{Path, PathBuf},
 	time::Duration,
@@ -40,6 +41,9 @@ const FREEZE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What folders of restores that are not complete begin with.
 const PARTIAL_PREFIX: &str = ".partial-";
+
+/// The file in a complete folder that tells by which order it was made.
+const ORDER_FILE: &str = ".order";
 
 /// What our files in the scratch folder begin with.
 const SCRATCH_PREFIX: &str = "pbk-";
@@ -278,11 +282,12 @@ impl Executor for NodeExecutor {
 		let (partial, complete) = self.restore_names(order);
 		// Only a complete folder ever gets its name, so one that is there is done.
 		if complete.exists() {
-			return Ok(complete);
+			return ensure_restored_by(context.id, &complete).map(|()| complete);
 		}
 		remove_folder(&partial).map_err(written)?;
 		create_private(&partial).map_err(written)?;
 		let result = self.write_images(order, &partial, context).and_then(|()| {
+			write_order(context.id, &partial).map_err(written)?;
 			fs::rename(&partial, &complete).map_err(written)?;
 			fs::File::open(&self.restore_dir).and_then(|dir| dir.sync_all()).map_err(written)
 		});
@@ -326,6 +331,29 @@ impl Executor for NodeExecutor {
 		}
 		remove_leftovers(&self.open.scratch_dir, SCRATCH_PREFIX).map_err(written)?;
 		remove_leftovers(&self.restore_dir, PARTIAL_PREFIX).map_err(written)
+	}
+}
+
+/// Note in a folder whose images it holds.
+fn write_order(id: JobId, folder: &Path) -> io::Result<()> {
+	let mut file = fs::File::create_new(folder.join(ORDER_FILE))?;
+	file.write_all(hex::encode(id.0).as_bytes())?;
+	file.sync_all()?;
+	fs::File::open(folder)?.sync_all()
+}
+
+/// After a re-org another restore may have the same numbers. The images of the first are not
+/// what it asks for, and not ours to remove.
+fn ensure_restored_by(id: JobId, folder: &Path) -> Result<(), JobError> {
+	match fs::read_to_string(folder.join(ORDER_FILE)) {
+		Ok(found) if found == hex::encode(id.0) => Ok(()),
+		Ok(_) | Err(_) => {
+			let detail = format!(
+				"{} holds the images of another restore; move it away, then restore again",
+				folder.display()
+			);
+			Err(JobError { reason: FailureReason::TargetUnwritable, detail })
+		}
 	}
 }
 

@@ -22,10 +22,8 @@ use backup_primitives::{
 use std::{
 	collections::HashMap,
 	fmt,
-	sync::{
-		Mutex, PoisonError,
-		atomic::{AtomicU64, Ordering},
-	},
+	mem::{Discriminant, discriminant},
+	sync::{Mutex, PoisonError},
 	time::Duration,
 };
 
@@ -35,7 +33,7 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 /// Most nonces that are remembered. A worker uses one a block.
 const NONCES_MAX: usize = 100_000;
 
-/// How often at most the operator is told of callers that were refused, in milliseconds.
+/// How often at most the operator is told of one kind of refusal, in milliseconds.
 const WARN_EVERY_MS: u64 = 30_000;
 
 /// Knows the shared secret, recent nonces, and the one chain that is served.
@@ -44,7 +42,9 @@ pub struct Gatekeeper {
 	nonces: Mutex<HashMap<[u8; 16], u64>>,
 	chain: Mutex<Option<[u8; 32]>>,
 	ledger: Ledger,
-	warned_at_ms: AtomicU64,
+	/// When the operator was last told of each kind of refusal. A stranger's calls must not
+	/// hide why the worker's own are refused.
+	warned_at_ms: Mutex<HashMap<Discriminant<Refusal>, u64>>,
 }
 
 /// Why a call is refused.
@@ -121,7 +121,7 @@ impl Gatekeeper {
 			nonces: Mutex::default(),
 			chain: Mutex::new(known),
 			ledger: ledger.clone(),
-			warned_at_ms: AtomicU64::new(0),
+			warned_at_ms: Mutex::default(),
 		})
 	}
 
@@ -185,9 +185,10 @@ impl Gatekeeper {
 	/// Tell the operator, but not every time.
 	fn warn(&self, refusal: &Refusal) {
 		let now = now_ms();
-		let last = self.warned_at_ms.load(Ordering::Relaxed);
-		if now.saturating_sub(last) >= WARN_EVERY_MS {
-			self.warned_at_ms.store(now, Ordering::Relaxed);
+		let mut warned = self.warned_at_ms.lock().unwrap_or_else(PoisonError::into_inner);
+		let last = warned.entry(discriminant(refusal)).or_insert(0);
+		if now.saturating_sub(*last) >= WARN_EVERY_MS {
+			*last = now;
 			tracing::warn!(%refusal, "a call of the node's worker was refused");
 		}
 	}

@@ -1,0 +1,134 @@
+//! A node whose finalized state the test decides, behind real JSON-RPC over WebSocket.
+
+use crate::world::GENESIS;
+use backup_primitives::{Cid, RootStatus};
+use codec::{DecodeAll, Encode};
+use jsonrpsee::{
+	RpcModule,
+	server::{Server, ServerHandle},
+	types::{ErrorObjectOwned, Params},
+};
+use std::{
+	collections::HashMap,
+	net::SocketAddr,
+	sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::runtime::Runtime;
+
+pub(crate) struct FakeNode {
+	runtime: Runtime,
+	address: SocketAddr,
+	server: Option<ServerHandle>,
+	state: Arc<Mutex<State>>,
+}
+
+pub(crate) struct State {
+	pub(crate) genesis: [u8; 32],
+	/// Number of the newest finalized block.
+	pub(crate) finalized: u64,
+	/// What the finalized state says of a root; `Pending` of those that are not named.
+	pub(crate) statuses: HashMap<Cid, RootStatus>,
+	/// How often it was asked about a root.
+	pub(crate) asked: u64,
+}
+
+impl FakeNode {
+	pub(crate) fn start() -> Self {
+		let runtime =
+			tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+		let state = State { genesis: GENESIS, finalized: 100, statuses: HashMap::new(), asked: 0 };
+		let mut node = Self {
+			runtime: runtime.unwrap(),
+			address: ([127, 0, 0, 1], 0).into(),
+			server: None,
+			state: Arc::new(Mutex::new(state)),
+		};
+		node.start_again();
+		node
+	}
+
+	/// Serve at the address that was served before.
+	pub(crate) fn start_again(&mut self) {
+		let server = self.runtime.block_on(Server::builder().build(self.address)).unwrap();
+		self.address = server.local_addr().unwrap();
+		let module = module(self.state.clone());
+		self.server = Some(self.runtime.block_on(async { server.start(module) }));
+	}
+
+	/// End, and cut all connections.
+	pub(crate) fn stop(&mut self) {
+		let server = self.server.take().unwrap();
+		server.stop().unwrap();
+		self.runtime.block_on(server.stopped());
+	}
+
+	pub(crate) fn url(&self) -> String {
+		format!("ws://{}", self.address)
+	}
+
+	pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+		self.state.lock().unwrap()
+	}
+
+	/// From the next finalized block on, say this of a root.
+	pub(crate) fn say(&self, root: Cid, status: RootStatus) {
+		let mut state = self.state();
+		state.statuses.insert(root, status);
+		state.finalized += 1;
+	}
+}
+
+fn module(state: Arc<Mutex<State>>) -> RpcModule<Arc<Mutex<State>>> {
+	let mut module = RpcModule::new(state);
+	module
+		.register_method("chain_getBlockHash", |params, state, _| {
+			let [number]: [u64; 1] = params.parse()?;
+			let state = state.lock().unwrap();
+			Ok::<_, ErrorObjectOwned>((number == 0).then(|| hex_text(&state.genesis)))
+		})
+		.unwrap();
+	module
+		.register_method("chain_getFinalizedHead", |_, state, _| {
+			Ok::<_, ErrorObjectOwned>(state.lock().unwrap().head())
+		})
+		.unwrap();
+	module
+		.register_method("chain_getHeader", |_, state, _| {
+			let number = format!("{:#x}", state.lock().unwrap().finalized);
+			Ok::<_, ErrorObjectOwned>(serde_json::json!({ "number": number }))
+		})
+		.unwrap();
+	module
+		.register_method("state_call", |params, state, _| state.lock().unwrap().call(&params))
+		.unwrap();
+	module
+}
+
+impl State {
+	fn head(&self) -> String {
+		format!("0x{:064x}", self.finalized)
+	}
+
+	/// Read the arguments as the runtime does: a request id of eight bytes, salt, sequence, CID.
+	fn call(&mut self, params: &Params<'_>) -> Result<String, ErrorObjectOwned> {
+		let (method, arguments, at): (String, String, String) = params.parse()?;
+		let arguments = hex::decode(arguments.trim_start_matches("0x"))
+			.map_err(|_| refuse("the arguments are not hexadecimal"))?;
+		let arguments = <(u64, [u8; 32], u64, Cid)>::decode_all(&mut arguments.as_slice());
+		let (_, _, _, root) = arguments.map_err(|_| refuse("the runtime cannot read them"))?;
+		if method != "BackupApi_root_status" || !at.starts_with("0x") || at > self.head() {
+			return Err(refuse("there is no such call or block"));
+		}
+		self.asked += 1;
+		let status = self.statuses.get(&root).copied().unwrap_or(RootStatus::Pending);
+		Ok(hex_text(&status.encode()))
+	}
+}
+
+fn hex_text(bytes: &[u8]) -> String {
+	format!("0x{}", hex::encode(bytes))
+}
+
+fn refuse(words: &str) -> ErrorObjectOwned {
+	ErrorObjectOwned::owned(1, words, None::<()>)
+}

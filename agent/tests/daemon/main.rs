@@ -1,0 +1,14 @@
+//! The real program, seen from outside: its command line, its HTTP interface, what kills and full
+//! disks leave behind, and what it destroys when a node's finalized state says so.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod api;
+mod deletions;
+mod disks;
+mod fake_node;
+mod http;
+mod kills;
+mod snapshots;
+mod start;
+mod world;

@@ -1,0 +1,37 @@
+//! What an agent makes, and where it cannot start.
+
+use crate::world::World;
+use std::{fs, os::unix::fs::PermissionsExt};
+
+#[test]
+fn init_makes_private_files_and_says_what_to_do_next() {
+	let world = World::prepare();
+	let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
+	assert_eq!([mode("state"), mode("state/vms"), mode("state/restored")], [0o700; 3]);
+	assert_eq!([mode("state/secret"), mode("state/identity")], [0o600; 2]);
+	let text = |verb| String::from_utf8(world.run(verb).stdout).unwrap();
+	let recipient = text("recipient");
+	assert!(recipient.starts_with("age1"));
+	let words = text("init");
+	assert!(words.contains(recipient.trim()) && words.contains("--backup-agent-secret-file"));
+	let secret = fs::read_to_string(world.path("state/secret")).unwrap();
+	assert!(!words.contains(secret.trim()));
+}
+
+#[test]
+fn a_block_store_that_cannot_be_reached_is_named() {
+	let world = World::prepare();
+	fs::remove_dir_all(world.path("state/blocks")).unwrap();
+	fs::write(world.path("state/blocks"), "").unwrap();
+	let words = world.refused_start();
+	assert!(words.contains("failed to open the block store"), "{words}");
+	assert!(words.contains("state/blocks"), "{words}");
+}
+
+#[test]
+fn a_node_rpc_that_is_no_websocket_is_named() {
+	let world = World::prepare();
+	world.configure("node_rpc = \"http://127.0.0.1:9944\"\n");
+	let words = world.refused_start();
+	assert!(words.contains("ws://127.0.0.1:9944"), "{words}");
+}

@@ -1,0 +1,343 @@
+//! An agent in a folder of its own, its machines, and the worker's side of the protocol.
+
+use crate::{
+	fake_node::FakeNode,
+	http::{self, Answer},
+};
+use backup_primitives::{
+	BlockRef, Cid, FailureReason, LineageId, OpaqueId, Recipient, VmTag,
+	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, answer_mac_is_right, request_mac},
+	job::{
+		Achieved, DeletionOrder, Desired, Orders, RECONCILE_PATH, RestoreOrder, SnapshotOrder,
+		decode_body, encode_body,
+	},
+	report::TakenSnapshot,
+};
+use codec::Encode;
+use serde_json::Value as Json;
+use std::{
+	fs,
+	net::TcpListener,
+	path::{Path, PathBuf},
+	process::{Child, Command, ExitStatus, Output, Stdio},
+	thread,
+	time::{Duration, Instant, SystemTime},
+};
+
+pub(crate) const GENESIS: [u8; 32] = [9; 32];
+
+/// How long anything may take, on a machine that does much else.
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(120);
+
+const POLL: Duration = Duration::from_millis(10);
+
+pub(crate) struct World {
+	pub(crate) node: FakeNode,
+	folder: tempfile::TempDir,
+	port: u16,
+	process: Option<Child>,
+	owner: Recipient,
+}
+
+impl World {
+	/// An agent that is prepared, and does not run yet.
+	pub(crate) fn prepare() -> Self {
+		let owner = age::x25519::Identity::generate().to_public().to_string();
+		let world = Self {
+			node: FakeNode::start(),
+			folder: tempfile::tempdir().unwrap(),
+			port: free_port(),
+			process: None,
+			owner: owner.parse().unwrap(),
+		};
+		let node_rpc = world.node.url();
+		world.configure(&format!("node_rpc = \"{node_rpc}\"\nrestore_format = \"raw\"\n"));
+		let output = world.run("init");
+		assert!(output.status.success(), "{output:?}");
+		world
+	}
+
+	pub(crate) fn start() -> Self {
+		let mut world = Self::prepare();
+		world.start_agent();
+		world
+	}
+
+	/// Write the configuration: what every agent here has, and more.
+	pub(crate) fn configure(&self, more: &str) {
+		let config = format!(
+			"listen = \"127.0.0.1:{}\"\nstate_dir = {:?}\nsweep_seconds = 1\n{more}",
+			self.port,
+			self.path("state"),
+		);
+		fs::write(self.path("agent.toml"), config).unwrap();
+	}
+
+	pub(crate) fn path(&self, name: &str) -> PathBuf {
+		self.folder.path().join(name)
+	}
+
+	pub(crate) fn port(&self) -> u16 {
+		self.port
+	}
+
+	fn command(&self, verb: &str) -> Command {
+		let mut command = Command::new(env!("CARGO_BIN_EXE_backup-agent"));
+		command.arg(verb).arg("--config").arg(self.path("agent.toml"));
+		command.env("NO_COLOR", "1").env_remove("RUST_LOG").stdin(Stdio::null());
+		command
+	}
+
+	/// Run a verb to its end.
+	pub(crate) fn run(&self, verb: &str) -> Output {
+		self.command(verb).output().unwrap()
+	}
+
+	/// Start the agent although it should refuse, and give its last words.
+	pub(crate) fn refused_start(&self) -> String {
+		let mut child = self.command("run").stderr(Stdio::piped()).spawn().unwrap();
+		let ended = (0..TIME_MAX.as_millis() / POLL.as_millis()).any(|_| {
+			thread::sleep(POLL);
+			child.try_wait().unwrap().is_some()
+		});
+		if !ended {
+			child.kill().unwrap();
+		}
+		let output = child.wait_with_output().unwrap();
+		assert!(ended, "the agent runs, although it should have refused to start");
+		assert_eq!(output.status.code(), Some(1), "{output:?}");
+		String::from_utf8(output.stderr).unwrap()
+	}
+
+	pub(crate) fn start_agent(&mut self) {
+		let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+		self.process = Some(self.command("run").stderr(log).spawn().unwrap());
+		until("the agent to answer", || {
+			let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+			assert!(ended.is_none(), "{}", self.log());
+			http::ask(self.port, "GET", "/healthz", &[], &[]).ok().map(drop)
+		});
+	}
+
+	/// Kill the agent with SIGKILL.
+	pub(crate) fn kill(&mut self) {
+		let mut process = self.process.take().unwrap();
+		process.kill().unwrap();
+		process.wait().unwrap();
+	}
+
+	/// Ask the agent to end, with SIGTERM, and wait until it has.
+	pub(crate) fn terminate(&mut self) -> ExitStatus {
+		let mut process = self.process.take().unwrap();
+		let id = process.id().to_string();
+		assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+		until("the agent to end", || process.try_wait().unwrap())
+	}
+
+	/// What the agent has logged since the beginning.
+	pub(crate) fn log(&self) -> String {
+		fs::read_to_string(self.path("log")).unwrap()
+	}
+
+	pub(crate) fn secret(&self) -> [u8; 32] {
+		let text = fs::read_to_string(self.path("state/secret")).unwrap();
+		hex::decode(text.trim()).unwrap().try_into().unwrap()
+	}
+
+	pub(crate) fn get(&self, path: &str) -> Answer {
+		http::ask(self.port, "GET", path, &[], &[]).unwrap()
+	}
+
+	/// Fetch a block as an IPFS client does.
+	pub(crate) fn block(&self, cid: &Cid) -> Answer {
+		self.get(&format!("/ipfs/{cid}?format=raw"))
+	}
+
+	/// CIDs of the roots that are pinned.
+	pub(crate) fn roots(&self) -> Vec<String> {
+		let snapshots = self.get("/v1/snapshots").json();
+		let cids = snapshots.as_array().unwrap().iter().map(|view| view["cid"].as_str().unwrap());
+		cids.map(str::to_owned).collect()
+	}
+
+	/// The job that runs, if one does.
+	pub(crate) fn running_job(&self) -> Option<Json> {
+		let jobs = self.get("/v1/jobs").json();
+		jobs.as_array().unwrap().iter().find(|job| job["state"] == "running").cloned()
+	}
+
+	/// Wait until a job has done a part of its bytes.
+	pub(crate) fn wait_for_progress(&self) {
+		until("a job to be in its middle", || {
+			let job = self.running_job()?;
+			let [done, total] = ["done_bytes", "total_bytes"].map(|key| job[key].as_u64().unwrap());
+			(0 < done && done < total).then_some(())
+		});
+	}
+
+	/// A machine that is off, with one raw disk of these bytes, and an order to back it up.
+	pub(crate) fn machine(&self, request: u64, bytes: &[u8]) -> SnapshotOrder {
+		let name = format!("vm-{request}");
+		let image = self.image(request);
+		fs::write(&image, bytes).unwrap();
+		let owner = OpaqueId::of(&[1u8; 32]).unwrap();
+		let lineage = LineageId { request: OpaqueId::of(&request).unwrap(), salt: [2; 32] };
+		let tag = VmTag::derive(&GENESIS, &lineage.request, &owner);
+		let file = format!(
+			"uuid = \"{tag}\"\n\n[[disk]]\nname = \"vda\"\nimage = {image:?}\nformat = \"raw\"\n"
+		);
+		fs::write(self.path(&format!("state/vms/{name}.toml")), file).unwrap();
+		let recipient = String::from_utf8(self.run("recipient").stdout).unwrap();
+		SnapshotOrder {
+			lineage,
+			sequence: 0,
+			slot: 0,
+			owner,
+			vm: name.into_bytes().try_into().unwrap(),
+			vm_tag: tag,
+			owner_recipients: vec![self.owner].try_into().unwrap(),
+			owner_key_version: 1,
+			node_recipient: recipient.trim().parse().unwrap(),
+			capacity_bytes: 1 << 40,
+			parent: None,
+			oldest_taken_at: 0,
+		}
+	}
+
+	pub(crate) fn image(&self, request: u64) -> PathBuf {
+		self.path(&format!("vm-{request}.raw"))
+	}
+
+	/// Send what the chain wants until the snapshot job has ended, and say how.
+	pub(crate) fn take(&self, order: &SnapshotOrder) -> Result<TakenSnapshot, FailureReason> {
+		let result = until("a snapshot job to end", || {
+			let achieved = self.reconcile(&desired_snapshot(order));
+			achieved.snapshots.into_iter().next()
+		});
+		assert_eq!((&result.lineage, result.sequence), (&order.lineage, order.sequence));
+		result.outcome
+	}
+
+	/// The same with a restore; the folder of the images if it went well.
+	pub(crate) fn restore(&self, order: &RestoreOrder) -> Result<PathBuf, FailureReason> {
+		let result = until("a restore job to end", || {
+			self.reconcile(&desired_restore(order)).restores.into_iter().next()
+		});
+		assert_eq!(result.restore, order.restore);
+		let ending = format!("-{}-{}", order.sequence, order.restore);
+		match result.failure {
+			None => Ok(self.restored().into_iter().find(|path| ends_with(path, &ending)).unwrap()),
+			Some(reason) => Err(reason),
+		}
+	}
+
+	/// All that lies in the folder of restores, complete or not.
+	pub(crate) fn restored(&self) -> Vec<PathBuf> {
+		let entries = fs::read_dir(self.path("state/restored")).unwrap();
+		entries.map(|entry| entry.unwrap().path()).collect()
+	}
+
+	/// Speak as the worker. The answer's HMAC is checked.
+	pub(crate) fn reconcile(&self, desired: &Desired) -> Achieved {
+		let body = encode_body(desired);
+		let fresh = fresh(now_ms());
+		let mac = request_mac(&self.secret(), &fresh, &body);
+		let answer = self.post(&fresh, &mac, &body);
+		assert_eq!(answer.status, 200, "{}", self.log());
+		let answer_mac = hex::decode(&answer.headers[MAC_HEADER]).unwrap().try_into().unwrap();
+		assert!(answer_mac_is_right(&self.secret(), &mac, &answer.body, &answer_mac));
+		decode_body(&answer.body).unwrap()
+	}
+
+	pub(crate) fn post(&self, fresh: &Freshness, mac: &[u8; 32], body: &[u8]) -> Answer {
+		let headers = [
+			(NONCE_HEADER, hex::encode(fresh.nonce)),
+			(TIME_HEADER, fresh.time_ms.to_string()),
+			(MAC_HEADER, hex::encode(mac)),
+		];
+		http::ask(self.port, "POST", RECONCILE_PATH, &headers, body).unwrap()
+	}
+}
+
+impl Drop for World {
+	fn drop(&mut self) {
+		if let Some(mut process) = self.process.take() {
+			let _ = process.kill();
+			let _ = process.wait();
+		}
+	}
+}
+
+fn ends_with(path: &Path, ending: &str) -> bool {
+	path.file_name().unwrap().to_str().unwrap().ends_with(ending)
+}
+
+/// A chain that wants nothing.
+pub(crate) fn desired() -> Desired {
+	Desired {
+		genesis: GENESIS,
+		node: OpaqueId::of(&1u32).unwrap(),
+		at: BlockRef { number: 12, hash: [8; 32] },
+		now: 12,
+		snapshots: Orders::new(),
+		restores: Orders::new(),
+		deletions: Orders::new(),
+		lineages: Default::default(),
+	}
+}
+
+pub(crate) fn desired_snapshot(order: &SnapshotOrder) -> Desired {
+	Desired { snapshots: vec![order.clone()].try_into().unwrap(), ..desired() }
+}
+
+pub(crate) fn desired_restore(order: &RestoreOrder) -> Desired {
+	Desired { restores: vec![order.clone()].try_into().unwrap(), ..desired() }
+}
+
+pub(crate) fn desired_deletion(order: &SnapshotOrder, until: u64) -> Desired {
+	let deletion = DeletionOrder { lineage: order.lineage.clone(), until };
+	Desired { deletions: vec![deletion].try_into().unwrap(), ..desired() }
+}
+
+/// An order to restore what an order to back up has brought.
+pub(crate) fn restore_of(order: &SnapshotOrder, cid: Cid, restore: u64) -> RestoreOrder {
+	RestoreOrder {
+		restore,
+		lineage: order.lineage.clone(),
+		sequence: order.sequence,
+		cid,
+		owner: order.owner.clone(),
+	}
+}
+
+pub(crate) fn fresh(time_ms: u64) -> Freshness {
+	Freshness { nonce: rand::random(), time_ms }
+}
+
+pub(crate) fn now_ms() -> u64 {
+	let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+	since.as_millis().try_into().unwrap()
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+	let mut bytes = vec![0; len];
+	blake3::Hasher::new().update(&seed.encode()).finalize_xof().fill(&mut bytes);
+	bytes
+}
+
+/// Poll until there is something.
+pub(crate) fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+	let deadline = Instant::now() + TIME_MAX;
+	loop {
+		if let Some(found) = probe() {
+			return found;
+		}
+		assert!(Instant::now() < deadline, "waited too long for {what}");
+		thread::sleep(POLL);
+	}
+}
+
+fn free_port() -> u16 {
+	TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
