@@ -28,6 +28,9 @@ demo: setup guest build ## Show the whole job on a real chain and a real machine
 .PHONY: test
 test: setup guest fmt compile lint docs unit e2e ## Run every check there is
 
+.PHONY: check
+check: setup fmt compile unit ## Run what needs no guest: formatting, build, unit and integration tests
+
 # One build serves all tests. It builds the runtime for WASM, and with it the pallets and
 # primitives without the standard library.
 .PHONY: compile

@@ -2,9 +2,11 @@
 //!
 //! The worker speaks `POST /v1/reconcile` with an HMAC; people and their tools read
 //! `GET /v1/status`, `/v1/jobs`, `/v1/snapshots` and `/healthz`; IPFS clients fetch blocks from
-//! `GET /ipfs/{cid}`. Only the first one changes anything.
+//! `GET /ipfs/{cid}`. Only the first one changes anything. Web pages can read none of the views:
+//! a request for one must name a loopback host.
 
 mod gateway;
+mod local;
 mod reconcile;
 
 pub use reconcile::Gatekeeper;
@@ -14,6 +16,7 @@ use axum::{
 	Json, Router,
 	extract::{DefaultBodyLimit, State},
 	http::StatusCode,
+	middleware,
 	routing::{get, post},
 };
 use backup_primitives::job::{BODY_BYTES_MAX, RECONCILE_PATH};
@@ -36,13 +39,17 @@ pub struct Api {
 impl Api {
 	/// The routes.
 	pub fn router(self) -> Router {
-		Router::new()
-			.route(RECONCILE_PATH, post(reconcile::reconcile))
-			.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-			.route("/healthz", get(|| async { "ok\n" }))
+		let views = Router::new()
 			.route("/v1/status", get(status))
 			.route("/v1/jobs", get(jobs))
 			.route("/v1/snapshots", get(snapshots))
+			.layer(middleware::from_fn(local::require_local_host));
+		Router::new()
+			.route(RECONCILE_PATH, post(reconcile::reconcile))
+			.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+			.layer(middleware::from_fn(reconcile::within_time))
+			.merge(views)
+			.route("/healthz", get(|| async { "ok\n" }))
 			.route("/ipfs/{cid}", get(gateway::block))
 			.with_state(self)
 	}

@@ -19,9 +19,6 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Most jobs that an operator may allow at once. Each has buffers and threads of its own.
 pub const JOBS_MAX_LIMIT: u32 = 32;
 
-/// Strongest compression that is offered.
-const COMPRESSION_LEVEL_MAX: i32 = 19;
-
 /// Shortest grace of a root that the chain does not know. A re-org and a report that is still
 /// on its way must have an end by then.
 const UNKNOWN_ROOT_GRACE_MIN: Duration = Duration::from_secs(60);
@@ -75,9 +72,6 @@ pub struct Settings {
 	/// Jobs that run at once, 1 to 32 [default: 2].
 	#[arg(long, env = "BACKUP_AGENT_JOBS_MAX", value_name = "COUNT")]
 	pub jobs_max: Option<u32>,
-	/// zstd level for new chunks, 1 to 19 [default: 3].
-	#[arg(long, env = "BACKUP_AGENT_COMPRESSION_LEVEL", value_name = "LEVEL")]
-	pub compression_level: Option<i32>,
 	/// How long the chain must not know a root before it is given up [default: 3600].
 	#[arg(long, env = "BACKUP_AGENT_UNKNOWN_ROOT_GRACE_SECONDS", value_name = "SECONDS")]
 	pub unknown_root_grace_seconds: Option<u64>,
@@ -111,8 +105,6 @@ pub struct Config {
 	pub restore_format: RestoreFormat,
 	/// Jobs that run at once; 1 to [`JOBS_MAX_LIMIT`].
 	pub jobs_max: u32,
-	/// zstd level for new chunks.
-	pub compression_level: i32,
 	/// How long the chain must not know a root before it is given up.
 	pub unknown_root_grace: Duration,
 	/// How often all roots are compared with the chain.
@@ -201,7 +193,6 @@ impl Settings {
 			identity_file: self.identity_file.or(below.identity_file),
 			restore_format: self.restore_format.or(below.restore_format),
 			jobs_max: self.jobs_max.or(below.jobs_max),
-			compression_level: self.compression_level.or(below.compression_level),
 			unknown_root_grace_seconds: self
 				.unknown_root_grace_seconds
 				.or(below.unknown_root_grace_seconds),
@@ -248,12 +239,6 @@ impl Config {
 			identity_file: inside(settings.identity_file, "identity"),
 			restore_format: settings.restore_format.unwrap_or_default(),
 			jobs_max: in_range("jobs_max", settings.jobs_max.unwrap_or(2), 1, JOBS_MAX_LIMIT)?,
-			compression_level: in_range(
-				"compression_level",
-				settings.compression_level.unwrap_or(3),
-				1,
-				COMPRESSION_LEVEL_MAX,
-			)?,
 			unknown_root_grace: Duration::from_secs(grace),
 			sweep_interval: Duration::from_secs(sweep),
 			state_dir,
@@ -334,7 +319,6 @@ mod tests {
 			refused(Settings { jobs_max: Some(0), ..none() }),
 			"use jobs_max = 0: 1 to 32 is allowed"
 		);
-		assert!(refused(Settings { compression_level: Some(-1), ..none() }).contains("1 to 19"));
 		assert!(refused(Settings { sweep_seconds: Some(u64::MAX), ..none() }).contains("sweep"));
 		let open = Settings { listen: Some("0.0.0.0:9955".parse().unwrap()), ..none() };
 		assert!(refused(open).contains("this machine only"));

@@ -10,14 +10,20 @@ use crate::{
 	secret::{NodeIdentity, SharedSecret},
 };
 use anyhow::{Context, Result};
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+use std::{
+	fs, future::IntoFuture, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration,
+};
 use tokio::{
 	net::TcpListener,
 	signal::unix::{SignalKind, signal},
+	sync::watch,
 };
 
 /// How long jobs may take to clean up when the agent is told to end.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long after that answers may take that are still on their way.
+const LAST_ANSWERS_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Make the folders and secrets of an agent, where they are not there yet.
 pub fn init(config: &Config) -> Result<()> {
@@ -75,13 +81,29 @@ pub async fn run(config: Config) -> Result<()> {
 		SweepOptions { interval: config.sweep_interval, unknown_grace: config.unknown_root_grace };
 	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, options));
 	let api = Api { jobs: jobs.clone(), gatekeeper, store: Some(store), recipient };
-	let result = axum::serve(listener, api.router()).with_graceful_shutdown(told_to_end()).await;
+	let (stop, mut stopped) = watch::channel(());
+	let stopped = async move { drop(stopped.changed().await) };
+	let server = axum::serve(listener, api.router()).with_graceful_shutdown(stopped);
+	let mut server = tokio::spawn(server.into_future());
+	let failed = tokio::select! {
+		() = told_to_end() => None,
+		ended = &mut server => Some(ended),
+	};
 	sweeper.abort();
+	drop(stop);
 	tracing::info!("ending: jobs clean up");
 	if tokio::time::timeout(STOP_TIME_MAX, jobs.stop()).await.is_err() {
 		tracing::warn!("some jobs did not end in time; the next start cleans up after them");
 	}
-	result.context("failed to serve")
+	let ended = match failed {
+		Some(ended) => Ok(ended),
+		None => tokio::time::timeout(LAST_ANSWERS_TIME_MAX, server).await,
+	};
+	match ended {
+		Ok(result) => result.context("failed to serve")?.context("failed to serve"),
+		// Somebody holds a connection open. That is no reason to stay.
+		Err(_) => Ok(()),
+	}
 }
 
 async fn told_to_end() {

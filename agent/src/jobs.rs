@@ -12,6 +12,10 @@
 //! compares roots with the finalized chain, and a deletion is done when no root of it is left.
 
 pub mod executor;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod fixture;
 mod ledger;
 pub mod plan;
 pub mod sweep;
@@ -230,11 +234,11 @@ impl Jobs {
 			}
 		}
 		let past: Vec<Subject> = state.ended.keys().filter(|s| is_past(s)).cloned().collect();
-		for subject in past {
-			state.ended.remove(&subject);
-			state.handed_out.remove(&subject);
-			self.ledger.forget(&subject);
+		for subject in &past {
+			state.ended.remove(subject);
+			state.handed_out.remove(subject);
 		}
+		self.ledger.forget(&past);
 	}
 
 	fn reconcile_snapshot(
@@ -405,10 +409,10 @@ impl Jobs {
 			}
 		};
 		let ended = outcome.map(|outcome| Ended { id, slot, ended_at_ms: now_ms(), outcome });
-		if let Some(ended) = &ended {
-			if let Err(error) = self.ledger.remember(&subject, ended) {
-				tracing::error!(%error, job, "failed to write down how a job ended");
-			}
+		if let Some(ended) = &ended
+			&& let Err(error) = self.ledger.remember(&subject, ended)
+		{
+			tracing::error!(%error, job, "failed to write down how a job ended");
 		}
 		let mut state = self.state();
 		state.running.remove(&subject);
@@ -559,3 +563,6 @@ impl std::fmt::Debug for Jobs {
 		f.debug_struct("Jobs").field("jobs_max", &self.jobs_max).finish_non_exhaustive()
 	}
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,11 @@ use backup_agent::{
 	secret::NodeIdentity,
 };
 use clap::{Parser, Subcommand, ValueEnum};
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 use tracing_subscriber::EnvFilter;
+
+/// How long work on the block store may go on after the agent was told to end.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Reads virtual machines, seals their blocks, keeps them in IPFS, and restores images.
 #[derive(Debug, Parser)]
@@ -74,7 +77,10 @@ fn run(arguments: Arguments) -> Result<()> {
 	match arguments.command {
 		Command::Run(settings) => {
 			let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
-			runtime.block_on(daemon::run(load(*settings)?))
+			let result = runtime.block_on(daemon::run(load(*settings)?));
+			// A collection may be cut short at any point, so nobody has to wait for one.
+			runtime.shutdown_timeout(SHUTDOWN_TIME_MAX);
+			result
 		}
 		Command::Init(settings) => init(&load(*settings)?),
 		Command::Recipient(settings) => {

@@ -91,6 +91,19 @@ impl NodeExecutor {
 		}
 	}
 
+	/// A root that this node could not open would show that only when it is restored.
+	fn check_recipient(&self, order: &SnapshotOrder) -> Result<(), JobError> {
+		let own = self.identity.recipient();
+		if order.node_recipient == own {
+			return Ok(());
+		}
+		let detail = format!(
+			"the chain has {} as this node's key, the agent's is {own}; register the right one",
+			order.node_recipient
+		);
+		Err(JobError { reason: FailureReason::KeyRejected, detail })
+	}
+
 	/// Seal a machine that is held, and let go of it as soon as its disks are read.
 	fn back_up(
 		&self,
@@ -240,6 +253,7 @@ impl Executor for NodeExecutor {
 		order: &SnapshotOrder,
 		context: &JobContext,
 	) -> Result<TakenSnapshot, JobError> {
+		self.check_recipient(order)?;
 		let vm: Vm = self.inventory.find(&order.vm).map_err(opened)?;
 		let description = vm.describe().into_bytes();
 		// Before the disks stand still: the chain must never hear of a later time than the true

@@ -279,3 +279,38 @@ async fn people_can_look_and_gateways_answer_the_probe() {
 	assert_eq!(get(&format!("/ipfs/{absent}?format=raw")).await.unwrap().status(), 404);
 	assert_eq!(get("/ipfs/Qmnothing?format=raw").await.unwrap().status(), 400);
 }
+
+#[tokio::test]
+async fn a_refused_call_does_not_bind_the_agent_to_its_chain() {
+	let agent = Agent::start().await;
+	let body = encode_body(&desired(1, Vec::new()));
+	let stranger = Call { secret: [8; 32], ..Call::of(body) };
+	assert_eq!(agent.post(&stranger).await.status(), 401);
+	assert_eq!(agent.reconcile(&desired(2, Vec::new())).await.snapshots.len(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_was_changed_on_its_way_is_refused() {
+	let agent = Agent::start().await;
+	let call = Call::of(encode_body(&desired(1, vec![order(0)])));
+	let mac = request_mac(&SECRET, &call.freshness, &call.body);
+	let other = Call::of(encode_body(&desired(1, Vec::new())));
+	let response = reqwest::Client::new()
+		.post(format!("{}/v1/reconcile", agent.url))
+		.header(NONCE_HEADER, hex::encode(call.freshness.nonce))
+		.header(TIME_HEADER, call.freshness.time_ms)
+		.header(MAC_HEADER, hex::encode(mac))
+		.body(other.body);
+	assert_eq!(response.send().await.unwrap().status(), 401);
+}
+
+/// A browser that was led here under a foreign name names that host.
+#[tokio::test]
+async fn web_pages_of_other_hosts_see_no_views() {
+	let agent = Agent::start().await;
+	for path in ["/v1/status", "/v1/jobs", "/v1/snapshots"] {
+		let request = reqwest::Client::new().get(format!("{}{path}", agent.url));
+		let response = request.header("host", "pages.example").send().await.unwrap();
+		assert_eq!(response.status(), 403, "{path}");
+	}
+}

@@ -225,7 +225,7 @@ fn a_running_machine_is_read_as_it_was_when_it_was_opened() {
 		open.close().unwrap();
 		assert!(machine.is_running());
 		assert_eq!(machine.leftovers(), [""; 0]);
-		assert_eq!(machine.scratch(), [PathBuf::new(); 0]);
+		assert!(machine.scratch().is_empty());
 	}
 }
 
@@ -333,7 +333,7 @@ fn a_machine_that_is_off_is_read_from_its_image() {
 		let bytes = read(open.disks[0].reader.as_mut()).unwrap();
 		assert!(bytes == pattern(0));
 		open.close().unwrap();
-		assert_eq!(machine.scratch(), [PathBuf::new(); 0]);
+		assert!(machine.scratch().is_empty());
 	}
 }
 
@@ -461,7 +461,7 @@ fn the_nbd_server_of_somebody_else_is_left_alone() {
 	assert!(again.to_string().contains("already running"), "{again}");
 	assert!(machine.is_running());
 	assert_eq!(machine.leftovers(), [""; 0]);
-	assert_eq!(machine.scratch(), [PathBuf::new(); 0]);
+	assert!(machine.scratch().is_empty());
 }
 
 #[test]

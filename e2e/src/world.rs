@@ -8,13 +8,14 @@ use crate::{
 	node::Node,
 	story::{self, Identity, Pace},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use backup_primitives::VmTag;
 use sha2::{Digest, Sha256};
 use std::{
-	fs::File,
-	io::Read,
+	fs::{self, File},
+	io::{self, Read},
 	path::{Path, PathBuf},
+	process::Command,
 	time::Duration,
 };
 use subxt_signer::sr25519::Keypair;
@@ -88,10 +89,24 @@ impl World {
 	/// An owner's machine that runs and is known to chain and agent. Its owner has no key
 	/// yet, so no snapshot is due.
 	pub async fn machine(&self, owner: &Keypair, name: &str, disk_mib: u64) -> Result<Machine> {
+		self.full_machine(owner, name, disk_mib, 0).await
+	}
+
+	/// The same, with a file of noise on its disk that makes jobs take a while.
+	pub async fn full_machine(
+		&self,
+		owner: &Keypair,
+		name: &str,
+		disk_mib: u64,
+		noise_mib: u64,
+	) -> Result<Machine> {
 		let request = story::order_machine(&self.chain, owner, disk_mib << 20).await?;
 		let tag = story::vm_tag(&self.chain, request, owner);
 		let disk = self.lab.path().join(format!("{name}.raw"));
 		make_disk(&disk, disk_mib)?;
+		if noise_mib > 0 {
+			add_noise(&disk, noise_mib)?;
+		}
 		let guest = self.boot(name, &disk, tag)?;
 		self.agent.add_machine(name, tag, Some(&guest.backup_qmp()), &disk)?;
 		story::fulfil(&self.chain, request, name).await?;
@@ -130,6 +145,25 @@ pub async fn scenario(name: &str, pace: Pace, act: impl AsyncFnOnce(&mut World) 
 		// Here, so that the logs are still there when they are printed.
 		panic!("the scenario {name} failed: {error:#}");
 	}
+}
+
+/// Put a file that does not compress on a disk that no machine has yet.
+fn add_noise(disk: &Path, mib: u64) -> Result<()> {
+	let noise = disk.with_extension("noise");
+	let mut source = File::open("/dev/urandom").context("no noise")?.take(mib << 20);
+	let mut file = File::create(&noise).context("failed to make noise")?;
+	io::copy(&mut source, &mut file).context("failed to make noise")?;
+	let output = Command::new("debugfs")
+		.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+		.args(["-w", "-R", &format!("write {} noise", noise.display())])
+		.arg(disk)
+		.output()
+		.context("failed to run debugfs; scripts/setup.sh installs e2fsprogs")?;
+	fs::remove_file(&noise).context("failed to remove the noise")?;
+	// It ends with 0 whatever happens; what is wrong stands there.
+	let words = String::from_utf8_lossy(&output.stderr).into_owned();
+	ensure!(output.status.success() && !words.contains("ould not"), "debugfs: {words}");
+	Ok(())
 }
 
 /// SHA2-256 of a file, in hexadecimal digits.

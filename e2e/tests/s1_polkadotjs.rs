@@ -44,7 +44,7 @@ fn run_script(arguments: &[&str]) -> Result<Json> {
 	serde_json::from_slice(&output.stdout).context("the script printed no JSON")
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn polkadotjs_reads_and_writes_everything_that_owners_and_governance_need() {
 	install().unwrap();
 	scenario("s1", Pace::ONCE, async |world| {

@@ -39,7 +39,7 @@ async fn take_back(world: &World, cid: &str, key: &Path, name: &str) -> Result<s
 	Ok(image)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_writes_all_the_time_is_backed_up_and_comes_back_sound() {
 	scenario("s2", Pace::FAST, async |world| {
 		let machine = world.machine(&story::owner(), "vm-1", 512).await?;

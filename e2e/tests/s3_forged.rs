@@ -183,7 +183,7 @@ async fn forgeries(chain: &Chain, request: u64) -> Result<Vec<(&'static str, Vec
 	Ok(list)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn forged_reports_are_refused_by_the_pool_and_change_nothing() {
 	scenario("s3", Pace::ONCE, async |world| {
 		let request = due_request(world).await?;

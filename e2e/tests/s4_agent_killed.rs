@@ -8,7 +8,7 @@ use backup_e2e::{
 	story::{self, Pace},
 	world::{COMMAND_TIME_MAX, Machine, SNAPSHOT_TIME_MAX, World, checksum, scenario},
 };
-use busy::{fill, wait_for_running_job};
+use busy::wait_for_running_job;
 use serde_json::json;
 use std::fs;
 
@@ -35,11 +35,10 @@ async fn kill_in_mid_job(world: &mut World, kind: &str) -> Result<()> {
 	world.agent.kill()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_agent_ends_its_jobs_after_the_restart() {
 	scenario("s4", Pace::ONCE, async |world| {
-		let machine = world.machine(&story::owner(), "vm-1", 1536).await?;
-		fill(&machine, 800)?;
+		let machine = world.full_machine(&story::owner(), "vm-1", 1024, 600).await?;
 		let untouched = block_nodes(&machine)?;
 		machine.guest.load(COMMAND_TIME_MAX)?;
 		world.begin_backups(&machine).await?;

@@ -8,7 +8,7 @@ use backup_e2e::{
 	story::{self, Pace},
 	world::{SNAPSHOT_TIME_MAX, World, scenario},
 };
-use busy::{fill, wait_for_running_job};
+use busy::wait_for_running_job;
 use std::time::Duration;
 
 async fn restart(world: &mut World, how: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
@@ -20,8 +20,7 @@ async fn restart(world: &mut World, how: impl FnOnce(&mut World) -> Result<()>) 
 
 async fn one_snapshot_is_recorded(name: &str, how: impl FnOnce(&mut World) -> Result<()>) {
 	scenario(name, Pace::ONCE, async |world| {
-		let machine = world.machine(&story::owner(), "vm-1", 1024).await?;
-		fill(&machine, 400)?;
+		let machine = world.full_machine(&story::owner(), "vm-1", 1024, 600).await?;
 		world.begin_backups(&machine).await?;
 		wait_for_running_job(&world.agent, "snapshot").await?;
 		restart(world, how).await?;
@@ -41,12 +40,12 @@ async fn one_snapshot_is_recorded(name: &str, how: impl FnOnce(&mut World) -> Re
 	.await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_stopped_in_mid_job_records_one_snapshot() {
 	one_snapshot_is_recorded("s5-stop", |world| world.node.stop()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_killed_in_mid_job_records_one_snapshot() {
 	one_snapshot_is_recorded("s5-kill", |world| world.node.kill()).await;
 }

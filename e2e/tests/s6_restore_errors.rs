@@ -65,7 +65,7 @@ fn damage(store: &Path) -> Result<()> {
 	Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_cannot_be_right_says_so_and_leaves_nothing() {
 	scenario("s6", Pace::ONCE, async |world| {
 		let machine = world.machine(&story::owner(), "vm-1", 256).await?;

@@ -53,7 +53,7 @@ async fn wait_until_unpinned(world: &World, cid: &str) -> Result<()> {
 	.await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_takes_everything_of_the_owner_and_nothing_else() {
 	scenario("s7", Pace::ONCE, async |world| {
 		let bobs = quiet_machine(world, &story::owner(), "vm-bob").await?;
@@ -100,7 +100,7 @@ async fn a_deletion_takes_everything_of_the_owner_and_nothing_else() {
 	.await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn blocks_that_another_machine_shares_survive_an_eviction() {
 	let pace = Pace { keep_last: 1, ..Pace::FAST };
 	scenario("s7-shared", pace, async |world| {

@@ -9,7 +9,7 @@ use backup_e2e::{
 	world::{SNAPSHOT_TIME_MAX, scenario},
 };
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_claims_a_neighbours_machine_gets_nothing() {
 	scenario("s8", Pace::ONCE, async |world| {
 		let bobs = world.machine(&story::owner(), "vm-bob", 128).await?;

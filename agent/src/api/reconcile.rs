@@ -7,8 +7,9 @@ use crate::{
 };
 use axum::{
 	body::Bytes,
-	extract::State,
+	extract::{Request, State},
 	http::{HeaderMap, StatusCode},
+	middleware::Next,
 	response::{IntoResponse, Response},
 };
 use backup_primitives::{
@@ -25,7 +26,11 @@ use std::{
 		Mutex, PoisonError,
 		atomic::{AtomicU64, Ordering},
 	},
+	time::Duration,
 };
+
+/// How long a call may take, from its headers to the answer.
+const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Most nonces that are remembered. A worker uses one a block.
 const NONCES_MAX: usize = 100_000;
@@ -38,7 +43,7 @@ pub struct Gatekeeper {
 	secret: SharedSecret,
 	nonces: Mutex<HashMap<[u8; 16], u64>>,
 	chain: Mutex<Option<[u8; 32]>>,
-	pin: Box<dyn Fn([u8; 32]) -> Result<[u8; 32], LedgerError> + Send + Sync>,
+	ledger: Ledger,
 	warned_at_ms: AtomicU64,
 }
 
@@ -78,6 +83,12 @@ impl Refusal {
 	}
 }
 
+/// Ends calls whose sender does not come to an end.
+pub(super) async fn within_time(call: Request, next: Next) -> Response {
+	let answer = tokio::time::timeout(CALL_TIME_MAX, next.run(call)).await;
+	answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
+}
+
 /// The handler of `POST /v1/reconcile`.
 pub(super) async fn reconcile(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
 	match api.gatekeeper.admit(&headers, &body, now_ms()) {
@@ -105,12 +116,11 @@ impl Gatekeeper {
 	/// Guard with this secret. The ledger remembers which chain is served.
 	pub fn new(secret: SharedSecret, ledger: &Ledger) -> Result<Self, LedgerError> {
 		let known = ledger.known_genesis()?;
-		let ledger = ledger.clone();
 		Ok(Self {
 			secret,
 			nonces: Mutex::default(),
 			chain: Mutex::new(known),
-			pin: Box::new(move |offered| ledger.genesis(offered)),
+			ledger: ledger.clone(),
 			warned_at_ms: AtomicU64::new(0),
 		})
 	}
@@ -161,7 +171,7 @@ impl Gatekeeper {
 		let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
 		let served = match *chain {
 			Some(served) => served,
-			None => *chain.insert((self.pin)(offered)?),
+			None => *chain.insert(self.ledger.genesis(offered)?),
 		};
 		match served == offered {
 			true => Ok(()),

@@ -100,16 +100,25 @@ impl Ledger {
 		Ok(())
 	}
 
-	/// Drop an end. Failing to costs room only.
-	pub(super) fn forget(&self, subject: &Subject) {
-		let drop_it = || -> Result<(), LedgerError> {
+	/// Drop ends, all in one transaction: a page of the chain's ranges may name hundreds. Failing
+	/// to costs room only.
+	pub(super) fn forget(&self, subjects: &[Subject]) {
+		if subjects.is_empty() {
+			return;
+		}
+		let drop_them = || -> Result<(), LedgerError> {
 			let transaction = self.database.begin_write()?;
-			transaction.open_table(ENDED)?.remove(subject.encode().as_slice())?;
+			{
+				let mut table = transaction.open_table(ENDED)?;
+				for subject in subjects {
+					table.remove(subject.encode().as_slice())?;
+				}
+			}
 			transaction.commit()?;
 			Ok(())
 		};
-		if let Err(error) = drop_it() {
-			tracing::warn!(%error, "failed to forget a job");
+		if let Err(error) = drop_them() {
+			tracing::warn!(%error, "failed to forget jobs");
 		}
 	}
 

@@ -1,10 +1,7 @@
 //! Jobs that take long enough to be interrupted.
 
 use anyhow::{Result, bail};
-use backup_e2e::{
-	agent::Agent,
-	world::{COMMAND_TIME_MAX, Machine},
-};
+use backup_e2e::agent::Agent;
 use std::time::{Duration, Instant};
 
 /// How long a job may take to begin.
@@ -12,12 +9,6 @@ const BEGIN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Time between two looks, short against the shortest job.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-
-/// Have the machine's disk hold this much.
-pub(crate) fn fill(machine: &Machine, mib: u64) -> Result<()> {
-	machine.guest.write(mib, COMMAND_TIME_MAX * 4)?;
-	Ok(machine.guest.quiet(COMMAND_TIME_MAX)?)
-}
 
 /// Wait until a job of this kind has begun, and is not over.
 pub(crate) async fn wait_for_running_job(agent: &Agent, kind: &str) -> Result<()> {

@@ -1,1 +1,231 @@
+use super::*;
+use crate::{
+	chain::FinalizedView,
+	jobs::{
+		Ledger, Outcome,
+		fake::{Act, Calls, FakeExecutor, until},
+		fixture::*,
+	},
+};
+use backup_primitives::job::Desired;
+use futures::future::BoxFuture;
+use std::{
+	collections::BTreeMap,
+	sync::{
+		Mutex,
+		atomic::{AtomicBool, AtomicU64, Ordering},
+	},
+};
 
+const GRACE: Duration = Duration::from_secs(3600);
+
+/// A chain whose finalized state a test decides.
+#[derive(Clone, Debug, Default)]
+struct FakeChain(Arc<Facade>);
+
+#[derive(Debug, Default)]
+struct Facade {
+	number: AtomicU64,
+	statuses: Mutex<BTreeMap<Cid, RootStatus>>,
+	/// Whether it answers one question only.
+	is_failing: AtomicBool,
+	asked: AtomicU64,
+}
+
+impl FinalizedChain for FakeChain {
+	fn finalized(&self) -> BoxFuture<'_, Result<Box<dyn FinalizedView>, ChainError>> {
+		Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn FinalizedView>) })
+	}
+}
+
+impl FinalizedView for FakeChain {
+	fn number(&self) -> u64 {
+		self.0.number.load(Ordering::Relaxed)
+	}
+
+	fn root_status<'a>(
+		&'a self,
+		root: &'a HeldRoot,
+	) -> BoxFuture<'a, Result<RootStatus, ChainError>> {
+		Box::pin(async {
+			let asked = self.0.asked.fetch_add(1, Ordering::Relaxed);
+			if self.0.is_failing.load(Ordering::Relaxed) && asked > 0 {
+				return Err(ChainError::Answer { method: "state_call" });
+			}
+			let statuses = self.0.statuses.lock().unwrap();
+			Ok(statuses.get(&root.cid).copied().unwrap_or(RootStatus::Unknown))
+		})
+	}
+}
+
+struct Bench {
+	jobs: Arc<Jobs>,
+	executor: Arc<FakeExecutor>,
+	calls: Calls,
+	chain: FakeChain,
+	grace: Duration,
+	unknown_since: HashMap<Cid, Instant>,
+	_dir: tempfile::TempDir,
+}
+
+impl Bench {
+	/// An agent that holds these roots of lineage 7, of which the chain says this.
+	fn new(roots: impl IntoIterator<Item = (u64, RootStatus)>) -> Self {
+		let dir = tempfile::tempdir().unwrap();
+		let (executor, calls) = FakeExecutor::new();
+		let executor = Arc::new(executor);
+		let ledger = Ledger::open(&dir.path().join("jobs.redb")).unwrap();
+		let jobs = Jobs::open(executor.clone(), ledger, 2).unwrap();
+		let chain = FakeChain::default();
+		for (sequence, status) in roots {
+			executor.roots.lock().unwrap().push(root(sequence));
+			chain.0.statuses.lock().unwrap().insert(root(sequence).cid, status);
+		}
+		let unknown_since = HashMap::new();
+		Self { jobs, executor, calls, chain, grace: GRACE, unknown_since, _dir: dir }
+	}
+
+	fn set_status(&self, sequence: u64, status: RootStatus) {
+		self.chain.0.statuses.lock().unwrap().insert(root(sequence).cid, status);
+	}
+
+	/// The deletions that are told to be done.
+	fn deleted(&self, desired: &Desired) -> Vec<u64> {
+		let achieved = self.jobs.reconcile(desired);
+		achieved.deletions.iter().map(|result| result.until).collect()
+	}
+
+	async fn sweep(&mut self) -> Result<Vec<Act>, SweepError> {
+		let options = SweepOptions { interval: GRACE, unknown_grace: self.grace };
+		sweep(&self.jobs, &self.chain, &options, &mut self.unknown_since).await?;
+		Ok(self.executor.take_acts())
+	}
+
+	async fn acts(&mut self) -> Vec<Act> {
+		self.sweep().await.unwrap()
+	}
+}
+
+fn root(sequence: u64) -> HeldRoot {
+	HeldRoot { lineage: lineage(7), sequence, cid: cid(sequence as u8), pinned_at_ms: 0 }
+}
+
+fn gone(sequences: impl IntoIterator<Item = u64>) -> Vec<Act> {
+	let unpinned = sequences.into_iter().map(|sequence| Act::Unpinned(root(sequence)));
+	unpinned.chain([Act::Collected]).collect()
+}
+
+use RootStatus::{Deleted, Evicted, Pending, Retained, Unknown};
+
+#[test]
+fn what_the_chain_retains_or_waits_for_stays() {
+	let facts = Facts { unknown_for: GRACE, is_lineage_deleted: true, ..Facts::default() };
+	assert!(!is_to_go(Retained, &facts, GRACE));
+	assert!(!is_to_go(Pending, &facts, GRACE));
+}
+
+#[test]
+fn boundary_what_the_chain_does_not_know_goes_after_its_grace_period() {
+	let facts = Facts { unknown_for: GRACE, ..Facts::default() };
+	let almost = Facts { unknown_for: GRACE - Duration::from_millis(1), ..facts };
+	assert!(!is_to_go(Unknown, &almost, GRACE));
+	assert!(is_to_go(Unknown, &facts, GRACE));
+	assert!(!is_to_go(Unknown, &Facts { is_lineage_used: true, ..facts }, GRACE));
+}
+
+#[tokio::test]
+async fn only_what_the_finalized_chain_let_go_is_given_up() {
+	let mut bench =
+		Bench::new([(1, Evicted), (2, Deleted), (3, Retained), (4, Pending), (5, Unknown)]);
+	assert_eq!(bench.acts().await, gone([1, 2]));
+	assert_eq!(bench.acts().await, []);
+}
+
+#[tokio::test]
+async fn a_deletion_is_told_when_all_its_roots_are_gone_and_collected() {
+	let mut bench = Bench::new([(1, Deleted), (2, Retained), (3, Pending)]);
+	let order = deletion(7, 3);
+	assert!(bench.deleted(&order).is_empty());
+	assert_eq!(bench.acts().await, gone([1]));
+	assert!(bench.deleted(&order).is_empty());
+	bench.set_status(2, Deleted);
+	assert_eq!(bench.acts().await, gone([2]));
+	assert_eq!(bench.deleted(&order), [3]);
+}
+
+#[tokio::test]
+async fn a_deletion_of_what_is_not_held_any_more_still_collects() {
+	let mut bench = Bench::new([]);
+	let order = deletion(7, 3);
+	assert!(bench.deleted(&order).is_empty());
+	assert_eq!(bench.acts().await, gone([]));
+	assert_eq!(bench.deleted(&order), [3]);
+	assert_eq!(bench.acts().await, []);
+}
+
+#[tokio::test]
+async fn a_root_that_was_never_recorded_goes_with_its_lineage() {
+	let mut bench = Bench::new([(1, Deleted), (2, Unknown), (5, Unknown)]);
+	bench.deleted(&deletion(7, 3));
+	assert_eq!(bench.acts().await, gone([1, 2]));
+}
+
+#[tokio::test]
+async fn a_root_that_cannot_be_given_up_holds_its_deletion_only() {
+	let mut bench = Bench::new([(1, Deleted)]);
+	let order = deletion(7, 3);
+	bench.deleted(&order);
+	bench.executor.is_stuck.store(true, Ordering::Relaxed);
+	assert_eq!(bench.acts().await, []);
+	assert!(bench.deleted(&order).is_empty());
+	bench.executor.is_stuck.store(false, Ordering::Relaxed);
+	assert_eq!(bench.acts().await, gone([1]));
+	assert_eq!(bench.deleted(&order), [3]);
+}
+
+#[tokio::test]
+async fn an_unknown_root_waits_anew_after_it_was_known() {
+	let mut bench = Bench::new([(1, Unknown)]);
+	bench.acts().await;
+	assert_eq!(bench.unknown_since.len(), 1);
+	bench.set_status(1, Retained);
+	bench.acts().await;
+	assert!(bench.unknown_since.is_empty());
+	bench.set_status(1, Unknown);
+	bench.grace = Duration::ZERO;
+	assert_eq!(bench.acts().await, gone([1]));
+}
+
+#[tokio::test]
+async fn roots_of_running_jobs_stay() {
+	let mut bench = Bench::new([(1, Evicted), (2, Evicted), (3, Unknown)]);
+	bench.grace = Duration::ZERO;
+	bench.jobs.reconcile(&restores([restore(1, 7, 1)]));
+	let call = bench.calls.next();
+	assert_eq!(bench.acts().await, gone([2]));
+	call.succeed(Outcome::Restored { path: "/image".into() });
+	until("the restore has ended", || !bench.jobs.is_running(&lineage(7)));
+	assert_eq!(bench.acts().await, gone([1, 3]));
+}
+
+#[tokio::test]
+async fn an_error_in_mid_sweep_destroys_nothing() {
+	let mut bench = Bench::new([(1, Evicted), (2, Evicted)]);
+	bench.chain.0.is_failing.store(true, Ordering::Relaxed);
+	let error = bench.sweep().await.unwrap_err();
+	assert!(matches!(error, SweepError::Chain(ChainError::Answer { .. })), "{error}");
+	assert_eq!(bench.executor.take_acts(), []);
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_database_is_not_believed() {
+	let mut bench = Bench::new([(1, Retained)]);
+	bench.chain.0.number.store(50, Ordering::Relaxed);
+	bench.acts().await;
+	bench.chain.0.number.store(49, Ordering::Relaxed);
+	bench.set_status(1, Evicted);
+	let error = bench.sweep().await.unwrap_err();
+	let is_behind = matches!(error, SweepError::Chain(ChainError::Behind { found: 49, seen: 50 }));
+	assert!(is_behind, "{error}");
+	assert_eq!(bench.executor.take_acts(), []);
+}

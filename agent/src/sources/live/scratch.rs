@@ -84,10 +84,10 @@ fn free_bytes(folder: &Path) -> Result<u64, SourceError> {
 }
 
 pub(super) fn remove_file(path: &Path) {
-	if let Err(error) = fs::remove_file(path) {
-		if error.kind() != io::ErrorKind::NotFound {
-			tracing::warn!(%error, path = %path.display(), "failed to remove scratch");
-		}
+	if let Err(error) = fs::remove_file(path)
+		&& error.kind() != io::ErrorKind::NotFound
+	{
+		tracing::warn!(%error, path = %path.display(), "failed to remove scratch");
 	}
 }
 

@@ -122,10 +122,10 @@ impl Connection {
 		self.option(OPTION_SET_META_CONTEXT, &data)?;
 		self.option_replies(|connection, kind, data| {
 			// NOTE: a server may grant less than was asked for without a word.
-			if let (REPLY_META_CONTEXT, Some((id, context))) = (kind, data.split_first_chunk()) {
-				if context == ALLOCATION.as_bytes() {
-					connection.allocation = Some(u32::from_be_bytes(*id));
-				}
+			if let (REPLY_META_CONTEXT, Some((id, context))) = (kind, data.split_first_chunk())
+				&& context == ALLOCATION.as_bytes()
+			{
+				connection.allocation = Some(u32::from_be_bytes(*id));
 			}
 			Ok(())
 		})?;

@@ -1,0 +1,165 @@
+use super::{
+	fake::{Calls, FakeExecutor, Order, until},
+	fixture::*,
+	*,
+};
+
+/// An agent's jobs, without the agent.
+struct Bench {
+	jobs: Arc<Jobs>,
+	calls: Calls,
+	dir: tempfile::TempDir,
+}
+
+impl Bench {
+	fn new(jobs_max: u32) -> Self {
+		Self::start(tempfile::tempdir().unwrap(), jobs_max)
+	}
+
+	fn start(dir: tempfile::TempDir, jobs_max: u32) -> Self {
+		let (executor, calls) = FakeExecutor::new();
+		let ledger = Ledger::open(&dir.path().join("jobs.redb")).unwrap();
+		let jobs = Jobs::open(Arc::new(executor), ledger, jobs_max).unwrap();
+		Self { jobs, calls, dir }
+	}
+
+	/// Ends the agent in good order and starts it again.
+	fn restart(self) -> Self {
+		futures::executor::block_on(self.jobs.stop());
+		let Self { jobs, dir, .. } = self;
+		until("the threads have ended", || Arc::strong_count(&jobs) == 1);
+		drop(jobs);
+		Self::start(dir, 1)
+	}
+
+	fn count(&self, state: &str) -> usize {
+		self.jobs.list().iter().filter(|job| job.state == state).count()
+	}
+
+	/// The answer once nothing runs any more.
+	fn answer(&self, desired: &Desired) -> Achieved {
+		until("the jobs have ended", || self.count("running") == 0);
+		self.jobs.reconcile(desired)
+	}
+}
+
+fn order() -> Desired {
+	snapshots([snapshot(7, 1, 0)])
+}
+
+#[test]
+fn an_order_ends_in_a_result_that_is_counted() {
+	let bench = Bench::new(2);
+	assert!(bench.jobs.reconcile(&order()).snapshots.is_empty());
+	let call = bench.calls.next();
+	assert_eq!(call.order, Order::Snapshot(snapshot(7, 1, 0)));
+	assert_eq!(call.context.clock(), 100);
+	bench.jobs.reconcile(&Desired { now: 120, ..nothing() });
+	assert_eq!(call.context.clock(), 120);
+	call.succeed(Outcome::Taken(taken(1, 100)));
+	let results: Vec<_> =
+		(0..3).flat_map(|_| bench.answer(&order()).snapshots.into_inner()).collect();
+	assert_eq!(results.iter().map(|result| result.handed_out).collect::<Vec<_>>(), [0, 1, 2]);
+	assert!(results.iter().all(|result| result.outcome == Ok(taken(1, 100))));
+	assert!(bench.calls.is_empty());
+}
+
+#[test]
+fn a_failure_is_told_and_the_next_slot_tries_again() {
+	let bench = Bench::new(1);
+	bench.jobs.reconcile(&order());
+	bench.calls.next().fail(FailureReason::VmNotFound);
+	let answer = bench.answer(&order());
+	assert_eq!(answer.snapshots[0].outcome, Err(FailureReason::VmNotFound));
+	let next = snapshots([snapshot(7, 1, 1)]);
+	bench.jobs.reconcile(&next);
+	bench.calls.next().succeed(Outcome::Taken(taken(1, 100)));
+	let result = bench.answer(&next).snapshots[0].clone();
+	assert_eq!((result.slot, result.handed_out), (1, 0));
+}
+
+#[test]
+fn a_panic_in_a_job_is_a_failure_of_this_job_only() {
+	let bench = Bench::new(2);
+	let both = snapshots([snapshot(7, 1, 0), snapshot(8, 1, 0)]);
+	bench.jobs.reconcile(&both);
+	let calls = [bench.calls.next(), bench.calls.next()];
+	for call in calls {
+		match &call.order {
+			Order::Snapshot(order) if order.lineage == lineage(7) => call.panic(),
+			_ => call.succeed(Outcome::Taken(taken(1, 100))),
+		}
+	}
+	let results = bench.answer(&both).snapshots;
+	assert_eq!(results[0].outcome, Err(FailureReason::Internal));
+	assert_eq!(results[1].outcome, Ok(taken(1, 100)));
+}
+
+#[test]
+fn boundary_no_more_jobs_run_than_may() {
+	let bench = Bench::new(1);
+	let both = snapshots([snapshot(7, 1, 0), snapshot(8, 1, 0)]);
+	bench.jobs.reconcile(&both);
+	let first = bench.calls.next();
+	bench.jobs.reconcile(&both);
+	assert_eq!(bench.count("running"), 1);
+	first.succeed(Outcome::Taken(taken(1, 100)));
+	bench.answer(&both);
+	assert_eq!(bench.calls.next().order, Order::Snapshot(snapshot(8, 1, 0)));
+}
+
+#[test]
+fn a_machine_is_read_by_one_job_at_a_time() {
+	let bench = Bench::new(2);
+	bench.jobs.reconcile(&snapshots([snapshot(7, 1, 0), snapshot(7, 2, 0)]));
+	assert_eq!(bench.count("running"), 1);
+}
+
+#[test]
+fn a_job_that_the_chain_has_gone_past_is_cancelled_and_forgotten() {
+	let bench = Bench::new(1);
+	bench.jobs.reconcile(&order());
+	let call = bench.calls.next();
+	bench.jobs.reconcile(&retained(7, 0, 2));
+	assert!(call.context.cancel.is_cancelled());
+	until("the job is gone", || bench.jobs.list().is_empty());
+}
+
+#[test]
+fn a_restore_answers_its_own_order_only() {
+	let bench = Bench::new(1);
+	let order = restores([restore(3, 7, 1)]);
+	bench.jobs.reconcile(&order);
+	bench.calls.next().succeed(Outcome::Restored { path: "/images/a".into() });
+	let result = bench.answer(&order).restores[0].clone();
+	assert_eq!((result.restore, result.failure, result.handed_out), (3, None, 0));
+	// After a re-org the same id may stand for another snapshot.
+	let forked = restores([restore(3, 7, 2)]);
+	assert!(bench.answer(&forked).restores.is_empty());
+	assert_eq!(bench.calls.next().order, Order::Restore(restore(3, 7, 2)));
+}
+
+#[test]
+fn results_are_there_after_a_start() {
+	let bench = Bench::new(1);
+	bench.jobs.reconcile(&order());
+	bench.calls.next().succeed(Outcome::Taken(taken(1, 100)));
+	bench.answer(&order());
+	let bench = bench.restart();
+	let result = bench.answer(&order()).snapshots[0].clone();
+	assert_eq!((result.handed_out, result.outcome), (0, Ok(taken(1, 100))));
+	assert!(bench.calls.is_empty());
+}
+
+#[test]
+fn a_job_that_the_end_of_the_agent_cut_short_starts_when_it_is_ordered_again() {
+	let bench = Bench::new(1);
+	bench.jobs.reconcile(&order());
+	let call = bench.calls.next();
+	let bench = bench.restart();
+	assert!(call.context.cancel.is_cancelled());
+	assert!(bench.jobs.list().is_empty() && bench.calls.is_empty());
+	bench.jobs.reconcile(&order());
+	bench.calls.next().succeed(Outcome::Taken(taken(1, 100)));
+	assert_eq!(bench.answer(&order()).snapshots[0].outcome, Ok(taken(1, 100)));
+}
