@@ -12,6 +12,7 @@ pub mod image;
 pub mod live;
 pub mod nbd;
 pub mod qmp;
+mod socket;
 pub mod vm;
 
 pub use error::SourceError;
@@ -39,6 +40,8 @@ pub struct OpenVm {
 	pub disks: Vec<OpenDisk>,
 	/// How well they fit together.
 	pub consistency: Consistency,
+	/// How long the machine stood still for it: nothing for one that was off.
+	pub pause: Duration,
 	hold: Hold,
 }
 
@@ -67,10 +70,11 @@ impl Vm {
 		}
 	}
 
-	/// Take away what a killed agent left in the running machine, if it runs.
+	/// Take away what a killed agent left in the running machine, if it runs, and let it go on if
+	/// that agent had stopped or frozen it.
 	pub fn recover(&self) -> Result<(), SourceError> {
 		match live::connect(self)? {
-			Some(mut monitor) => live::clean(&mut monitor),
+			Some(mut monitor) => live::clean(&mut monitor, self.guest_agent.as_deref()),
 			None => Ok(()),
 		}
 	}

@@ -24,7 +24,18 @@ const TAG: &str = "c0ffee00-0000-8000-8000-000000000001";
 /// Machines take turns: ten emulators at once starve each other of time.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A QEMU with one virtio disk, two control sockets, and nothing to boot.
+/// How a disk is put into a machine.
+#[derive(Clone, Copy)]
+enum Attached {
+	/// As a node and a device, as management programs do.
+	Node,
+	/// The same, on a thread of its own.
+	IoThread,
+	/// In one option, as people do.
+	Drive,
+}
+
+/// A QEMU with virtio disks, two control sockets, and nothing to boot.
 struct Machine {
 	folder: tempfile::TempDir,
 	qemu: Child,
@@ -33,32 +44,40 @@ struct Machine {
 
 impl Machine {
 	fn start(format: ImageFormat) -> Self {
+		Self::start_with(format, Attached::Node, 1)
+	}
+
+	fn start_with(format: ImageFormat, attached: Attached, disks: usize) -> Self {
 		let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
 		let folder = tempfile::tempdir().unwrap();
 		fs::create_dir(folder.path().join("scratch")).unwrap();
-		let raw = folder.path().join("disk.raw");
-		fs::write(&raw, pattern(0)).unwrap();
-		let image = image(folder.path());
-		let driver = format.driver();
-		run("qemu-img", &["convert", "-O", driver, text(&raw), text(&image)]);
-		let qemu = Command::new("qemu-system-x86_64")
-			.args(["-machine", "q35", "-accel", "tcg", "-m", "64", "-nodefaults"])
-			.args(["-display", "none", "-uuid", TAG])
-			.arg("-blockdev")
-			.arg(format!("driver=file,node-name=f0,filename={}", text(&image)))
-			.arg("-blockdev")
-			.arg(format!("driver={driver},node-name=d0,file=f0"))
-			.args(["-device", "virtio-blk-pci,drive=d0,id=disk0"])
-			.arg("-qmp")
-			.arg(format!("unix:{},server=on,wait=off", text(&folder.path().join("backup.qmp"))))
-			.arg("-qmp")
-			.arg(format!("unix:{},server=on,wait=off", text(&folder.path().join("guest.qmp"))))
-			.stdin(Stdio::null())
-			.spawn()
-			.unwrap();
+		let mut command = Command::new("qemu-system-x86_64");
+		command.args(["-machine", "q35", "-accel", "tcg", "-m", "64", "-nodefaults"]).args([
+			"-display",
+			"none",
+			"-uuid",
+			TAG,
+			"-object",
+			"iothread,id=thread0",
+		]);
+		for index in 0..disks {
+			let raw = folder.path().join("disk.raw");
+			fs::write(&raw, pattern(index as u8)).unwrap();
+			let image = image(folder.path(), index);
+			run("qemu-img", &["convert", "-O", format.driver(), text(&raw), text(&image)]);
+			command.args(attach(attached, index, format.driver(), text(&image)));
+		}
+		for name in ["backup.qmp", "guest.qmp"] {
+			let path = folder.path().join(name);
+			command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", text(&path)));
+		}
+		let qemu = command.stdin(Stdio::null()).spawn().unwrap();
 		let machine = Self { folder, qemu, _turn: turn };
 		let deadline = Instant::now() + Duration::from_secs(20);
-		while !machine.folder.path().join("guest.qmp").exists() {
+		// It answers commands when its devices are there and its images locked.
+		while !Monitor::connect(&machine.folder.path().join("guest.qmp"))
+			.is_ok_and(|monitor| monitor.is_some())
+		{
 			assert!(Instant::now() < deadline, "QEMU did not start");
 			thread::yield_now();
 		}
@@ -72,11 +91,15 @@ impl Machine {
 			uuid: TAG.parse().unwrap(),
 			qmp: Some(self.folder.path().join("backup.qmp")),
 			guest_agent: None,
-			disks: vec![Disk {
-				name: "vda".into(),
-				image: image(self.folder.path()),
-				format: ImageFormat::Raw,
-			}],
+			disks: vec![self.disk(0)],
+		}
+	}
+
+	fn disk(&self, index: usize) -> Disk {
+		Disk {
+			name: format!("disk{index}"),
+			image: image(self.folder.path(), index),
+			format: ImageFormat::Raw,
 		}
 	}
 
@@ -94,9 +117,13 @@ impl Machine {
 
 	/// Write to the disk as the guest's driver would: through whatever stands over it.
 	fn write(&self, byte: u8, offset: u64, length: u64) {
-		let line = format!(
-			"qemu-io -d /machine/peripheral/disk0/virtio-backend \"write -P {byte} {offset} {length}\""
-		);
+		self.write_to(0, byte, offset, length);
+	}
+
+	fn write_to(&self, disk: usize, byte: u8, offset: u64, length: u64) {
+		let blocks = self.monitor().run("query-block", json!({})).unwrap();
+		let device = blocks[disk]["qdev"].as_str().unwrap();
+		let line = format!("qemu-io -d {device} \"write -P {byte} {offset} {length}\"");
 		let answer =
 			self.monitor().run("human-monitor-command", json!({ "command-line": line })).unwrap();
 		let answer = answer.as_str().unwrap();
@@ -127,8 +154,24 @@ impl Drop for Machine {
 	}
 }
 
-fn image(folder: &Path) -> PathBuf {
-	folder.join("disk.img")
+fn image(folder: &Path, index: usize) -> PathBuf {
+	folder.join(format!("disk{index}.img"))
+}
+
+fn attach(attached: Attached, index: usize, driver: &str, image: &str) -> Vec<String> {
+	let file = format!("driver=file,node-name=f{index},filename={image}");
+	let node = format!("driver={driver},node-name=d{index},file=f{index}");
+	let device = format!("virtio-blk-pci,drive=d{index},id=disk{index}");
+	let arguments = |device| ["-blockdev", &file, "-blockdev", &node, "-device", device];
+	match attached {
+		Attached::Node => arguments(&device).map(str::to_owned).into(),
+		Attached::IoThread => {
+			arguments(&format!("{device},iothread=thread0")).map(str::to_owned).into()
+		}
+		Attached::Drive => {
+			vec!["-drive".into(), format!("file={image},format={driver},if=virtio")]
+		}
+	}
 }
 
 fn text(path: &Path) -> &str {
@@ -217,7 +260,7 @@ fn what_a_killed_agent_left_is_taken_away() {
 	let machine = Machine::start(ImageFormat::Raw);
 	let open = machine.vm().open(tag(), &machine.options()).unwrap();
 	assert!(!machine.leftovers().is_empty());
-	// A killed process runs no destructor, but its sockets close.
+	// A killed process runs no destructor.
 	std::mem::forget(open);
 	let backup = machine.vm();
 	// QEMU serves one client a socket, and the forgotten one still holds it.
@@ -317,4 +360,123 @@ fn a_missing_disk_and_a_missing_image_are_named() {
 	vm.qmp = None;
 	let error = vm.open(tag(), &machine.options()).unwrap_err();
 	assert!(matches!(error, SourceError::ImageUnreadable { .. }), "{error}");
+}
+
+#[test]
+fn disks_are_read_however_they_were_attached() {
+	for attached in [Attached::Node, Attached::Drive] {
+		let machine = Machine::start_with(ImageFormat::Qcow2, attached, 1);
+		let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+		machine.write(0xee, 0, 8 << 20);
+		assert!(read(open.disks[0].reader.as_mut()).unwrap() == pattern(0));
+		open.close().unwrap();
+		assert!(machine.is_running());
+		assert_eq!(machine.leftovers(), [""; 0]);
+	}
+}
+
+/// QEMU 7.2 failed an assertion when the client of an export on an I/O thread hung up: the guest
+/// was gone. So such a machine is not touched.
+#[test]
+fn a_disk_on_an_io_thread_is_refused_where_qemu_would_crash() {
+	let machine = Machine::start_with(ImageFormat::Raw, Attached::IoThread, 1);
+	let version = machine.monitor().run("query-version", json!({})).unwrap();
+	let opened = machine.vm().open(tag(), &machine.options());
+	if version["qemu"]["major"].as_u64().unwrap() < 9 {
+		let error = opened.unwrap_err();
+		assert!(matches!(error, SourceError::IoThread { .. }), "{error}");
+	} else {
+		opened.unwrap().close().unwrap();
+	}
+	assert!(machine.is_running());
+	assert_eq!(machine.leftovers(), [""; 0]);
+}
+
+/// A reader with requests in flight that it did not attend to once hung the machine: QEMU waits
+/// for their answers to be taken when it quiets its disks, as it does to stop.
+#[test]
+fn a_reader_that_is_busy_elsewhere_does_not_hang_the_machine() {
+	let machine = Machine::start(ImageFormat::Raw);
+	let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let reader = open.disks[0].reader.as_mut();
+	let mut chunk = vec![0; 256 << 10];
+	for at in [0, 20 << 20] {
+		reader.next_extent(at).unwrap();
+		reader.read_at(at, &mut chunk).unwrap();
+		reader.release(0..at + (256 << 10));
+		machine.monitor().run("stop", json!({})).unwrap();
+		machine.monitor().run("cont", json!({})).unwrap();
+	}
+	open.close().unwrap();
+}
+
+#[test]
+fn all_disks_are_read_as_of_one_instant() {
+	let machine = Machine::start_with(ImageFormat::Raw, Attached::Node, 2);
+	let vm = Vm { disks: vec![machine.disk(1), machine.disk(0)], ..machine.vm() };
+	let mut open = vm.open(tag(), &machine.options()).unwrap();
+	println!("two disks: the machine stood still for {:?}", open.pause);
+	assert!(open.pause > Duration::ZERO);
+	machine.write_to(0, 0xee, 0, 8 << 20);
+	machine.write_to(1, 0xee, 0, 8 << 20);
+	for (disk, seed) in open.disks.iter_mut().zip([1, 0]) {
+		assert!(read(disk.reader.as_mut()).unwrap() == pattern(seed), "{}", disk.name);
+	}
+	open.close().unwrap();
+	assert_eq!(machine.leftovers(), [""; 0]);
+}
+
+#[test]
+fn a_machine_that_a_killed_agent_left_stopped_goes_on() {
+	let machine = Machine::start(ImageFormat::Raw);
+	let mut monitor = machine.monitor();
+	let mark = json!({ "driver": "null-co", "node-name": "pbk-mark-stopped", "size": 0 });
+	monitor.run("blockdev-add", mark).unwrap();
+	monitor.run("stop", json!({})).unwrap();
+	drop(monitor);
+	machine.vm().recover().unwrap();
+	assert!(machine.is_running());
+	assert_eq!(machine.leftovers(), [""; 0]);
+}
+
+#[test]
+fn a_machine_that_its_operator_paused_stays_paused() {
+	let machine = Machine::start(ImageFormat::Raw);
+	machine.monitor().run("stop", json!({})).unwrap();
+	let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+	assert_eq!(open.pause, Duration::ZERO);
+	assert!(read(open.disks[0].reader.as_mut()).unwrap() == pattern(0));
+	open.close().unwrap();
+	machine.vm().recover().unwrap();
+	assert!(!machine.is_running());
+}
+
+#[test]
+fn the_nbd_server_of_somebody_else_is_left_alone() {
+	let machine = Machine::start(ImageFormat::Raw);
+	let path = machine.folder.path().join("theirs.nbd");
+	let address = json!({ "addr": { "type": "unix", "data": { "path": path } } });
+	machine.monitor().run("nbd-server-start", address.clone()).unwrap();
+	let error = machine.vm().open(tag(), &machine.options()).unwrap_err();
+	assert!(matches!(error, SourceError::Refused { .. }), "{error}");
+	let again = machine.monitor().run("nbd-server-start", address).unwrap_err();
+	assert!(again.to_string().contains("already running"), "{again}");
+	assert!(machine.is_running());
+	assert_eq!(machine.leftovers(), [""; 0]);
+	assert!(machine.scratch().is_empty());
+}
+
+#[test]
+fn bytes_that_were_passed_over_are_not_answered_with_zeros() {
+	let machine = Machine::start(ImageFormat::Raw);
+	let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let reader = open.disks[0].reader.as_mut();
+	let mut chunk = vec![0; 1 << 20];
+	for at in [0, 3 << 20] {
+		reader.next_extent(at).unwrap();
+		reader.read_at(at, &mut chunk).unwrap();
+	}
+	let error = reader.read_at(0, &mut chunk).unwrap_err();
+	let error = SourceError::of(&error).expect("one of ours");
+	assert!(matches!(error, SourceError::Nbd(_)), "{error}");
 }

@@ -1,7 +1,7 @@
 //! Why a machine cannot be read, and what its operator can do about it.
 
 use backup_primitives::{FailureReason, VmTag};
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 /// Why a machine cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,25 @@ pub enum SourceError {
 		/// What happened.
 		reason: String,
 	},
+	/// The control socket is there and cannot be used.
+	#[error("connect to QEMU at {}: {source}; let the agent's user read and write that socket", path.display())]
+	QmpUnreachable {
+		/// The socket.
+		path: PathBuf,
+		/// Why.
+		source: io::Error,
+	},
+	/// QEMU did not answer in time.
+	#[error(
+		"have QEMU do {command}: no answer within {} s; is its storage stuck?",
+		time_max.as_secs()
+	)]
+	Timeout {
+		/// The command.
+		command: String,
+		/// How long was waited.
+		time_max: Duration,
+	},
 	/// QEMU refused a command.
 	#[error("have QEMU do {command}: {description}")]
 	Refused {
@@ -56,6 +75,14 @@ pub enum SourceError {
 		name: String,
 		/// Its image.
 		image: PathBuf,
+	},
+	/// The disk is on an I/O thread of a QEMU that does not survive its reader's end.
+	#[error(
+		"read disk {disk:?} of a running machine: it has an iothread, and a QEMU before 9.0 crashes when a reader of such a disk leaves; start the machine without, or under a newer QEMU"
+	)]
+	IoThread {
+		/// Its name in the inventory.
+		disk: String,
 	},
 	/// The machine ended while it was read.
 	#[error("read the machine: it ended meanwhile; the next cadence tries again")]
@@ -113,9 +140,13 @@ impl SourceError {
 				FailureReason::VmNotFound
 			}
 			Self::TagMismatch { .. } => FailureReason::VmTagMismatch,
-			Self::NotQmp { .. } | Self::Refused { .. } | Self::Nbd(_) | Self::Io(_) => {
-				FailureReason::VmUnreachable
-			}
+			Self::NotQmp { .. }
+			| Self::QmpUnreachable { .. }
+			| Self::Timeout { .. }
+			| Self::Refused { .. }
+			| Self::IoThread { .. }
+			| Self::Nbd(_)
+			| Self::Io(_) => FailureReason::VmUnreachable,
 			Self::Vanished => FailureReason::VmVanished,
 			Self::ScratchFull | Self::ScratchTooSmall { .. } => FailureReason::ScratchFull,
 			Self::ImageUnreadable { .. } | Self::ImageNotServed { .. } => {

@@ -1,14 +1,15 @@
 //! Freezing the guest's file systems through QEMU's guest agent.
 //!
 //! A frozen guest is dangerous, so whoever freezes holds a [`Frozen`], which thaws when it is
-//! dropped. See QEMU's `qga/qapi-schema.json`.
+//! dropped. The agent is a program of the guest's, and is trusted with nothing: what it sends is
+//! bounded, and so is how long it is heard. See QEMU's `qga/qapi-schema.json`.
 
+use super::socket::Lines;
 use serde_json::{Value, json};
 use std::{
-	io::{self, BufRead, BufReader, Read, Write},
-	os::unix::net::UnixStream,
-	path::Path,
-	time::{Duration, Instant},
+	io,
+	path::{Path, PathBuf},
+	time::Duration,
 };
 
 /// Longest line that is read.
@@ -20,73 +21,99 @@ const THAW_TIME_MAX: Duration = Duration::from_secs(10);
 /// Resets the agent's parser, whatever was said before.
 const SENTINEL: u8 = 0xff;
 
+/// A guest agent that answers.
+#[derive(Debug)]
+pub(super) struct Agent {
+	socket: PathBuf,
+	lines: Lines,
+}
+
 /// File systems that stand still until this is dropped.
 #[derive(Debug)]
 pub(super) struct Frozen {
-	agent: BufReader<UnixStream>,
+	agent: Agent,
+	is_thawed: bool,
 }
 
-/// Freeze the guest's file systems, or say why that is not possible.
-pub(super) fn freeze(socket: &Path, time_max: Duration) -> io::Result<Frozen> {
-	let stream = UnixStream::connect(socket)?;
-	stream.set_read_timeout(Some(time_max))?;
-	stream.set_write_timeout(Some(time_max))?;
-	let mut agent = BufReader::new(stream);
-	synchronise(&mut agent, time_max)?;
-	// From here on a thaw is sent on every path: a freeze that answers late has frozen.
-	let mut frozen = Frozen { agent };
-	let answer = frozen.run("guest-fsfreeze-freeze")?;
-	match answer.as_u64() {
-		Some(count) if count > 0 => Ok(frozen),
-		_ => Err(io::Error::other("the guest froze no file system")),
+/// Why the agent did not do something.
+#[derive(Debug, thiserror::Error)]
+enum AgentError {
+	#[error("the guest agent refused {command}: {words}")]
+	Refused { command: &'static str, words: String },
+	#[error(transparent)]
+	Io(#[from] io::Error),
+}
+
+/// Thaw what is frozen, whoever froze it.
+pub(super) fn thaw(socket: &Path) -> io::Result<()> {
+	let mut agent = Agent::connect(socket, THAW_TIME_MAX)?;
+	match agent.run("guest-fsfreeze-status") {
+		Ok(Value::String(status)) if status == "thawed" => Ok(()),
+		_ => agent.run("guest-fsfreeze-thaw").map(drop).map_err(io::Error::from),
 	}
 }
 
-/// Make sure that the next answer is to our next question.
-fn synchronise(agent: &mut BufReader<UnixStream>, time_max: Duration) -> io::Result<()> {
-	let id = u64::from(std::process::id());
-	let request = json!({ "execute": "guest-sync-delimited", "arguments": { "id": id } });
-	let mut bytes = vec![SENTINEL];
-	bytes.extend(request.to_string().into_bytes());
-	bytes.push(b'\n');
-	agent.get_mut().write_all(&bytes)?;
-	let deadline = Instant::now() + time_max;
-	while Instant::now() < deadline {
-		let line = read_line(agent)?;
-		let text = line.strip_prefix(&[SENTINEL]).unwrap_or(&line);
-		let answer: Option<Value> = serde_json::from_slice(text).ok();
-		if answer.is_some_and(|answer| answer["return"] == id) {
-			return Ok(());
+impl Agent {
+	/// Connect, and make sure that the next answer is to our next question. Freezing and all
+	/// before it has until `time_max`.
+	pub(super) fn connect(socket: &Path, time_max: Duration) -> io::Result<Self> {
+		let mut lines = Lines::connect(socket, time_max, LINE_BYTES_MAX)?;
+		let id = rand::random::<u32>();
+		let request = json!({ "execute": "guest-sync-delimited", "arguments": { "id": id } });
+		let mut bytes = vec![SENTINEL];
+		bytes.extend(request.to_string().into_bytes());
+		bytes.push(b'\n');
+		lines.write(&bytes)?;
+		loop {
+			// What comes before is the rest of others' talk.
+			let line = lines.read()?;
+			let text = line.strip_prefix(&[SENTINEL]).unwrap_or(&line);
+			let answer: Option<Value> = serde_json::from_slice(text).ok();
+			if answer.is_some_and(|answer| answer["return"] == id) {
+				return Ok(Self { socket: socket.to_owned(), lines });
+			}
 		}
 	}
-	Err(io::ErrorKind::TimedOut.into())
-}
 
-fn read_line(agent: &mut BufReader<UnixStream>) -> io::Result<Vec<u8>> {
-	let mut line = Vec::new();
-	match agent.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? {
-		0 => Err(io::ErrorKind::UnexpectedEof.into()),
-		_ => Ok(line),
+	/// Freeze the guest's file systems, or say why that is not possible.
+	pub(super) fn freeze(self) -> io::Result<Frozen> {
+		// From here on a thaw is sent on every path: a freeze that answers late has frozen.
+		let mut frozen = Frozen { agent: self, is_thawed: false };
+		match frozen.agent.run("guest-fsfreeze-freeze") {
+			Ok(count) if count.as_u64().is_some_and(|count| count > 0) => Ok(frozen),
+			Ok(_) => {
+				frozen.is_thawed = true;
+				Err(io::Error::other("the guest froze no file system"))
+			}
+			// An agent that says no has frozen nothing.
+			Err(error @ AgentError::Refused { .. }) => {
+				frozen.is_thawed = true;
+				Err(error.into())
+			}
+			Err(AgentError::Io(error)) => Err(error),
+		}
+	}
+
+	fn run(&mut self, command: &'static str) -> Result<Value, AgentError> {
+		let mut request = json!({ "execute": command }).to_string();
+		request.push('\n');
+		self.lines.write(request.as_bytes())?;
+		let mut answer: Value =
+			serde_json::from_slice(&self.lines.read()?).map_err(io::Error::from)?;
+		if let Some(value) = answer.get_mut("return") {
+			return Ok(value.take());
+		}
+		let words = answer["error"]["desc"].as_str().unwrap_or("no reason given").to_owned();
+		Err(AgentError::Refused { command, words })
 	}
 }
 
 impl Frozen {
-	fn run(&mut self, command: &str) -> io::Result<Value> {
-		let mut request = json!({ "execute": command }).to_string();
-		request.push('\n');
-		self.agent.get_mut().write_all(request.as_bytes())?;
-		let line = read_line(&mut self.agent)?;
-		let mut answer: Value = serde_json::from_slice(&line)?;
-		match answer.get_mut("return") {
-			Some(value) => Ok(value.take()),
-			None => Err(io::Error::other(format!("the guest agent refused {command}: {answer}"))),
-		}
-	}
-
 	/// Let the guest go on, and say whether it stood still until now.
 	pub(super) fn thaw(mut self) -> io::Result<()> {
-		self.agent.get_ref().set_read_timeout(Some(THAW_TIME_MAX))?;
-		let count = self.run("guest-fsfreeze-thaw")?;
+		self.agent.lines.allow(THAW_TIME_MAX);
+		let count = self.agent.run("guest-fsfreeze-thaw")?;
+		self.is_thawed = true;
 		match count.as_u64() {
 			Some(count) if count > 0 => Ok(()),
 			_ => Err(io::Error::other("the guest had thawed by itself")),
@@ -96,8 +123,22 @@ impl Frozen {
 
 impl Drop for Frozen {
 	fn drop(&mut self) {
-		// After `thaw` this finds nothing to do, which is no harm.
-		let _ = self.agent.get_ref().set_read_timeout(Some(THAW_TIME_MAX));
-		let _ = self.run("guest-fsfreeze-thaw");
+		if self.is_thawed {
+			return;
+		}
+		// The agent hears one client, and this one's talk is out of step.
+		self.agent.lines.shut();
+		if let Err(error) = thaw(&self.agent.socket) {
+			tracing::error!(%error, "failed to thaw the guest's file systems; it is tried again");
+		}
+	}
+}
+
+impl From<AgentError> for io::Error {
+	fn from(error: AgentError) -> Self {
+		match error {
+			AgentError::Io(error) => error,
+			error @ AgentError::Refused { .. } => Self::other(error),
+		}
 	}
 }

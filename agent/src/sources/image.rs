@@ -47,7 +47,8 @@ pub(super) fn open(vm: &Vm, tag: VmTag, options: &OpenOptions) -> Result<OpenVm,
 		disks.push(OpenDisk { name: disk.name.clone(), reader: Box::new(reader) });
 		images.push(image);
 	}
-	Ok(OpenVm { disks, consistency: Consistency::Stopped, hold: super::Hold::Stopped(images) })
+	let (consistency, pause) = (Consistency::Stopped, Duration::ZERO);
+	Ok(OpenVm { disks, consistency, pause, hold: super::Hold::Stopped(images) })
 }
 
 fn serve(disk: &Disk, scratch: &Path) -> Result<(ServedImage, NbdDisk), SourceError> {
@@ -108,7 +109,8 @@ impl ServedImage {
 			let _ = stderr.take(WORDS_BYTES_MAX).read_to_string(&mut words);
 		}
 		let path = disk.image.clone();
-		match words.contains("lock") {
+		// 'Failed to get "write" lock', and the like for others.
+		match words.contains("\" lock") {
 			true => SourceError::ImageInUse { path },
 			false => SourceError::ImageNotServed { path, reason: words.trim().to_owned() },
 		}

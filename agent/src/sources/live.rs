@@ -4,51 +4,61 @@
 //! 2. Take away what a killed agent left.
 //! 3. Make scratch images; freeze the guest's file systems where its agent can.
 //! 4. Stop the machine, put a copy-before-write filter over each disk, let it run: a few
-//!    milliseconds, and the instant that all readers see.
+//!    milliseconds, and the instant that all readers see. Let the file systems go on.
 //! 5. Export the frozen views over NBD. What was read is trimmed, so that later guest writes
 //!    there are not kept.
 //! 6. Take everything away again, in the opposite order.
 //!
-//! The filter fails the backup when scratch is full (`break-snapshot`), never the guest. Scratch
-//! is capped by QEMU itself: each image lies in a window of fixed size.
+//! The filter fails the backup when scratch is full (`break-snapshot`), never the guest.
+
+mod nodes;
+mod pause;
+mod scratch;
+
+pub(super) use nodes::clean;
 
 use super::{
-	Disk, OpenDisk, OpenOptions, OpenVm, SourceError, Vm,
-	guest_agent::{self, Frozen},
+	Disk, Hold, OpenDisk, OpenOptions, OpenVm, SourceError, Vm,
+	guest_agent::{Agent, Frozen},
 	nbd::{AfterRead, NbdDisk},
 	qmp::Monitor,
+	socket::is_hang_up,
 };
 use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
+use nodes::{Marker, drive_property, filter_node, list, mark, scratch_node, unmark, view_node};
+use pause::Pause;
+use scratch::{Scratch, remove_file};
 use serde_json::{Value, json};
 use std::{
 	fs, io,
 	ops::Range,
-	os::unix::fs::OpenOptionsExt,
 	path::{Path, PathBuf},
-	process::Command,
 	time::Duration,
 };
 
-/// How every node and export of ours is called in QEMU.
+/// How every node and export of ours is called in QEMU, and every file in the scratch folder.
 const PREFIX: &str = "pbk-";
 
 /// How long a guest write may wait for its old content to be copied, in seconds.
 const COPY_SECONDS_MAX: u64 = 30;
 
-/// Room that must be free for the scratch of a disk before a backup begins.
-const SCRATCH_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// The first QEMU whose NBD server bears clients on I/O threads.
+const THREAD_SAFE_MAJOR: u64 = 9;
 
 /// A machine with filters over its disks. Dropping it takes them away.
 #[derive(Debug)]
 pub(super) struct LiveVm {
 	monitor: Monitor,
+	guest_agent: Option<PathBuf>,
 	socket: PathBuf,
-	scratch: Vec<PathBuf>,
+	/// QEMU holds the images until its nodes are gone; the files may go before.
+	scratch: Scratch,
 	is_closed: bool,
 }
 
 /// A disk of a machine, as QEMU knows it.
+#[derive(Debug)]
 struct Drive {
 	name: String,
 	node: String,
@@ -72,23 +82,18 @@ pub(super) fn open(
 	options: &OpenOptions,
 ) -> Result<OpenVm, SourceError> {
 	check_tag(&mut monitor, tag)?;
-	clean(&mut monitor)?;
+	clean(&mut monitor, vm.guest_agent.as_deref())?;
 	let drives = find_drives(&mut monitor, &vm.disks)?;
-	let scratch = make_scratch(&drives, options)?;
-	let socket = options.scratch_dir.join(format!("{tag}.nbd"));
-	let mut machine = LiveVm { monitor, socket, scratch, is_closed: false };
-	let frozen = vm.guest_agent.as_deref().and_then(|socket| freeze(socket, options));
-	machine.filter(&drives, options.scratch_bytes_max)?;
-	let consistency = match frozen.map(Frozen::thaw) {
-		Some(Ok(())) => Consistency::Application,
-		Some(Err(error)) => {
-			tracing::warn!(%error, "the guest did not stand still; the snapshot is crash-consistent");
-			Consistency::Crash
-		}
-		None => Consistency::Crash,
-	};
+	refuse_threads(&mut monitor, &drives)?;
+	let scratch = Scratch::make(&drives, options)?;
+	let socket = fs::canonicalize(&options.scratch_dir)?.join(format!("{PREFIX}{tag}.nbd"));
+	let guest_agent = vm.guest_agent.clone();
+	let mut machine = LiveVm { monitor, guest_agent, socket, scratch, is_closed: false };
+	machine.add_scratch(&drives)?;
+	let (consistency, pause) = machine.freeze(&drives, options.freeze_time_max)?;
+	tracing::info!(%tag, ?pause, ?consistency, "the machine's disks stand still");
 	let disks = machine.export(&drives)?;
-	Ok(OpenVm { disks, consistency, hold: super::Hold::Live(machine) })
+	Ok(OpenVm { disks, consistency, pause, hold: Hold::Live(machine) })
 }
 
 fn check_tag(monitor: &mut Monitor, expected: VmTag) -> Result<(), SourceError> {
@@ -101,21 +106,45 @@ fn check_tag(monitor: &mut Monitor, expected: VmTag) -> Result<(), SourceError> 
 	}
 }
 
-fn freeze(socket: &Path, options: &OpenOptions) -> Option<Frozen> {
-	match guest_agent::freeze(socket, options.freeze_time_max) {
-		Ok(frozen) => Some(frozen),
-		Err(error) => {
-			tracing::warn!(%error, "the guest agent did not freeze; the snapshot is crash-consistent");
-			None
+/// A QEMU before 9.0 ends, and its guest with it, when the client of an export on an I/O thread
+/// hangs up: an assertion fails in the server. A killed agent hangs up, so it must not begin.
+fn refuse_threads(monitor: &mut Monitor, drives: &[Drive]) -> Result<(), SourceError> {
+	let version = monitor.run("query-version", json!({}))?;
+	if version["qemu"]["major"].as_u64() >= Some(THREAD_SAFE_MAJOR) {
+		return Ok(());
+	}
+	for drive in drives {
+		if is_on_thread(monitor, &drive.device)? {
+			return Err(SourceError::IoThread { disk: drive.name.clone() });
 		}
+	}
+	Ok(())
+}
+
+/// Whether a device has an I/O thread: itself, as virtio-blk does, or through its controller.
+fn is_on_thread(monitor: &mut Monitor, device: &str) -> Result<bool, SourceError> {
+	if let Some(thread) = property(monitor, device, "iothread")? {
+		return Ok(!thread.is_empty());
+	}
+	let bus = property(monitor, device, "parent_bus")?.unwrap_or_default();
+	let Some((controller, _)) = bus.rsplit_once('/') else { return Ok(false) };
+	let thread = property(monitor, controller, "iothread")?;
+	Ok(thread.is_some_and(|thread| !thread.is_empty()))
+}
+
+/// A property of a device, nothing if it has none of that name.
+fn property(monitor: &mut Monitor, path: &str, name: &str) -> Result<Option<String>, SourceError> {
+	match monitor.run("qom-get", json!({ "path": path, "property": name })) {
+		Ok(value) => Ok(value.as_str().map(str::to_owned)),
+		Err(SourceError::Refused { .. }) => Ok(None),
+		Err(error) => Err(error),
 	}
 }
 
 /// Find the machine's drive for each disk of the inventory, by its image.
 fn find_drives(monitor: &mut Monitor, disks: &[Disk]) -> Result<Vec<Drive>, SourceError> {
 	let blocks = monitor.run("query-block", json!({}))?;
-	let blocks = blocks.as_array().map(Vec::as_slice).unwrap_or_default();
-	disks.iter().map(|disk| find_drive(blocks, disk)).collect()
+	disks.iter().map(|disk| find_drive(list(&blocks), disk)).collect()
 }
 
 fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
@@ -143,112 +172,62 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 	real(one) == real(other)
 }
 
-/// Make a scratch image for each drive, in a file that has the size of its cap. The file is
-/// sparse: it takes only what the guest overwrites.
-fn make_scratch(drives: &[Drive], options: &OpenOptions) -> Result<Vec<PathBuf>, SourceError> {
-	let folder = &options.scratch_dir;
-	let free_bytes = free_bytes(folder)?;
-	let needed_bytes = SCRATCH_BYTES_MIN.saturating_mul(drives.len() as u64);
-	if free_bytes < needed_bytes {
-		return Err(SourceError::ScratchTooSmall {
-			path: folder.clone(),
-			free_bytes,
-			needed_bytes,
-		});
-	}
-	let mut made = Vec::new();
-	for drive in drives {
-		let path = folder.join(format!("{PREFIX}{}-{}.scratch", std::process::id(), drive.name));
-		let result = make_scratch_image(&path, drive.size_bytes, options.scratch_bytes_max);
-		made.push(path);
-		if let Err(error) = result {
-			remove_files(&made);
-			return Err(error);
-		}
-	}
-	Ok(made)
-}
-
-fn make_scratch_image(path: &Path, disk_bytes: u64, cap_bytes: u64) -> Result<(), SourceError> {
-	let file =
-		fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-	let output = Command::new("qemu-img")
-		.args(["create", "-q", "-f", "qcow2"])
-		.arg(path)
-		.arg(disk_bytes.to_string())
-		.output()?;
-	if !output.status.success() {
-		let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-		return Err(io::Error::other(format!("failed to make a scratch image: {words}")).into());
-	}
-	file.set_len(cap_bytes)?;
-	Ok(())
-}
-
-fn free_bytes(folder: &Path) -> Result<u64, SourceError> {
-	let room = rustix::fs::statvfs(folder).map_err(io::Error::from)?;
-	Ok(room.f_bavail.saturating_mul(room.f_frsize))
-}
-
-fn remove_files(paths: &[PathBuf]) {
-	for path in paths {
-		if let Err(error) = fs::remove_file(path)
-			&& error.kind() != io::ErrorKind::NotFound
-		{
-			tracing::warn!(%error, path = %path.display(), "failed to remove scratch");
-		}
-	}
-}
-
 impl LiveVm {
-	/// Put the filters in place at one instant. The machine runs again in every case.
-	fn filter(&mut self, drives: &[Drive], cap_bytes: u64) -> Result<(), SourceError> {
-		for (index, drive) in drives.iter().enumerate() {
-			let file = json!({ "driver": "file", "filename": self.scratch[index] });
-			let window = json!({ "driver": "raw", "size": cap_bytes, "file": file });
+	fn add_scratch(&mut self, drives: &[Drive]) -> Result<(), SourceError> {
+		for (drive, image) in drives.iter().zip(&self.scratch.images) {
+			let file = json!({ "driver": "file", "filename": image });
+			let window = json!({ "driver": "raw", "size": self.scratch.cap_bytes, "file": file });
 			let node = scratch_node(&drive.name);
 			self.monitor.run(
 				"blockdev-add",
 				json!({ "driver": "qcow2", "node-name": node, "discard": "unmap", "file": window }),
 			)?;
 		}
-		let status = self.monitor.run("query-status", json!({}))?;
-		let is_running = status["running"] == true;
-		if is_running {
-			self.monitor.run("stop", json!({}))?;
-		}
-		let placed = drives.iter().try_for_each(|drive| self.place_filter(drive));
-		if is_running {
-			self.monitor.run("cont", json!({}))?;
-		}
-		placed
+		Ok(())
 	}
 
-	fn place_filter(&mut self, drive: &Drive) -> Result<(), SourceError> {
-		let filter = filter_node(&drive.name);
-		self.monitor.run(
-			"blockdev-add",
-			json!({
-				"driver": "copy-before-write",
-				"node-name": filter,
-				"file": drive.node,
-				"target": scratch_node(&drive.name),
-				"on-cbw-error": "break-snapshot",
-				"cbw-timeout": COPY_SECONDS_MAX,
-				"discard": "unmap",
-			}),
-		)?;
-		self.monitor.run("qom-set", drive_property(&drive.device, &filter))?;
-		Ok(())
+	/// Fix the instant, with the guest's file systems still where its agent can.
+	fn freeze(
+		&mut self,
+		drives: &[Drive],
+		time_max: Duration,
+	) -> Result<(Consistency, Duration), SourceError> {
+		let Some(agent) =
+			self.guest_agent.as_deref().and_then(|socket| find_agent(socket, time_max))
+		else {
+			return Ok((Consistency::Crash, self.place_filters(drives)?));
+		};
+		mark(&mut self.monitor, Marker::Frozen)?;
+		let frozen = agent.freeze();
+		// Whatever comes of it, the file systems go on before anything else is done.
+		let placed = self.place_filters(drives);
+		let thawed = frozen.and_then(Frozen::thaw);
+		let pause = placed?;
+		match thawed {
+			Ok(()) => {
+				unmark(&mut self.monitor, Marker::Frozen)?;
+				Ok((Consistency::Application, pause))
+			}
+			Err(error) => {
+				// The mark stays, so that the clean-up looks at the guest once more.
+				tracing::warn!(%error, "the guest did not stand still; the snapshot is crash-consistent");
+				Ok((Consistency::Crash, pause))
+			}
+		}
+	}
+
+	/// Put the filters in place at one instant. The machine runs again in every case.
+	fn place_filters(&mut self, drives: &[Drive]) -> Result<Duration, SourceError> {
+		let pause = Pause::begin(&mut self.monitor)?;
+		let placed = drives.iter().try_for_each(|drive| place_filter(pause.monitor, drive));
+		let lasted = pause.end();
+		placed.and(lasted)
 	}
 
 	/// Serve the frozen views, and open a reader on each.
 	fn export(&mut self, drives: &[Drive]) -> Result<Vec<OpenDisk>, SourceError> {
-		remove_files(std::slice::from_ref(&self.socket));
-		self.monitor.run(
-			"nbd-server-start",
-			json!({ "addr": { "type": "unix", "data": { "path": self.socket } } }),
-		)?;
+		remove_file(&self.socket);
+		self.start_server()?;
 		let mut disks = Vec::new();
 		for drive in drives {
 			let view = view_node(&drive.name);
@@ -279,6 +258,17 @@ impl LiveVm {
 		Ok(disks)
 	}
 
+	/// QEMU has one NBD server. One that somebody else started is theirs.
+	fn start_server(&mut self) -> Result<(), SourceError> {
+		let address = json!({ "addr": { "type": "unix", "data": { "path": self.socket } } });
+		mark(&mut self.monitor, Marker::Server)?;
+		let started = self.monitor.run("nbd-server-start", address);
+		if matches!(started, Err(SourceError::Refused { .. })) {
+			unmark(&mut self.monitor, Marker::Server)?;
+		}
+		started.map(drop)
+	}
+
 	/// Take everything away again.
 	pub(super) fn close(mut self) -> Result<(), SourceError> {
 		self.take_away()
@@ -286,9 +276,15 @@ impl LiveVm {
 
 	fn take_away(&mut self) -> Result<(), SourceError> {
 		self.is_closed = true;
-		let result = clean(&mut self.monitor);
-		remove_files(&self.scratch);
-		remove_files(std::slice::from_ref(&self.socket));
+		let result = match clean(&mut self.monitor, self.guest_agent.as_deref()) {
+			// A connection that is out of step, or that QEMU gave up: once more over a new one.
+			Err(SourceError::Timeout { .. } | SourceError::NotQmp { .. }) => self
+				.monitor
+				.reconnect()
+				.and_then(|()| clean(&mut self.monitor, self.guest_agent.as_deref())),
+			result => result,
+		};
+		remove_file(&self.socket);
 		result
 	}
 }
@@ -309,144 +305,49 @@ impl Drop for LiveVm {
 	}
 }
 
-/// Take every node and export of ours out of a machine, whoever put it there.
-///
-/// The order matters: exports, views, filters out of the drives' way, filters, scratch.
-pub(super) fn clean(monitor: &mut Monitor) -> Result<(), SourceError> {
-	let exports = monitor.run("query-block-exports", json!({}))?;
-	let ours: Vec<String> = strings(&exports, "id").filter(|id| id.starts_with(PREFIX)).collect();
-	for id in &ours {
-		monitor.run("block-export-del", json!({ "id": id, "mode": "hard" }))?;
-	}
-	let nodes = monitor.run("query-named-block-nodes", json!({ "flat": true }))?;
-	let nodes: Vec<String> =
-		strings(&nodes, "node-name").filter(|node| node.starts_with(PREFIX)).collect();
-	if ours.is_empty() && nodes.is_empty() {
-		return Ok(());
-	}
-	// One server a QEMU process; where it is not ours, stopping it fails and does no harm.
-	let others = strings(&exports, "id").any(|id| !id.starts_with(PREFIX));
-	if !others {
-		let _ = monitor.run("nbd-server-stop", json!({}));
-	}
-	remove_nodes(monitor, &nodes, "view-")?;
-	uncover_drives(monitor)?;
-	remove_nodes(monitor, &nodes, "filter-")?;
-	remove_nodes(monitor, &nodes, "scratch-")
+/// A machine whose agent does not run is backed up all the same.
+fn find_agent(socket: &Path, time_max: Duration) -> Option<Agent> {
+	Agent::connect(socket, time_max)
+		.inspect_err(|error| {
+			tracing::warn!(%error, "the guest agent does not answer; the snapshot is crash-consistent");
+		})
+		.ok()
 }
 
-/// The nodes of one kind, removed. An export lets go of its node a moment after its deletion
-/// was acknowledged, so a busy node is tried again for a while.
-fn remove_nodes(monitor: &mut Monitor, nodes: &[String], kind: &str) -> Result<(), SourceError> {
-	const TRIES: usize = 100;
-	let prefix = format!("{PREFIX}{kind}");
-	for node in nodes.iter().filter(|node| node.starts_with(&prefix)) {
-		let mut tries = 0;
-		while let Err(error) = monitor.run("blockdev-del", json!({ "node-name": node })) {
-			let is_busy = matches!(&error, SourceError::Refused { description, .. } if description.contains("in use") || description.contains("busy"));
-			tries += 1;
-			if !is_busy || tries == TRIES {
-				return Err(error);
-			}
-			std::thread::sleep(Duration::from_millis(20));
-		}
-	}
-	Ok(())
-}
-
-/// Put each drive that a filter of ours covers back onto the node below.
-fn uncover_drives(monitor: &mut Monitor) -> Result<(), SourceError> {
-	let blocks = monitor.run("query-block", json!({}))?;
-	for block in blocks.as_array().map(Vec::as_slice).unwrap_or_default() {
-		let node = block["inserted"]["node-name"].as_str().unwrap_or_default();
-		let Some(device) = block["qdev"].as_str() else { continue };
-		if !node.starts_with(&format!("{PREFIX}filter-")) {
-			continue;
-		}
-		let below = node_below(monitor, node)?;
-		monitor.run("qom-set", drive_property(device, &below))?;
-	}
-	Ok(())
-}
-
-/// The node that a filter of ours stands on.
-fn node_below(monitor: &mut Monitor, filter: &str) -> Result<String, SourceError> {
-	let graph = monitor.run("x-debug-query-block-graph", json!({}))?;
-	let list = |key: &str| graph[key].as_array().cloned().unwrap_or_default();
-	let id_of = |name: &str| {
-		list("nodes").iter().find(|node| node["name"] == name).map(|node| node["id"].clone())
-	};
-	let parent = id_of(filter).unwrap_or_default();
-	let child = list("edges")
-		.iter()
-		.find(|edge| edge["parent"] == parent && edge["name"] == "file")
-		.map(|edge| edge["child"].clone());
-	let name = list("nodes")
-		.iter()
-		.find(|node| Some(&node["id"]) == child.as_ref())
-		.and_then(|node| node["name"].as_str().map(str::to_owned));
-	name.ok_or_else(|| SourceError::Refused {
-		command: "x-debug-query-block-graph".into(),
-		description: format!("nothing stands below {filter}"),
-	})
-}
-
-fn strings<'v>(list: &'v Value, key: &'v str) -> impl Iterator<Item = String> + 'v {
-	list.as_array()
-		.map(Vec::as_slice)
-		.unwrap_or_default()
-		.iter()
-		.filter_map(move |entry| entry[key].as_str().map(str::to_owned))
-}
-
-fn drive_property(device: &str, node: &str) -> Value {
-	json!({ "path": device, "property": "drive", "value": node })
-}
-
-fn scratch_node(disk: &str) -> String {
-	format!("{PREFIX}scratch-{}", short(disk))
-}
-
-fn filter_node(disk: &str) -> String {
-	format!("{PREFIX}filter-{}", short(disk))
-}
-
-fn view_node(disk: &str) -> String {
-	format!("{PREFIX}view-{}", short(disk))
-}
-
-/// QEMU's node names have 31 characters at most; disks' names are made to fit.
-fn short(disk: &str) -> String {
-	use std::hash::{DefaultHasher, Hash, Hasher};
-	if disk.len() <= 16 {
-		return disk.to_owned();
-	}
-	let mut hasher = DefaultHasher::new();
-	disk.hash(&mut hasher);
-	format!("{:016x}", hasher.finish())
+fn place_filter(monitor: &mut Monitor, drive: &Drive) -> Result<(), SourceError> {
+	let filter = filter_node(&drive.name);
+	monitor.run(
+		"blockdev-add",
+		json!({
+			"driver": "copy-before-write",
+			"node-name": filter,
+			"file": drive.node,
+			"target": scratch_node(&drive.name),
+			"on-cbw-error": "break-snapshot",
+			"cbw-timeout": COPY_SECONDS_MAX,
+			"discard": "unmap",
+		}),
+	)?;
+	monitor.run("qom-set", drive_property(&drive.device, &filter)).map(drop)
 }
 
 /// A frozen view. What goes wrong here is told apart by what is left of the machine: a server
 /// that still answers has lost the snapshot, one that does not has gone with its machine.
+#[derive(Debug)]
 struct LiveDisk {
 	disk: NbdDisk,
 }
 
 impl LiveDisk {
 	fn explain(error: io::Error) -> io::Error {
-		let is_gone = matches!(
-			error.kind(),
-			io::ErrorKind::UnexpectedEof
-				| io::ErrorKind::ConnectionReset
-				| io::ErrorKind::BrokenPipe
-		);
-		match (SourceError::of(&error), is_gone) {
-			(Some(_), _) => error,
-			(None, true) => SourceError::Vanished.into(),
-			(None, false) => match error.kind() {
-				io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => error,
-				_ => SourceError::ScratchFull.into(),
-			},
+		if SourceError::of(&error).is_some() {
+			return error;
+		}
+		match error.kind() {
+			_ if is_hang_up(&error) => SourceError::Vanished.into(),
+			io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => error,
+			// A broken snapshot has no error of its own in NBD.
+			_ => SourceError::ScratchFull.into(),
 		}
 	}
 }

@@ -1,23 +1,29 @@
 //! A client of the network block device protocol, made to read a disk once, fast, front to back.
 //!
-//! It keeps many requests in flight, reads only what the server does not know to be zero, and
+//! It sends many requests at once, reads only what the server does not know to be zero, and
 //! trims what it has read where the server is a copy-before-write filter, so that the guest's
-//! later writes there cost no scratch. See the protocol's `doc/proto.md`: fixed newstyle
+//! later writes there cost no scratch.
+//!
+//! When a method returns no request is in flight. A QEMU that wants its disks quiet (the guest
+//! resets a device, an operator stops the machine) waits for every answer to be taken, and the
+//! whole machine with it: a reader that was busy elsewhere would hang the guest.
+//! See the protocol's `doc/proto.md`: fixed newstyle
 //! handshake, structured replies, the meta context `base:allocation`.
 
 mod wire;
 
-use super::SourceError;
+use super::{SourceError, socket::connect_within};
 use crate::pipeline::source::DiskReader;
-use std::{
-	collections::VecDeque, io, ops::Range, os::unix::net::UnixStream, path::Path, time::Duration,
-};
+use std::{collections::VecDeque, io, ops::Range, path::Path, time::Duration};
 use wire::{Connection, Reply};
+
+/// How long the server may take to let us in.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long the server may take for one answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Requests in flight.
+/// Most requests that are sent at once.
 const REQUESTS_MAX: usize = 16;
 
 /// Bytes that one request reads.
@@ -49,6 +55,8 @@ pub struct NbdDisk {
 	known_until: u64,
 	/// Areas that were asked for, in order.
 	ahead: VecDeque<Segment>,
+	/// What lies before is not kept any more.
+	forgotten_until: u64,
 	/// Read, and not trimmed yet.
 	to_trim: Range<u64>,
 }
@@ -60,13 +68,12 @@ struct Segment {
 	cookie: u64,
 	/// The bytes, zeros where nothing has come yet.
 	bytes: Vec<u8>,
-	is_complete: bool,
 }
 
 impl NbdDisk {
 	/// Open the export `name` of the server on this socket.
 	pub fn connect(socket: &Path, name: &str, after_read: AfterRead) -> Result<Self, SourceError> {
-		let stream = UnixStream::connect(socket)?;
+		let stream = connect_within(socket, CONNECT_TIME_MAX)?;
 		stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
 		stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
 		let connection = Connection::negotiate(stream, name)?;
@@ -77,6 +84,7 @@ impl NbdDisk {
 			extents: VecDeque::new(),
 			known_until: 0,
 			ahead: VecDeque::new(),
+			forgotten_until: 0,
 			to_trim: 0..0,
 		})
 	}
@@ -85,8 +93,24 @@ impl NbdDisk {
 		self.connection.size_bytes()
 	}
 
-	/// Ask for what comes next until enough is in flight.
+	/// Fetch what comes next, when little of it is left.
 	fn pump(&mut self) -> Result<(), SourceError> {
+		if self.ahead.len() > REQUESTS_MAX / 2 {
+			return Ok(());
+		}
+		self.ask()?;
+		self.settle()
+	}
+
+	/// Take every answer that is still to come.
+	fn settle(&mut self) -> Result<(), SourceError> {
+		while self.connection.is_any_pending() {
+			self.receive()?;
+		}
+		Ok(())
+	}
+
+	fn ask(&mut self) -> Result<(), SourceError> {
 		while self.ahead.len() < REQUESTS_MAX {
 			let Some(extent) = self.extents.front_mut() else {
 				if self.known_until >= self.size() {
@@ -104,7 +128,7 @@ impl NbdDisk {
 			let length = (range.end - range.start) as u32;
 			let cookie = self.connection.ask_read(range.start, length)?;
 			let bytes = vec![0; length as usize];
-			self.ahead.push_back(Segment { range, cookie, bytes, is_complete: false });
+			self.ahead.push_back(Segment { range, cookie, bytes });
 		}
 		Ok(())
 	}
@@ -140,14 +164,6 @@ impl NbdDisk {
 			return Err(SourceError::Nbd("the server told nothing of an area".into()));
 		}
 		self.known_until = at;
-		self.finish_status(cookie)
-	}
-
-	/// The status came; wait for the end of its reply too.
-	fn finish_status(&mut self, cookie: u64) -> Result<(), SourceError> {
-		while self.connection.is_pending(cookie) {
-			self.receive()?;
-		}
 		Ok(())
 	}
 
@@ -161,13 +177,7 @@ impl NbdDisk {
 			segment.bytes.get_mut(start as usize..end as usize)
 		})?;
 		match reply {
-			Reply::Data => Ok(None),
-			Reply::Done => {
-				if let Some(segment) = ahead.iter_mut().find(|segment| segment.cookie == cookie) {
-					segment.is_complete = true;
-				}
-				Ok(None)
-			}
+			Reply::Data | Reply::Done => Ok(None),
 			reply @ Reply::Status(_) => Ok(Some((cookie, reply))),
 		}
 	}
@@ -177,16 +187,19 @@ impl NbdDisk {
 		if end > self.size() {
 			return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
 		}
+		if offset < self.forgotten_until {
+			// Zeros would look like an answer.
+			return Err(SourceError::Nbd(format!("byte {offset} was passed over already")));
+		}
 		buffer.fill(0);
 		let mut at = offset;
 		while at < end {
-			self.forget_before(at)?;
+			self.forget_before(at);
 			self.pump()?;
 			// Segments are in order, and everything before the first one is zeros.
 			if self.ahead.front().is_none_or(|first| first.range.start >= end) {
 				break;
 			}
-			self.complete_first()?;
 			let first = &self.ahead[0];
 			let (from, to) = (first.range.start.max(offset), first.range.end.min(end));
 			let start = (from - first.range.start) as usize;
@@ -199,20 +212,10 @@ impl NbdDisk {
 	}
 
 	/// Let go of segments that lie before a place.
-	fn forget_before(&mut self, place: u64) -> Result<(), SourceError> {
-		while self.ahead.front().is_some_and(|segment| segment.range.end <= place) {
-			self.complete_first()?;
-			self.ahead.pop_front();
+	fn forget_before(&mut self, place: u64) {
+		while let Some(segment) = self.ahead.pop_front_if(|segment| segment.range.end <= place) {
+			self.forgotten_until = segment.range.end;
 		}
-		Ok(())
-	}
-
-	/// Wait until the first segment is here.
-	fn complete_first(&mut self) -> Result<(), SourceError> {
-		while self.ahead.front().is_some_and(|segment| !segment.is_complete) {
-			self.receive()?;
-		}
-		Ok(())
 	}
 
 	fn trim(&mut self) -> Result<(), SourceError> {
@@ -221,7 +224,7 @@ impl NbdDisk {
 			self.connection.ask_trim(self.to_trim.start, length as u32)?;
 			self.to_trim.start += length;
 		}
-		Ok(())
+		self.settle()
 	}
 }
 
@@ -245,7 +248,7 @@ impl DiskReader for NbdDisk {
 				return Ok(next);
 			}
 			// What is in flight lies before `from`: it is not needed.
-			self.forget_before(from)?;
+			self.forget_before(from);
 		}
 	}
 

@@ -1,18 +1,20 @@
 //! A client of QEMU's control protocol, tolerant of what it does not know.
 //!
-//! One command at a time, a deadline on each, events passed over. See QEMU's
+//! One command at a time, a deadline on each, events and late answers passed over. See QEMU's
 //! `docs/interop/qmp-spec.rst`.
 
-use super::SourceError;
+use super::{
+	SourceError,
+	socket::{Lines, is_hang_up},
+};
 use serde_json::{Value, json};
 use std::{
-	io::{self, BufRead, BufReader, Read, Write},
-	os::unix::net::UnixStream,
+	io,
 	path::{Path, PathBuf},
 	time::Duration,
 };
 
-/// How long QEMU may take for one answer.
+/// How long QEMU may take for one answer. `stop` waits for requests of the guest in flight.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How long QEMU may take to greet. It greets one client at a time and lets others wait.
@@ -28,46 +30,42 @@ const EVENTS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct Monitor {
 	path: PathBuf,
-	reader: BufReader<UnixStream>,
+	lines: Lines,
+	last_id: u64,
 }
 
 impl Monitor {
 	/// Connect and negotiate. Returns nothing if nobody listens: the machine is off.
 	pub fn connect(path: &Path) -> Result<Option<Self>, SourceError> {
-		let stream = match UnixStream::connect(path) {
-			Ok(stream) => stream,
-			Err(error)
-				if matches!(
-					error.kind(),
-					io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-				) =>
-			{
-				return Ok(None);
-			}
+		let lines = match Lines::connect(path, GREETING_TIME_MAX, LINE_BYTES_MAX) {
+			Ok(lines) => lines,
 			Err(error) => {
-				let reason = error.to_string();
-				return Err(SourceError::NotQmp { path: path.to_owned(), reason });
+				return match error.kind() {
+					io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
+					io::ErrorKind::TimedOut => Err(busy(path)),
+					_ => Err(SourceError::QmpUnreachable { path: path.to_owned(), source: error }),
+				};
 			}
 		};
-		let mut monitor = Self { path: path.to_owned(), reader: BufReader::new(stream) };
-		monitor.greet().map_err(|error| SourceError::NotQmp {
-			path: path.to_owned(),
-			reason: match error.kind() {
-				io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-					"it did not greet in time; another client may be connected".into()
-				}
-				_ => error.to_string(),
-			},
+		let mut monitor = Self { path: path.to_owned(), lines, last_id: 0 };
+		monitor.greet().map_err(|error| match error.kind() {
+			io::ErrorKind::TimedOut => busy(path),
+			_ => SourceError::NotQmp { path: path.to_owned(), reason: error.to_string() },
 		})?;
 		monitor.run("qmp_capabilities", json!({}))?;
 		Ok(Some(monitor))
 	}
 
+	/// Hang up and connect again, where an answer did not come.
+	pub(super) fn reconnect(&mut self) -> Result<(), SourceError> {
+		// QEMU serves one client: it must see this one leave first.
+		self.lines.shut();
+		*self = Self::connect(&self.path)?.ok_or(SourceError::Vanished)?;
+		Ok(())
+	}
+
 	fn greet(&mut self) -> io::Result<()> {
-		self.reader.get_ref().set_write_timeout(Some(ANSWER_TIME_MAX))?;
-		self.reader.get_ref().set_read_timeout(Some(GREETING_TIME_MAX))?;
 		let greeting = self.read_message()?;
-		self.reader.get_ref().set_read_timeout(Some(ANSWER_TIME_MAX))?;
 		match greeting.get("QMP") {
 			Some(_) => Ok(()),
 			None => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no QMP server")),
@@ -76,27 +74,34 @@ impl Monitor {
 
 	/// Run a command and return what it returned.
 	pub fn run(&mut self, command: &str, arguments: Value) -> Result<Value, SourceError> {
-		let request = json!({ "execute": command, "arguments": arguments });
-		let answer = self.exchange(&request).map_err(|error| match error.kind() {
-			io::ErrorKind::UnexpectedEof
-			| io::ErrorKind::ConnectionReset
-			| io::ErrorKind::BrokenPipe => SourceError::Vanished,
+		let answer = self.exchange(command, &arguments).map_err(|error| match error.kind() {
+			_ if is_hang_up(&error) => SourceError::Vanished,
+			io::ErrorKind::TimedOut => {
+				SourceError::Timeout { command: command.to_owned(), time_max: ANSWER_TIME_MAX }
+			}
 			_ => SourceError::NotQmp { path: self.path.clone(), reason: error.to_string() },
 		})?;
-		match answer {
-			Ok(value) => Ok(value),
-			Err(description) => {
-				Err(SourceError::Refused { command: command.to_owned(), description })
-			}
-		}
+		answer.map_err(|description| SourceError::Refused {
+			command: command.to_owned(),
+			description,
+		})
 	}
 
-	fn exchange(&mut self, request: &Value) -> io::Result<Result<Value, String>> {
-		let mut line = request.to_string();
+	fn exchange(&mut self, command: &str, arguments: &Value) -> io::Result<Result<Value, String>> {
+		self.last_id += 1;
+		let id = self.last_id;
+		let mut line = json!({ "execute": command, "arguments": arguments, "id": id }).to_string();
 		line.push('\n');
-		self.reader.get_mut().write_all(line.as_bytes())?;
+		self.lines.allow(ANSWER_TIME_MAX);
+		self.lines.write(line.as_bytes())?;
 		for _ in 0..EVENTS_MAX {
 			let mut message = self.read_message()?;
+			// An answer to a command that was given up has that one's id. What QEMU could not
+			// parse it refuses without one.
+			let about = message.get("id").and_then(Value::as_u64);
+			if about.is_some_and(|about| about != id) {
+				continue;
+			}
 			if let Some(value) = message.get_mut("return") {
 				return Ok(Ok(value.take()));
 			}
@@ -109,20 +114,24 @@ impl Monitor {
 	}
 
 	fn read_message(&mut self) -> io::Result<Value> {
-		let mut line = Vec::new();
-		let read = (&mut self.reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-		if read == 0 {
-			return Err(io::ErrorKind::UnexpectedEof.into());
-		}
-		serde_json::from_slice(&line)
+		serde_json::from_slice(&self.lines.read()?)
 			.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it does not speak JSON"))
 	}
+}
+
+fn busy(path: &Path) -> SourceError {
+	let reason = "it did not greet in time; another client may be connected".into();
+	SourceError::NotQmp { path: path.to_owned(), reason }
 }
 
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use std::{os::unix::net::UnixListener, thread};
+	use std::{
+		io::{BufRead, BufReader, Write},
+		os::unix::net::UnixListener,
+		thread,
+	};
 
 	/// A server that writes each of these lines, waiting for a line before all but the first.
 	fn server(lines: &'static [&'static str]) -> (tempfile::TempDir, PathBuf) {
@@ -155,6 +164,17 @@ mod tests {
 		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
 		let status = monitor.run("query-status", json!({})).unwrap();
 		assert_eq!(status["running"], true);
+	}
+
+	#[test]
+	fn the_late_answer_to_another_command_is_passed_over() {
+		let (_folder, path) = server(&[
+			GREETING,
+			"{\"return\":{},\"id\":1}\n",
+			"{\"return\":{\"late\":true},\"id\":1}\n{\"return\":{\"late\":false},\"id\":2}\n",
+		]);
+		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
+		assert_eq!(monitor.run("cont", json!({})).unwrap()["late"], false);
 	}
 
 	#[test]

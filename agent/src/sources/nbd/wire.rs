@@ -195,8 +195,8 @@ impl Connection {
 		self.allocation.is_some()
 	}
 
-	pub(super) fn is_pending(&self, cookie: u64) -> bool {
-		self.pending.contains_key(&cookie)
+	pub(super) fn is_any_pending(&self) -> bool {
+		!self.pending.is_empty()
 	}
 
 	pub(super) fn ask_read(&mut self, offset: u64, length: u32) -> Result<u64, SourceError> {

@@ -1,0 +1,113 @@
+//! Room for what guests overwrite while they are read.
+//!
+//! One qcow2 image a disk, in a sparse file that has the size of its cap. QEMU sees it through a
+//! window of that size, so that the cap holds without anyone watching, agent alive or not.
+
+use super::{Drive, PREFIX};
+use crate::sources::{OpenOptions, SourceError};
+use std::{
+	fs, io,
+	os::unix::fs::OpenOptionsExt,
+	path::{Path, PathBuf},
+	process::Command,
+};
+
+/// Room that a disk must find before a backup begins.
+const BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// What a window's size is a multiple of.
+const WINDOW_STEP_BYTES: u64 = 64 * 1024;
+
+/// Scratch of a machine's disks. Dropping it removes the files.
+#[derive(Debug)]
+pub(super) struct Scratch {
+	/// An image for each drive, in their order.
+	pub(super) images: Vec<PathBuf>,
+	/// The size of each.
+	pub(super) cap_bytes: u64,
+}
+
+impl Scratch {
+	pub(super) fn make(drives: &[Drive], options: &OpenOptions) -> Result<Self, SourceError> {
+		// QEMU has a working directory of its own.
+		let folder = fs::canonicalize(&options.scratch_dir)?;
+		let free_bytes = free_bytes(&folder)?;
+		let count = drives.len() as u64;
+		let Some(cap_bytes) = cap_bytes(free_bytes, count, options.scratch_bytes_max) else {
+			let needed_bytes = BYTES_MIN * 2 * count;
+			return Err(SourceError::ScratchTooSmall { path: folder, free_bytes, needed_bytes });
+		};
+		let mut scratch = Self { images: Vec::new(), cap_bytes };
+		for drive in drives {
+			let name = format!("{PREFIX}{}-{}.scratch", std::process::id(), drive.name);
+			let path = folder.join(name);
+			scratch.images.push(path.clone());
+			make_image(&path, drive.size_bytes, cap_bytes)?;
+		}
+		Ok(scratch)
+	}
+}
+
+impl Drop for Scratch {
+	fn drop(&mut self) {
+		self.images.iter().for_each(|image| remove_file(image));
+	}
+}
+
+/// What each of `count` disks may take: what the operator allows, but all of them together no
+/// more than half of what is free. Guests' own images may grow on the same file system.
+fn cap_bytes(free_bytes: u64, count: u64, bytes_max: u64) -> Option<u64> {
+	let share = free_bytes / 2 / count.max(1);
+	let cap = share.min(bytes_max) / WINDOW_STEP_BYTES * WINDOW_STEP_BYTES;
+	(share >= BYTES_MIN).then_some(cap)
+}
+
+fn make_image(path: &Path, disk_bytes: u64, cap_bytes: u64) -> Result<(), SourceError> {
+	let file =
+		fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+	let output = Command::new("qemu-img")
+		.args(["create", "-q", "-f", "qcow2"])
+		.arg(path)
+		.arg(disk_bytes.to_string())
+		.output()?;
+	if !output.status.success() {
+		let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+		return Err(io::Error::other(format!("failed to make a scratch image: {words}")).into());
+	}
+	file.set_len(cap_bytes)?;
+	Ok(())
+}
+
+fn free_bytes(folder: &Path) -> Result<u64, SourceError> {
+	let room = rustix::fs::statvfs(folder).map_err(io::Error::from)?;
+	Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+pub(super) fn remove_file(path: &Path) {
+	if let Err(error) = fs::remove_file(path)
+		&& error.kind() != io::ErrorKind::NotFound
+	{
+		tracing::warn!(%error, path = %path.display(), "failed to remove scratch");
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	const GIB: u64 = 1 << 30;
+
+	#[test]
+	fn disks_share_half_of_what_is_free() {
+		assert_eq!(cap_bytes(8 * GIB, 2, 16 * GIB), Some(2 * GIB));
+		assert_eq!(cap_bytes(80 * GIB, 2, 16 * GIB), Some(16 * GIB));
+		assert_eq!(cap_bytes(GIB + 77, 1, 16 * GIB), Some(GIB / 2));
+	}
+
+	#[test]
+	fn boundary_too_little_room_is_refused() {
+		assert_eq!(cap_bytes(BYTES_MIN * 2, 1, GIB), Some(BYTES_MIN));
+		assert_eq!(cap_bytes(BYTES_MIN * 2 - 1, 1, GIB), None);
+		assert_eq!(cap_bytes(BYTES_MIN * 2, 2, GIB), None);
+	}
+}
