@@ -42,7 +42,6 @@ fn properties() -> Properties {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
 	use super::*;
-	use sc_service::ChainSpec as _;
 
 	#[test]
 	fn genesis_of_every_named_chain_can_be_built() {
