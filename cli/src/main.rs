@@ -7,8 +7,6 @@
 //! Answers go to standard output, as text or with `--json` as one JSON document. Progress
 //! and errors go to standard error. What other people wrote on the chain is escaped.
 
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may fail by panicking"))]
-
 mod args;
 mod chain;
 mod commands;

@@ -19,7 +19,6 @@ mod qmp;
 
 use std::{
 	fs, io,
-	os::unix::process::CommandExt,
 	path::{Path, PathBuf},
 	process::{Child, Command, ExitStatus, Stdio},
 	sync::{Mutex, MutexGuard, PoisonError},
@@ -28,6 +27,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
+
+use crate::process::end_with_us;
 
 pub use crate::guest::{
 	accelerator::Accelerator,
@@ -320,9 +321,8 @@ fn spawn(options: &GuestOptions, dir: &Path) -> Result<Child, GuestError> {
 	machine(&mut command, options);
 	disk(&mut command, options);
 	sockets(&mut command, dir);
-	// Its own group, so that Ctrl-C reaches only the harness, which ends it in its turn.
+	end_with_us(&mut command);
 	command
-		.process_group(0)
 		.stdout(Stdio::null())
 		.stderr(stderr)
 		.spawn()

@@ -27,12 +27,11 @@ impl Process {
 		let open = || OpenOptions::new().create(true).append(true).open(log);
 		let out = open().with_context(|| format!("failed to open {}", log.display()))?;
 		let err = open().with_context(|| format!("failed to open {}", log.display()))?;
-		// Its own group, so that Ctrl-C reaches only us and the order of ending is ours.
+		end_with_us(&mut command);
 		let child = command
 			.stdin(Stdio::null())
 			.stdout(out)
 			.stderr(err)
-			.process_group(0)
 			.spawn()
 			.with_context(|| format!("failed to start {name}"))?;
 		Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
@@ -99,6 +98,24 @@ impl Drop for Process {
 		let _ = self.child.kill();
 		let _ = self.child.wait();
 	}
+}
+
+/// Have a program end when the thread that starts it ends, however that comes about: so it does
+/// not outlive even a run that was killed. To be started from a thread that lives as long.
+///
+/// It gets a group of its own, so that Ctrl-C reaches only us and the order of ending is ours.
+#[expect(unsafe_code, reason = "the standard library has no such setting")]
+pub fn end_with_us(command: &mut Command) {
+	command.process_group(0);
+	let set = || {
+		// SAFETY: a system call without pointers, which may be made between fork and exec.
+		match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+			0 => Ok(()),
+			_ => Err(std::io::Error::last_os_error()),
+		}
+	};
+	// SAFETY: what runs between fork and exec makes one system call and touches no memory.
+	unsafe { command.pre_exec(set) };
 }
 
 /// A program of this workspace, where cargo puts it.

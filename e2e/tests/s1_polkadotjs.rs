@@ -1,7 +1,5 @@
 //! polkadot.js against the running node, with nothing but the chain's metadata.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
 use anyhow::{Context, Result, ensure};
 use backup_e2e::{
 	story::{self, Pace},

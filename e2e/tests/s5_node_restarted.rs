@@ -33,7 +33,7 @@ async fn one_snapshot_is_recorded(name: &str, how: impl FnOnce(&mut World) -> Re
 		let sequences: Vec<u64> = snapshots.iter().map(|snapshot| snapshot.sequence).collect();
 		ensure!(sequences == [0], "recorded: {snapshots:?}");
 		let pinned = world.agent.pinned().await?;
-		ensure!(pinned == [snapshots[0].cid.clone()], "pinned: {pinned:?}");
+		ensure!(pinned.iter().eq([&snapshots[0].cid]), "pinned: {pinned:?}");
 		ensure!(machine.guest.is_running(), "the machine stopped");
 		Ok(())
 	})

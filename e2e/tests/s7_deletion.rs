@@ -92,7 +92,7 @@ async fn a_deletion_takes_everything_of_the_owner_and_nothing_else() {
 		let stored = world.agent.stored_bytes().await?;
 		ensure!(stored < stored_before * 2 / 3, "{stored_before} bytes became {stored}");
 
-		ensure!(world.agent.pinned().await? == [charlies_root.clone()]);
+		ensure!(world.agent.pinned().await? == std::slice::from_ref(&charlies_root));
 		comes_back(world, &charlies, &charlies_root)?;
 		ensure!(bobs.guest.is_running() && charlies.guest.is_running(), "a machine stopped");
 		Ok(())

@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const DISK_MIB: u64 = 1024;
 
 /// MiB that the machine writes before each of the two snapshots.
-const WRITES_MIB: [u64; 2] = [48, 8];
+const WRITES_MIB: [u64; 2] = [32, 4];
 
 /// Long enough to write, and to read the disk twice, between two snapshots.
 const PACE: Pace = Pace { frequency: 8, ..Pace::FAST };
