@@ -115,7 +115,6 @@ impl BackupArgs {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
 	use super::*;
 	use clap::Parser;

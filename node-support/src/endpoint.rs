@@ -124,7 +124,6 @@ pub(crate) fn clear(storage: &mut impl OffchainStorage) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
 	use super::*;
 

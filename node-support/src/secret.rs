@@ -98,7 +98,6 @@ impl Secret {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 pub(crate) mod tests {
 	use super::*;
 	use std::fs::{self, Permissions};

@@ -120,7 +120,6 @@ fn warnings(facts: &NodeFacts, has_key: bool) -> Vec<Warning> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
 	use super::*;
 	use crate::{BACKUP_KEY_TYPE, BackupArgs, secret::tests::secret_file};

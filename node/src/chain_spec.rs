@@ -39,7 +39,6 @@ fn properties() -> Properties {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
 	use super::*;
 

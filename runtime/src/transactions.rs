@@ -74,7 +74,6 @@ where
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
 	use super::*;
 	use crate::{Executive, Hash};
