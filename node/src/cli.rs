@@ -15,7 +15,6 @@ pub(crate) struct Cli {
 
 /// What the node can do instead of running.
 #[derive(Debug, clap::Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, for as long as the program starts")]
 pub(crate) enum Subcommand {
 	/// Make, inspect and insert keys.
 	#[command(subcommand)]

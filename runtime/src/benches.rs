@@ -1,5 +1,7 @@
 //! The pallets whose weights can be measured on this runtime.
 
+#![expect(clippy::crate_in_macro_def, reason = "the macros that this defines are for this crate")]
+
 frame_benchmarking::define_benchmarks!(
 	[frame_benchmarking, frame_benchmarking::baseline::Pallet::<crate::Runtime>]
 	[frame_system, frame_system_benchmarking::Pallet::<crate::Runtime>]

@@ -14,9 +14,12 @@
 
 extern crate alloc;
 
-mod apis;
+// First, as the macros it defines are used in the next.
 #[cfg(feature = "runtime-benchmarks")]
+#[macro_use]
 mod benches;
+
+mod apis;
 mod configs;
 mod constants;
 mod genesis;
