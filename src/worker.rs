@@ -46,13 +46,10 @@ const QUEUE_SCAN_MAX: usize = 256;
 /// Most reports that one run submits.
 const REPORTS_MAX: usize = 32;
 
-/// How often a result is handed out before it is first reported: the pool may lag behind
-/// the worker by a block or two.
-const REPORT_AFTER: u32 = 2;
-
-/// After how many more times it is reported again. A refused report may be banned from the
-/// pool for a while; each new one names another block and so is another transaction.
-const REPORT_EVERY: u32 = 8;
+/// After how many more times that a result is handed out it is reported again. The pool may
+/// lag behind the worker by a block or two, and bans a report that it refused; each new one
+/// names another block and so is another transaction.
+const REPORT_EVERY: u32 = 4;
 
 /// One key of this node's keystore, and the node that it speaks for.
 pub(crate) struct Speaker<T: Config> {
@@ -350,5 +347,5 @@ impl<T: Config> Pallet<T> {
 
 /// Whether a result that was handed out so many times before is reported this time.
 fn is_reported_now(handed_out: u32) -> bool {
-	handed_out.checked_sub(REPORT_AFTER).is_some_and(|since| since.is_multiple_of(REPORT_EVERY))
+	handed_out.is_multiple_of(REPORT_EVERY)
 }

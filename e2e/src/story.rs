@@ -72,8 +72,9 @@ impl Identity {
 	}
 }
 
-/// Let the council set the chain's pace.
-pub async fn set_pace(chain: &Chain, pace: Pace) -> Result<()> {
+/// The operator, who is the council too, sets the chain's pace and registers the node with the
+/// recipient of its agent.
+pub async fn open(chain: &Chain, pace: Pace, recipient: Recipient) -> Result<()> {
 	let settings = Value::named_composite([
 		("frequency", number(pace.frequency.into())),
 		("keep_last", number(pace.keep_last.into())),
@@ -81,36 +82,31 @@ pub async fn set_pace(chain: &Chain, pace: Pace) -> Result<()> {
 		("restore_lifetime", number(pace.restore_lifetime.into())),
 		("key_activation_delay", number(2)),
 	]);
-	let call = runtime_call("Backup", "set_settings", [("settings", settings)]);
-	// A council of one decides at once.
-	let arguments = vec![number(1), call, number(1_000)];
-	chain.submit(&operator(), "Council", "propose", arguments).await?;
-	Ok(())
-}
-
-/// Register the node with the recipient of its agent.
-pub async fn register_node(chain: &Chain, recipient: Recipient) -> Result<()> {
-	let (pallet, call, fields) = registration(chain, recipient);
-	let arguments = fields.into_iter().map(|(_, value)| value).collect();
-	chain.submit(&operator(), pallet, call, arguments).await?;
-	Ok(())
-}
-
-fn registration(
-	chain: &Chain,
-	recipient: Recipient,
-) -> (&'static str, &'static str, Vec<(&'static str, Value)>) {
+	let set = runtime_call("Backup", "set_settings", [("settings", settings)]);
 	let operator = operator();
 	let account = operator.public_key().0;
 	let payload = possession_payload(&chain.genesis(), &opaque(&NODE), &opaque(&account));
-	let fields = vec![
-		("node_id", number(NODE.into())),
-		("authority", bytes(&account)),
-		("recipient", bytes(&recipient.0)),
-		("gateways", Value::unnamed_composite([])),
-		("proof", bytes(&operator.sign(&payload).0)),
+	let calls = [
+		// A council of one decides at once.
+		runtime_call(
+			"Council",
+			"propose",
+			[("threshold", number(1)), ("proposal", set), ("length_bound", number(1_000))],
+		),
+		runtime_call(
+			"Compute",
+			"register_node",
+			[
+				("node_id", number(NODE.into())),
+				("authority", bytes(&account)),
+				("recipient", bytes(&recipient.0)),
+				("gateways", Value::unnamed_composite([])),
+				("proof", bytes(&operator.sign(&payload).0)),
+			],
+		),
 	];
-	("Compute", "register_node", fields)
+	batch(chain, &operator, calls).await?;
+	Ok(())
 }
 
 /// An owner subscribes and asks for a machine. Gives the request.

@@ -81,8 +81,7 @@ impl World {
 		node.start()?;
 		agent.start().await?;
 		let chain = node.connect().await?;
-		story::set_pace(&chain, pace).await?;
-		story::register_node(&chain, agent.recipient()).await?;
+		story::open(&chain, pace, agent.recipient()).await?;
 		Ok((chain, agent, node))
 	}
 

@@ -144,8 +144,8 @@ pub struct SnapshotResult {
 	pub sequence: u64,
 	/// The slot of the order that was carried out.
 	pub slot: u64,
-	/// How often this result was handed out before. The worker reports it the third time
-	/// and then every eighth, so that one report is not lost and many are not sent.
+	/// How often this result was handed out before. The worker reports it the first time and
+	/// then every fourth, so that a lost report does no harm and few are sent twice.
 	pub handed_out: u32,
 	/// What was achieved, or why it was not.
 	pub outcome: Result<TakenSnapshot, FailureReason>,

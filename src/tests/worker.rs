@@ -210,7 +210,7 @@ fn what_is_not_due_is_not_ordered() {
 fn a_snapshot_is_reported_so_that_the_chain_records_it() {
 	desk_story(|desk| {
 		run_to(3);
-		desk.run(taken(2, Ok(1)));
+		desk.run(taken(0, Ok(1)));
 		let calls = desk.submitted();
 		assert_eq!(calls.len(), 1);
 		// The worker signs the block that it runs on, which the next block knows.
@@ -221,25 +221,25 @@ fn a_snapshot_is_reported_so_that_the_chain_records_it() {
 }
 
 #[test]
-fn a_result_is_reported_the_third_time_and_then_every_eighth() {
+fn a_result_is_reported_at_once_and_then_every_fourth_time() {
 	desk_story(|desk| {
-		let reported: Vec<u32> = (0..20)
+		let reported: Vec<u32> = (0..10)
 			.filter(|handed_out| {
 				desk.run(taken(*handed_out, Ok(1)));
 				!desk.submitted().is_empty()
 			})
 			.collect();
-		assert_eq!(reported, [2, 10, 18]);
+		assert_eq!(reported, [0, 4, 8]);
 	});
 }
 
 #[test]
 fn each_report_is_another_transaction() {
 	desk_story(|desk| {
-		desk.run(taken(2, Ok(1)));
+		desk.run(taken(0, Ok(1)));
 		let first = desk.submitted();
 		run_for(1);
-		desk.run(taken(10, Ok(1)));
+		desk.run(taken(4, Ok(1)));
 		assert_ne!(encoded(first[0].clone()), encoded(desk.submitted()[0].clone()));
 	});
 }
@@ -248,7 +248,7 @@ fn each_report_is_another_transaction() {
 fn what_the_chain_has_recorded_is_not_reported_again() {
 	desk_story(|desk| {
 		let desired = desk.peek();
-		let old = taken(2, Ok(1))(&desired);
+		let old = taken(0, Ok(1))(&desired);
 		record(REQUEST, 1);
 		desk.run(|_| old);
 		assert_eq!(desk.submitted(), []);
@@ -259,7 +259,7 @@ fn what_the_chain_has_recorded_is_not_reported_again() {
 fn a_failure_is_reported_with_its_reason() {
 	desk_story(|desk| {
 		run_to(3);
-		desk.run(taken(2, Err(FailureReason::VmTagMismatch)));
+		desk.run(taken(0, Err(FailureReason::VmTagMismatch)));
 		run_to(4);
 		assert_ok!(submit(desk.submitted().remove(0)));
 		let failure = Lineages::<Test>::get(REQUEST).unwrap().failure.unwrap();
@@ -280,7 +280,7 @@ fn a_restore_is_ordered_and_reported() {
 			let result = RestoreResult {
 				restore: order.restore,
 				lineage: order.lineage.clone(),
-				handed_out: 2,
+				handed_out: 0,
 				failure: None,
 			};
 			Achieved { restores: vec![result].try_into().unwrap(), ..nothing(desired) }
@@ -317,7 +317,7 @@ fn a_deletion_is_ordered_after_its_grace_period_and_reported() {
 			let order = &desired.deletions[0];
 			assert_eq!(order.until, 1);
 			let (lineage, until) = (order.lineage.clone(), order.until);
-			let result = DeletionResult { lineage, until, handed_out: 2 };
+			let result = DeletionResult { lineage, until, handed_out: 0 };
 			Achieved { deletions: vec![result].try_into().unwrap(), ..nothing(desired) }
 		};
 		desk.run(done);
@@ -331,13 +331,13 @@ fn a_deletion_is_ordered_after_its_grace_period_and_reported() {
 fn results_of_others_are_not_reported() {
 	desk_story(|desk| {
 		desk.run(|desired| {
-			let mut achieved = taken(2, Ok(1))(desired);
+			let mut achieved = taken(0, Ok(1))(desired);
 			achieved.snapshots[0].lineage.request = opaque(&OTHER_REQUEST);
 			achieved
 		});
 		assert_eq!(desk.submitted(), []);
 		desk.run(|desired| {
-			let mut achieved = taken(2, Ok(1))(desired);
+			let mut achieved = taken(0, Ok(1))(desired);
 			achieved.snapshots[0].lineage.salt = [9; 32];
 			achieved
 		});
@@ -349,7 +349,7 @@ fn results_of_others_are_not_reported() {
 fn an_answer_of_another_program_is_not_believed() {
 	desk_story(|desk| {
 		let desired = desk.peek();
-		let answer = encode_body(&taken(2, Ok(1))(&desired));
+		let answer = encode_body(&taken(0, Ok(1))(&desired));
 		desk.run_with(&desired, 200, &answer, false);
 		assert_eq!(desk.submitted(), []);
 	});
@@ -400,7 +400,7 @@ fn a_page_of_many_lineages_reaches_each_of_them() {
 #[test]
 fn the_pool_takes_what_the_worker_submits() {
 	desk_story(|desk| {
-		desk.run(taken(2, Ok(1)));
+		desk.run(taken(0, Ok(1)));
 		let call = RuntimeCall::from(desk.submitted().remove(0));
 		run_for(1);
 		for source in [TransactionSource::Local, TransactionSource::External] {

@@ -23,13 +23,13 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Size of the machine's disk, in MiB.
-const DISK_MIB: u64 = 1024;
+const DISK_MIB: u64 = 512;
 
 /// MiB that the machine writes before each of the two snapshots.
-const WRITES_MIB: [u64; 2] = [32, 4];
+const WRITES_MIB: [u64; 2] = [16, 4];
 
 /// Long enough to write, and to read the disk twice, between two snapshots.
-const PACE: Pace = Pace { frequency: 8, ..Pace::FAST };
+const PACE: Pace = Pace { frequency: 6, ..Pace::FAST };
 
 /// How long a snapshot or restore may take.
 const JOB_TIME_MAX: Duration = Duration::from_secs(180);
