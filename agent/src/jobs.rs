@@ -37,6 +37,7 @@ use executor::ProgressCell;
 use plan::{Decision, Known};
 use std::{
 	collections::{BTreeMap, HashMap},
+	fmt,
 	sync::{
 		Arc, Mutex, MutexGuard, PoisonError,
 		atomic::{AtomicU64, Ordering},
@@ -64,6 +65,19 @@ pub enum Subject {
 	},
 }
 
+impl fmt::Display for Subject {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self {
+			Self::Snapshot { lineage, sequence } => {
+				write!(f, "snapshot {sequence} of request {}", lineage.request)
+			}
+			Self::Restore { lineage, restore } => {
+				write!(f, "restore {restore} of request {}", lineage.request)
+			}
+		}
+	}
+}
+
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Outcome {
@@ -81,6 +95,20 @@ pub enum Outcome {
 		/// What the operator is told.
 		detail: String,
 	},
+}
+
+impl fmt::Display for Outcome {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self {
+			Self::Taken(taken) => write!(
+				f,
+				"{} of {} bytes, {} of them new, {:?}-consistent",
+				taken.cid, taken.logical_bytes, taken.new_bytes, taken.consistency
+			),
+			Self::Restored { path } => write!(f, "{path}"),
+			Self::Failed { reason, detail } => write!(f, "{reason:?}: {detail}"),
+		}
+	}
 }
 
 /// A job that ended, as it is remembered.
@@ -376,7 +404,7 @@ impl Jobs {
 		});
 		match spawned {
 			Ok(_) => {
-				tracing::info!(job = %hex::encode(&id.0[..4]), vm, ?subject, "job started");
+				tracing::info!(job = %hex::encode(&id.0[..4]), vm, %subject, "job started");
 				state.running.insert(subject, running);
 			}
 			Err(error) => tracing::error!(%error, "failed to start a thread; tried again"),
@@ -395,16 +423,16 @@ impl Jobs {
 		let job = hex::encode(&id.0[..4]);
 		let outcome = match result {
 			Ok(outcome) => {
-				tracing::info!(job, ?subject, ?outcome, "job done");
+				tracing::info!(job, %subject, %outcome, "job done");
 				Some(outcome)
 			}
 			Err(error) if is_cancelled => {
-				tracing::info!(job, ?subject, %error, "job cancelled");
+				tracing::info!(job, %subject, %error, "job cancelled");
 				None
 			}
 			Err(error) => {
 				let detail = error.to_string();
-				tracing::warn!(job, ?subject, reason = ?error.reason, detail, "job failed");
+				tracing::warn!(job, %subject, reason = ?error.reason, detail, "job failed");
 				Some(Outcome::Failed { reason: error.reason, detail })
 			}
 		};

@@ -20,6 +20,7 @@ use std::{
 
 const DISK_BYTES: u64 = 64 << 20;
 const TAG: &str = "c0ffee00-0000-8000-8000-000000000001";
+const NEIGHBOUR_TAG: &str = "c0ffee00-0000-8000-8000-000000000002";
 
 /// Machines take turns: ten emulators at once starve each other of time.
 static TURN: Mutex<()> = Mutex::new(());
@@ -37,9 +38,10 @@ enum Attached {
 
 /// A QEMU with virtio disks, two control sockets, and nothing to boot.
 struct Machine {
+	tag: &'static str,
 	folder: tempfile::TempDir,
 	qemu: Child,
-	_turn: MutexGuard<'static, ()>,
+	_turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Machine {
@@ -49,6 +51,17 @@ impl Machine {
 
 	fn start_with(format: ImageFormat, attached: Attached, disks: usize) -> Self {
 		let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+		let mut machine = Self::boot(TAG, format, attached, disks);
+		machine._turn = Some(turn);
+		machine
+	}
+
+	/// Another machine, in the turn of this one.
+	fn neighbour(&self) -> Self {
+		Self::boot(NEIGHBOUR_TAG, ImageFormat::Raw, Attached::Node, 1)
+	}
+
+	fn boot(tag: &'static str, format: ImageFormat, attached: Attached, disks: usize) -> Self {
 		let folder = tempfile::tempdir().unwrap();
 		fs::create_dir(folder.path().join("scratch")).unwrap();
 		let mut command = Command::new("qemu-system-x86_64");
@@ -56,7 +69,7 @@ impl Machine {
 			"-display",
 			"none",
 			"-uuid",
-			TAG,
+			tag,
 			"-object",
 			"iothread,id=thread0",
 		]);
@@ -72,7 +85,7 @@ impl Machine {
 			command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", text(&path)));
 		}
 		let qemu = command.stdin(Stdio::null()).spawn().unwrap();
-		let machine = Self { folder, qemu, _turn: turn };
+		let machine = Self { tag, folder, qemu, _turn: None };
 		let deadline = Instant::now() + Duration::from_secs(20);
 		// It answers commands when its devices are there and its images locked.
 		while !Monitor::connect(&machine.folder.path().join("guest.qmp"))
@@ -88,7 +101,7 @@ impl Machine {
 
 	fn vm(&self) -> Vm {
 		Vm {
-			uuid: TAG.parse().unwrap(),
+			uuid: self.tag.parse().unwrap(),
 			qmp: Some(self.folder.path().join("backup.qmp")),
 			guest_agent: None,
 			disks: vec![self.disk(0)],
@@ -241,6 +254,26 @@ fn a_machine_can_be_read_again_and_again() {
 		assert!(bytes[..1 << 20].iter().all(|byte| *byte == round));
 		open.close().unwrap();
 	}
+}
+
+#[test]
+fn machines_with_like_disks_are_read_at_once() {
+	let machine = Machine::start(ImageFormat::Raw);
+	let neighbour = machine.neighbour();
+	neighbour.write(0xaa, 0, 1 << 20);
+	let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let mut beside =
+		neighbour.vm().open(NEIGHBOUR_TAG.parse().unwrap(), &machine.options()).unwrap();
+	// Each keeps what it overwrites to itself.
+	machine.write(0xee, 0, 8 << 20);
+	neighbour.write(0xbb, 0, 8 << 20);
+	assert!(read(open.disks[0].reader.as_mut()).unwrap() == pattern(0));
+	let bytes = read(beside.disks[0].reader.as_mut()).unwrap();
+	assert!(bytes[..1 << 20].iter().all(|byte| *byte == 0xaa));
+	assert!(bytes[1 << 20..] == pattern(0)[1 << 20..]);
+	open.close().unwrap();
+	beside.close().unwrap();
+	assert!(machine.scratch().is_empty());
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub(super) fn open(
 	clean(&mut monitor, vm.guest_agent.as_deref())?;
 	let drives = find_drives(&mut monitor, &vm.disks)?;
 	refuse_threads(&mut monitor, &drives)?;
-	let scratch = Scratch::make(&drives, options)?;
+	let scratch = Scratch::make(tag, &drives, options)?;
 	let socket = fs::canonicalize(&options.scratch_dir)?.join(format!("{PREFIX}{tag}.nbd"));
 	let guest_agent = vm.guest_agent.clone();
 	let mut machine = LiveVm { monitor, guest_agent, socket, scratch, is_closed: false };

@@ -5,6 +5,7 @@
 
 use super::{Drive, PREFIX};
 use crate::sources::{OpenOptions, SourceError};
+use backup_primitives::VmTag;
 use std::{
 	fs, io,
 	os::unix::fs::OpenOptionsExt,
@@ -28,7 +29,12 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-	pub(super) fn make(drives: &[Drive], options: &OpenOptions) -> Result<Self, SourceError> {
+	/// The folder is shared with other machines, so the files bear the machine's tag.
+	pub(super) fn make(
+		tag: VmTag,
+		drives: &[Drive],
+		options: &OpenOptions,
+	) -> Result<Self, SourceError> {
 		// QEMU has a working directory of its own.
 		let folder = fs::canonicalize(&options.scratch_dir)?;
 		let free_bytes = free_bytes(&folder)?;
@@ -39,8 +45,7 @@ impl Scratch {
 		};
 		let mut scratch = Self { images: Vec::new(), cap_bytes };
 		for drive in drives {
-			let name = format!("{PREFIX}{}-{}.scratch", std::process::id(), drive.name);
-			let path = folder.join(name);
+			let path = folder.join(format!("{PREFIX}{tag}-{}.scratch", drive.name));
 			scratch.images.push(path.clone());
 			make_image(&path, drive.size_bytes, cap_bytes)?;
 		}
