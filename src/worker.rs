@@ -85,8 +85,16 @@ impl<T: Config> Pallet<T> {
 	}
 
 	fn reconcile_node(exchange: &Exchange, speaker: &Speaker<T>) {
+		let began = sp_io::offchain::timestamp();
 		let desired = Self::desired(speaker);
-		match exchange.reconcile(&desired) {
+		let answer = exchange.reconcile(&desired);
+		let took = sp_io::offchain::timestamp().diff(&began);
+		let (number, count) = (speaker.at.number, desired.lineages.len());
+		log::debug!(
+			target: LOG_TARGET,
+			"block {number}: reconciled {count} lineages in {} ms", took.millis()
+		);
+		match answer {
 			Ok(achieved) => Self::report(speaker, &desired, achieved),
 			// An agent that restarts is no alarm: one line in 32 blocks, the rest is for
 			// those who look.

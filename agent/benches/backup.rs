@@ -4,8 +4,9 @@
 //! ```text
 //! cargo bench -p backup-agent --bench backup -- [gibibytes] [folder]
 //! ```
-//! The image is half compressible, without zeros or repetitions. It is read from the page cache,
-//! so the figures are those of the pipeline and the store; every backup ends with a durable pin.
+//! The image is half compressible, without zeros or repetitions. It is read from the page cache:
+//! as a file, which shows the pipeline and the store by themselves; as the disk of a machine that
+//! is off; and as the disk of one that runs. Every backup ends with a durable pin.
 
 use backup_agent::{
 	format::{Geometry, RepositoryKey, Root},
@@ -13,8 +14,9 @@ use backup_agent::{
 		Backup, BackupReport, Base, Cancel, Disk, DiskReader, Restore, RestoreTarget, open_root,
 	},
 	repositories::{EmbeddedStore, Repository, StoreOptions, verify},
+	sources::{self, ImageFormat, OpenOptions, Vm},
 };
-use backup_primitives::{Consistency, OpaqueId};
+use backup_primitives::{Consistency, OpaqueId, VmTag};
 use std::{
 	fs::{self, File},
 	io::{self, Write},
@@ -22,11 +24,15 @@ use std::{
 	ops::Range,
 	os::unix::fs::FileExt,
 	path::{Path, PathBuf},
+	process::{Child, Command, Stdio},
 	thread,
-	time::Instant,
+	time::{Duration, Instant},
 };
 
 const MIB: u64 = 1 << 20;
+
+/// Identity of the machine.
+const TAG: VmTag = VmTag([7; 16]);
 
 struct RawFile(File, u64);
 
@@ -104,9 +110,47 @@ struct Bench {
 }
 
 impl Bench {
-	fn backup(&self, base: Option<&Root>) -> anyhow::Result<BackupReport> {
+	fn new(folder: &Path, store: &str) -> anyhow::Result<Self> {
+		Ok(Self {
+			store: EmbeddedStore::open(&folder.join(store), StoreOptions::V1)?,
+			key: RepositoryKey::generate(),
+			identity: age::x25519::Identity::generate(),
+			image: folder.join("image.raw"),
+			threads: thread::available_parallelism()?,
+		})
+	}
+
+	/// The image as a file.
+	fn backup_file(&self, base: Option<&Root>) -> anyhow::Result<BackupReport> {
 		let file = File::open(&self.image)?;
 		let len = file.metadata()?.len();
+		self.backup(Box::new(RawFile(file, len)), base)
+	}
+
+	/// The image as the disk of a machine that runs if there is a control socket.
+	fn backup_machine(&self, qmp: Option<PathBuf>) -> anyhow::Result<BackupReport> {
+		let image = self.image.clone();
+		let disk = sources::Disk { name: "vda".into(), image, format: ImageFormat::Raw };
+		let vm = Vm { uuid: TAG, qmp, guest_agent: None, disks: vec![disk] };
+		let folder = self.image.parent().expect("the image lies in a folder");
+		let mut open = vm.open(
+			TAG,
+			&OpenOptions {
+				scratch_dir: folder.to_owned(),
+				scratch_bytes_max: 1 << 30,
+				freeze_time_max: Duration::from_secs(1),
+			},
+		)?;
+		let report = self.backup(open.disks.remove(0).reader, None);
+		open.close()?;
+		report
+	}
+
+	fn backup(
+		&self,
+		reader: Box<dyn DiskReader>,
+		base: Option<&Root>,
+	) -> anyhow::Result<BackupReport> {
 		let recipient = self.identity.to_public().to_string();
 		let recipients = [recipient.parse().map_err(anyhow::Error::new)?];
 		let session = self.store.open_session()?;
@@ -127,7 +171,6 @@ impl Bench {
 			on_progress: &|_| {},
 			cancel: &Cancel::new(),
 		};
-		let reader = Box::new(RawFile(file, len));
 		let report =
 			backup.run(vec![Disk { name: "vda".into(), reader, changed: None }], vec![])?;
 		session.pin(&report.root, b"bench")?;
@@ -149,6 +192,40 @@ impl Bench {
 		};
 		restore.run(&mut RawTarget(File::create(path)?))?;
 		Ok(())
+	}
+}
+
+/// A QEMU that has the image for a disk, and nothing to boot.
+struct Machine(Child);
+
+impl Machine {
+	fn start(image: &Path, qmp: &Path) -> anyhow::Result<Self> {
+		let qemu = Command::new("qemu-system-x86_64")
+			.args(["-machine", "q35", "-accel", "tcg", "-m", "64", "-nodefaults"])
+			.args(["-display", "none", "-uuid", &TAG.to_string()])
+			.arg("-blockdev")
+			.arg(format!(
+				"driver=raw,node-name=d0,file.driver=file,file.filename={}",
+				image.display()
+			))
+			.args(["-device", "virtio-blk-pci,drive=d0,id=disk0"])
+			.arg("-qmp")
+			.arg(format!("unix:{},server=on,wait=off", qmp.display()))
+			.stdin(Stdio::null())
+			.spawn()?;
+		let machine = Self(qemu);
+		let deadline = Instant::now() + Duration::from_secs(30);
+		while !sources::qmp::Monitor::connect(qmp).is_ok_and(|monitor| monitor.is_some()) {
+			anyhow::ensure!(Instant::now() < deadline, "QEMU did not start");
+		}
+		Ok(machine)
+	}
+}
+
+impl Drop for Machine {
+	fn drop(&mut self) {
+		let _ = self.0.kill();
+		let _ = self.0.wait();
 	}
 }
 
@@ -188,22 +265,26 @@ fn main() -> anyhow::Result<()> {
 	let gibibytes: u64 = arguments.first().map_or(Ok(1), |number| number.parse())?;
 	let parent = arguments.get(1).map_or_else(std::env::temp_dir, PathBuf::from);
 	let folder = tempfile::tempdir_in(parent)?;
-	let bench = Bench {
-		store: EmbeddedStore::open(&folder.path().join("store"), StoreOptions::V1)?,
-		key: RepositoryKey::generate(),
-		identity: age::x25519::Identity::generate(),
-		image: folder.path().join("image.raw"),
-		threads: thread::available_parallelism()?,
-	};
+	let bench = Bench::new(folder.path(), "store")?;
 	let bytes = gibibytes << 30;
 	make_image(&bench.image, bytes / MIB)?;
 	println!("{gibibytes} GiB, {} threads", bench.threads);
 
-	let first = timed("first backup", bytes, || bench.backup(None))?;
+	let off = Bench::new(folder.path(), "off")?;
+	timed("machine off", bytes, || off.backup_machine(None))?;
+	fs::remove_dir_all(folder.path().join("off"))?;
+	let running = Bench::new(folder.path(), "running")?;
+	let qmp = folder.path().join("qmp");
+	let machine = Machine::start(&bench.image, &qmp)?;
+	timed("machine running", bytes, || running.backup_machine(Some(qmp)))?;
+	drop(machine);
+	fs::remove_dir_all(folder.path().join("running"))?;
+
+	let first = timed("first backup", bytes, || bench.backup_file(None))?;
 	println!("  {:?}", first.stored);
 	let root = bench.open(&first)?;
 	change_image(&bench.image, bytes / MIB)?;
-	let second = timed("second backup", bytes, || bench.backup(Some(&root)))?;
+	let second = timed("second backup", bytes, || bench.backup_file(Some(&root)))?;
 	println!("  {:?}", second.stored);
 	let root = bench.open(&second)?;
 	let restored = folder.path().join("restored.raw");
