@@ -43,8 +43,8 @@ pub enum Invalidity {
 	UnknownKeyVersion = 7,
 	/// The owner has a snapshot with that root already.
 	DuplicateCid = 8,
-	/// The snapshot was taken too long ago, or after the block that it names.
-	TakenAtOutOfRange = 9,
+	/// The snapshot was taken too long ago, or not after the last.
+	TakenTooEarly = 9,
 	/// No deletion of that lineage is due.
 	NothingToDelete = 10,
 }

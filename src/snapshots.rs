@@ -104,9 +104,8 @@ impl<T: Config> Pallet<T> {
 			Invalidity::UnknownKeyVersion
 		);
 		ensure!(!SnapshotsByCid::<T>::contains_key(&lineage.owner, cid), Invalidity::DuplicateCid);
-		let now: u64 = Self::now().unique_saturated_into();
-		let in_range = (Self::oldest_taken_at(lineage)..=now).contains(&claim.taken_at);
-		ensure!(in_range, Invalidity::TakenAtOutOfRange);
+		let is_recent = claim.taken_at >= Self::oldest_taken_at(lineage);
+		ensure!(is_recent, Invalidity::TakenTooEarly);
 		Ok(())
 	}
 
@@ -116,6 +115,9 @@ impl<T: Config> Pallet<T> {
 		lineage: &LineageOf<T>,
 		claim: &SnapshotClaim,
 	) -> Result<(), InvalidTransaction> {
+		// A peer that lags judges a block behind the one that took the snapshot.
+		let now: u64 = Self::now().unique_saturated_into();
+		ensure!(claim.taken_at <= now, InvalidTransaction::Future);
 		let due_at = lineage.due_at(Self::frequency_of(&lineage.owner));
 		let taken_at: ClockFor<T> = claim.taken_at.saturated_into();
 		let is_due = taken_at.saturating_add(CADENCE_TOLERANCE_BLOCKS.into()) >= due_at;

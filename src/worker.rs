@@ -29,9 +29,9 @@ use backup_primitives::{
 	report::{Report, TakenSnapshot, signing_payload},
 };
 use frame_support::storage::generator::StorageDoubleMap as _;
-use frame_system::offchain::SubmitTransaction;
+use frame_system::{offchain::SubmitTransaction, pallet_prelude::BlockNumberFor};
 use sp_application_crypto::RuntimeAppPublic;
-use sp_runtime::traits::{SaturatedConversion, UniqueSaturatedInto};
+use sp_runtime::traits::{SaturatedConversion, Saturating, UniqueSaturatedInto};
 
 /// Most authority keys of a keystore that one run serves.
 const KEYS_MAX: usize = 4;
@@ -46,17 +46,24 @@ const QUEUE_SCAN_MAX: usize = 256;
 /// Most reports that one run submits.
 const REPORTS_MAX: usize = 32;
 
-/// After how many more times that a result is handed out it is reported again. The pool may
-/// lag behind the worker by a block or two, and bans a report that it refused; each new one
-/// names another block and so is another transaction.
+/// After how many more times that a result is handed out it is reported again. A pool bans a
+/// report that it refused, and peers are not told of it twice; each new one names another block
+/// and so is another transaction.
 const REPORT_EVERY: u32 = 4;
+
+/// How far behind the worker's block the one is that reports name, so that peers which have not
+/// seen the newest blocks yet know it.
+const ANCHOR_DEPTH: u32 = 2;
 
 /// One key of this node's keystore, and the node that it speaks for.
 pub(crate) struct Speaker<T: Config> {
 	node: T::NodeId,
 	authority: T::AuthorityId,
 	genesis: [u8; 32],
+	/// The block that the worker runs on.
 	at: BlockRef,
+	/// The block that reports name.
+	anchor: BlockRef,
 }
 
 impl<T: Config> Speaker<T> {
@@ -64,9 +71,9 @@ impl<T: Config> Speaker<T> {
 	pub(crate) fn of(authority: T::AuthorityId) -> Option<Self> {
 		let node = T::Compute::node_of(&authority)?;
 		let number = frame_system::Pallet::<T>::block_number();
-		let hash = hash_bytes::<T>(frame_system::Pallet::<T>::block_hash(number));
-		let at = BlockRef { number: number.saturated_into(), hash };
-		Some(Self { node, authority, genesis: Pallet::<T>::genesis(), at })
+		let at = block_ref::<T>(number);
+		let anchor = block_ref::<T>(number.saturating_sub(ANCHOR_DEPTH.into()));
+		Some(Self { node, authority, genesis: Pallet::<T>::genesis(), at, anchor })
 	}
 }
 
@@ -259,7 +266,7 @@ impl<T: Config> Pallet<T> {
 					sequence: result.sequence,
 					slot: result.slot,
 					reason,
-					at: speaker.at,
+					at: speaker.anchor,
 					signature: Self::sign(speaker, &report)?,
 				})
 			}
@@ -295,7 +302,7 @@ impl<T: Config> Pallet<T> {
 			request_id,
 			account_id: lineage.owner.clone(),
 			claim,
-			at: speaker.at,
+			at: speaker.anchor,
 			signature: Self::sign(speaker, &report)?,
 		})
 	}
@@ -315,7 +322,7 @@ impl<T: Config> Pallet<T> {
 			node_id: speaker.node,
 			restore_id: result.restore,
 			failure,
-			at: speaker.at,
+			at: speaker.anchor,
 			signature: Self::sign(speaker, &report)?,
 		})
 	}
@@ -335,7 +342,7 @@ impl<T: Config> Pallet<T> {
 			request_id,
 			salt: lineage.salt,
 			until: result.until,
-			at: speaker.at,
+			at: speaker.anchor,
 			signature: Self::sign(speaker, &report)?,
 		})
 	}
@@ -348,9 +355,14 @@ impl<T: Config> Pallet<T> {
 
 	fn sign(speaker: &Speaker<T>, report: &Report) -> Option<crate::SignatureOf<T>> {
 		let node: OpaqueId = opaque(&speaker.node);
-		let payload = signing_payload(&speaker.genesis, &node, &speaker.at, report);
+		let payload = signing_payload(&speaker.genesis, &node, &speaker.anchor, report);
 		speaker.authority.sign(&payload)
 	}
+}
+
+fn block_ref<T: Config>(number: BlockNumberFor<T>) -> BlockRef {
+	let hash = hash_bytes::<T>(frame_system::Pallet::<T>::block_hash(number));
+	BlockRef { number: number.saturated_into(), hash }
 }
 
 /// Whether a result that was handed out so many times before is reported this time.

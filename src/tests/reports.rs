@@ -215,14 +215,16 @@ fn boundary_a_snapshot_may_be_taken_two_blocks_early() {
 }
 
 #[test]
-fn a_snapshot_from_before_the_last_or_after_now_is_refused() {
+fn a_snapshot_from_before_the_last_is_refused_and_one_from_after_now_must_wait() {
 	story_of_alice(|| {
 		record(REQUEST, 1);
 		run_to(1 + FREQUENCY);
 		let not_newer = snapshot(REQUEST, 2).with(|r| r.claim.taken_at = 1);
-		assert_refused(not_newer.call(), Invalidity::TakenAtOutOfRange);
+		assert_refused(not_newer.call(), Invalidity::TakenTooEarly);
 		let ahead = snapshot(REQUEST, 2).with(|r| r.claim.taken_at = 2 + FREQUENCY);
-		assert_refused(ahead.call(), Invalidity::TakenAtOutOfRange);
+		assert_refused(ahead.call(), InvalidTransaction::Future);
+		run_for(1);
+		assert_ok!(ahead.submit());
 	});
 }
 
@@ -231,7 +233,7 @@ fn boundary_a_snapshot_is_recorded_up_to_500_blocks_late() {
 	story_of_alice(|| {
 		run_to(600);
 		let late = |taken_at| snapshot(REQUEST, 1).with(move |r| r.claim.taken_at = taken_at);
-		assert_refused(late(99).call(), Invalidity::TakenAtOutOfRange);
+		assert_refused(late(99).call(), Invalidity::TakenTooEarly);
 		assert_ok!(late(100).submit());
 	});
 }
