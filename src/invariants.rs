@@ -8,6 +8,7 @@
 //!    nothing else does; the count of an account is that of its open restores.
 //! 6. A pending deletion has as many lineages left as its owner has.
 //! 7. The versions of an owner's keys are dense from 1 to the newest.
+//! 8. Grants are those of lineages, to accounts that do not own them, one each.
 
 use crate::{ChainSettings, Config, Pallet};
 use codec::MaxEncodedLen;
@@ -38,12 +39,12 @@ impl<T: Config> Pallet<T> {
 #[cfg(any(test, feature = "try-runtime"))]
 mod state {
 	use crate::{
-		BackupMetadata, Backups, Config, LineageCountOfAccount, LineageCountOfNode, Lineages,
-		LineagesOfAccount, LineagesOfNode, OwnerKeyVersion, OwnerKeys, Pallet,
+		BackupMetadata, Backups, Config, Grants, LineageCountOfAccount, LineageCountOfNode,
+		Lineages, LineagesOfAccount, LineagesOfNode, OwnerKeyVersion, OwnerKeys, Pallet,
 		RestoreCountOfAccount, RestoreRequests, RestoreState, RestoresOfNode, SnapshotLocks,
 		Snapshots, SnapshotsByCid, UserDeletions,
 	};
-	use alloc::collections::BTreeMap;
+	use alloc::{collections::BTreeMap, vec::Vec};
 	use frame_support::ensure;
 	use sp_runtime::TryRuntimeError;
 
@@ -54,7 +55,8 @@ mod state {
 			Self::check_headers()?;
 			Self::check_lists()?;
 			Self::check_restores()?;
-			Self::check_deletions_and_keys()
+			Self::check_deletions_and_keys()?;
+			Self::check_grants()
 		}
 
 		fn check_snapshots() -> Result<(), TryRuntimeError> {
@@ -153,6 +155,19 @@ mod state {
 				versions += newest as usize;
 			}
 			ensure!(OwnerKeys::<T>::iter_keys().count() == versions, "7: a key has no version");
+			Ok(())
+		}
+
+		fn check_grants() -> Result<(), TryRuntimeError> {
+			for (request_id, grants) in Grants::<T>::iter() {
+				let lineage = Lineages::<T>::get(request_id).ok_or("8: a grant has no lineage")?;
+				let mut accounts: Vec<_> = grants.iter().map(|grant| &grant.account).collect();
+				ensure!(!accounts.is_empty(), "8: an empty list of grants is kept");
+				ensure!(!accounts.contains(&&lineage.owner), "8: a grant is to the owner");
+				accounts.sort();
+				accounts.dedup();
+				ensure!(accounts.len() == grants.len(), "8: an account has two grants");
+			}
 			Ok(())
 		}
 	}

@@ -37,6 +37,7 @@
 
 extern crate alloc;
 
+mod access;
 mod authorize;
 mod deletion;
 mod invariants;
@@ -62,8 +63,8 @@ pub use traits::{
 	BackupHooks, Compute, Marketplace, NodeInfo, OnSnapshot, RequestInfo, Subscription,
 };
 pub use types::{
-	BackupMetadata, ChainSettings, Eligibility, Failure, Lineage, LineageSettings, LineageView,
-	OwnerKey, RestoreRequest, RestoreState, SnapshotMetadata, UserDeletion,
+	BackupMetadata, ChainSettings, Eligibility, Failure, Grant, Lineage, LineageSettings,
+	LineageView, OwnerKey, RestoreRequest, RestoreState, SnapshotMetadata, UserDeletion,
 };
 pub use weights::WeightInfo;
 
@@ -120,6 +121,9 @@ pub type LineageViewOf<T> = LineageView<
 /// [`RequestInfo`] with the runtime's types.
 pub(crate) type RequestInfoOf<T> =
 	RequestInfo<<T as Config>::NodeId, <T as frame_system::Config>::AccountId>;
+
+/// [`Grant`] with the runtime's types.
+pub type GrantOf<T> = Grant<<T as frame_system::Config>::AccountId, ClockFor<T>>;
 
 /// A signature of the runtime's authority key.
 pub type SignatureOf<T> =
@@ -220,6 +224,10 @@ pub mod pallet {
 		#[pallet::constant]
 		type MaxLineages: Get<u32>;
 
+		/// Most accounts that one request is open to besides its owner.
+		#[pallet::constant]
+		type MaxGrants: Get<u32>;
+
 		/// Most restores of one account that are not closed.
 		#[pallet::constant]
 		type MaxRestores: Get<u32>;
@@ -317,6 +325,16 @@ pub mod pallet {
 	#[pallet::storage]
 	pub type OwnerKeyVersion<T: Config> =
 		StorageMap<_, Blake2_128Concat, T::AccountId, u32, ValueQuery>;
+
+	/// Who may restore a request besides its owner. Some of it may have expired.
+	#[pallet::storage]
+	pub type Grants<T: Config> = StorageMap<
+		_,
+		Blake2_128Concat,
+		T::RequestId,
+		BoundedVec<GrantOf<T>, T::MaxGrants>,
+		ValueQuery,
+	>;
 
 	/// Restores that are not closed.
 	#[pallet::storage]
@@ -438,6 +456,26 @@ pub mod pallet {
 			/// From when on it alone is sealed to.
 			active_from: ClockFor<T>,
 		},
+		/// An owner lets another account restore a machine.
+		AccessGranted {
+			/// Whose machine it is.
+			owner: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Who may restore it now.
+			account: T::AccountId,
+			/// Until when; nothing if until it is revoked.
+			expires_at: Option<ClockFor<T>>,
+		},
+		/// An account may not restore a machine any more.
+		AccessRevoked {
+			/// Whose machine it is.
+			owner: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Who may not.
+			account: T::AccountId,
+		},
 		/// An image was asked for.
 		SnapshotRestoreRequested {
 			/// The restore.
@@ -503,9 +541,17 @@ pub mod pallet {
 		NotAuthorized,
 		/// The backup belongs to another account.
 		NotBackupOwner,
+		/// The account may restore the request already.
+		AccessAlreadyGranted,
+		/// The account was never let in, or not any more.
+		AccessNotFound,
+		/// A grant would have expired before it began.
+		ExpiryInThePast,
+		/// The request is open to as many accounts as it may be; revoke one first.
+		TooManyGrants,
 		/// There is no restore with that id.
 		RestoreRequestNotFound,
-		/// The account has no snapshot with that root.
+		/// The account has no snapshot with that root, or the request none of that sequence.
 		SnapshotNotFound,
 		/// The bytes are not a CID of version 1, SHA2-256, dag-cbor, in binary or base32.
 		MalformedCid,
@@ -562,6 +608,11 @@ pub mod pallet {
 		/// At most 64 snapshots of a request, from a sequence on.
 		pub fn snapshots(request_id: T::RequestId, from: u64) -> Vec<(u64, SnapshotOf<T>)> {
 			Self::view_snapshots(&request_id, from)
+		}
+
+		/// Who may restore a request besides its owner.
+		pub fn grants(request_id: T::RequestId) -> Vec<GrantOf<T>> {
+			Self::view_grants(&request_id)
 		}
 
 		/// The lineages of an account.
@@ -636,12 +687,13 @@ pub mod pallet {
 			cid: BoundedVec<u8, ConstU32<{ CID_TEXT_CHARS as u32 }>>,
 		) -> DispatchResult {
 			let who = ensure_signed(origin)?;
-			Self::request_restore(who, &cid)
+			Self::request_restore_of(who, &cid)
 		}
 
 		/// Take away the record of a restore that has ended or expired, or cancel one.
 		///
-		/// Who asked for it may do so at any time, everyone else only once it has expired.
+		/// Who asked for it and who owns the snapshot may do so at any time, everyone else once
+		/// it has expired or who asked for it has lost access.
 		#[pallet::call_index(5)]
 		#[pallet::weight(T::WeightInfo::close_restore())]
 		pub fn close_restore(origin: OriginFor<T>, restore_id: u64) -> DispatchResult {
@@ -658,6 +710,48 @@ pub mod pallet {
 		) -> DispatchResult {
 			T::GovernanceOrigin::ensure_origin(origin)?;
 			Self::set_chain_settings(settings)
+		}
+
+		/// Let another account restore a machine of the caller's, for ever or until a block.
+		///
+		/// It may ask for images of every snapshot, which the node writes; it cannot change or
+		/// delete anything. Snapshots on IPFS stay sealed to the owner.
+		#[pallet::call_index(7)]
+		#[pallet::weight(T::WeightInfo::grant_access())]
+		pub fn grant_access(
+			origin: OriginFor<T>,
+			request_id: T::RequestId,
+			account: T::AccountId,
+			expires_at: Option<ClockFor<T>>,
+		) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::grant(who, request_id, account, expires_at)
+		}
+
+		/// Take back what [`Call::grant_access`] gave, and with it the account's restores of the
+		/// request that have not ended. The account itself may give it up, too.
+		#[pallet::call_index(8)]
+		#[pallet::weight(T::WeightInfo::revoke_access())]
+		pub fn revoke_access(
+			origin: OriginFor<T>,
+			request_id: T::RequestId,
+			account: T::AccountId,
+		) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::revoke(who, request_id, account)
+		}
+
+		/// Ask for the image of a snapshot by its place in the history of a request, as its owner
+		/// or as an account that was let in with [`Call::grant_access`].
+		#[pallet::call_index(9)]
+		#[pallet::weight(T::WeightInfo::restore_snapshot())]
+		pub fn restore_snapshot(
+			origin: OriginFor<T>,
+			request_id: T::RequestId,
+			sequence: u64,
+		) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::request_restore(who, request_id, sequence)
 		}
 
 		/// Record a snapshot. Authorized by the signature of the hosting node's authority

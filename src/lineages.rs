@@ -2,10 +2,10 @@
 
 use crate::{
 	BackupHooks, BackupMetadata, BackupOffchainWorkerFrequency, Backups, ChainSettings, ClockFor,
-	Compute, Config, Eligibility, Error, Event, Lineage, LineageCountOfAccount, LineageCountOfNode,
-	LineageOf, LineageSettings, Lineages, LineagesOfAccount, LineagesOfNode, Marketplace,
-	NextSequences, Pallet, RequestInfoOf, Settings, Subscription, UserDeletions, WeightInfo,
-	authorize::hash_bytes,
+	Compute, Config, Eligibility, Error, Event, Grants, Lineage, LineageCountOfAccount,
+	LineageCountOfNode, LineageOf, LineageSettings, Lineages, LineagesOfAccount, LineagesOfNode,
+	Marketplace, NextSequences, Pallet, RequestInfoOf, Settings, Subscription, UserDeletions,
+	WeightInfo, authorize::hash_bytes,
 };
 use backup_primitives::report::Description;
 use frame_support::{ensure, traits::Get, weights::Weight};
@@ -156,6 +156,7 @@ impl<T: Config> Pallet<T> {
 	/// Take away a lineage that has no snapshots any more.
 	pub(crate) fn remove_lineage(request_id: &T::RequestId, lineage: &LineageOf<T>) {
 		Lineages::<T>::remove(request_id);
+		Grants::<T>::remove(request_id);
 		NextSequences::<T>::insert(request_id, lineage.next);
 		LineagesOfNode::<T>::remove(lineage.node, request_id);
 		LineagesOfAccount::<T>::remove(&lineage.owner, request_id);

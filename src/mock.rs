@@ -36,6 +36,8 @@ type Block = sp_runtime::generic::Block<
 
 pub(crate) const ALICE: AccountId = 1;
 pub(crate) const BOB: AccountId = 2;
+pub(crate) const CHARLIE: AccountId = 3;
+pub(crate) const DAVE: AccountId = 4;
 
 /// The node that hosts everything, unless a test says otherwise.
 pub(crate) const NODE: NodeId = 10;
@@ -102,6 +104,7 @@ impl pallet_backup::Config for Test {
 	type MaxReportDelay = frame_support::traits::ConstU64<500>;
 	type MaxSnapshots = frame_support::traits::ConstU32<40>;
 	type MaxLineages = frame_support::traits::ConstU32<3>;
+	type MaxGrants = frame_support::traits::ConstU32<2>;
 	type MaxRestores = frame_support::traits::ConstU32<2>;
 	type MaxOwnerKeys = frame_support::traits::ConstU32<3>;
 	type ReportPriority = frame_support::traits::ConstU64<1000>;

@@ -1,8 +1,8 @@
 //! Reads: the same answers for view functions and for the runtime API.
 
 use crate::{
-	ClockFor, Compute, Config, Eligibility, LineageOf, LineageView, LineageViewOf, Lineages,
-	LineagesOfAccount, Pallet, SnapshotOf, Snapshots,
+	ClockFor, Compute, Config, Eligibility, GrantOf, Grants, LineageOf, LineageView, LineageViewOf,
+	Lineages, LineagesOfAccount, Pallet, SnapshotOf, Snapshots,
 };
 use alloc::vec::Vec;
 use frame_support::traits::Get;
@@ -33,6 +33,11 @@ impl<T: Config> Pallet<T> {
 			last_failure: lineage.failure.map(|failure| failure.reason),
 			eligibility,
 		}
+	}
+
+	pub(crate) fn view_grants(request_id: &T::RequestId) -> Vec<GrantOf<T>> {
+		let now = Self::now();
+		Grants::<T>::get(request_id).into_iter().filter(|grant| grant.is_valid_at(now)).collect()
 	}
 
 	pub(crate) fn view_lineages_of(owner: &T::AccountId) -> Vec<LineageViewOf<T>> {

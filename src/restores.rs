@@ -3,7 +3,7 @@
 use crate::{
 	Call, Config, Error, Event, Invalidity, Lineages, NextRestoreId, Pallet, RestoreCountOfAccount,
 	RestoreOf, RestoreRequest, RestoreRequests, RestoreState, RestoresOfNode, SignatureOf,
-	SnapshotLocks, SnapshotsByCid, UserDeletions, lineage_id, lineages::decrease,
+	SnapshotLocks, Snapshots, SnapshotsByCid, UserDeletions, lineage_id, lineages::decrease,
 };
 use backup_primitives::{BlockRef, Cid, FailureReason, report::Report};
 use frame_support::{
@@ -14,12 +14,28 @@ use frame_support::{
 use sp_runtime::{DispatchResult, Saturating};
 
 impl<T: Config> Pallet<T> {
-	pub(crate) fn request_restore(who: T::AccountId, cid: &[u8]) -> DispatchResult {
+	/// Ask for a snapshot of one's own by its root.
+	pub(crate) fn request_restore_of(who: T::AccountId, cid: &[u8]) -> DispatchResult {
 		let cid = Cid::parse(cid).map_err(|_| Error::<T>::MalformedCid)?;
 		let (request_id, sequence) =
 			SnapshotsByCid::<T>::get(&who, cid).ok_or(Error::<T>::SnapshotNotFound)?;
+		Self::request_restore(who, request_id, sequence)
+	}
+
+	/// Ask for a snapshot by its place.
+	pub(crate) fn request_restore(
+		who: T::AccountId,
+		request_id: T::RequestId,
+		sequence: u64,
+	) -> DispatchResult {
 		let lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
-		ensure!(!UserDeletions::<T>::contains_key(&who), Error::<T>::DeletionPending);
+		let owner = lineage.owner;
+		let may_restore = who == owner || Self::access_since(&request_id, &who).is_some();
+		ensure!(may_restore, Error::<T>::NotAuthorized);
+		let snapshot =
+			Snapshots::<T>::get(request_id, sequence).ok_or(Error::<T>::SnapshotNotFound)?;
+		let cid = snapshot.cid;
+		ensure!(!UserDeletions::<T>::contains_key(&owner), Error::<T>::DeletionPending);
 		let open = RestoreCountOfAccount::<T>::get(&who);
 		ensure!(open < T::MaxRestores::get(), Error::<T>::TooManyRestores);
 
@@ -31,7 +47,7 @@ impl<T: Config> Pallet<T> {
 		let now = Self::now();
 		let restore = RestoreRequest {
 			requester: who.clone(),
-			owner: who.clone(),
+			owner,
 			request_id,
 			salt: lineage.salt,
 			sequence,
@@ -59,10 +75,10 @@ impl<T: Config> Pallet<T> {
 	pub(crate) fn close(who: &T::AccountId, restore_id: u64) -> DispatchResult {
 		let restore =
 			RestoreRequests::<T>::get(restore_id).ok_or(Error::<T>::RestoreRequestNotFound)?;
-		if restore.requester != *who {
-			let expired = restore.expires_at <= Self::now();
-			ensure!(expired, Error::<T>::NotAuthorized);
-		}
+		let is_involved = [&restore.requester, &restore.owner].contains(&who);
+		let is_over = restore.expires_at <= Self::now()
+			|| restore.state == RestoreState::Requested && !Self::restore_is_open(&restore);
+		ensure!(is_involved || is_over, Error::<T>::NotAuthorized);
 		if restore.state == RestoreState::Requested {
 			Self::release(restore_id, &restore);
 		}
@@ -95,8 +111,7 @@ impl<T: Config> Pallet<T> {
 		})?;
 		let restore = RestoreRequests::<T>::get(restore_id).ok_or(Invalidity::Unknown)?;
 		ensure!(restore.node == *node_id, Invalidity::WrongNode);
-		let is_open = restore.state == RestoreState::Requested && restore.expires_at > Self::now();
-		ensure!(is_open, InvalidTransaction::Stale);
+		ensure!(Self::restore_is_open(&restore), InvalidTransaction::Stale);
 
 		let place = lineage_id(&restore.request_id, restore.salt);
 		let report =

@@ -1,6 +1,6 @@
 //! The runtime API: what agents, tools and polkadot.js read at any block.
 
-use crate::{Eligibility, LineageView, SnapshotMetadata};
+use crate::{Eligibility, Grant, LineageView, SnapshotMetadata};
 use alloc::vec::Vec;
 use backup_primitives::{Cid, RootStatus};
 use codec::Codec;
@@ -34,6 +34,9 @@ sp_api::decl_runtime_apis! {
 		fn lineages_of(
 			owner: AccountId,
 		) -> Vec<LineageView<AccountId, NodeId, RequestId, BlockNumber>>;
+
+		/// Who may restore a request besides its owner.
+		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>>;
 
 		/// At most 64 snapshots of a request, from a sequence on.
 		fn snapshots(

@@ -139,6 +139,26 @@ pub struct OwnerKey<BlockNumber> {
 	pub active_from: BlockNumber,
 }
 
+/// Leave for one account to restore a machine of another.
+#[derive(
+	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub struct Grant<AccountId, BlockNumber> {
+	/// Who may.
+	pub account: AccountId,
+	/// Since when.
+	pub granted_at: BlockNumber,
+	/// Until when; nothing if until it is revoked.
+	pub expires_at: Option<BlockNumber>,
+}
+
+impl<AccountId, BlockNumber: PartialOrd> Grant<AccountId, BlockNumber> {
+	/// Whether it has not expired.
+	pub fn is_valid_at(&self, now: BlockNumber) -> bool {
+		self.expires_at.as_ref().is_none_or(|at| now < *at)
+	}
+}
+
 /// A wish for an image.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
 pub struct RestoreRequest<AccountId, NodeId, RequestId, BlockNumber> {

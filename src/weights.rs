@@ -24,6 +24,12 @@ pub trait WeightInfo {
 	fn restore_from_snapshot() -> Weight;
 	/// [`crate::Call::close_restore`].
 	fn close_restore() -> Weight;
+	/// [`crate::Call::grant_access`].
+	fn grant_access() -> Weight;
+	/// [`crate::Call::revoke_access`].
+	fn revoke_access() -> Weight;
+	/// [`crate::Call::restore_snapshot`].
+	fn restore_snapshot() -> Weight;
 	/// [`crate::Call::set_settings`].
 	fn set_settings() -> Weight;
 	/// Dispatch of [`crate::Call::add_snapshot`].
@@ -76,11 +82,23 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn restore_from_snapshot() -> Weight {
-		Self::counted(CALL_MICROS, 7, 5)
+		Self::counted(CALL_MICROS, 9, 5)
 	}
 
 	fn close_restore() -> Weight {
-		Self::counted(CALL_MICROS, 4, 4)
+		Self::counted(CALL_MICROS, 5, 4)
+	}
+
+	fn grant_access() -> Weight {
+		Self::counted(CALL_MICROS, 2, 1)
+	}
+
+	fn revoke_access() -> Weight {
+		Self::counted(CALL_MICROS, 2, 1)
+	}
+
+	fn restore_snapshot() -> Weight {
+		Self::counted(CALL_MICROS, 8, 5)
 	}
 
 	fn set_settings() -> Weight {
@@ -106,11 +124,11 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 
 	fn report_deleted() -> Weight {
 		let snapshots = u64::from(crate::deletion::DELETIONS_MAX);
-		Self::counted(CALL_MICROS, 8 + snapshots, 9 + 3 * snapshots)
+		Self::counted(CALL_MICROS, 8 + snapshots, 10 + 3 * snapshots)
 	}
 
 	fn authorize_report() -> Weight {
-		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 7, 0)
+		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 8, 0)
 	}
 
 	fn deletion_requested() -> Weight {

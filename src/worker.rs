@@ -187,12 +187,11 @@ impl<T: Config> Pallet<T> {
 	}
 
 	fn restore_orders(node: &T::NodeId) -> Orders<RestoreOrder> {
-		let now = Self::now();
 		let mut orders = Orders::new();
 		let open = RestoresOfNode::<T>::iter_key_prefix(node)
 			.take(QUEUE_SCAN_MAX)
 			.filter_map(|id| Some((id, RestoreRequests::<T>::get(id)?)))
-			.filter(|(_, restore)| restore.expires_at > now);
+			.filter(|(_, restore)| Self::restore_is_open(restore));
 		for (restore_id, restore) in open {
 			let order = RestoreOrder {
 				restore: restore_id,

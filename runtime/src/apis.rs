@@ -12,7 +12,7 @@ use frame_support::{
 	view_functions::{ViewFunctionDispatchError, ViewFunctionId},
 	weights::Weight,
 };
-use pallet_backup::{Eligibility, LineageView, SnapshotMetadata};
+use pallet_backup::{Eligibility, Grant, LineageView, SnapshotMetadata};
 use pallet_compute::{NodeId, RequestId};
 use pallet_transaction_payment::{FeeDetails, RuntimeDispatchInfo};
 use sp_consensus_aura::sr25519::AuthorityId as AuraId;
@@ -90,6 +90,10 @@ sp_api::impl_runtime_apis! {
 			owner: AccountId,
 		) -> Vec<LineageView<AccountId, NodeId, RequestId, BlockNumber>> {
 			Backup::lineages_of(owner)
+		}
+
+		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>> {
+			Backup::grants(request_id)
 		}
 
 		fn snapshots(

@@ -1,10 +1,10 @@
 //! Every invariant is broken on purpose, and the check names it.
 
 use crate::{
-	Backups, LineageCountOfNode, Lineages, OwnerKeys, Pallet, SnapshotLocks, Snapshots,
-	SnapshotsByCid, UserDeletion, UserDeletions, mock::*,
+	Backups, Grant, Grants, LineageCountOfNode, Lineages, OwnerKeys, Pallet, SnapshotLocks,
+	Snapshots, SnapshotsByCid, UserDeletion, UserDeletions, mock::*,
 };
-use frame_support::{assert_ok, traits::Hooks};
+use frame_support::{BoundedVec, assert_ok, traits::Hooks};
 use sp_runtime::TryRuntimeError;
 
 /// What the check says after a sound state was broken.
@@ -93,4 +93,23 @@ fn a_lineage_that_goes_back_is_noticed() {
 		Lineages::<Test>::mutate(REQUEST, |lineage| lineage.as_mut().unwrap().tail = 9);
 	};
 	assert_eq!(verdict(go_back), "1");
+}
+
+#[test]
+fn invariant_8_grants_are_of_lineages_and_to_others() {
+	let grant = |account| {
+		let grant = Grant { account, granted_at: 1, expires_at: None };
+		BoundedVec::try_from(vec![grant]).unwrap()
+	};
+	assert_eq!(verdict(|| Grants::<Test>::insert(OTHER_REQUEST, grant(BOB))), "8");
+	assert_eq!(verdict(|| Grants::<Test>::insert(REQUEST, grant(ALICE))), "8");
+	assert_eq!(verdict(|| Grants::<Test>::insert(REQUEST, BoundedVec::new())), "8");
+	let twice = || {
+		Grants::<Test>::insert(REQUEST, grant(BOB));
+		Grants::<Test>::mutate(REQUEST, |grants| {
+			let again = grants[0].clone();
+			grants.try_push(again).unwrap();
+		});
+	};
+	assert_eq!(verdict(twice), "8");
 }

@@ -1,5 +1,6 @@
 //! Tests of the pallet, by capability.
 
+mod access;
 mod deletion;
 mod invariants;
 mod lineages;

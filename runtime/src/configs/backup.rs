@@ -56,6 +56,7 @@ impl pallet_backup::Config for Runtime {
 	type MaxLineages = ConstU32<1_000>;
 	type MaxOwnerKeys = ConstU32<32>;
 	type MaxReportDelay = MaxReportDelay;
+	type MaxGrants = ConstU32<16>;
 	type MaxRestores = ConstU32<8>;
 	type MaxSnapshots = ConstU32<365>;
 	type MinFrequency = MinFrequency;
