@@ -55,8 +55,9 @@ docs: ## Build the documentation without a warning
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 .PHONY: unit
-unit: ## Run unit, property, integration and doc tests
+unit: ## Run unit, property, integration and doc tests, and every benchmark once
 	cargo test --locked --workspace --exclude backup-e2e
+	cargo test --locked -p pallet-backup --all-features
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real node, agent and guests

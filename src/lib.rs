@@ -39,6 +39,8 @@ extern crate alloc;
 
 mod access;
 mod authorize;
+#[cfg(feature = "runtime-benchmarks")]
+mod benchmarking;
 mod deletion;
 mod invariants;
 mod lineages;
@@ -59,6 +61,8 @@ mod tests;
 
 pub use authorize::Invalidity;
 pub use pallet::*;
+#[cfg(feature = "runtime-benchmarks")]
+pub use traits::BenchmarkHelper;
 pub use traits::{
 	BackupHooks, Compute, Marketplace, NodeInfo, OnSnapshot, RequestInfo, Subscription,
 };
@@ -242,6 +246,10 @@ pub mod pallet {
 
 		/// What the calls cost.
 		type WeightInfo: WeightInfo;
+
+		/// Makes the nodes and machines that benchmarks need.
+		#[cfg(feature = "runtime-benchmarks")]
+		type BenchmarkHelper: BenchmarkHelper<Self::NodeId, Self::RequestId, Self::AccountId, Self::AuthorityId>;
 	}
 
 	/// The backups that a node keeps for an account.

@@ -109,6 +109,8 @@ impl pallet_backup::Config for Test {
 	type MaxOwnerKeys = frame_support::traits::ConstU32<3>;
 	type ReportPriority = frame_support::traits::ConstU64<1000>;
 	type WeightInfo = crate::weights::CountedWeight<Test>;
+	#[cfg(feature = "runtime-benchmarks")]
+	type BenchmarkHelper = World;
 }
 
 impl<C> frame_system::offchain::CreateTransactionBase<C> for Test
@@ -217,6 +219,21 @@ impl Marketplace<AccountId> for World {
 		World::change(|world| {
 			world.subscriptions.get(owner).copied().unwrap_or(Subscription::Disabled)
 		})
+	}
+}
+
+#[cfg(feature = "runtime-benchmarks")]
+impl crate::BenchmarkHelper<NodeId, RequestId, AccountId, AuthorityId> for World {
+	fn register_node(authority: AuthorityId) -> NodeId {
+		World::change(|world| world.authorities.insert(NODE, authority));
+		NODE
+	}
+
+	fn run_request(node: NodeId, owner: &AccountId) -> RequestId {
+		assert_eq!(node, NODE);
+		World::run(REQUEST, *owner);
+		World::subscribe(*owner, Subscription::Active);
+		REQUEST
 	}
 }
 

@@ -25,7 +25,7 @@ use sp_runtime::{
 const CADENCE_TOLERANCE_BLOCKS: u32 = 2;
 
 /// Most snapshots that one new snapshot evicts. Two, so that a backlog gets shorter.
-const EVICTIONS_MAX: u32 = 2;
+pub(crate) const EVICTIONS_MAX: u32 = 2;
 
 /// What a node may claim to have stored, over what the machine's disks may hold: sealing
 /// and the tree cost a little, and an incompressible disk is stored in full.

@@ -123,3 +123,14 @@ impl<RequestId, AccountId> OnSnapshot<RequestId, AccountId> for () {
 		Weight::zero()
 	}
 }
+
+/// Makes the nodes and machines that benchmarks need, whatever pallets keep them.
+#[cfg(feature = "runtime-benchmarks")]
+pub trait BenchmarkHelper<NodeId, RequestId, AccountId, AuthorityId> {
+	/// Register a node with this authority key.
+	fn register_node(authority: AuthorityId) -> NodeId;
+
+	/// Let a machine of `owner` run on a node, with backups enabled and paid for, and none
+	/// begun. Its disks may hold a byte or more.
+	fn run_request(node: NodeId, owner: &AccountId) -> RequestId;
+}

@@ -6,6 +6,7 @@ frame_benchmarking::define_benchmarks!(
 	[frame_benchmarking, frame_benchmarking::baseline::Pallet::<crate::Runtime>]
 	[frame_system, frame_system_benchmarking::Pallet::<crate::Runtime>]
 	[frame_system_extensions, frame_system_benchmarking::extensions::Pallet::<crate::Runtime>]
+	[pallet_backup, crate::Backup]
 	[pallet_balances, crate::Balances]
 	[pallet_collective, crate::Council]
 	[pallet_timestamp, crate::Timestamp]

@@ -10,6 +10,12 @@ use frame_support::{
 };
 use pallet_backup::{ChainSettings, crypto::AuthorityId};
 use sp_runtime::traits::AccountIdConversion;
+#[cfg(feature = "runtime-benchmarks")]
+use {
+	backup_primitives::Recipient,
+	frame_support::BoundedVec,
+	pallet_compute::{NodeId, RequestId},
+};
 
 parameter_types! {
 	/// One backup a day, thirty of them, and time to change one's mind.
@@ -65,4 +71,40 @@ impl pallet_backup::Config for Runtime {
 	type ReportPriority = ConstU64<{ u64::MAX / 4 }>;
 	type RequestId = pallet_compute::RequestId;
 	type WeightInfo = pallet_backup::weights::CountedWeight<Runtime>;
+	#[cfg(feature = "runtime-benchmarks")]
+	type BenchmarkHelper = BenchmarkHelper;
+}
+
+/// Makes what benchmarks of the backups need, straight in the storage of its neighbours.
+#[cfg(feature = "runtime-benchmarks")]
+#[derive(Debug)]
+pub struct BenchmarkHelper;
+
+#[cfg(feature = "runtime-benchmarks")]
+impl pallet_backup::BenchmarkHelper<NodeId, RequestId, AccountId, AuthorityId> for BenchmarkHelper {
+	fn register_node(authority: AuthorityId) -> NodeId {
+		let node_id = NodeId::MAX;
+		pallet_compute::NodeOfAuthority::<Runtime>::insert(&authority, node_id);
+		let node = pallet_compute::Node {
+			operator: BackupFund::get(),
+			authority,
+			recipient: Recipient([1; 32]),
+			gateways: Default::default(),
+		};
+		pallet_compute::Nodes::<Runtime>::insert(node_id, node);
+		node_id
+	}
+
+	fn run_request(node: NodeId, owner: &AccountId) -> RequestId {
+		let request_id = RequestId::MAX;
+		let vm = BoundedVec::truncate_from(b"vm".to_vec());
+		let request = pallet_compute::Request {
+			owner: owner.clone(),
+			disk_bytes: 1,
+			state: pallet_compute::RequestState::Running { node, vm },
+		};
+		pallet_compute::Requests::<Runtime>::insert(request_id, request);
+		pallet_marketplace::Subscriptions::<Runtime>::insert(owner, BlockNumber::MAX);
+		request_id
+	}
 }

@@ -1,0 +1,371 @@
+//! What the calls cost, measured on the longest path of each.
+//!
+//! Nothing here depends on how much is stored: each call reads and writes a constant number of
+//! records, and the lists among them (grants, evictions, deletions of one report) are full.
+
+use super::*;
+use crate::{deletion::DELETIONS_MAX, snapshots::EVICTIONS_MAX};
+use backup_primitives::{
+	BlockRef, Cid, Consistency, Recipient,
+	report::{Description, Report, TakenSnapshot, signing_payload},
+};
+use frame_benchmarking::v2::*;
+use frame_support::{
+	BoundedVec,
+	pallet_prelude::TransactionSource,
+	traits::{Authorize, EnsureOrigin, Get},
+};
+use frame_system::RawOrigin;
+use sp_application_crypto::RuntimeAppPublic;
+use sp_runtime::traits::{SaturatedConversion, Saturating, UniqueSaturatedInto};
+
+/// The machine of an owner, with its backups begun.
+struct Machine<T: Config> {
+	owner: T::AccountId,
+	node: T::NodeId,
+	authority: T::AuthorityId,
+	request: T::RequestId,
+}
+
+/// A text of the greatest length.
+fn description() -> Description {
+	BoundedVec::truncate_from(alloc::vec![b'd'; 64])
+}
+
+/// A block that reports may name.
+fn recent<T: Config>() -> BlockRef {
+	let number = frame_system::Pallet::<T>::block_number();
+	frame_system::BlockHash::<T>::insert(number, T::Hash::default());
+	let hash = authorize::hash_bytes::<T>(T::Hash::default());
+	BlockRef { number: number.saturated_into(), hash }
+}
+
+/// Let time pass, in blocks.
+fn pass<T: Config>(blocks: ClockFor<T>) {
+	let now = Pallet::<T>::now().saturating_add(blocks);
+	T::BlockNumberProvider::set_block_number(now);
+}
+
+impl<T: Config> Machine<T> {
+	/// One that runs, without backups.
+	fn without_backup() -> Self {
+		let owner: T::AccountId = whitelisted_caller();
+		let authority = T::AuthorityId::generate_pair(None);
+		let node = T::BenchmarkHelper::register_node(authority.clone());
+		let request = T::BenchmarkHelper::run_request(node, &owner);
+		Self { owner, node, authority, request }
+	}
+
+	/// One whose first snapshot is due.
+	fn new() -> Self {
+		let machine = Self::without_backup();
+		let recipient = Recipient([7; 32]);
+		Pallet::<T>::add_owner_key(machine.owner.clone(), recipient).expect("it is the first");
+		let owner = &machine.owner;
+		Pallet::<T>::begin_lineage(owner, &machine.request, None).expect("it has none");
+		machine
+	}
+
+	fn lineage(&self) -> LineageOf<T> {
+		Lineages::<T>::get(self.request).expect("it was begun")
+	}
+
+	fn id(&self) -> LineageId {
+		lineage_id(&self.request, self.lineage().salt)
+	}
+
+	fn keep(&self, keep_last: u32) {
+		let settings = LineageSettings { paused: false, keep_last: Some(keep_last) };
+		let set = Pallet::<T>::set_lineage_settings(&self.owner, &self.request, settings);
+		set.expect("it is in bounds");
+	}
+
+	/// Record so many snapshots, and let the cadence go by.
+	fn fill(&self, count: u32) {
+		self.keep(T::MaxSnapshots::get());
+		for _ in 0..count {
+			let (cid, claim) = self.next();
+			let taken = claim.snapshot(cid);
+			self.record(taken);
+		}
+		pass::<T>(Pallet::<T>::frequency_of(&self.owner));
+	}
+
+	fn record(&self, taken: TakenSnapshot) {
+		let text = Some(description());
+		Pallet::<T>::record_snapshot(self.node, self.owner.clone(), self.request, text, taken);
+	}
+
+	/// The next snapshot of the machine.
+	fn next(&self) -> (Cid, SnapshotClaim) {
+		let lineage = self.lineage();
+		let mut digest = [0; 32];
+		digest[..8].copy_from_slice(&lineage.next.to_le_bytes());
+		let claim = SnapshotClaim {
+			salt: lineage.salt,
+			sequence: lineage.next,
+			taken_at: Pallet::<T>::now().unique_saturated_into(),
+			logical_bytes: 1,
+			new_bytes: 1,
+			consistency: Consistency::Crash,
+			owner_key_version: 1,
+		};
+		(Cid::dag_cbor(digest), claim)
+	}
+
+	/// The report of the next snapshot.
+	fn snapshot_report(&self) -> Call<T> {
+		let (snapshot_cid, claim) = self.next();
+		let report = Report::Snapshot {
+			lineage: self.id(),
+			sequence: claim.sequence,
+			owner: opaque(&self.owner),
+			description: Some(description()),
+			snapshot: claim.snapshot(snapshot_cid),
+		};
+		let at = recent::<T>();
+		Call::add_snapshot {
+			node_id: self.node,
+			snapshot_cid,
+			description: Some(description()),
+			request_id: self.request,
+			account_id: self.owner.clone(),
+			claim,
+			at,
+			signature: self.sign(&at, &report),
+		}
+	}
+
+	fn restore_report(&self, restore_id: u64) -> Call<T> {
+		let report = Report::Restore { restore: restore_id, lineage: self.id(), failure: None };
+		let at = recent::<T>();
+		Call::report_restore {
+			node_id: self.node,
+			restore_id,
+			failure: None,
+			at,
+			signature: self.sign(&at, &report),
+		}
+	}
+
+	fn sign(&self, at: &BlockRef, report: &Report) -> SignatureOf<T> {
+		let payload = signing_payload(&Pallet::<T>::genesis(), &opaque(&self.node), at, report);
+		self.authority.sign(&payload).expect("its key is in the keystore")
+	}
+
+	/// Open the machine to so many accounts, and name the last of them.
+	fn grant(&self, count: u32) -> T::AccountId {
+		let mut last = self.owner.clone();
+		for index in 0..count {
+			last = account("grantee", index, 0);
+			let grant = Pallet::<T>::grant(self.owner.clone(), self.request, last.clone(), None);
+			grant.expect("there is room");
+		}
+		last
+	}
+
+	/// A restore of the newest snapshot, asked for by the last of all who may.
+	fn restore(&self) -> u64 {
+		let requester = self.grant(T::MaxGrants::get());
+		let sequence = self.lineage().next.saturating_sub(1);
+		let asked = Pallet::<T>::request_restore(requester, self.request, sequence);
+		asked.expect("it may");
+		NextRestoreId::<T>::get().saturating_sub(1)
+	}
+}
+
+#[benchmarks]
+mod benchmarks {
+	use super::*;
+
+	/// An account for itself: that takes one read more than governance.
+	#[benchmark]
+	fn set_backup_offchain_worker_frequency() {
+		let machine = Machine::<T>::new();
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), T::MinFrequency::get());
+		assert_eq!(Pallet::<T>::frequency_of(&machine.owner), T::MinFrequency::get());
+	}
+
+	#[benchmark]
+	fn create_backup() {
+		let machine = Machine::<T>::without_backup();
+		let owner = RawOrigin::Signed(machine.owner.clone());
+		#[extrinsic_call]
+		_(owner, machine.request, Some(description()));
+		assert!(Lineages::<T>::contains_key(machine.request));
+	}
+
+	#[benchmark]
+	fn set_backup_settings() {
+		let machine = Machine::<T>::new();
+		let settings = LineageSettings { paused: true, keep_last: Some(1) };
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request, settings.clone());
+		assert_eq!(machine.lineage().settings, settings);
+	}
+
+	/// The second key, which waits.
+	#[benchmark]
+	fn register_owner_key() {
+		let machine = Machine::<T>::new();
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), Recipient([8; 32]));
+		assert_eq!(OwnerKeyVersion::<T>::get(&machine.owner), 2);
+	}
+
+	#[benchmark]
+	fn restore_from_snapshot() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		let cid = Snapshots::<T>::get(machine.request, 0).expect("recorded").cid;
+		let text = BoundedVec::truncate_from(alloc::format!("{cid}").into_bytes());
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), text);
+		assert!(RestoreRequests::<T>::contains_key(0));
+	}
+
+	/// One that runs, by its owner, who did not ask for it.
+	#[benchmark]
+	fn close_restore() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		let restore = machine.restore();
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), restore);
+		assert!(!RestoreRequests::<T>::contains_key(restore));
+	}
+
+	#[benchmark]
+	fn set_settings() -> Result<(), BenchmarkError> {
+		let origin =
+			T::GovernanceOrigin::try_successful_origin().map_err(|_| BenchmarkError::Weightless)?;
+		let settings = Pallet::<T>::settings();
+		#[extrinsic_call]
+		_(origin as T::RuntimeOrigin, settings);
+		assert!(Settings::<T>::exists());
+		Ok(())
+	}
+
+	/// The last that there is room for.
+	#[benchmark]
+	fn grant_access() {
+		let machine = Machine::<T>::new();
+		machine.grant(T::MaxGrants::get().saturating_sub(1));
+		let account = account("last", 0, 0);
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request, account, None);
+		assert_eq!(Grants::<T>::get(machine.request).len() as u32, T::MaxGrants::get());
+	}
+
+	#[benchmark]
+	fn revoke_access() {
+		let machine = Machine::<T>::new();
+		let last = machine.grant(T::MaxGrants::get());
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request, last);
+		assert!((Grants::<T>::get(machine.request).len() as u32) < T::MaxGrants::get());
+	}
+
+	/// By the last of all who may.
+	#[benchmark]
+	fn restore_snapshot() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		let last = machine.grant(T::MaxGrants::get());
+		#[extrinsic_call]
+		_(RawOrigin::Signed(last), machine.request, 0);
+		assert!(RestoreRequests::<T>::contains_key(0));
+	}
+
+	/// With as many evictions as one report makes.
+	#[benchmark]
+	fn add_snapshot() {
+		let machine = Machine::<T>::new();
+		machine.fill(EVICTIONS_MAX.saturating_add(2));
+		machine.keep(1);
+		let report = machine.snapshot_report();
+		#[block]
+		{
+			use frame_support::traits::UnfilteredDispatchable as _;
+			report.dispatch_bypass_filter(RawOrigin::Authorized.into()).expect("it is right");
+		}
+		assert_eq!(machine.lineage().tail, u64::from(EVICTIONS_MAX));
+	}
+
+	/// Where the history is full, so that the oldest is looked at.
+	#[benchmark]
+	fn authorize_add_snapshot() {
+		let machine = Machine::<T>::new();
+		machine.fill(T::MaxSnapshots::get());
+		let report = machine.snapshot_report();
+		#[block]
+		{
+			let verdict = report.authorize(TransactionSource::External);
+			verdict.expect("reports are authorized").expect("it is right");
+		}
+	}
+
+	#[benchmark]
+	fn report_snapshot_failed() {
+		let machine = Machine::<T>::new();
+		let reason = backup_primitives::FailureReason::VmTagMismatch;
+		#[block]
+		{
+			Pallet::<T>::record_failure(machine.request, 0, reason);
+		}
+		assert!(machine.lineage().failure.is_some());
+	}
+
+	#[benchmark]
+	fn report_restore() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		let restore = machine.restore();
+		#[block]
+		{
+			Pallet::<T>::record_restore(restore, None);
+		}
+		let state = RestoreRequests::<T>::get(restore).map(|restore| restore.state);
+		assert!(matches!(state, Some(RestoreState::Fulfilled { .. })));
+	}
+
+	/// As many snapshots as one report takes away, and the lineage with them.
+	#[benchmark]
+	fn report_deleted() {
+		let machine = Machine::<T>::new();
+		machine.fill(DELETIONS_MAX);
+		machine.grant(T::MaxGrants::get());
+		Pallet::<T>::begin_deletion(&machine.owner);
+		#[block]
+		{
+			Pallet::<T>::record_deleted(machine.node, machine.request);
+		}
+		assert!(!Lineages::<T>::contains_key(machine.request));
+	}
+
+	/// That of a restore that somebody else than the owner asked for: it reads the most.
+	#[benchmark]
+	fn authorize_report() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		let report = machine.restore_report(machine.restore());
+		#[block]
+		{
+			let verdict = report.authorize(TransactionSource::External);
+			verdict.expect("reports are authorized").expect("it is right");
+		}
+	}
+
+	#[benchmark]
+	fn deletion_requested() {
+		let machine = Machine::<T>::new();
+		#[block]
+		{
+			Pallet::<T>::begin_deletion(&machine.owner);
+		}
+		assert!(UserDeletions::<T>::contains_key(&machine.owner));
+	}
+
+	impl_benchmark_test_suite!(Pallet, crate::mock::new_test_ext(), crate::mock::Test);
+}
