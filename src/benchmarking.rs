@@ -278,6 +278,16 @@ mod benchmarks {
 		assert!(RestoreRequests::<T>::contains_key(0));
 	}
 
+	/// Where the history is full, so that the oldest is looked at.
+	#[benchmark]
+	fn request_snapshot() {
+		let machine = Machine::<T>::new();
+		machine.fill(T::MaxSnapshots::get());
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request);
+		assert!(machine.lineage().unanswered_since().is_some());
+	}
+
 	/// With as many evictions as one report makes.
 	#[benchmark]
 	fn add_snapshot() {

@@ -434,6 +434,13 @@ pub mod pallet {
 			/// Its root.
 			cid: Cid,
 		},
+		/// An owner wants a snapshot out of turn.
+		SnapshotRequested {
+			/// Whose machine it is.
+			owner: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+		},
 		/// A snapshot was due and could not be taken.
 		SnapshotFailed {
 			/// The machine's request.
@@ -581,8 +588,16 @@ pub mod pallet {
 		OwnerKeyPending,
 		/// The account has asked for the deletion of its backups.
 		DeletionPending,
-		/// The restore still runs: it can be closed when it ended or expired.
-		RestoreRunning,
+		/// The account has registered no key to seal to.
+		NoOwnerKey,
+		/// The backups of the request are paused.
+		BackupPaused,
+		/// Nothing more may be kept while a restore holds the oldest snapshot; close it first.
+		HistoryFull,
+		/// A snapshot is due or asked for, and not recorded yet.
+		SnapshotPending,
+		/// The last snapshot is younger than the shortest cadence that the chain allows.
+		TooSoon,
 	}
 
 	#[pallet::hooks]
@@ -843,6 +858,17 @@ pub mod pallet {
 			ensure_authorized(origin)?;
 			Self::record_deleted(node_id, request_id);
 			Ok(())
+		}
+
+		/// Ask for a snapshot of a machine of the caller's out of turn.
+		///
+		/// It is taken like any other, and the cadence goes on from it. At most one in the
+		/// shortest cadence that the chain allows.
+		#[pallet::call_index(14)]
+		#[pallet::weight(T::WeightInfo::request_snapshot())]
+		pub fn request_snapshot(origin: OriginFor<T>, request_id: T::RequestId) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::ask_for_snapshot(&who, &request_id)
 		}
 	}
 

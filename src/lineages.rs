@@ -114,6 +114,7 @@ impl<T: Config> Pallet<T> {
 			tail: first,
 			next: first,
 			last_taken_at: None,
+			asked_at: None,
 			failure: None,
 			settings: LineageSettings::default(),
 		};
@@ -196,6 +197,46 @@ impl<T: Config> Pallet<T> {
 		Ok(())
 	}
 
+	/// Note that the owner wants a snapshot out of turn.
+	pub(crate) fn ask_for_snapshot(
+		who: &T::AccountId,
+		request_id: &T::RequestId,
+	) -> DispatchResult {
+		let mut lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
+		ensure!(lineage.owner == *who, Error::<T>::NotBackupOwner);
+		let request = T::Compute::request(request_id).ok_or(Error::<T>::RequestNotRunning)?;
+		if let Some(obstacle) = Self::standing_obstacle(request_id, &lineage, &request) {
+			return Err(Self::as_error(&obstacle).into());
+		}
+		let now = Self::now();
+		ensure!(lineage.unanswered_since().is_none(), Error::<T>::SnapshotPending);
+		let newest = lineage.last_taken_at.ok_or(Error::<T>::SnapshotPending)?;
+		let allowed_at = newest.saturating_add(T::MinFrequency::get());
+		ensure!(now >= allowed_at, Error::<T>::TooSoon);
+		lineage.asked_at = Some(now);
+		Lineages::<T>::insert(request_id, &lineage);
+		Self::deposit_event(Event::SnapshotRequested {
+			owner: who.clone(),
+			request_id: *request_id,
+		});
+		Ok(())
+	}
+
+	/// What an owner is told who asks for a snapshot that cannot be.
+	fn as_error(obstacle: &Eligibility<ClockFor<T>>) -> Error<T> {
+		match obstacle {
+			Eligibility::NoBackup => Error::BackupNotFound,
+			Eligibility::NotRunning | Eligibility::NoNode => Error::RequestNotRunning,
+			Eligibility::Disabled | Eligibility::Unpaid => Error::BackupsNotEnabled,
+			Eligibility::NoOwnerKey => Error::NoOwnerKey,
+			Eligibility::DeletionPending => Error::DeletionPending,
+			Eligibility::Paused => Error::BackupPaused,
+			Eligibility::Full => Error::HistoryFull,
+			Eligibility::Eligible { .. } => Error::SnapshotPending,
+			Eligibility::NotDue { .. } | Eligibility::FailedInSlot { .. } => Error::TooSoon,
+		}
+	}
+
 	/// Whether a snapshot of a request would be taken now: the first of the conditions that
 	/// does not hold.
 	pub(crate) fn judge_eligibility(request_id: &T::RequestId) -> Eligibility<ClockFor<T>> {
@@ -224,9 +265,7 @@ impl<T: Config> Pallet<T> {
 		let slot = lineage.slot(now, frequency);
 		match &lineage.failure {
 			Some(failure) if failure.slot >= slot => {
-				let since = lineage.last_taken_at.unwrap_or(lineage.created_at);
-				let slots: ClockFor<T> = failure.slot.saturating_add(1).saturated_into();
-				let retry_at = since.saturating_add(frequency.saturating_mul(slots));
+				let retry_at = lineage.next_slot(failure.slot.saturated_into(), frequency);
 				Eligibility::FailedInSlot { reason: failure.reason, retry_at }
 			}
 			_ => Eligibility::Eligible { slot },

@@ -240,8 +240,10 @@ impl<T: Config> Pallet<T> {
 		})?;
 		let lineage = Self::reported_lineage(node_id, request_id, *salt)?;
 		ensure!(*sequence >= lineage.next, InvalidTransaction::Stale);
+		// One report a slot: the next slot is tried whatever happened in those before.
+		let current = lineage.slot(Self::now(), Self::frequency_of(&lineage.owner));
 		let recorded = lineage.failure.as_ref().is_some_and(|failure| failure.slot >= *slot);
-		ensure!(!recorded, InvalidTransaction::Stale);
+		ensure!(!recorded && *slot >= current, InvalidTransaction::Stale);
 
 		let place = lineage_id(request_id, *salt);
 		let report = Report::SnapshotFailed {
@@ -252,8 +254,7 @@ impl<T: Config> Pallet<T> {
 		};
 		Self::ensure_signed_by(node_id, at, &report, signature)?;
 		let longevity = Self::ensure_recent(at)?;
-		let current = lineage.slot(Self::now(), Self::frequency_of(&lineage.owner));
-		let is_its_time = *sequence == lineage.next && *slot <= current;
+		let is_its_time = *sequence == lineage.next && *slot == current;
 		ensure!(is_its_time, InvalidTransaction::Future);
 		Self::valid_report(("snapshot-failed", place, *slot), longevity)
 	}

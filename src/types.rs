@@ -42,6 +42,8 @@ pub struct Lineage<AccountId, NodeId, BlockNumber> {
 	pub next: u64,
 	/// When the newest snapshot was taken.
 	pub last_taken_at: Option<BlockNumber>,
+	/// When the owner last asked for a snapshot out of turn.
+	pub asked_at: Option<BlockNumber>,
 	/// The last attempt, if it failed.
 	pub failure: Option<Failure<BlockNumber>>,
 	/// What the owner set.
@@ -56,20 +58,42 @@ impl<AccountId, NodeId, BlockNumber: AtLeast32BitUnsigned + Copy>
 		self.next.saturating_sub(self.tail)
 	}
 
-	/// When the next snapshot is due, at a cadence of `frequency` blocks. The first one is
-	/// due at once.
+	/// When the next snapshot is due, at a cadence of `frequency` blocks: the first at once, a
+	/// later one when the cadence is over or the owner asks.
 	pub fn due_at(&self, frequency: BlockNumber) -> BlockNumber {
-		match self.last_taken_at {
+		let by_cadence = match self.last_taken_at {
 			Some(taken_at) => taken_at.saturating_add(frequency),
 			None => self.created_at,
-		}
+		};
+		self.unanswered_since().map_or(by_cadence, |asked_at| asked_at.min(by_cadence))
 	}
 
-	/// How many cadences have gone by since the last snapshot, or since the creation. A
-	/// failed snapshot is tried again in the next slot.
+	/// When the owner asked for a snapshot that was not taken yet, if it did. One that stood
+	/// still before that is no answer.
+	pub fn unanswered_since(&self) -> Option<BlockNumber> {
+		self.asked_at
+			.filter(|asked_at| self.last_taken_at.is_none_or(|taken_at| taken_at < *asked_at))
+	}
+
+	/// The slot that `now` lies in, named by its first block. One begins with each cadence since
+	/// the last snapshot or the creation, and one when the owner asks. A failed snapshot is
+	/// tried again in the next slot.
 	pub fn slot(&self, now: BlockNumber, frequency: BlockNumber) -> u64 {
-		let since = now.saturating_sub(self.last_taken_at.unwrap_or(self.created_at));
-		(since / frequency.max(One::one())).unique_saturated_into()
+		let start = self.cadence_start(now, frequency);
+		let asked_at = self.unanswered_since().filter(|asked_at| *asked_at <= now);
+		asked_at.map_or(start, |asked_at| asked_at.max(start)).unique_saturated_into()
+	}
+
+	/// First block of the slot after the one that `slot` lies in, unless the owner asks.
+	pub fn next_slot(&self, slot: BlockNumber, frequency: BlockNumber) -> BlockNumber {
+		self.cadence_start(slot, frequency).saturating_add(frequency)
+	}
+
+	fn cadence_start(&self, now: BlockNumber, frequency: BlockNumber) -> BlockNumber {
+		let since = self.last_taken_at.unwrap_or(self.created_at);
+		let frequency = frequency.max(One::one());
+		let passed = now.saturating_sub(since) / frequency;
+		since.saturating_add(passed.saturating_mul(frequency))
 	}
 }
 
@@ -96,7 +120,7 @@ pub struct LineageSettings {
 /// A snapshot that was due and could not be taken.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
 pub struct Failure<BlockNumber> {
-	/// The cadence slot in which it failed; see [`Lineage::slot`].
+	/// The slot in which it failed; see [`Lineage::slot`].
 	pub slot: u64,
 	/// What stood in the way.
 	pub reason: FailureReason,
@@ -258,7 +282,7 @@ impl<BlockNumber> ChainSettings<BlockNumber> {
 pub enum Eligibility<BlockNumber> {
 	/// A snapshot is due.
 	Eligible {
-		/// The cadence slot; see [`Lineage::slot`].
+		/// The slot; see [`Lineage::slot`].
 		slot: u64,
 	},
 	/// Nobody created a backup of this request.

@@ -32,6 +32,8 @@ pub trait WeightInfo {
 	fn restore_snapshot() -> Weight;
 	/// [`crate::Call::set_settings`].
 	fn set_settings() -> Weight;
+	/// [`crate::Call::request_snapshot`].
+	fn request_snapshot() -> Weight;
 	/// Dispatch of [`crate::Call::add_snapshot`].
 	fn add_snapshot() -> Weight;
 	/// Judging [`crate::Call::add_snapshot`].
@@ -103,6 +105,10 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 
 	fn set_settings() -> Weight {
 		Self::counted(CALL_MICROS, 1, 1)
+	}
+
+	fn request_snapshot() -> Weight {
+		Self::counted(CALL_MICROS, 9, 1)
 	}
 
 	fn add_snapshot() -> Weight {

@@ -116,7 +116,7 @@ impl fmt::Display for Outcome {
 pub struct Ended {
 	/// Identity of the order that was carried out.
 	pub id: JobId,
-	/// The cadence slot of the order; zero for restores.
+	/// The slot of the order; zero for restores.
 	pub slot: u64,
 	/// When it ended, in milliseconds since 1970.
 	pub ended_at_ms: u64,

@@ -65,8 +65,8 @@ pub struct SnapshotOrder {
 	pub lineage: LineageId,
 	/// Its place in the lineage.
 	pub sequence: u64,
-	/// How many cadences have gone by since the last one; a failed job is tried again in
-	/// the next slot.
+	/// First block of the slot in which it is due: a cadence, or the time since the owner asked
+	/// out of turn. A failed job is tried again in the next slot.
 	pub slot: u64,
 	/// The owner of the request.
 	pub owner: OpaqueId,

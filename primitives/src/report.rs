@@ -223,7 +223,7 @@ pub enum Report {
 		lineage: LineageId,
 		/// Its place in the lineage.
 		sequence: u64,
-		/// The cadence slot in which it failed.
+		/// The slot in which it failed.
 		slot: u64,
 		/// What stood in the way.
 		reason: FailureReason,

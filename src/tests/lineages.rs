@@ -112,7 +112,7 @@ fn boundary_an_account_has_three_backups_and_no_fourth() {
 
 #[test]
 fn the_first_snapshot_is_due_at_once() {
-	story_of_alice(|| assert_eq!(eligibility(), Eligibility::Eligible { slot: 0 }));
+	story_of_alice(|| assert_eq!(eligibility(), Eligibility::Eligible { slot: 1 }));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn the_next_snapshot_is_due_a_cadence_after_the_last_was_taken() {
 		run_to(due_at - 1);
 		assert_eq!(eligibility(), Eligibility::NotDue { due_at });
 		run_to(due_at);
-		assert_eq!(eligibility(), Eligibility::Eligible { slot: 1 });
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: due_at });
 	});
 }
 
@@ -162,12 +162,12 @@ fn a_failed_snapshot_waits_for_the_next_slot() {
 	story_of_alice(|| {
 		run_to(5);
 		let reason = FailureReason::VmTagMismatch;
-		assert_ok!(submit(failure_report(REQUEST, 0, reason)));
+		assert_ok!(submit(failure_report(REQUEST, 1, reason)));
 		let retry_at = 1 + FREQUENCY;
 		assert_eq!(eligibility(), Eligibility::FailedInSlot { reason, retry_at });
 		assert_eq!(Backup::lineage(REQUEST).unwrap().last_failure, Some(reason));
 		run_to(retry_at);
-		assert_eq!(eligibility(), Eligibility::Eligible { slot: 1 });
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: retry_at });
 	});
 }
 
@@ -175,12 +175,12 @@ fn a_failed_snapshot_waits_for_the_next_slot() {
 fn a_shorter_cadence_does_not_undo_a_failure() {
 	story_of_alice(|| {
 		run_to(1 + FREQUENCY);
-		assert_ok!(submit(failure_report(REQUEST, 1, FailureReason::VmUnreachable)));
+		assert_ok!(submit(failure_report(REQUEST, 1 + FREQUENCY, FailureReason::VmUnreachable)));
 		let longer = FREQUENCY * 3;
 		assert_ok!(Backup::set_backup_offchain_worker_frequency(signed(ALICE), longer));
 		assert!(matches!(eligibility(), Eligibility::FailedInSlot { .. }));
-		run_to(1 + 2 * longer);
-		assert_eq!(eligibility(), Eligibility::Eligible { slot: 2 });
+		run_to(1 + longer);
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: 1 + longer });
 	});
 }
 
@@ -225,5 +225,106 @@ fn reads_show_an_accounts_backups_and_their_snapshots() {
 		assert_eq!(roots(0), [(0, root(1)), (1, root(2))]);
 		assert_eq!(roots(1), [(1, root(2))]);
 		assert_eq!(Backup::snapshots(OTHER_REQUEST, 0), []);
+	});
+}
+
+fn ask() -> sp_runtime::DispatchResult {
+	Backup::request_snapshot(signed(ALICE), REQUEST)
+}
+
+#[test]
+fn an_owner_asks_for_a_snapshot_out_of_turn() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		run_to(20);
+		assert_ok!(ask());
+		assert_eq!(last_event(), Event::SnapshotRequested { owner: ALICE, request_id: REQUEST });
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: 20 });
+		run_for(1);
+		assert_ok!(snapshot(REQUEST, 2).submit());
+		// The cadence goes on from it.
+		assert_eq!(eligibility(), Eligibility::NotDue { due_at: 21 + FREQUENCY });
+	});
+}
+
+#[test]
+fn a_snapshot_from_before_the_wish_is_no_answer() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		run_to(1 + FREQUENCY);
+		let older = snapshot(REQUEST, 2).with(|report| report.claim.taken_at = FREQUENCY);
+		Lineages::<Test>::mutate(REQUEST, |lineage| {
+			lineage.as_mut().unwrap().asked_at = Some(FREQUENCY + 1);
+		});
+		assert_ok!(older.submit());
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: FREQUENCY + 1 });
+	});
+}
+
+#[test]
+fn boundary_the_shortest_cadence_lies_between_two_snapshots() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		run_to(10);
+		assert_noop!(ask(), Error::<Test>::TooSoon);
+		run_to(11);
+		assert_ok!(ask());
+	});
+}
+
+#[test]
+fn who_asks_while_a_snapshot_is_due_is_told() {
+	story_of_alice(|| {
+		assert_noop!(ask(), Error::<Test>::SnapshotPending);
+		record(REQUEST, 1);
+		run_to(20);
+		assert_ok!(ask());
+		assert_noop!(ask(), Error::<Test>::SnapshotPending);
+	});
+}
+
+#[test]
+fn a_wish_that_failed_is_tried_again_at_the_cadence() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		run_to(20);
+		assert_ok!(ask());
+		run_for(1);
+		let reason = FailureReason::VmUnreachable;
+		assert_ok!(submit(failure_report(REQUEST, 20, reason)));
+		let retry_at = 1 + FREQUENCY;
+		assert_eq!(eligibility(), Eligibility::FailedInSlot { reason, retry_at });
+		run_to(retry_at);
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: retry_at });
+	});
+}
+
+#[test]
+fn who_asks_in_vain_is_told_why() {
+	story(|| {
+		assert_noop!(ask(), Error::<Test>::BackupNotFound);
+		begin(REQUEST, ALICE);
+		record(REQUEST, 1);
+		run_to(20);
+		assert_noop!(Backup::request_snapshot(signed(BOB), REQUEST), Error::<Test>::NotBackupOwner);
+		let settings = LineageSettings { paused: true, keep_last: None };
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings));
+		assert_noop!(ask(), Error::<Test>::BackupPaused);
+		Backup::deletion_requested(&ALICE);
+		assert_noop!(ask(), Error::<Test>::DeletionPending);
+		World::subscribe(ALICE, Subscription::Unpaid);
+		assert_noop!(ask(), Error::<Test>::BackupsNotEnabled);
+		World::edit_request(REQUEST, |request| request.running = false);
+		assert_noop!(ask(), Error::<Test>::RequestNotRunning);
+	});
+}
+
+#[test]
+fn who_asks_without_a_key_is_told() {
+	story(|| {
+		World::run(REQUEST, ALICE);
+		World::subscribe(ALICE, Subscription::Active);
+		Backup::fulfilled(&REQUEST);
+		assert_noop!(ask(), Error::<Test>::NoOwnerKey);
 	});
 }

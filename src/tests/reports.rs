@@ -322,7 +322,7 @@ fn calls_of_users_are_not_authorized_by_anything() {
 fn a_failure_is_recorded_once_a_slot() {
 	story_of_alice(|| {
 		run_to(2);
-		assert_ok!(submit(failure_report(REQUEST, 0, FailureReason::VmTagMismatch)));
+		assert_ok!(submit(failure_report(REQUEST, 1, FailureReason::VmTagMismatch)));
 		assert_eq!(
 			last_event(),
 			Event::SnapshotFailed {
@@ -331,10 +331,19 @@ fn a_failure_is_recorded_once_a_slot() {
 				reason: FailureReason::VmTagMismatch,
 			}
 		);
-		let again = failure_report(REQUEST, 0, FailureReason::VmTagMismatch);
+		let again = failure_report(REQUEST, 1, FailureReason::VmTagMismatch);
 		assert_refused(again, InvalidTransaction::Stale);
-		let early = failure_report(REQUEST, 1, FailureReason::VmTagMismatch);
+		let early = failure_report(REQUEST, 2, FailureReason::VmTagMismatch);
 		assert_refused(early, InvalidTransaction::Future);
+	});
+}
+
+#[test]
+fn a_failure_of_a_slot_that_is_over_is_refused() {
+	story_of_alice(|| {
+		run_to(1 + FREQUENCY);
+		let late = failure_report(REQUEST, 1, FailureReason::VmTagMismatch);
+		assert_refused(late, InvalidTransaction::Stale);
 	});
 }
 
@@ -342,7 +351,7 @@ fn a_failure_is_recorded_once_a_slot() {
 fn a_recorded_snapshot_clears_the_failure() {
 	story_of_alice(|| {
 		run_to(2);
-		assert_ok!(submit(failure_report(REQUEST, 0, FailureReason::StoreFull)));
+		assert_ok!(submit(failure_report(REQUEST, 1, FailureReason::StoreFull)));
 		record(REQUEST, 1);
 		assert_eq!(Lineages::<Test>::get(REQUEST).unwrap().failure, None);
 	});

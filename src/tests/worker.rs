@@ -182,7 +182,7 @@ fn a_due_snapshot_is_ordered_with_all_that_the_agent_needs() {
 		assert_eq!(desired.genesis, hash_of(0).0);
 		assert_eq!((desired.node.clone(), desired.now), (opaque(&NODE), 3));
 		let order = &desired.snapshots[0];
-		assert_eq!((order.sequence, order.slot), (0, 0));
+		assert_eq!((order.sequence, order.slot), (0, 1));
 		assert_eq!(order.owner, opaque(&ALICE));
 		assert_eq!(&order.vm[..], b"vm-7");
 		assert_eq!(order.owner_recipients[..], [key(ALICE as u8)]);
@@ -199,7 +199,7 @@ fn what_is_not_due_is_not_ordered() {
 		assert!(desk.run(nothing).snapshots.is_empty());
 		run_to(1 + FREQUENCY);
 		let order = desk.run(nothing).snapshots[0].clone();
-		assert_eq!((order.sequence, order.slot, order.parent), (1, 1, Some(root(1))));
+		assert_eq!((order.sequence, order.slot, order.parent), (1, 1 + FREQUENCY, Some(root(1))));
 		let settings = LineageSettings { paused: true, keep_last: None };
 		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings));
 		assert!(desk.run(nothing).snapshots.is_empty());
@@ -262,7 +262,7 @@ fn a_failure_is_reported_with_its_reason() {
 		run_to(4);
 		assert_ok!(submit(desk.submitted().remove(0)));
 		let failure = Lineages::<Test>::get(REQUEST).unwrap().failure.unwrap();
-		assert_eq!((failure.slot, failure.reason), (0, FailureReason::VmTagMismatch));
+		assert_eq!((failure.slot, failure.reason), (1, FailureReason::VmTagMismatch));
 		assert!(desk.run(nothing).snapshots.is_empty(), "the slot is over");
 	});
 }

@@ -16,7 +16,7 @@ pub enum Known<'a> {
 /// What an order asks for, beside its subject.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-	/// The cadence slot; zero for restores.
+	/// The slot of the order; zero for restores.
 	pub slot: u64,
 	/// Oldest `taken_at` that the chain still accepts.
 	pub oldest_taken_at: u64,
