@@ -4,6 +4,7 @@ mod access;
 mod deletion;
 mod invariants;
 mod lineages;
+mod model;
 mod reports;
 mod restores;
 mod retention;
