@@ -95,7 +95,9 @@ impl<T: Config> Pallet<T> {
 	/// blocks the report may still live.
 	pub(crate) fn ensure_recent(at: &BlockRef) -> Result<u64, InvalidTransaction> {
 		let now: u64 = frame_system::Pallet::<T>::block_number().saturated_into();
-		let age = now.checked_sub(at.number).ok_or(InvalidTransaction::Future)?;
+		// The hash of the block that is being made is not known to anybody yet.
+		let age = now.checked_sub(at.number).filter(|age| *age > 0);
+		let age = age.ok_or(InvalidTransaction::Future)?;
 		let left =
 			REPORT_AGE_MAX_BLOCKS.checked_sub(age).ok_or(InvalidTransaction::AncientBirthBlock)?;
 		let number: BlockNumberFor<T> = at.number.saturated_into();

@@ -31,6 +31,10 @@ pub(crate) const EVICTIONS_MAX: u32 = 2;
 /// and the tree cost a little, and an incompressible disk is stored in full.
 const NEW_BYTES_MARGIN: u64 = 64 * 1024 * 1024;
 
+/// The part of a disk that sealing and the tree add to it at most, about 108 bytes for each
+/// chunk of 256 KiB, twice over.
+const OVERHEAD_SHARE: u64 = 1024;
+
 impl<T: Config> Pallet<T> {
 	#[expect(clippy::too_many_arguments, reason = "the callback takes what the call takes")]
 	pub(crate) fn authorize_add_snapshot(
@@ -97,7 +101,9 @@ impl<T: Config> Pallet<T> {
 		let request = T::Compute::request(request_id).ok_or(Invalidity::Unknown)?;
 		ensure!(request.node == Some(lineage.node), Invalidity::WrongNode);
 		ensure!(claim.logical_bytes <= request.capacity_bytes, Invalidity::TooLarge);
-		let stored_max = request.capacity_bytes.saturating_add(NEW_BYTES_MARGIN);
+		let overhead = request.capacity_bytes / OVERHEAD_SHARE;
+		let stored_max =
+			request.capacity_bytes.saturating_add(overhead).saturating_add(NEW_BYTES_MARGIN);
 		ensure!(claim.new_bytes <= stored_max, Invalidity::TooLarge);
 		ensure!(
 			OwnerKeys::<T>::contains_key(&lineage.owner, claim.owner_key_version),
@@ -122,7 +128,9 @@ impl<T: Config> Pallet<T> {
 		let taken_at: ClockFor<T> = claim.taken_at.saturated_into();
 		let is_due = taken_at.saturating_add(CADENCE_TOLERANCE_BLOCKS.into()) >= due_at;
 		let is_wanted = T::Marketplace::subscription(&lineage.owner) == Subscription::Active
-			&& !UserDeletions::<T>::contains_key(&lineage.owner);
+			&& !UserDeletions::<T>::contains_key(&lineage.owner)
+			// Who pauses wants the history to stay as it is.
+			&& !lineage.settings.paused;
 		let is_welcome = is_due && is_wanted && Self::has_room(request_id, lineage);
 		ensure!(is_welcome, InvalidTransaction::Future);
 		Ok(())

@@ -178,6 +178,7 @@ impl Model {
 		is_newer
 			&& taken_at + REPORT_DELAY_MAX >= self.now
 			&& taken_at + TOLERANCE >= due_at
+			&& !history.paused
 			&& !self.deletions.contains_key(&owner(machine))
 			&& self.has_room(machine, history)
 	}

@@ -1,7 +1,8 @@
 //! Reports of snapshots: what is recorded, and what is refused for which reason.
 
 use crate::{
-	Backups, Event, Invalidity, Lineages, Snapshots, SnapshotsByCid, Subscription, mock::*,
+	Backups, Event, Invalidity, LineageSettings, Lineages, Snapshots, SnapshotsByCid, Subscription,
+	mock::*,
 };
 use backup_primitives::{Cid, FailureReason, cid::CID_BYTES};
 use frame_support::{assert_ok, traits::Authorize};
@@ -193,6 +194,31 @@ fn boundary_a_report_lives_for_64_blocks() {
 }
 
 #[test]
+fn the_hash_of_the_block_that_is_being_made_is_no_ancestor() {
+	story_of_alice(|| {
+		run_to(5);
+		let ahead = snapshot(REQUEST, 1).with(|r| {
+			r.at.number = 5;
+			r.at.hash = [0; 32];
+		});
+		assert_refused(ahead.call(), InvalidTransaction::Future);
+	});
+}
+
+#[test]
+fn a_paused_history_stays_as_it_is() {
+	story_of_alice(|| {
+		run_to(5);
+		let settings = |paused| LineageSettings { paused, keep_last: None };
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings(true)));
+		let report = snapshot(REQUEST, 1).call();
+		assert_refused(report.clone(), InvalidTransaction::Future);
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings(false)));
+		assert_ok!(submit(report));
+	});
+}
+
+#[test]
 fn a_report_on_an_unknown_block_waits() {
 	story_of_alice(|| {
 		run_to(5);
@@ -243,9 +269,10 @@ fn boundary_claims_are_capped_by_the_provisioned_disk() {
 	story_of_alice(|| {
 		let larger = snapshot(REQUEST, 1).with(|r| r.claim.logical_bytes = DISK_BYTES + 1);
 		assert_refused(larger.call(), Invalidity::TooLarge);
-		let more = snapshot(REQUEST, 1).with(|r| r.claim.new_bytes = DISK_BYTES + (64 << 20) + 1);
+		let most = DISK_BYTES + DISK_BYTES / 1024 + (64 << 20);
+		let more = snapshot(REQUEST, 1).with(|r| r.claim.new_bytes = most + 1);
 		assert_refused(more.call(), Invalidity::TooLarge);
-		let full = snapshot(REQUEST, 1).with(|r| r.claim.new_bytes = DISK_BYTES + (64 << 20));
+		let full = snapshot(REQUEST, 1).with(|r| r.claim.new_bytes = most);
 		assert_ok!(full.submit());
 	});
 }
