@@ -13,8 +13,7 @@ impl<T: Config> Pallet<T> {
 		account: T::AccountId,
 		expires_at: Option<ClockFor<T>>,
 	) -> DispatchResult {
-		let lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
-		ensure!(lineage.owner == who, Error::<T>::NotBackupOwner);
+		Self::owned_lineage(&who, &request_id)?;
 		ensure!(account != who, Error::<T>::AccessAlreadyGranted);
 		let now = Self::now();
 		ensure!(expires_at.is_none_or(|at| at > now), Error::<T>::ExpiryInThePast);

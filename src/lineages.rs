@@ -177,6 +177,16 @@ impl<T: Config> Pallet<T> {
 		});
 	}
 
+	/// The lineage of a request, if the account owns it.
+	pub(crate) fn owned_lineage(
+		who: &T::AccountId,
+		request_id: &T::RequestId,
+	) -> Result<LineageOf<T>, Error<T>> {
+		let lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
+		ensure!(lineage.owner == *who, Error::<T>::NotBackupOwner);
+		Ok(lineage)
+	}
+
 	pub(crate) fn set_lineage_settings(
 		who: &T::AccountId,
 		request_id: &T::RequestId,
@@ -184,8 +194,7 @@ impl<T: Config> Pallet<T> {
 	) -> DispatchResult {
 		let in_bounds = settings.keep_last.is_none_or(Self::keep_last_in_bounds);
 		ensure!(in_bounds, Error::<T>::SettingsOutOfBounds);
-		let mut lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
-		ensure!(lineage.owner == *who, Error::<T>::NotBackupOwner);
+		let mut lineage = Self::owned_lineage(who, request_id)?;
 		lineage.settings = settings;
 		Lineages::<T>::insert(request_id, &lineage);
 		Self::update_header(lineage.node, who, |_| ());
@@ -202,8 +211,7 @@ impl<T: Config> Pallet<T> {
 		who: &T::AccountId,
 		request_id: &T::RequestId,
 	) -> DispatchResult {
-		let mut lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
-		ensure!(lineage.owner == *who, Error::<T>::NotBackupOwner);
+		let mut lineage = Self::owned_lineage(who, request_id)?;
 		let request = T::Compute::request(request_id).ok_or(Error::<T>::RequestNotRunning)?;
 		if let Some(obstacle) = Self::standing_obstacle(request_id, &lineage, &request) {
 			return Err(Self::as_error(&obstacle).into());

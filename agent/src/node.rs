@@ -18,7 +18,7 @@ use crate::{
 	},
 	repositories::{EmbeddedStore, Repository, RepositoryError, Session},
 	secret::NodeIdentity,
-	sources::{Inventory, OpenOptions, OpenVm, SourceError, Vm},
+	sources::{self, Inventory, OpenOptions, OpenVm, SourceError, Vm},
 	targets::{Qcow2Target, RawTarget, TargetError, is_disk_full},
 };
 use backup_primitives::{
@@ -44,9 +44,6 @@ const PARTIAL_PREFIX: &str = ".partial-";
 
 /// The file in a complete folder that tells by which order it was made.
 const ORDER_FILE: &str = ".order";
-
-/// What our files in the scratch folder begin with.
-const SCRATCH_PREFIX: &str = "pbk-";
 
 /// Name of the blob with the machine's description.
 const DESCRIPTION_BLOB: &str = "machine.toml";
@@ -329,7 +326,7 @@ impl Executor for NodeExecutor {
 				tracing::warn!(vm = name, %error, "failed to look for leftovers in a machine");
 			}
 		}
-		remove_leftovers(&self.open.scratch_dir, SCRATCH_PREFIX).map_err(written)?;
+		remove_leftovers(&self.open.scratch_dir, sources::PREFIX).map_err(written)?;
 		remove_leftovers(&self.restore_dir, PARTIAL_PREFIX).map_err(written)
 	}
 }

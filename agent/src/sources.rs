@@ -22,6 +22,10 @@ use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
 use std::{path::PathBuf, time::Duration};
 
+/// What everything of ours begins with: nodes and exports in QEMU, and files in the scratch
+/// folder. Whoever comes after a kill knows by it what to take away.
+pub(crate) const PREFIX: &str = "pbk-";
+
 /// How machines are opened.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {

@@ -55,7 +55,7 @@ fn serve(disk: &Disk, scratch: &Path) -> Result<(ServedImage, NbdDisk), SourceEr
 	// The tool's words on a missing file are many; these are plain.
 	File::open(&disk.image)
 		.map_err(|source| SourceError::ImageUnreadable { path: disk.image.clone(), source })?;
-	let folder = tempfile::Builder::new().prefix("pbk-").tempdir_in(scratch)?;
+	let folder = tempfile::Builder::new().prefix(super::PREFIX).tempdir_in(scratch)?;
 	let socket = folder.path().join("nbd");
 	let daemon = start(disk, &socket)?;
 	let mut image = ServedImage { daemon, _folder: folder };

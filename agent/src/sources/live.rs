@@ -18,7 +18,7 @@ mod scratch;
 pub(super) use nodes::clean;
 
 use super::{
-	Disk, Hold, OpenDisk, OpenOptions, OpenVm, SourceError, Vm,
+	Disk, Hold, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,
 	guest_agent::{Agent, Frozen},
 	nbd::{AfterRead, NbdDisk},
 	qmp::Monitor,
@@ -36,9 +36,6 @@ use std::{
 	path::{Path, PathBuf},
 	time::Duration,
 };
-
-/// How every node and export of ours is called in QEMU, and every file in the scratch folder.
-const PREFIX: &str = "pbk-";
 
 /// How long a guest write may wait for its old content to be copied, in seconds.
 const COPY_SECONDS_MAX: u64 = 30;
