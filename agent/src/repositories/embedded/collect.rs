@@ -237,9 +237,10 @@ fn remove_chunks(
 fn reclaim(store: &Shared) -> Result<(), RepositoryError> {
 	// Readers that looked up a place before the last commit are gone after this.
 	drop(shut(store));
-	let active = lock(&store.writer).active_pack();
+	// Asked before the index: a block that is committed in between is found there.
+	let in_use = lock(&store.writer).packs_in_use();
 	for (pack, state) in store.index.packs()? {
-		if state.live_blocks == 0 && Some(pack) != active {
+		if state.live_blocks == 0 && !in_use.contains(&pack) {
 			store.index.drop_pack(pack)?;
 			store.packs.remove(pack)?;
 		} else {

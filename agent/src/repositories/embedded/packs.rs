@@ -16,7 +16,7 @@ use crate::{
 	},
 };
 use std::{
-	collections::HashMap,
+	collections::{BTreeSet, HashMap},
 	sync::{Arc, Mutex, PoisonError},
 };
 
@@ -185,8 +185,15 @@ impl Writer {
 		self.staged_bytes
 	}
 
-	pub(crate) fn active_pack(&self) -> Option<u32> {
+	fn active_pack(&self) -> Option<u32> {
 		self.active.as_ref().map(|active| active.pack)
+	}
+
+	/// Packs that hold, or may soon hold, blocks of which the index does not know.
+	pub(crate) fn packs_in_use(&self) -> BTreeSet<u32> {
+		let uncommitted = self.staged.values().chain(self.committing.values());
+		let left = self.unsynced.iter().map(|pack| pack.pack);
+		uncommitted.map(|entry| entry.pack).chain(left).chain(self.active_pack()).collect()
 	}
 
 	/// A block that is not in the index yet.

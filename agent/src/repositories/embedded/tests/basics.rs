@@ -176,6 +176,29 @@ fn a_young_node_of_an_ended_session_keeps_its_old_children() {
 }
 
 #[test]
+fn a_pack_that_was_left_before_its_blocks_were_committed_stays() {
+	let folder = tempfile::tempdir().unwrap();
+	let store = open(folder.path());
+	let garbage = chunk(1, 1000);
+	let session = store.open_session().unwrap();
+	put_all(&*session, &[&garbage]);
+	session.flush().unwrap();
+	drop(session);
+	let marked = Marked::new(&store.shared).unwrap();
+	// The first block goes behind the garbage, the second fits only into the next pack.
+	let (behind, next) = (chunk(2, 1000), chunk(3, 64_000));
+	let session = store.open_session().unwrap();
+	put_all(&*session, &[&behind, &next]);
+	assert_eq!(marked.sweep().unwrap().blocks, 1);
+	let root = node(4, &[&behind, &next]);
+	put_all(&*session, &[&root]);
+	session.flush().unwrap();
+	session.pin(&root.cid, b"").unwrap();
+	drop((session, store));
+	assert_there(&open(folder.path()), &[&behind, &next, &root]);
+}
+
+#[test]
 fn freed_space_goes_back_to_the_file_system() {
 	let folder = tempfile::tempdir().unwrap();
 	let store = open(folder.path());
