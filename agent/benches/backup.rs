@@ -14,7 +14,7 @@ use backup_agent::{
 		Backup, BackupReport, Base, Cancel, Disk, DiskReader, Restore, RestoreTarget, open_root,
 	},
 	repositories::{EmbeddedStore, Repository, StoreOptions, verify},
-	sources::{self, ImageFormat, OpenOptions, Vm},
+	sources::{self, ImageFormat, Leftovers, OpenOptions, Vm},
 };
 use backup_primitives::{Consistency, OpaqueId, VmTag};
 use std::{
@@ -139,6 +139,7 @@ impl Bench {
 				scratch_dir: folder.to_owned(),
 				scratch_bytes_max: 1 << 30,
 				freeze_time_max: Duration::from_secs(1),
+				leftovers: Leftovers::default(),
 			},
 		)?;
 		let report = self.backup(open.disks.remove(0).reader, None);

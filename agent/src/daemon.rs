@@ -8,6 +8,7 @@ use crate::{
 	node::NodeExecutor,
 	repositories::{EmbeddedStore, StoreOptions},
 	secret::{NodeIdentity, SharedSecret},
+	sources::Leftovers,
 };
 use anyhow::{Context, Result};
 use std::{
@@ -18,6 +19,9 @@ use tokio::{
 	signal::unix::{SignalKind, signal},
 	sync::watch,
 };
+
+/// How long after one try to clean up machines the next is made.
+const CLEAN_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// How long jobs may take to clean up when the agent is told to end.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
@@ -68,6 +72,7 @@ pub async fn run(config: Config) -> Result<()> {
 		Arc::new(Gatekeeper::new(secret, &ledger).context("failed to read the ledger of jobs")?);
 	let executor = Arc::new(NodeExecutor::new(&config, store.clone(), identity));
 	executor.recover().context("failed to clean up what an earlier run left")?;
+	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
 	let jobs = Jobs::open(executor, ledger, config.jobs_max).context("failed to start")?;
 	let listener = TcpListener::bind(config.listen).await.with_context(|| {
 		format!("failed to listen on {}; does another program use the port?", config.listen)
@@ -90,6 +95,7 @@ pub async fn run(config: Config) -> Result<()> {
 		ended = &mut server => Some(ended),
 	};
 	sweeper.abort();
+	cleaner.abort();
 	drop(stop);
 	tracing::info!("ending: jobs clean up");
 	if tokio::time::timeout(STOP_TIME_MAX, jobs.stop()).await.is_err() {
@@ -103,6 +109,17 @@ pub async fn run(config: Config) -> Result<()> {
 		Ok(result) => result.context("failed to serve")?.context("failed to serve"),
 		// Somebody holds a connection open. That is no reason to stay.
 		Err(_) => Ok(()),
+	}
+}
+
+/// Go back to the machines that did not let go of a backup, for ever.
+async fn clean_up(leftovers: Leftovers) {
+	loop {
+		tokio::time::sleep(CLEAN_UP_EVERY).await;
+		let leftovers = leftovers.clone();
+		if let Err(error) = tokio::task::spawn_blocking(move || leftovers.retry()).await {
+			tracing::error!(%error, "failed to clean up machines; tried again");
+		}
 	}
 }
 

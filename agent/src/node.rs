@@ -18,7 +18,7 @@ use crate::{
 	},
 	repositories::{EmbeddedStore, Repository, RepositoryError, Session},
 	secret::NodeIdentity,
-	sources::{self, Inventory, OpenOptions, OpenVm, SourceError, Vm},
+	sources::{self, Inventory, Leftovers, OpenOptions, OpenVm, SourceError, Vm},
 	targets::{Qcow2Target, RawTarget, TargetError, is_disk_full},
 };
 use backup_primitives::{
@@ -85,11 +85,17 @@ impl NodeExecutor {
 				scratch_dir: config.scratch_dir.clone(),
 				scratch_bytes_max: config.scratch_cap_bytes,
 				freeze_time_max: FREEZE_TIME_MAX,
+				leftovers: Leftovers::default(),
 			},
 			restore_dir: config.restore_dir.clone(),
 			restore_format: config.restore_format,
 			threads: std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
 		}
+	}
+
+	/// The machines that did not let go of a backup.
+	pub fn leftovers(&self) -> &Leftovers {
+		&self.open.leftovers
 	}
 
 	/// A root that this node could not open would show that only when it is restored.
@@ -150,7 +156,7 @@ impl NodeExecutor {
 			backup.run(disks.collect(), blobs).map_err(backed_up)?
 		};
 		let consistency = machine.consistency;
-		// The blocks are whole: a machine that does not let go well is the next backup's matter.
+		// The blocks are whole: a machine that does not let go well is tried again beside.
 		if let Err(error) = machine.close() {
 			tracing::error!(%error, "failed to take the backup's nodes out of the machine");
 		}
@@ -324,6 +330,7 @@ impl Executor for NodeExecutor {
 		for (name, vm) in self.inventory.all().map_err(|error| opened(error.into()))? {
 			if let Err(error) = vm.recover() {
 				tracing::warn!(vm = name, %error, "failed to look for leftovers in a machine");
+				self.open.leftovers.add(&vm);
 			}
 		}
 		remove_leftovers(&self.open.scratch_dir, sources::PREFIX).map_err(written)?;

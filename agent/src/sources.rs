@@ -9,6 +9,7 @@
 pub mod error;
 mod guest_agent;
 pub mod image;
+mod leftovers;
 pub mod live;
 pub mod nbd;
 pub mod qmp;
@@ -16,6 +17,7 @@ mod socket;
 pub mod vm;
 
 pub use error::SourceError;
+pub use leftovers::Leftovers;
 pub use vm::{Disk, ImageFormat, Inventory, Vm};
 
 use crate::pipeline::source::DiskReader;
@@ -36,6 +38,8 @@ pub struct OpenOptions {
 	pub scratch_bytes_max: u64,
 	/// How long the guest's own agent may take to freeze its file systems.
 	pub freeze_time_max: Duration,
+	/// Where a machine is noted down that does not let go.
+	pub leftovers: Leftovers,
 }
 
 /// A machine whose disks stand still, as readers see them.
@@ -59,7 +63,7 @@ pub struct OpenDisk {
 
 /// What keeps the disks still. Dropping it lets go, in the right order.
 enum Hold {
-	Live(live::LiveVm),
+	Live(Box<live::LiveVm>),
 	Stopped(Vec<image::ServedImage>),
 }
 
@@ -68,14 +72,22 @@ impl Vm {
 	///
 	/// Fails before anything is touched if the machine does not carry `tag`.
 	pub fn open(&self, tag: VmTag, options: &OpenOptions) -> Result<OpenVm, SourceError> {
-		match live::connect(self)? {
+		let is_left_over = options.leftovers.take_over(self);
+		let opened = live::connect(self).and_then(|monitor| match monitor {
 			Some(monitor) => live::open(self, monitor, tag, options),
 			None => image::open(self, tag, options),
+		});
+		if is_left_over && opened.is_err() {
+			options.leftovers.add(self);
 		}
+		opened
 	}
 
-	/// Take away what a killed agent left in the running machine, if it runs, and let it go on if
-	/// that agent had stopped or frozen it.
+	/// Take away what a backup left in the running machine, if it runs, and let it go on if that
+	/// backup had stopped or frozen it.
+	///
+	/// # Errors
+	/// [`SourceError::NotThawed`] when all but the guest's file systems is as it was.
 	pub fn recover(&self) -> Result<(), SourceError> {
 		match live::connect(self)? {
 			Some(mut monitor) => live::clean(&mut monitor, self.guest_agent.as_deref()),

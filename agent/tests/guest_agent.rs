@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-use backup_agent::sources::{Disk, ImageFormat, OpenOptions, Vm, qmp::Monitor};
+use backup_agent::sources::{
+	Disk, ImageFormat, Leftovers, OpenOptions, SourceError, Vm, qmp::Monitor,
+};
 use backup_primitives::{Consistency, VmTag};
 use serde_json::{Value, json};
 use std::{
@@ -25,7 +27,12 @@ enum Manner {
 	Refusing,
 	/// Freezes, and does not say so.
 	Silent,
+	/// Refuses to thaw the first few times.
+	Stubborn,
 }
+
+/// How often a stubborn agent refuses.
+const REFUSALS: usize = 4;
 
 /// What an agent was told, and what of the machine it saw then.
 type Heard = Arc<Mutex<Vec<(String, bool)>>>;
@@ -81,6 +88,7 @@ impl Machine {
 			scratch_dir: self.path("scratch"),
 			scratch_bytes_max: 64 << 20,
 			freeze_time_max: Duration::from_millis(500),
+			leftovers: Leftovers::default(),
 		}
 	}
 
@@ -141,6 +149,7 @@ fn converse(stream: UnixStream, qmp: &Path, manner: Manner, is_frozen: &mut bool
 		let mut monitor = Monitor::connect(qmp).unwrap().unwrap();
 		let status = monitor.run("query-status", json!({})).unwrap();
 		heard.lock().unwrap().push((command.clone(), status["running"] == true));
+		let count = heard.lock().unwrap().iter().filter(|(other, _)| *other == command).count();
 		let answer = match (command.as_str(), manner) {
 			("guest-fsfreeze-freeze", Manner::Refusing) => {
 				json!({ "error": { "desc": "the command is disabled" } })
@@ -151,6 +160,9 @@ fn converse(stream: UnixStream, qmp: &Path, manner: Manner, is_frozen: &mut bool
 			}
 			("guest-fsfreeze-status", _) => {
 				json!({ "return": if *is_frozen { "frozen" } else { "thawed" } })
+			}
+			("guest-fsfreeze-thaw", Manner::Stubborn) if count <= REFUSALS => {
+				json!({ "error": { "desc": "the guest is busy" } })
 			}
 			("guest-fsfreeze-thaw", _) => {
 				json!({ "return": usize::from(std::mem::take(is_frozen)) })
@@ -220,5 +232,31 @@ fn a_guest_that_a_killed_agent_left_frozen_is_thawed() {
 	machine.vm().recover().unwrap();
 	let told = ["guest-fsfreeze-freeze", "guest-fsfreeze-status", "guest-fsfreeze-thaw"];
 	assert_eq!(machine.told(), told);
+	assert_eq!(machine.marks(), [""; 0]);
+}
+
+#[test]
+fn a_guest_that_does_not_thaw_is_told_until_it_does() {
+	let machine = Machine::start(Manner::Stubborn);
+	let options = machine.options();
+	let open = machine.vm().open(tag(), &options).unwrap();
+	// It was told to when the freeze ended, again when that failed, and at the end.
+	assert!(matches!(open.close(), Err(SourceError::NotThawed { .. })));
+	assert_eq!(machine.marks(), ["pbk-mark-frozen"]);
+	assert_eq!(options.leftovers.retry(), 1);
+	assert_eq!(options.leftovers.retry(), 0);
+	assert_eq!(machine.marks(), [""; 0]);
+}
+
+#[test]
+fn a_guest_that_hangs_is_backed_up_once_more() {
+	let machine = Machine::start(Manner::Stubborn);
+	let options = machine.options();
+	drop(machine.vm().open(tag(), &options).unwrap());
+	// Told for the fourth time before this, and once more to freeze and thaw.
+	let open = machine.vm().open(tag(), &options).unwrap();
+	assert_eq!(open.consistency, Consistency::Application);
+	open.close().unwrap();
+	assert_eq!(options.leftovers.retry(), 0);
 	assert_eq!(machine.marks(), [""; 0]);
 }

@@ -5,7 +5,7 @@
 
 use backup_agent::{
 	pipeline::DiskReader,
-	sources::{Disk, ImageFormat, OpenOptions, SourceError, Vm, qmp::Monitor},
+	sources::{Disk, ImageFormat, Leftovers, OpenOptions, SourceError, Vm, qmp::Monitor},
 };
 use backup_primitives::{Consistency, FailureReason, VmTag};
 use serde_json::json;
@@ -119,6 +119,7 @@ impl Machine {
 			scratch_dir: self.folder.path().join("scratch"),
 			scratch_bytes_max: 128 << 20,
 			freeze_time_max: Duration::from_secs(1),
+			leftovers: Leftovers::default(),
 		}
 	}
 

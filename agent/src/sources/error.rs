@@ -87,6 +87,12 @@ pub enum SourceError {
 	/// The machine ended while it was read.
 	#[error("read the machine: it ended meanwhile; the next cadence tries again")]
 	Vanished,
+	/// The guest's file systems may still be frozen.
+	#[error("thaw the guest's file systems: {source}; is the guest agent running?")]
+	NotThawed {
+		/// Why.
+		source: io::Error,
+	},
 	/// Guest writes filled the scratch space, or QEMU could not keep them.
 	#[error(
 		"keep the guest's writes: the scratch space ran out or failed; allow more, or back up when the guest writes less"
@@ -144,6 +150,7 @@ impl SourceError {
 			| Self::QmpUnreachable { .. }
 			| Self::Timeout { .. }
 			| Self::Refused { .. }
+			| Self::NotThawed { .. }
 			| Self::IoThread { .. }
 			| Self::Nbd(_)
 			| Self::Io(_) => FailureReason::VmUnreachable,

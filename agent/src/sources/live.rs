@@ -18,7 +18,7 @@ mod scratch;
 pub(super) use nodes::clean;
 
 use super::{
-	Disk, Hold, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,
+	Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,
 	guest_agent::{Agent, Frozen},
 	nbd::{AfterRead, NbdDisk},
 	qmp::Monitor,
@@ -47,7 +47,8 @@ const THREAD_SAFE_MAJOR: u64 = 9;
 #[derive(Debug)]
 pub(super) struct LiveVm {
 	monitor: Monitor,
-	guest_agent: Option<PathBuf>,
+	vm: Vm,
+	leftovers: Leftovers,
 	socket: PathBuf,
 	/// QEMU holds the images until its nodes are gone; the files may go before.
 	scratch: Scratch,
@@ -79,18 +80,24 @@ pub(super) fn open(
 	options: &OpenOptions,
 ) -> Result<OpenVm, SourceError> {
 	check_tag(&mut monitor, tag)?;
-	clean(&mut monitor, vm.guest_agent.as_deref())?;
+	match clean(&mut monitor, vm.guest_agent.as_deref()) {
+		// What the disks hold can be read all the same.
+		Err(error @ SourceError::NotThawed { .. }) => {
+			tracing::warn!(%tag, %error, "the guest hangs")
+		}
+		result => result?,
+	}
 	let drives = find_drives(&mut monitor, &vm.disks)?;
 	refuse_threads(&mut monitor, &drives)?;
 	let scratch = Scratch::make(tag, &drives, options)?;
 	let socket = fs::canonicalize(&options.scratch_dir)?.join(format!("{PREFIX}{tag}.nbd"));
-	let guest_agent = vm.guest_agent.clone();
-	let mut machine = LiveVm { monitor, guest_agent, socket, scratch, is_closed: false };
+	let (vm, leftovers) = (vm.clone(), options.leftovers.clone());
+	let mut machine = LiveVm { monitor, vm, leftovers, socket, scratch, is_closed: false };
 	machine.add_scratch(&drives)?;
 	let (consistency, pause) = machine.freeze(&drives, options.freeze_time_max)?;
 	tracing::info!(%tag, ?pause, ?consistency, "the machine's disks stand still");
 	let disks = machine.export(&drives)?;
-	Ok(OpenVm { disks, consistency, pause, hold: Hold::Live(machine) })
+	Ok(OpenVm { disks, consistency, pause, hold: Hold::Live(Box::new(machine)) })
 }
 
 fn check_tag(monitor: &mut Monitor, expected: VmTag) -> Result<(), SourceError> {
@@ -190,7 +197,7 @@ impl LiveVm {
 		time_max: Duration,
 	) -> Result<(Consistency, Duration), SourceError> {
 		let Some(agent) =
-			self.guest_agent.as_deref().and_then(|socket| find_agent(socket, time_max))
+			self.vm.guest_agent.as_deref().and_then(|socket| find_agent(socket, time_max))
 		else {
 			return Ok((Consistency::Crash, self.place_filters(drives)?));
 		};
@@ -273,16 +280,24 @@ impl LiveVm {
 
 	fn take_away(&mut self) -> Result<(), SourceError> {
 		self.is_closed = true;
-		let result = match clean(&mut self.monitor, self.guest_agent.as_deref()) {
+		let agent = self.vm.guest_agent.as_deref();
+		let result = match clean(&mut self.monitor, agent) {
 			// A connection that is out of step, or that QEMU gave up: once more over a new one.
-			Err(SourceError::Timeout { .. } | SourceError::NotQmp { .. }) => self
-				.monitor
-				.reconnect()
-				.and_then(|()| clean(&mut self.monitor, self.guest_agent.as_deref())),
+			Err(SourceError::Timeout { .. } | SourceError::NotQmp { .. }) => {
+				clean(&mut self.monitor, agent)
+			}
 			result => result,
 		};
 		remove_file(&self.socket);
-		result
+		match result {
+			// A machine that is gone has taken its nodes with it.
+			Err(SourceError::Vanished) => Ok(()),
+			Err(error) => {
+				self.leftovers.add(&self.vm);
+				Err(error)
+			}
+			Ok(()) => Ok(()),
+		}
 	}
 }
 
@@ -291,13 +306,8 @@ impl Drop for LiveVm {
 		if self.is_closed {
 			return;
 		}
-		match self.take_away() {
-			// A machine that is gone has taken its nodes with it.
-			Ok(()) | Err(SourceError::Vanished) => (),
-			Err(error) => tracing::error!(
-				%error,
-				"failed to take the backup's nodes out of the machine; the next backup tries again"
-			),
+		if let Err(error) = self.take_away() {
+			tracing::error!(%error, "failed to clean up the machine; it is tried again");
 		}
 	}
 }

@@ -26,42 +26,60 @@ const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Most events between a command and its answer.
 const EVENTS_MAX: usize = 10_000;
 
-/// A connection to QEMU's control socket.
+/// A connection to QEMU's control socket. One that failed is made anew by the next command.
 #[derive(Debug)]
 pub struct Monitor {
 	path: PathBuf,
-	lines: Lines,
+	/// Nothing after a failure, whose late answer nobody is to hear.
+	lines: Option<Lines>,
 	last_id: u64,
 }
 
 impl Monitor {
 	/// Connect and negotiate. Returns nothing if nobody listens: the machine is off.
 	pub fn connect(path: &Path) -> Result<Option<Self>, SourceError> {
-		let lines = match Lines::connect(path, GREETING_TIME_MAX, LINE_BYTES_MAX) {
-			Ok(lines) => lines,
-			Err(error) => {
-				return match error.kind() {
-					io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
-					io::ErrorKind::TimedOut => Err(busy(path)),
-					_ => Err(SourceError::QmpUnreachable { path: path.to_owned(), source: error }),
-				};
-			}
-		};
-		let mut monitor = Self { path: path.to_owned(), lines, last_id: 0 };
-		monitor.greet().map_err(|error| match error.kind() {
-			io::ErrorKind::TimedOut => busy(path),
-			_ => SourceError::NotQmp { path: path.to_owned(), reason: error.to_string() },
-		})?;
-		monitor.run("qmp_capabilities", json!({}))?;
-		Ok(Some(monitor))
+		let mut monitor = Self { path: path.to_owned(), lines: None, last_id: 0 };
+		Ok(monitor.dial()?.then_some(monitor))
 	}
 
-	/// Hang up and connect again, where an answer did not come.
-	pub(super) fn reconnect(&mut self) -> Result<(), SourceError> {
-		// QEMU serves one client: it must see this one leave first.
-		self.lines.shut();
-		*self = Self::connect(&self.path)?.ok_or(SourceError::Vanished)?;
-		Ok(())
+	/// Connect and negotiate; says whether somebody listens.
+	fn dial(&mut self) -> Result<bool, SourceError> {
+		let path = &self.path;
+		match Lines::connect(path, GREETING_TIME_MAX, LINE_BYTES_MAX) {
+			Ok(lines) => self.lines = Some(lines),
+			Err(error) if is_nobody(&error) => return Ok(false),
+			Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(busy(path)),
+			Err(source) => {
+				return Err(SourceError::QmpUnreachable { path: path.clone(), source });
+			}
+		}
+		if let Err(error) = self.greet() {
+			self.hang_up();
+			return Err(match error.kind() {
+				io::ErrorKind::TimedOut => busy(&self.path),
+				_ => SourceError::NotQmp { path: self.path.clone(), reason: error.to_string() },
+			});
+		}
+		self.ask("qmp_capabilities", &json!({}))?;
+		Ok(true)
+	}
+
+	/// Whether somebody listens.
+	fn is_there(&self) -> bool {
+		Lines::connect(&self.path, GREETING_TIME_MAX, LINE_BYTES_MAX).map_or_else(
+			|error| !is_nobody(&error),
+			|lines| {
+				lines.shut();
+				true
+			},
+		)
+	}
+
+	/// QEMU serves one client: it must see this one leave before the next is heard.
+	fn hang_up(&mut self) {
+		if let Some(lines) = self.lines.take() {
+			lines.shut();
+		}
 	}
 
 	fn greet(&mut self) -> io::Result<()> {
@@ -73,13 +91,27 @@ impl Monitor {
 	}
 
 	/// Run a command and return what it returned.
+	///
+	/// # Errors
+	/// [`SourceError::Vanished`] if nobody listens any more. After any other failure to exchange
+	/// messages QEMU may be there still, and the next command finds out.
 	pub fn run(&mut self, command: &str, arguments: Value) -> Result<Value, SourceError> {
-		let answer = self.exchange(command, &arguments).map_err(|error| match error.kind() {
-			_ if is_hang_up(&error) => SourceError::Vanished,
-			io::ErrorKind::TimedOut => {
-				SourceError::Timeout { command: command.to_owned(), time_max: ANSWER_TIME_MAX }
+		if self.lines.is_none() && !self.dial()? {
+			return Err(SourceError::Vanished);
+		}
+		self.ask(command, &arguments)
+	}
+
+	fn ask(&mut self, command: &str, arguments: &Value) -> Result<Value, SourceError> {
+		let answer = self.exchange(command, arguments).map_err(|error| {
+			self.hang_up();
+			match error.kind() {
+				_ if is_hang_up(&error) && !self.is_there() => SourceError::Vanished,
+				io::ErrorKind::TimedOut => {
+					SourceError::Timeout { command: command.to_owned(), time_max: ANSWER_TIME_MAX }
+				}
+				_ => SourceError::NotQmp { path: self.path.clone(), reason: error.to_string() },
 			}
-			_ => SourceError::NotQmp { path: self.path.clone(), reason: error.to_string() },
 		})?;
 		answer.map_err(|description| SourceError::Refused {
 			command: command.to_owned(),
@@ -92,8 +124,9 @@ impl Monitor {
 		let id = self.last_id;
 		let mut line = json!({ "execute": command, "arguments": arguments, "id": id }).to_string();
 		line.push('\n');
-		self.lines.allow(ANSWER_TIME_MAX);
-		self.lines.write(line.as_bytes())?;
+		let lines = self.connection()?;
+		lines.allow(ANSWER_TIME_MAX);
+		lines.write(line.as_bytes())?;
 		for _ in 0..EVENTS_MAX {
 			let mut message = self.read_message()?;
 			// An answer to a command that was given up has that one's id. What QEMU could not
@@ -114,9 +147,18 @@ impl Monitor {
 	}
 
 	fn read_message(&mut self) -> io::Result<Value> {
-		serde_json::from_slice(&self.lines.read()?)
+		serde_json::from_slice(&self.connection()?.read()?)
 			.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it does not speak JSON"))
 	}
+
+	fn connection(&mut self) -> io::Result<&mut Lines> {
+		self.lines.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+	}
+}
+
+/// Whether an error says that no program has the socket.
+fn is_nobody(error: &io::Error) -> bool {
+	matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 fn busy(path: &Path) -> SourceError {
@@ -125,42 +167,57 @@ fn busy(path: &Path) -> SourceError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
 	use super::*;
 	use std::{
+		fs,
 		io::{BufRead, BufReader, Write},
-		os::unix::net::UnixListener,
+		os::unix::net::{UnixListener, UnixStream},
 		thread,
 	};
 
-	/// A server that writes each of these lines, waiting for a line before all but the first.
-	fn server(lines: &'static [&'static str]) -> (tempfile::TempDir, PathBuf) {
+	/// What a server says on one connection after the other. It waits for a line before all but
+	/// the first, and until the client hangs up after the last.
+	pub(in crate::sources) type Script = &'static [&'static [&'static str]];
+
+	pub(in crate::sources) fn server(script: Script) -> (tempfile::TempDir, PathBuf) {
 		let folder = tempfile::tempdir().unwrap();
 		let path = folder.path().join("qmp");
 		let listener = UnixListener::bind(&path).unwrap();
 		thread::spawn(move || {
-			let (stream, _) = listener.accept().unwrap();
-			let mut reader = BufReader::new(stream);
-			for (i, line) in lines.iter().enumerate() {
-				let mut heard = String::new();
-				if i > 0 {
-					reader.read_line(&mut heard).unwrap();
-				}
-				reader.get_mut().write_all(line.as_bytes()).unwrap();
+			for lines in script {
+				let (stream, _) = listener.accept().unwrap();
+				converse(stream, lines);
 			}
 		});
 		(folder, path)
 	}
 
-	const GREETING: &str = "{\"QMP\":{}}\n";
+	/// An empty line hangs up.
+	fn converse(stream: UnixStream, lines: &[&str]) {
+		let mut reader = BufReader::new(stream);
+		let mut heard = String::new();
+		for (i, line) in lines.iter().enumerate() {
+			if i > 0 {
+				reader.read_line(&mut heard).unwrap();
+			}
+			if line.is_empty() {
+				return;
+			}
+			reader.get_mut().write_all(line.as_bytes()).unwrap();
+		}
+		while reader.read_line(&mut heard).is_ok_and(|count| count > 0) {}
+	}
+
+	pub(in crate::sources) const GREETING: &str = "{\"QMP\":{}}\n";
 
 	#[test]
 	fn answers_are_told_from_events() {
-		let (_folder, path) = server(&[
+		let (_folder, path) = server(&[&[
 			GREETING,
 			"{\"return\":{}}\n",
 			"{\"event\":\"STOP\"}\n{\"return\":{\"running\":true}}\n",
-		]);
+		]]);
 		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
 		let status = monitor.run("query-status", json!({})).unwrap();
 		assert_eq!(status["running"], true);
@@ -168,22 +225,22 @@ mod tests {
 
 	#[test]
 	fn the_late_answer_to_another_command_is_passed_over() {
-		let (_folder, path) = server(&[
+		let (_folder, path) = server(&[&[
 			GREETING,
 			"{\"return\":{},\"id\":1}\n",
 			"{\"return\":{\"late\":true},\"id\":1}\n{\"return\":{\"late\":false},\"id\":2}\n",
-		]);
+		]]);
 		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
 		assert_eq!(monitor.run("cont", json!({})).unwrap()["late"], false);
 	}
 
 	#[test]
 	fn a_refusal_carries_qemus_words() {
-		let (_folder, path) = server(&[
+		let (_folder, path) = server(&[&[
 			GREETING,
 			"{\"return\":{}}\n",
 			"{\"error\":{\"class\":\"GenericError\",\"desc\":\"no such node\"}}\n",
-		]);
+		]]);
 		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
 		let error = monitor.run("blockdev-del", json!({})).unwrap_err();
 		assert_eq!(error.to_string(), "have QEMU do blockdev-del: no such node");
@@ -193,7 +250,7 @@ mod tests {
 	fn another_program_is_no_qemu() {
 		for words in ["HTTP/1.1 400 Bad Request\n", "{\"hello\":1}\n", ""] {
 			let lines: &'static [&'static str] = vec![words].leak();
-			let (_folder, path) = server(lines);
+			let (_folder, path) = server(vec![lines].leak());
 			let error = Monitor::connect(&path).unwrap_err();
 			assert!(matches!(error, SourceError::NotQmp { .. }), "{error}");
 		}
@@ -207,8 +264,9 @@ mod tests {
 
 	#[test]
 	fn a_machine_that_ends_has_vanished() {
-		let (_folder, path) = server(&[GREETING, "{\"return\":{}}\n", ""]);
+		let (_folder, path) = server(&[&[GREETING, "{\"return\":{}}\n", ""]]);
 		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
+		fs::remove_file(&path).unwrap();
 		let error = monitor.run("query-status", json!({})).unwrap_err();
 		assert!(matches!(error, SourceError::Vanished), "{error}");
 	}

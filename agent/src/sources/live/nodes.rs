@@ -69,9 +69,11 @@ pub(in crate::sources) fn clean(
 		resume(monitor)?;
 		unmark(monitor, Marker::Stopped)?;
 	}
-	if is_marked(Marker::Frozen) {
-		thaw(monitor, guest_agent)?;
-	}
+	// A guest that does not thaw keeps its mark, so that it is tried again, but not its filters.
+	let thawed = match is_marked(Marker::Frozen) {
+		true => thaw(monitor, guest_agent),
+		false => Ok(()),
+	};
 	for id in &ours {
 		monitor.run("block-export-del", json!({ "id": id, "mode": "hard" }))?;
 	}
@@ -88,18 +90,15 @@ pub(in crate::sources) fn clean(
 		uncover_drives(monitor)?;
 	}
 	remove_nodes(monitor, &nodes, "filter-")?;
-	remove_nodes(monitor, &nodes, "scratch-")
+	remove_nodes(monitor, &nodes, "scratch-")?;
+	thawed
 }
 
-/// A guest that does not thaw keeps its mark, so that it is tried again, but not its filters.
 fn thaw(monitor: &mut Monitor, guest_agent: Option<&Path>) -> Result<(), SourceError> {
-	match guest_agent.map(guest_agent::thaw) {
-		Some(Err(error)) => {
-			tracing::error!(%error, "failed to thaw the guest's file systems; it is tried again");
-			Ok(())
-		}
-		Some(Ok(())) | None => unmark(monitor, Marker::Frozen),
+	if let Some(socket) = guest_agent {
+		guest_agent::thaw(socket).map_err(|source| SourceError::NotThawed { source })?;
 	}
+	unmark(monitor, Marker::Frozen)
 }
 
 /// The nodes of one kind, removed. An export lets go of its node a moment after its deletion

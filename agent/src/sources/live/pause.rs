@@ -6,10 +6,15 @@
 use super::nodes::{Marker, mark, unmark};
 use crate::sources::{SourceError, qmp::Monitor};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::{
+	thread,
+	time::{Duration, Instant},
+};
 
-/// How often a machine is told to go on before that is given up.
-const RESUME_TRIES: usize = 3;
+/// How often a machine is told to go on before that is left to those who clean up, and how long
+/// after one failure the next try is made.
+const RESUME_TRIES: usize = 5;
+const RESUME_PAUSE: Duration = Duration::from_millis(500);
 
 /// A machine that stands still. It goes on when this is dropped.
 #[derive(Debug)]
@@ -62,12 +67,52 @@ impl Drop for Pause<'_> {
 pub(super) fn resume(monitor: &mut Monitor) -> Result<(), SourceError> {
 	let mut tries = 1;
 	while let Err(error) = monitor.run("cont", json!({})) {
+		if matches!(error, SourceError::Vanished) {
+			return Err(error);
+		}
 		if tries == RESUME_TRIES {
 			tracing::error!(%error, "failed to let the machine go on: it may be paused");
 			return Err(error);
 		}
+		tracing::warn!(%error, "the machine does not go on yet; it is told again");
 		tries += 1;
-		monitor.reconnect()?;
+		thread::sleep(RESUME_PAUSE);
 	}
 	Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::sources::qmp::tests::{GREETING, server};
+
+	const DONE: &str = "{\"return\":{}}\n";
+
+	/// After it hung up somebody looks whether it is there.
+	const LOOK: &[&str] = &[];
+	/// It does not greet.
+	const BUSY: &[&str] = &[];
+
+	#[test]
+	fn a_machine_is_told_to_go_on_however_often_the_connection_breaks() {
+		let (_folder, path) = server(&[
+			&[GREETING, DONE, ""],
+			LOOK,
+			BUSY,
+			&["no QEMU\n"],
+			&[GREETING, DONE, ""],
+			LOOK,
+			&[GREETING, DONE, DONE],
+		]);
+		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
+		resume(&mut monitor).unwrap();
+	}
+
+	#[test]
+	fn a_machine_that_is_gone_needs_not_be_told() {
+		let (_folder, path) = server(&[&[GREETING, DONE, ""]]);
+		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
+		std::fs::remove_file(&path).unwrap();
+		assert!(matches!(resume(&mut monitor), Err(SourceError::Vanished)));
+	}
 }

@@ -8,13 +8,20 @@ use crate::sources::{OpenOptions, SourceError};
 use backup_primitives::VmTag;
 use std::{
 	fs, io,
-	os::unix::fs::OpenOptionsExt,
+	os::unix::fs::{MetadataExt, OpenOptionsExt},
 	path::{Path, PathBuf},
 	process::Command,
+	sync::{Mutex, PoisonError},
 };
+
+/// What the files of guests' writes end with.
+const SUFFIX: &str = ".scratch";
 
 /// Room that a disk must find before a backup begins.
 const BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// One machine's scratch is made at a time.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// What a window's size is a multiple of.
 const WINDOW_STEP_BYTES: u64 = 64 * 1024;
@@ -37,7 +44,9 @@ impl Scratch {
 	) -> Result<Self, SourceError> {
 		// QEMU has a working directory of its own.
 		let folder = fs::canonicalize(&options.scratch_dir)?;
-		let free_bytes = free_bytes(&folder)?;
+		// Two that begin at once must not be promised the same room.
+		let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+		let free_bytes = free_bytes(&folder)?.saturating_sub(promised_bytes(&folder)?);
 		let count = drives.len() as u64;
 		let Some(cap_bytes) = cap_bytes(free_bytes, count, options.scratch_bytes_max) else {
 			let needed_bytes = BYTES_MIN * 2 * count;
@@ -45,7 +54,7 @@ impl Scratch {
 		};
 		let mut scratch = Self { images: Vec::new(), cap_bytes };
 		for drive in drives {
-			let path = folder.join(format!("{PREFIX}{tag}-{}.scratch", drive.name));
+			let path = folder.join(format!("{PREFIX}{tag}-{}{SUFFIX}", drive.name));
 			scratch.images.push(path.clone());
 			make_image(&path, drive.size_bytes, cap_bytes)?;
 		}
@@ -60,7 +69,8 @@ impl Drop for Scratch {
 }
 
 /// What each of `count` disks may take: what the operator allows, but all of them together no
-/// more than half of what is free. Guests' own images may grow on the same file system.
+/// more than half of what nobody has and nobody was promised. Guests' own images may grow on the
+/// same file system.
 fn cap_bytes(free_bytes: u64, count: u64, bytes_max: u64) -> Option<u64> {
 	let share = free_bytes / 2 / count.max(1);
 	let cap = share.min(bytes_max) / WINDOW_STEP_BYTES * WINDOW_STEP_BYTES;
@@ -88,6 +98,25 @@ fn free_bytes(folder: &Path) -> Result<u64, SourceError> {
 	Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
+/// Room that other scratch may still take: files are sparse, and as long as their caps.
+fn promised_bytes(folder: &Path) -> Result<u64, SourceError> {
+	let mut promised = 0;
+	for entry in fs::read_dir(folder)? {
+		let entry = entry?;
+		let name = entry.file_name();
+		if !name.to_string_lossy().ends_with(SUFFIX) {
+			continue;
+		}
+		match entry.metadata() {
+			Ok(file) => promised += file.len().saturating_sub(file.blocks() * 512),
+			// Its backup has just ended.
+			Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+			Err(error) => return Err(error.into()),
+		}
+	}
+	Ok(promised)
+}
+
 pub(super) fn remove_file(path: &Path) {
 	if let Err(error) = fs::remove_file(path)
 		&& error.kind() != io::ErrorKind::NotFound
@@ -107,6 +136,18 @@ mod tests {
 		assert_eq!(cap_bytes(8 * GIB, 2, 16 * GIB), Some(2 * GIB));
 		assert_eq!(cap_bytes(80 * GIB, 2, 16 * GIB), Some(16 * GIB));
 		assert_eq!(cap_bytes(GIB + 77, 1, 16 * GIB), Some(GIB / 2));
+	}
+
+	#[test]
+	fn room_that_was_promised_is_not_promised_again() {
+		let folder = tempfile::tempdir().unwrap();
+		assert_eq!(promised_bytes(folder.path()).unwrap(), 0);
+		let file = fs::File::create(folder.path().join(format!("{PREFIX}one{SUFFIX}"))).unwrap();
+		file.set_len(GIB).unwrap();
+		fs::write(folder.path().join("another"), [1; 8192]).unwrap();
+		assert_eq!(promised_bytes(folder.path()).unwrap(), GIB);
+		rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 1 << 20).unwrap();
+		assert_eq!(promised_bytes(folder.path()).unwrap(), GIB - (1 << 20));
 	}
 
 	#[test]
