@@ -73,7 +73,8 @@ pub(super) struct Status {
 /// What a request in flight asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-	Read,
+	/// So many bytes are still to come.
+	Read(u32),
 	Status,
 	Trim,
 }
@@ -200,7 +201,7 @@ impl Connection {
 	}
 
 	pub(super) fn ask_read(&mut self, offset: u64, length: u32) -> Result<u64, SourceError> {
-		self.request(COMMAND_READ, Asked::Read, offset, length)
+		self.request(COMMAND_READ, Asked::Read(length), offset, length)
 	}
 
 	pub(super) fn ask_status(&mut self, offset: u64, length: u32) -> Result<u64, SourceError> {
@@ -271,12 +272,13 @@ impl Connection {
 		let asked = *self.pending.get(&cookie).ok_or_else(|| nbd("an answer to no request"))?;
 		let reply = match kind {
 			CHUNK_NONE if length == 0 => Reply::Data,
-			CHUNK_OFFSET_DATA if asked == Asked::Read => {
+			CHUNK_OFFSET_DATA if matches!(asked, Asked::Read(_)) => {
 				self.receive_data(cookie, length, place)?
 			}
-			CHUNK_OFFSET_HOLE if asked == Asked::Read && length == 12 => {
+			CHUNK_OFFSET_HOLE if matches!(asked, Asked::Read(_)) && length == 12 => {
 				// What a segment holds before data comes are zeros already.
-				self.bytes(length)?;
+				let (_offset, zeros) = (self.u64()?, self.u32()?);
+				self.count(cookie, zeros)?;
 				Reply::Data
 			}
 			CHUNK_BLOCK_STATUS if asked == Asked::Status => self.receive_status(length)?,
@@ -288,11 +290,23 @@ impl Connection {
 		if flags & CHUNK_DONE == 0 {
 			return Ok((cookie, reply));
 		}
-		self.pending.remove(&cookie);
+		// Zeros would look like an answer.
+		if let Some(Asked::Read(missing @ 1..)) = self.pending.remove(&cookie) {
+			return Err(nbd(&format!("a read was answered without {missing} of its bytes")));
+		}
 		match reply {
 			Reply::Data => Ok((cookie, Reply::Done)),
 			reply => Ok((cookie, reply)),
 		}
+	}
+
+	/// Note that bytes of a read have come.
+	fn count(&mut self, cookie: u64, bytes: u32) -> Result<(), SourceError> {
+		if let Some(Asked::Read(missing)) = self.pending.get_mut(&cookie) {
+			*missing =
+				missing.checked_sub(bytes).ok_or_else(|| nbd("more data than was asked for"))?;
+		}
+		Ok(())
 	}
 
 	fn receive_data<'b>(
@@ -301,10 +315,11 @@ impl Connection {
 		length: u32,
 		place: impl FnOnce(u64, u64, u64) -> Option<&'b mut [u8]>,
 	) -> Result<Reply, SourceError> {
-		let length = u64::from(length).checked_sub(8).ok_or_else(|| nbd("data without place"))?;
+		let length = length.checked_sub(8).ok_or_else(|| nbd("data without place"))?;
 		let offset = self.u64()?;
-		let buffer =
-			place(cookie, offset, length).ok_or_else(|| nbd("data that was not asked for"))?;
+		self.count(cookie, length)?;
+		let buffer = place(cookie, offset, length.into())
+			.ok_or_else(|| nbd("data that was not asked for"))?;
 		self.reader.read_exact(buffer)?;
 		Ok(Reply::Data)
 	}
@@ -337,7 +352,7 @@ impl Connection {
 		self.pending.remove(&cookie);
 		match asked {
 			Asked::Trim => Ok((cookie, Reply::Done)),
-			Asked::Read | Asked::Status => Err(io::Error::from_raw_os_error(code as i32).into()),
+			Asked::Read(_) | Asked::Status => Err(io::Error::from_raw_os_error(code as i32).into()),
 		}
 	}
 
@@ -384,4 +399,103 @@ fn counted(text: &str) -> Vec<u8> {
 
 fn nbd(fault: &str) -> SourceError {
 	SourceError::Nbd(fault.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	const LENGTH: u32 = 16;
+
+	/// A piece of an answer: flags, kind and payload.
+	type Chunk<'a> = (u16, u16, &'a [u8]);
+
+	/// What becomes of a read of 16 bytes that is answered like this.
+	fn read_answered_with(chunks: &[Chunk<'_>]) -> Result<Vec<u8>, SourceError> {
+		let (mut server, client) = UnixStream::pair().unwrap();
+		server.write_all(&handshake()).unwrap();
+		let mut connection = Connection::negotiate(client, "disk").unwrap();
+		let cookie = connection.ask_read(0, LENGTH).unwrap();
+		for (flags, kind, payload) in chunks {
+			let length = payload.len() as u32;
+			let parts: [&[u8]; 6] = [
+				&STRUCTURED_REPLY_MAGIC.to_be_bytes(),
+				&flags.to_be_bytes(),
+				&kind.to_be_bytes(),
+				&cookie.to_be_bytes(),
+				&length.to_be_bytes(),
+				payload,
+			];
+			server.write_all(&parts.concat()).unwrap();
+		}
+		drop(server);
+		let mut bytes = vec![0; LENGTH as usize];
+		while connection.is_any_pending() {
+			connection.receive(|_, offset, length| {
+				bytes.get_mut(offset as usize..(offset + length) as usize)
+			})?;
+		}
+		Ok(bytes)
+	}
+
+	fn handshake() -> Vec<u8> {
+		let option_reply = |kind: u32, data: &[u8]| {
+			let length = data.len() as u32;
+			let head = [OPTION_REPLY_MAGIC.to_be_bytes().as_slice(), &0u32.to_be_bytes()].concat();
+			[&head[..], &kind.to_be_bytes(), &length.to_be_bytes(), data].concat()
+		};
+		let ack = option_reply(REPLY_ACK, &[]);
+		let export = [&[0; 2][..], &u64::from(LENGTH).to_be_bytes(), &[0; 2]].concat();
+		let info = option_reply(REPLY_INFO, &export);
+		let hello = [HELLO.to_be_bytes(), OPTION_MAGIC.to_be_bytes()].concat();
+		[&hello[..], &FIXED_NEWSTYLE.to_be_bytes(), &ack, &ack, &info, &ack].concat()
+	}
+
+	fn data(offset: u64, bytes: &[u8]) -> Vec<u8> {
+		[&offset.to_be_bytes(), bytes].concat()
+	}
+
+	fn hole(offset: u64, length: u32) -> Vec<u8> {
+		[&offset.to_be_bytes()[..], &length.to_be_bytes()].concat()
+	}
+
+	#[test]
+	fn a_read_is_put_together_from_data_and_holes_in_any_order() {
+		let chunks: [Chunk<'_>; 3] = [
+			(0, CHUNK_OFFSET_HOLE, &hole(4, 4)),
+			(0, CHUNK_OFFSET_DATA, &data(8, &[2; 8])),
+			(CHUNK_DONE, CHUNK_OFFSET_DATA, &data(0, &[1; 4])),
+		];
+		let bytes = read_answered_with(&chunks).unwrap();
+		assert_eq!(bytes, [1, 1, 1, 1, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2]);
+	}
+
+	#[test]
+	fn a_read_that_is_answered_in_part_has_failed() {
+		let answers: [&[Chunk<'_>]; 4] = [
+			&[(CHUNK_DONE, CHUNK_NONE, &[])],
+			&[(CHUNK_DONE, CHUNK_OFFSET_DATA, &data(0, &[1; 15]))],
+			&[(CHUNK_DONE, CHUNK_OFFSET_HOLE, &hole(0, 15))],
+			&[(0, CHUNK_OFFSET_DATA, &data(0, &[1; 8])), (CHUNK_DONE, CHUNK_NONE, &[])],
+		];
+		for answer in answers {
+			let error = read_answered_with(answer).unwrap_err();
+			assert!(matches!(error, SourceError::Nbd(_)), "{error}");
+		}
+	}
+
+	#[test]
+	fn more_than_was_asked_for_is_refused() {
+		let answers: [&[Chunk<'_>]; 2] = [
+			&[(CHUNK_DONE, CHUNK_OFFSET_HOLE, &hole(0, 17))],
+			&[
+				(0, CHUNK_OFFSET_HOLE, &hole(0, 16)),
+				(CHUNK_DONE, CHUNK_OFFSET_DATA, &data(0, &[1; 1])),
+			],
+		];
+		for answer in answers {
+			let error = read_answered_with(answer).unwrap_err();
+			assert!(matches!(error, SourceError::Nbd(_)), "{error}");
+		}
+	}
 }
