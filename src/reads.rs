@@ -2,13 +2,17 @@
 
 use crate::{
 	ClockFor, Compute, Config, Eligibility, GrantOf, Grants, LineageOf, LineageView, LineageViewOf,
-	Lineages, LineagesOfAccount, Pallet, SnapshotOf, Snapshots,
+	Lineages, LineagesOfAccount, LineagesOfNode, Pallet, SnapshotOf, Snapshots, lineage_id,
 };
 use alloc::vec::Vec;
+use backup_primitives::RecordedRoot;
 use frame_support::traits::Get;
 
 /// Most snapshots that one read returns.
 pub(crate) const SNAPSHOTS_PAGE: u64 = 64;
+
+/// Roots after which one read ends with the lineage that it has begun.
+pub(crate) const ROOTS_PAGE: usize = 256;
 
 impl<T: Config> Pallet<T> {
 	pub(crate) fn view_lineage(request_id: &T::RequestId) -> Option<LineageViewOf<T>> {
@@ -45,6 +49,33 @@ impl<T: Config> Pallet<T> {
 			.take(T::MaxLineages::get() as usize)
 			.filter_map(|request_id| Self::view_lineage(&request_id))
 			.collect()
+	}
+
+	/// The roots that a node has to hold, lineage by lineage, from behind one of its requests on;
+	/// and the request to go on behind, if there are more.
+	pub fn roots_of_node(
+		node_id: T::NodeId,
+		after: Option<T::RequestId>,
+	) -> (Vec<RecordedRoot>, Option<T::RequestId>) {
+		let requests = match after {
+			Some(after) => {
+				let after = LineagesOfNode::<T>::hashed_key_for(node_id, after);
+				LineagesOfNode::<T>::iter_key_prefix_from(node_id, after)
+			}
+			None => LineagesOfNode::<T>::iter_key_prefix(node_id),
+		};
+		let mut roots = Vec::new();
+		for request_id in requests {
+			let Some(lineage) = Lineages::<T>::get(request_id) else { continue };
+			roots.extend((lineage.tail..lineage.next).filter_map(|sequence| {
+				let cid = Snapshots::<T>::get(request_id, sequence)?.cid;
+				Some(RecordedRoot { lineage: lineage_id(&request_id, lineage.salt), sequence, cid })
+			}));
+			if roots.len() >= ROOTS_PAGE {
+				return (roots, Some(request_id));
+			}
+		}
+		(roots, None)
 	}
 
 	pub(crate) fn view_snapshots(

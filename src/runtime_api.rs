@@ -2,7 +2,7 @@
 
 use crate::{Eligibility, Grant, LineageView, SnapshotMetadata};
 use alloc::vec::Vec;
-use backup_primitives::{Cid, RootStatus};
+use backup_primitives::{Cid, RecordedRoot, RootStatus};
 use codec::Codec;
 
 sp_api::decl_runtime_apis! {
@@ -21,6 +21,13 @@ sp_api::decl_runtime_apis! {
 			sequence: u64,
 			cid: Cid,
 		) -> RootStatus;
+
+		/// The roots that a node has to hold, from behind one of its requests on, and the request
+		/// to go on behind if there are more. An agent whose pins were lost asks for all of them.
+		fn roots_of_node(
+			node_id: NodeId,
+			after: Option<RequestId>,
+		) -> (Vec<RecordedRoot>, Option<RequestId>);
 
 		/// Whether a snapshot of a request would be taken now, and if not, why.
 		fn eligibility(request_id: RequestId) -> Eligibility<BlockNumber>;

@@ -1,8 +1,8 @@
 //! What the finalized chain says of roots, asked of the node over RPC.
 
 use crate::jobs::HeldRoot;
-use backup_primitives::RootStatus;
-use codec::{DecodeAll, Encode};
+use backup_primitives::{OpaqueId, RecordedRoot, RootStatus};
+use codec::{Decode, DecodeAll, Encode};
 use futures::future::BoxFuture;
 use jsonrpsee::{
 	core::client::ClientT,
@@ -17,6 +17,9 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u32 = 1024 * 1024;
+
+/// Most roots that a node is believed to hold: 4,096 machines with as many snapshots each.
+const ROOTS_MAX: usize = 1 << 24;
 
 /// Why the chain cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,12 @@ pub trait FinalizedView: Send + Sync {
 		&'a self,
 		root: &'a HeldRoot,
 	) -> BoxFuture<'a, Result<RootStatus, ChainError>>;
+
+	/// All roots that it wants a node to hold.
+	fn roots_of_node<'a>(
+		&'a self,
+		node: &'a OpaqueId,
+	) -> BoxFuture<'a, Result<Vec<RecordedRoot>, ChainError>>;
 }
 
 /// The chain of a node.
@@ -174,17 +183,50 @@ impl FinalizedView for NodeView {
 		Box::pin(async move {
 			let mut arguments = root.lineage.request.as_bytes().to_vec();
 			(root.lineage.salt, root.sequence, root.cid).encode_to(&mut arguments);
-			let arguments = format!("0x{}", hex::encode(arguments));
-			let answer: String = self
-				.client
-				.request("state_call", rpc_params![METHOD, arguments, &self.hash])
-				.await
-				.map_err(|source| rpc(&self.url, source))?;
-			hex::decode(answer.trim_start_matches("0x"))
-				.ok()
-				.and_then(|bytes| RootStatus::decode_all(&mut bytes.as_slice()).ok())
-				.ok_or(ChainError::Answer { method: METHOD })
+			let answer = self.call(METHOD, &arguments).await?;
+			RootStatus::decode_all(&mut answer.as_slice())
+				.map_err(|_| ChainError::Answer { method: METHOD })
 		})
+	}
+
+	fn roots_of_node<'a>(
+		&'a self,
+		node: &'a OpaqueId,
+	) -> BoxFuture<'a, Result<Vec<RecordedRoot>, ChainError>> {
+		const METHOD: &str = "BackupApi_roots_of_node";
+		const NO_REQUEST: &[u8] = &[0];
+		Box::pin(async move {
+			let mut all = Vec::new();
+			// How requests are encoded is the chain's matter: what it says where to go on is
+			// given back to it as it is.
+			let mut after = NO_REQUEST.to_vec();
+			loop {
+				let answer = self.call(METHOD, &[node.as_bytes(), &after].concat()).await?;
+				let mut rest = answer.as_slice();
+				let page = Vec::<RecordedRoot>::decode(&mut rest)
+					.map_err(|_| ChainError::Answer { method: METHOD })?;
+				let is_stuck = page.is_empty() || rest == after || all.len() > ROOTS_MAX;
+				all.extend(page);
+				match rest {
+					NO_REQUEST => return Ok(all),
+					_ if is_stuck => return Err(ChainError::Answer { method: METHOD }),
+					rest => after = rest.to_vec(),
+				}
+			}
+		})
+	}
+}
+
+impl NodeView {
+	/// Call the runtime, and return what it returned.
+	async fn call(&self, method: &'static str, arguments: &[u8]) -> Result<Vec<u8>, ChainError> {
+		let arguments = format!("0x{}", hex::encode(arguments));
+		let answer: String = self
+			.client
+			.request("state_call", rpc_params![method, arguments, &self.hash])
+			.await
+			.map_err(|source| rpc(&self.url, source))?;
+		hex::decode(answer.trim_start_matches("0x")).map_err(|_| ChainError::Answer { method })
 	}
 }
 

@@ -25,7 +25,7 @@ pub use ledger::{Ledger, LedgerError};
 
 use crate::pipeline::Cancel;
 use backup_primitives::{
-	FailureReason, LineageId,
+	Cid, FailureReason, LineageId, OpaqueId,
 	job::{
 		Achieved, DeletionResult, Desired, JobId, Orders, RestoreOrder, RestoreResult,
 		SnapshotOrder, SnapshotResult,
@@ -36,7 +36,7 @@ use codec::{Decode, Encode};
 use executor::ProgressCell;
 use plan::{Decision, Known};
 use std::{
-	collections::{BTreeMap, HashMap},
+	collections::{BTreeMap, HashMap, HashSet},
 	fmt,
 	sync::{
 		Arc, Mutex, MutexGuard, PoisonError,
@@ -124,6 +124,16 @@ pub struct Ended {
 	pub outcome: Outcome,
 }
 
+impl Ended {
+	/// The root of the snapshot that was taken.
+	fn root(&self) -> Option<&Cid> {
+		match &self.outcome {
+			Outcome::Taken(snapshot) => Some(&snapshot.cid),
+			Outcome::Restored { .. } | Outcome::Failed { .. } => None,
+		}
+	}
+}
+
 /// An order, as far as it matters when and whether it is carried out.
 struct Work<'a> {
 	id: JobId,
@@ -150,6 +160,8 @@ pub struct Jobs {
 	ledger: Ledger,
 	jobs_max: usize,
 	clock: Arc<AtomicU64>,
+	/// Number of the highest block that a worker ran on; zero before the first.
+	best: AtomicU64,
 	state: Mutex<State>,
 	/// Told when there may be roots to give up.
 	pub(crate) sweep_wanted: Notify,
@@ -162,6 +174,8 @@ struct State {
 	running: HashMap<Subject, Running>,
 	ended: BTreeMap<Subject, Ended>,
 	handed_out: HashMap<Subject, u32>,
+	/// The node that workers speak for.
+	node: Option<OpaqueId>,
 	/// Lineages that are to be deleted, with the first sequence that is not meant.
 	deletions: HashMap<LineageId, u64>,
 	/// Deletions that are done, and how often that was told.
@@ -205,6 +219,7 @@ impl Jobs {
 			ledger,
 			jobs_max: jobs_max as usize,
 			clock: Arc::default(),
+			best: AtomicU64::new(0),
 			state: Mutex::new(State { ended, ..State::default() }),
 			sweep_wanted: Notify::new(),
 			job_ended: Notify::new(),
@@ -227,6 +242,8 @@ impl Jobs {
 	/// Start what is missing, end what is not wanted any more, and say what has ended.
 	pub fn reconcile(self: &Arc<Self>, desired: &Desired) -> Achieved {
 		self.clock.fetch_max(desired.now, Ordering::Relaxed);
+		self.best.fetch_max(desired.at.number, Ordering::Relaxed);
+		self.state().node = Some(desired.node.clone());
 		self.forget_the_past(desired);
 		let mut snapshots = Orders::new();
 		let mut restores = Orders::new();
@@ -339,12 +356,16 @@ impl Jobs {
 		let known = if state.running.contains_key(&subject) {
 			Known::Running
 		} else {
-			// After a re-org the same id may stand for the restore of another snapshot.
-			let is_ours = |ended: &&Ended| match &subject {
-				Subject::Snapshot { .. } => true,
-				Subject::Restore { .. } => ended.id == about.id,
+			let is_true = |ended: &&Ended| match &ended.outcome {
+				// A pin that is gone, whoever took it, must not be reported.
+				Outcome::Taken(snapshot) => self.executor.holds(&snapshot.cid),
+				// After a re-org the same id may stand for the restore of another snapshot.
+				Outcome::Restored { .. } => ended.id == about.id,
+				Outcome::Failed { .. } => {
+					matches!(subject, Subject::Snapshot { .. }) || ended.id == about.id
+				}
 			};
-			state.ended.get(&subject).filter(is_ours).map_or(Known::Nothing, Known::Ended)
+			state.ended.get(&subject).filter(is_true).map_or(Known::Nothing, Known::Ended)
 		};
 		match plan::decide(&known, &about.wanted) {
 			Decision::Wait => None,
@@ -498,6 +519,34 @@ impl Jobs {
 	/// Say that nothing of a lineage is left below a sequence.
 	pub(crate) fn mark_deleted(&self, lineage: LineageId, until: u64) {
 		self.state().deleted.insert(lineage, (until, 0));
+	}
+
+	/// Number of the highest block that a worker ran on, once one did.
+	pub(crate) fn best(&self) -> Option<u64> {
+		Some(self.best.load(Ordering::Relaxed)).filter(|number| *number > 0)
+	}
+
+	/// The node that workers speak for, once one did.
+	pub(crate) fn node(&self) -> Option<OpaqueId> {
+		self.state().node.clone()
+	}
+
+	/// The roots that are told to workers until the chain has recorded them.
+	pub(crate) fn told_roots(&self) -> HashSet<Cid> {
+		let state = self.state();
+		state.ended.values().filter_map(|ended| ended.root().copied()).collect()
+	}
+
+	/// Tell nobody any more of a root that was given up.
+	pub(crate) fn forget_root(&self, root: &Cid) {
+		let mut state = self.state();
+		let about = state.ended.iter().filter(|(_, ended)| ended.root() == Some(root));
+		let about: Vec<Subject> = about.map(|(subject, _)| subject.clone()).collect();
+		for subject in &about {
+			state.ended.remove(subject);
+			state.handed_out.remove(subject);
+		}
+		self.ledger.forget(&about);
 	}
 
 	/// Whether a job about this very snapshot runs.

@@ -22,7 +22,7 @@ use crate::{
 	targets::{Qcow2Target, RawTarget, TargetError, is_disk_full},
 };
 use backup_primitives::{
-	Cid, FailureReason, LineageId, OpaqueId,
+	Cid, FailureReason, LineageId, OpaqueId, RecordedRoot,
 	job::{JobId, RestoreOrder, SnapshotOrder},
 	report::TakenSnapshot,
 };
@@ -318,8 +318,40 @@ impl Executor for NodeExecutor {
 		Ok(held.collect())
 	}
 
+	fn holds(&self, root: &Cid) -> bool {
+		self.store.is_pinned(root)
+	}
+
+	fn pins_unconfirmed(&self) -> bool {
+		self.store.pins_unconfirmed()
+	}
+
+	fn confirm_pins(&self, roots: Vec<RecordedRoot>) -> Result<Vec<RecordedRoot>, JobError> {
+		let session = self.store.open_session().map_err(stored)?;
+		let mut missing = Vec::new();
+		for root in roots {
+			if self.store.is_pinned(&root.cid) {
+				continue;
+			}
+			// A root that is there has all its blocks: a store never keeps a node without.
+			if !session.has(&root.cid).map_err(stored)? {
+				missing.push(root);
+				continue;
+			}
+			let label =
+				PinLabel { lineage: root.lineage, sequence: root.sequence, pinned_at_ms: now_ms() };
+			session.pin(&root.cid, &label.encode()).map_err(stored)?;
+		}
+		self.store.confirm_pins().map_err(stored)?;
+		Ok(missing)
+	}
+
 	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError> {
 		self.store.unpin(&root.cid).map(|_| ()).map_err(stored)
+	}
+
+	fn has_garbage(&self) -> bool {
+		self.store.has_garbage()
 	}
 
 	fn collect(&self) -> Result<u64, JobError> {

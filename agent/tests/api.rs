@@ -8,7 +8,7 @@ use backup_agent::{
 	secret::SharedSecret,
 };
 use backup_primitives::{
-	BlockRef, Cid, Consistency, FailureReason, LineageId, OpaqueId, Recipient, VmTag,
+	BlockRef, Cid, Consistency, FailureReason, LineageId, OpaqueId, Recipient, RecordedRoot, VmTag,
 	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, answer_mac_is_right, request_mac},
 	job::{
 		Achieved, BODY_BYTES_MAX, Desired, Orders, RestoreOrder, SnapshotOrder, decode_body,
@@ -55,6 +55,22 @@ impl Executor for Played {
 
 	fn roots(&self) -> Result<Vec<HeldRoot>, JobError> {
 		Ok(Vec::new())
+	}
+
+	fn holds(&self, _: &Cid) -> bool {
+		true
+	}
+
+	fn pins_unconfirmed(&self) -> bool {
+		false
+	}
+
+	fn confirm_pins(&self, _: Vec<RecordedRoot>) -> Result<Vec<RecordedRoot>, JobError> {
+		Ok(Vec::new())
+	}
+
+	fn has_garbage(&self) -> bool {
+		false
 	}
 
 	fn unpin(&self, _: &HeldRoot) -> Result<(), JobError> {

@@ -19,5 +19,5 @@ pub mod vm;
 pub use cid::Cid;
 pub use id::OpaqueId;
 pub use recipient::Recipient;
-pub use report::{BlockRef, Consistency, FailureReason, LineageId, RootStatus};
+pub use report::{BlockRef, Consistency, FailureReason, LineageId, RecordedRoot, RootStatus};
 pub use vm::VmTag;

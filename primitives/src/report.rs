@@ -177,6 +177,19 @@ pub enum RootStatus {
 	Unknown,
 }
 
+/// A root that a record names, and that its node has to hold.
+#[derive(
+	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub struct RecordedRoot {
+	/// The lineage.
+	pub lineage: LineageId,
+	/// Its place there.
+	pub sequence: u64,
+	/// The root.
+	pub cid: Cid,
+}
+
 /// The facts of a snapshot that a node claims.
 #[derive(
 	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,

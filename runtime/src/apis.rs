@@ -76,6 +76,13 @@ sp_api::impl_runtime_apis! {
 			Backup::root_status(request_id, salt, sequence, cid)
 		}
 
+		fn roots_of_node(
+			node_id: NodeId,
+			after: Option<RequestId>,
+		) -> (Vec<RecordedRoot>, Option<RequestId>) {
+			Backup::roots_of_node(node_id, after)
+		}
+
 		fn eligibility(request_id: RequestId) -> Eligibility<BlockNumber> {
 			Backup::eligibility(request_id)
 		}

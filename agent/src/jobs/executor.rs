@@ -2,7 +2,7 @@
 
 use crate::pipeline::Cancel;
 use backup_primitives::{
-	Cid, FailureReason, LineageId, OpaqueId,
+	Cid, FailureReason, LineageId, OpaqueId, RecordedRoot,
 	job::{JobId, RestoreOrder, SnapshotOrder},
 	report::TakenSnapshot,
 };
@@ -31,8 +31,21 @@ pub trait Executor: Send + Sync + 'static {
 	/// Roots that are pinned.
 	fn roots(&self) -> Result<Vec<HeldRoot>, JobError>;
 
+	/// Whether a root is pinned.
+	fn holds(&self, root: &Cid) -> bool;
+
+	/// Whether pins may have been lost, so that nothing is collected.
+	fn pins_unconfirmed(&self) -> bool;
+
+	/// Pin those of these roots whose blocks are there, allow collections again, and return the
+	/// others.
+	fn confirm_pins(&self, roots: Vec<RecordedRoot>) -> Result<Vec<RecordedRoot>, JobError>;
+
 	/// Let go of a root.
 	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError>;
+
+	/// Whether there may be blocks that no root needs.
+	fn has_garbage(&self) -> bool;
 
 	/// Free the blocks that no root needs, and say how many bytes they had.
 	fn collect(&self) -> Result<u64, JobError>;

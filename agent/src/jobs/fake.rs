@@ -2,7 +2,7 @@
 
 use super::{Executor, HeldRoot, JobContext, JobError, Outcome};
 use backup_primitives::{
-	FailureReason, OpaqueId,
+	Cid, FailureReason, OpaqueId, RecordedRoot,
 	job::{RestoreOrder, SnapshotOrder},
 	report::TakenSnapshot,
 };
@@ -61,17 +61,27 @@ impl Call {
 /// What happened to the store, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
+	Confirmed(Vec<RecordedRoot>),
 	Unpinned(HeldRoot),
 	Collected,
 }
 
-#[derive(Debug)]
+pub(crate) type Meanwhile = Box<dyn FnOnce() + Send>;
+
 pub(crate) struct FakeExecutor {
 	calls: Sender<Call>,
 	pub(crate) roots: Mutex<Vec<HeldRoot>>,
 	pub(crate) acts: Mutex<Vec<Act>>,
 	/// Whether pins cannot be given up.
 	pub(crate) is_stuck: AtomicBool,
+	/// Whether blocks lie around that no root needs.
+	pub(crate) has_garbage: AtomicBool,
+	/// Whether pins may have been lost.
+	pub(crate) is_unconfirmed: AtomicBool,
+	/// What happens right after roots were listed.
+	pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
+	/// Roots whose pins were lost.
+	pub(crate) lost: Mutex<Vec<Cid>>,
 }
 
 /// The jobs that are started.
@@ -96,6 +106,10 @@ impl FakeExecutor {
 				roots: Mutex::default(),
 				acts: Mutex::default(),
 				is_stuck: AtomicBool::new(false),
+				has_garbage: AtomicBool::new(false),
+				is_unconfirmed: AtomicBool::new(false),
+				meanwhile: Mutex::default(),
+				lost: Mutex::default(),
 			},
 			Calls(started),
 		)
@@ -143,7 +157,25 @@ impl Executor for FakeExecutor {
 	}
 
 	fn roots(&self) -> Result<Vec<HeldRoot>, JobError> {
-		Ok(self.roots.lock().unwrap().clone())
+		let roots = self.roots.lock().unwrap().clone();
+		if let Some(happens) = self.meanwhile.lock().unwrap().take() {
+			happens();
+		}
+		Ok(roots)
+	}
+
+	fn holds(&self, root: &Cid) -> bool {
+		!self.lost.lock().unwrap().contains(root)
+	}
+
+	fn pins_unconfirmed(&self) -> bool {
+		self.is_unconfirmed.load(Ordering::Relaxed)
+	}
+
+	fn confirm_pins(&self, roots: Vec<RecordedRoot>) -> Result<Vec<RecordedRoot>, JobError> {
+		self.acts.lock().unwrap().push(Act::Confirmed(roots));
+		self.is_unconfirmed.store(false, Ordering::Relaxed);
+		Ok(Vec::new())
 	}
 
 	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError> {
@@ -152,10 +184,16 @@ impl Executor for FakeExecutor {
 		}
 		self.roots.lock().unwrap().retain(|held| held != root);
 		self.acts.lock().unwrap().push(Act::Unpinned(root.clone()));
+		self.has_garbage.store(true, Ordering::Relaxed);
 		Ok(())
 	}
 
+	fn has_garbage(&self) -> bool {
+		self.has_garbage.load(Ordering::Relaxed)
+	}
+
 	fn collect(&self) -> Result<u64, JobError> {
+		self.has_garbage.store(false, Ordering::Relaxed);
 		self.acts.lock().unwrap().push(Act::Collected);
 		Ok(0)
 	}

@@ -2,10 +2,11 @@
 //!
 //! Workers run on best blocks, which can be undone, so nothing is destroyed on their word. A
 //! sweep asks the finalized state about every root that is pinned. An evicted or deleted root
-//! goes at once. One that the chain does not know goes when it was unknown for a whole grace
-//! period and nothing works on its lineage, or together with its lineage. Everything else stays,
-//! and so does everything while the chain cannot be asked, or while the node is behind what was
-//! finalized before: one that starts again from nothing knows no root at all.
+//! goes at once. One that the chain does not know, or in whose place a newer one waits, goes when
+//! no worker was told of it for a whole grace period, finality has passed the beginning of that,
+//! and nothing works on its lineage; or together with its lineage. Everything else stays, and so
+//! does everything while the chain cannot be asked, or while the node is behind what was finalized
+//! before: one that starts again from nothing knows no root at all.
 //!
 //! A kill between any two steps is made good by the next sweep.
 
@@ -36,8 +37,9 @@ pub struct SweepOptions {
 /// What is known of a root, beside its status, when it is decided about.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
-	/// For how long the chain has said that it does not know it.
-	pub unknown_for: Duration,
+	/// For how long the chain has said that it does not know it, if finality has passed the
+	/// beginning of that.
+	pub unknown_for: Option<Duration>,
 	/// Whether a job about this very snapshot runs.
 	pub is_used: bool,
 	/// Whether a job about its lineage runs.
@@ -53,10 +55,18 @@ pub fn is_to_go(status: RootStatus, facts: &Facts, unknown_grace: Duration) -> b
 		// A restore may still read it.
 		RootStatus::Evicted | RootStatus::Deleted => !facts.is_used,
 		RootStatus::Unknown => {
-			let is_due = facts.is_lineage_deleted || facts.unknown_for >= unknown_grace;
+			let is_due = facts.is_lineage_deleted || facts.unknown_for >= Some(unknown_grace);
 			is_due && !facts.is_lineage_used
 		}
 	}
+}
+
+/// Since when the finalized chain does not know a root, or waits for another in its place.
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+	since: Instant,
+	/// The best block at that time. What was recorded before stands in it or below.
+	best: u64,
 }
 
 /// Why a sweep could not finish.
@@ -72,11 +82,11 @@ enum SweepError {
 
 /// Sweep whenever there is a reason, for ever.
 pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, options: SweepOptions) {
-	let mut unknown_since = HashMap::new();
+	let mut unsettled = HashMap::new();
 	let mut warned_at: Option<Instant> = None;
 	loop {
 		let mut wait = options.interval;
-		let swept = sweep(&jobs, chain.as_ref(), &options, &mut unknown_since).await;
+		let swept = sweep(&jobs, chain.as_ref(), &options, &mut unsettled).await;
 		if let Err(SweepError::Chain(ChainError::Unbound)) = swept {
 			// Nothing can be compared before the first call of a worker.
 			wait = RETRY_AFTER;
@@ -102,23 +112,33 @@ async fn sweep(
 	jobs: &Arc<Jobs>,
 	chain: &dyn FinalizedChain,
 	options: &SweepOptions,
-	unknown_since: &mut HashMap<Cid, Instant>,
+	unsettled: &mut HashMap<Cid, Unsettled>,
 ) -> Result<(), SweepError> {
 	let deletions = jobs.open_deletions();
+	// Before the roots are listed: a job that ends meanwhile may have pinned one more.
+	let busy: HashSet<LineageId> = deletions
+		.iter()
+		.map(|(lineage, _)| lineage.clone())
+		.filter(|lineage| jobs.is_running(lineage))
+		.collect();
+	let view = chain.finalized().await?;
+	ensure_not_behind(jobs, view.as_ref())?;
+	confirm_pins(jobs, view.as_ref()).await?;
 	let executor = jobs.executor().clone();
 	let roots = blocking(move || executor.roots()).await?;
-	let asked = ask(jobs, chain, &roots).await?;
-	let released = released(jobs, &asked, &deletions, options, unknown_since);
+	let asked = ask(view.as_ref(), &roots).await?;
+	let released = released(jobs, view.number(), &asked, &deletions, options, unsettled);
 	let gone = unpin(jobs, released).await?;
 	let left: Vec<&HeldRoot> = roots.iter().filter(|root| !gone.contains(root)).collect();
 	let is_done = |(lineage, until): &(LineageId, u64)| {
 		!left.iter().any(|root| root.lineage == *lineage && root.sequence < *until)
+			&& !busy.contains(lineage)
 			&& !jobs.is_running(lineage)
 	};
 	let done: Vec<_> = deletions.into_iter().filter(is_done).collect();
-	// Of a deletion that is done the agent may have been killed before it could collect.
-	if !gone.is_empty() || !done.is_empty() {
-		let executor = jobs.executor().clone();
+	// Also what jobs left that failed, or whatever was killed before it could collect.
+	let executor = jobs.executor().clone();
+	if executor.has_garbage() {
 		let bytes = blocking(move || executor.collect()).await?;
 		tracing::info!(roots = gone.len(), bytes, "space freed");
 	}
@@ -128,19 +148,35 @@ async fn sweep(
 	Ok(())
 }
 
-/// What the newest finalized state says of these roots.
+/// What a finalized state says of these roots.
 async fn ask<'a>(
-	jobs: &Jobs,
-	chain: &dyn FinalizedChain,
+	view: &dyn FinalizedView,
 	roots: &'a [HeldRoot],
-) -> Result<Vec<(&'a HeldRoot, RootStatus)>, SweepError> {
-	let view = chain.finalized().await?;
-	ensure_not_behind(jobs, view.as_ref())?;
+) -> Result<Vec<(&'a HeldRoot, RootStatus)>, ChainError> {
 	let mut asked = Vec::with_capacity(roots.len());
 	for root in roots {
 		asked.push((root, view.root_status(root).await?));
 	}
 	Ok(asked)
+}
+
+/// After the store lost its index or a part of its pins: pin again what the chain wants this node
+/// to hold, so that collections can go on.
+async fn confirm_pins(jobs: &Jobs, view: &dyn FinalizedView) -> Result<(), SweepError> {
+	let executor = jobs.executor().clone();
+	if !executor.pins_unconfirmed() {
+		return Ok(());
+	}
+	let node = jobs.node().ok_or(ChainError::Unbound)?;
+	let roots = view.roots_of_node(&node).await?;
+	tracing::warn!(roots = roots.len(), "pins may have been lost: pinning what the chain records");
+	for lost in blocking(move || executor.confirm_pins(roots)).await? {
+		tracing::error!(
+			root = %lost.cid, request = %lost.lineage.request, sequence = lost.sequence,
+			"a recorded snapshot is not in the store any more"
+		);
+	}
+	Ok(())
 }
 
 /// Finality never goes back, so a node that lost its database shows itself by its height.
@@ -158,46 +194,84 @@ fn ensure_not_behind(jobs: &Jobs, view: &dyn FinalizedView) -> Result<(), SweepE
 /// The roots that are to be given up. Keeps account of those that the chain does not know.
 fn released(
 	jobs: &Jobs,
+	finalized: u64,
 	asked: &[(&HeldRoot, RootStatus)],
 	deletions: &[(LineageId, u64)],
 	options: &SweepOptions,
-	unknown_since: &mut HashMap<Cid, Instant>,
+	unsettled: &mut HashMap<Cid, Unsettled>,
 ) -> Vec<HeldRoot> {
-	let now = Instant::now();
-	let of_status = |wanted| asked.iter().filter(move |(_, status)| *status == wanted);
-	let unknown: HashSet<&Cid> =
-		of_status(RootStatus::Unknown).map(|(root, _)| &root.cid).collect();
-	let deleted: HashSet<&LineageId> =
-		of_status(RootStatus::Deleted).map(|(root, _)| &root.lineage).collect();
-	unknown_since.retain(|cid, _| unknown.contains(cid));
+	let deleted: HashSet<&LineageId> = asked
+		.iter()
+		.filter(|(_, status)| *status == RootStatus::Deleted)
+		.map(|(root, _)| &root.lineage)
+		.collect();
 	let is_lineage_deleted = |root: &HeldRoot| {
 		let is_meant =
 			|(of, until): &(LineageId, u64)| *of == root.lineage && root.sequence < *until;
 		deleted.contains(&root.lineage) && deletions.iter().any(is_meant)
 	};
-	let mut is_released = |root: &HeldRoot, status: RootStatus| {
-		let since = match status {
-			RootStatus::Unknown => *unknown_since.entry(root.cid).or_insert(now),
-			_ => now,
-		};
+	let newest = newest_of_each_place(asked);
+	// One that the chain waits for, although a newer one took its place, it will never know.
+	let statuses = asked.iter().map(|(root, status)| match status {
+		RootStatus::Pending if newest[&(&root.lineage, root.sequence)] != &root.cid => {
+			(*root, RootStatus::Unknown)
+		}
+		status => (*root, *status),
+	});
+	let statuses: Vec<_> = statuses.collect();
+	keep_account(jobs, &statuses, unsettled);
+	let is_released = |root: &HeldRoot, status: RootStatus| {
+		// While finality lags, the chain may know of it what is not final yet.
+		let unsettled = unsettled.get(&root.cid).filter(|unsettled| finalized >= unsettled.best);
 		let facts = Facts {
-			unknown_for: now - since,
+			unknown_for: unsettled.map(|unsettled| unsettled.since.elapsed()),
 			is_used: jobs.is_used(root),
 			is_lineage_used: jobs.is_running(&root.lineage),
 			is_lineage_deleted: is_lineage_deleted(root),
 		};
 		is_to_go(status, &facts, options.unknown_grace)
 	};
-	let released = asked.iter().filter(|(root, status)| is_released(root, *status));
+	let released = statuses.iter().filter(|(root, status)| is_released(root, *status));
 	released.map(|(root, _)| (*root).clone()).collect()
 }
 
+/// The root that was pinned last for each place of a lineage.
+fn newest_of_each_place<'a>(
+	asked: &[(&'a HeldRoot, RootStatus)],
+) -> HashMap<(&'a LineageId, u64), &'a Cid> {
+	let mut roots: Vec<&HeldRoot> = asked.iter().map(|(root, _)| *root).collect();
+	roots.sort_by_key(|root| root.pinned_at_ms);
+	roots.iter().map(|root| ((&root.lineage, root.sequence), &root.cid)).collect()
+}
+
+/// Note since when roots are unknown. One that workers are told of may be recorded at any time,
+/// so its account begins when that is over.
+fn keep_account(
+	jobs: &Jobs,
+	statuses: &[(&HeldRoot, RootStatus)],
+	unsettled: &mut HashMap<Cid, Unsettled>,
+) {
+	let told = jobs.told_roots();
+	let unknown: HashSet<&Cid> = statuses
+		.iter()
+		.filter(|(root, status)| *status == RootStatus::Unknown && !told.contains(&root.cid))
+		.map(|(root, _)| &root.cid)
+		.collect();
+	unsettled.retain(|cid, _| unknown.contains(cid));
+	let Some(best) = jobs.best() else { return };
+	for cid in unknown {
+		unsettled.entry(*cid).or_insert(Unsettled { since: Instant::now(), best });
+	}
+}
+
 /// Unpin roots, and say which. One that cannot be unpinned does not keep the others.
-async fn unpin(jobs: &Jobs, roots: Vec<HeldRoot>) -> Result<Vec<HeldRoot>, JobError> {
+async fn unpin(jobs: &Arc<Jobs>, roots: Vec<HeldRoot>) -> Result<Vec<HeldRoot>, JobError> {
 	let executor = jobs.executor().clone();
+	let forgetful = jobs.clone();
 	let unpin = move |root: &HeldRoot| match executor.unpin(root) {
 		Ok(()) => {
 			tracing::info!(root = %root.cid, sequence = root.sequence, "root given up");
+			forgetful.forget_root(&root.cid);
 			true
 		}
 		Err(error) => {

@@ -7,6 +7,7 @@ use super::{
 /// An agent's jobs, without the agent.
 struct Bench {
 	jobs: Arc<Jobs>,
+	executor: Arc<FakeExecutor>,
 	calls: Calls,
 	dir: tempfile::TempDir,
 }
@@ -18,9 +19,10 @@ impl Bench {
 
 	fn start(dir: tempfile::TempDir, jobs_max: u32) -> Self {
 		let (executor, calls) = FakeExecutor::new();
+		let executor = Arc::new(executor);
 		let ledger = Ledger::open(&dir.path().join("jobs.redb")).unwrap();
-		let jobs = Jobs::open(Arc::new(executor), ledger, jobs_max).unwrap();
-		Self { jobs, calls, dir }
+		let jobs = Jobs::open(executor.clone(), ledger, jobs_max).unwrap();
+		Self { jobs, executor, calls, dir }
 	}
 
 	/// Ends the agent in good order and starts it again.
@@ -162,4 +164,17 @@ fn a_job_that_the_end_of_the_agent_cut_short_starts_when_it_is_ordered_again() {
 	bench.jobs.reconcile(&order());
 	bench.calls.next().succeed(Outcome::Taken(taken(1, 100)));
 	assert_eq!(bench.answer(&order()).snapshots[0].outcome, Ok(taken(1, 100)));
+}
+
+#[test]
+fn a_snapshot_whose_pin_was_lost_is_taken_again() {
+	let bench = Bench::new(2);
+	bench.jobs.reconcile(&order());
+	bench.calls.next().succeed(Outcome::Taken(taken(1, 100)));
+	assert_eq!(bench.answer(&order()).snapshots.len(), 1);
+	bench.executor.lost.lock().unwrap().push(cid(1));
+	assert!(bench.jobs.reconcile(&order()).snapshots.is_empty());
+	bench.calls.next().succeed(Outcome::Taken(taken(2, 100)));
+	let told = bench.answer(&order()).snapshots[0].outcome.clone().unwrap();
+	assert_eq!(told.cid, cid(2));
 }

@@ -104,6 +104,18 @@ impl EmbeddedStore {
 		Ok(Self { shared: Arc::new(recovery::open(files, options)?) })
 	}
 
+	/// Whether a root is pinned.
+	pub fn is_pinned(&self, root: &Cid) -> bool {
+		lock(&self.shared.pins).is_pinned(root)
+	}
+
+	/// Whether a collection may find something to free: blocks of a session that pinned nothing
+	/// after them, or of a root that was unpinned. Also after every start, since such a session
+	/// may have been killed.
+	pub fn has_garbage(&self) -> bool {
+		self.shared.has_garbage.load(Ordering::Acquire)
+	}
+
 	/// Whether pins may have been lost, so that nothing is collected.
 	pub fn pins_unconfirmed(&self) -> bool {
 		self.shared.pins_unconfirmed.load(Ordering::Acquire)
@@ -149,11 +161,21 @@ impl Repository for EmbeddedStore {
 	}
 
 	fn unpin(&self, root: &Cid) -> Result<bool, RepositoryError> {
-		lock(&self.shared.pins).unpin(root)
+		let was_pinned = lock(&self.shared.pins).unpin(root)?;
+		if was_pinned {
+			self.shared.has_garbage.store(true, Ordering::Release);
+		}
+		Ok(was_pinned)
 	}
 
 	fn collect(&self) -> Result<Collected, RepositoryError> {
-		collect::collect(&self.shared)
+		// Before it begins: what is left behind meanwhile is the next one's.
+		self.shared.has_garbage.store(false, Ordering::Release);
+		let collected = collect::collect(&self.shared);
+		if collected.is_err() {
+			self.shared.has_garbage.store(true, Ordering::Release);
+		}
+		collected
 	}
 
 	fn usage(&self) -> Result<Usage, RepositoryError> {
@@ -184,6 +206,8 @@ pub(crate) struct Shared {
 	pins: Mutex<PinLog>,
 	sessions: Mutex<Sessions>,
 	pins_unconfirmed: AtomicBool,
+	/// Whether blocks may be there that no pin and no open session needs.
+	has_garbage: AtomicBool,
 }
 
 /// What a lock guards is changed as a whole or not at all, so a panic elsewhere spoils nothing.

@@ -1,7 +1,7 @@
 //! A node whose finalized state the test decides, behind real JSON-RPC over WebSocket.
 
 use crate::world::GENESIS;
-use backup_primitives::{Cid, RootStatus};
+use backup_primitives::{Cid, RecordedRoot, RootStatus};
 use codec::{DecodeAll, Encode};
 use jsonrpsee::{
 	RpcModule,
@@ -28,6 +28,8 @@ pub(crate) struct State {
 	pub(crate) finalized: u64,
 	/// What the finalized state says of a root; `Pending` of those that are not named.
 	pub(crate) statuses: HashMap<Cid, RootStatus>,
+	/// What the finalized state wants the node to hold.
+	pub(crate) recorded: Vec<RecordedRoot>,
 	/// How often it was asked about a root.
 	pub(crate) asked: u64,
 }
@@ -36,7 +38,13 @@ impl FakeNode {
 	pub(crate) fn start() -> Self {
 		let runtime =
 			tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-		let state = State { genesis: GENESIS, finalized: 100, statuses: HashMap::new(), asked: 0 };
+		let state = State {
+			genesis: GENESIS,
+			finalized: 100,
+			statuses: HashMap::new(),
+			recorded: Vec::new(),
+			asked: 0,
+		};
 		let mut node = Self {
 			runtime: runtime.unwrap(),
 			address: ([127, 0, 0, 1], 0).into(),
@@ -109,19 +117,35 @@ impl State {
 		format!("0x{:064x}", self.finalized)
 	}
 
-	/// Read the arguments as the runtime does: a request id of eight bytes, salt, sequence, CID.
+	/// Read the arguments as the runtime does. Ids of nodes have four bytes, those of requests
+	/// eight.
 	fn call(&mut self, params: &Params<'_>) -> Result<String, ErrorObjectOwned> {
 		let (method, arguments, at): (String, String, String) = params.parse()?;
 		let arguments = hex::decode(arguments.trim_start_matches("0x"))
 			.map_err(|_| refuse("the arguments are not hexadecimal"))?;
-		let arguments = <(u64, [u8; 32], u64, Cid)>::decode_all(&mut arguments.as_slice());
-		let (_, _, _, root) = arguments.map_err(|_| refuse("the runtime cannot read them"))?;
-		if method != "BackupApi_root_status" || !at.starts_with("0x") || at > self.head() {
-			return Err(refuse("there is no such call or block"));
+		if !at.starts_with("0x") || at > self.head() {
+			return Err(refuse("there is no such block"));
 		}
-		self.asked += 1;
-		let status = self.statuses.get(&root).copied().unwrap_or(RootStatus::Pending);
-		Ok(hex_text(&status.encode()))
+		let mut arguments = arguments.as_slice();
+		let wrong = |_| refuse("the runtime cannot read the arguments");
+		match method.as_str() {
+			"BackupApi_root_status" => {
+				let (_, _, _, root) =
+					<(u64, [u8; 32], u64, Cid)>::decode_all(&mut arguments).map_err(wrong)?;
+				self.asked += 1;
+				let status = self.statuses.get(&root).copied().unwrap_or(RootStatus::Pending);
+				Ok(hex_text(&status.encode()))
+			}
+			// A page holds one root, and the next begins behind as many requests.
+			"BackupApi_roots_of_node" => {
+				let (_, after) = <(u32, Option<u64>)>::decode_all(&mut arguments).map_err(wrong)?;
+				let begin = after.unwrap_or(0) as usize;
+				let next = (begin + 1 < self.recorded.len()).then_some(begin as u64 + 1);
+				let page: Vec<_> = self.recorded.iter().skip(begin).take(1).collect();
+				Ok(hex_text(&(page, next).encode()))
+			}
+			_ => Err(refuse("there is no such call")),
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 //! An agent that ends in the middle of its work, and what the next one finds.
 
-use crate::world::{World, desired_restore, desired_snapshot, noise, restore_of};
+use crate::world::{World, desired, desired_restore, desired_snapshot, noise, restore_of, until};
+use backup_primitives::{RecordedRoot, RootStatus};
 use std::{fs, path::Path};
 
 /// So many bytes that a job is seen in its middle.
@@ -58,4 +59,48 @@ fn an_agent_that_is_told_to_end_cleans_up_and_goes_on_at_the_next_start() {
 	assert_eq!(names(&world.path("state/scratch")), [""; 0]);
 	world.start_agent();
 	world.take(&order).unwrap();
+}
+
+#[test]
+fn what_a_killed_backup_had_stored_is_collected() {
+	let mut world = World::start();
+	let order = world.machine(7, &noise(4, LONG_BYTES));
+	world.reconcile(&desired_snapshot(&order));
+	let stored = |world: &World| world.get("/v1/status").json()["stored_bytes"].as_u64().unwrap();
+	until("blocks to be stored", || (stored(&world) > 0).then_some(()));
+	world.kill();
+	world.start_agent();
+	world.reconcile(&desired());
+	until("the blocks to be collected", || (stored(&world) == 0).then_some(()));
+}
+
+#[test]
+fn a_store_that_lost_index_and_pins_takes_them_from_the_chain() {
+	let mut world = World::start();
+	let orders = [1, 2].map(|request| world.machine(request, &noise(request, 1 << 20)));
+	let roots = orders.each_ref().map(|order| world.take(order).unwrap().cid);
+	for (order, cid) in orders.iter().zip(roots) {
+		world.node.say(cid, RootStatus::Retained);
+		let (lineage, sequence) = (order.lineage.clone(), order.sequence);
+		world.node.state().recorded.push(RecordedRoot { lineage, sequence, cid });
+	}
+	// One that the store never had.
+	let (lineage, cid) = (orders[0].lineage.clone(), backup_primitives::Cid::dag_cbor([1; 32]));
+	world.node.state().recorded.push(RecordedRoot { lineage, sequence: 9, cid });
+	world.kill();
+	for file in ["index.redb", "pins.log"] {
+		fs::remove_file(world.path("state/blocks").join(file)).unwrap();
+	}
+	world.start_agent();
+	assert_eq!(world.roots(), [""; 0]);
+	world.reconcile(&desired());
+	until("the pins", || (world.roots().len() == 2).then_some(()));
+	until("the lost root to be told", || {
+		world.log().contains("is not in the store any more").then_some(())
+	});
+	for (order, cid) in orders.iter().zip(roots) {
+		let id = order.sequence + 1;
+		let folder = world.restore(&restore_of(order, cid, id)).unwrap();
+		assert_eq!(fs::metadata(folder.join("vda.raw")).unwrap().len(), 1 << 20);
+	}
 }

@@ -3,11 +3,11 @@ use crate::{
 	chain::FinalizedView,
 	jobs::{
 		Ledger, Outcome,
-		fake::{Act, Calls, FakeExecutor, until},
+		fake::{Act, Calls, FakeExecutor, Order, until},
 		fixture::*,
 	},
 };
-use backup_primitives::job::Desired;
+use backup_primitives::{BlockRef, OpaqueId, RecordedRoot, job::Desired};
 use futures::future::BoxFuture;
 use std::{
 	collections::BTreeMap,
@@ -30,6 +30,8 @@ struct Facade {
 	/// Whether it answers one question only.
 	is_failing: AtomicBool,
 	asked: AtomicU64,
+	/// What it wants the node to hold.
+	recorded: Mutex<Vec<RecordedRoot>>,
 }
 
 impl FinalizedChain for FakeChain {
@@ -56,6 +58,14 @@ impl FinalizedView for FakeChain {
 			Ok(statuses.get(&root.cid).copied().unwrap_or(RootStatus::Unknown))
 		})
 	}
+
+	fn roots_of_node<'a>(
+		&'a self,
+		node: &'a OpaqueId,
+	) -> BoxFuture<'a, Result<Vec<RecordedRoot>, ChainError>> {
+		assert_eq!(*node, nothing().node);
+		Box::pin(async { Ok(self.0.recorded.lock().unwrap().clone()) })
+	}
 }
 
 struct Bench {
@@ -64,12 +74,13 @@ struct Bench {
 	calls: Calls,
 	chain: FakeChain,
 	grace: Duration,
-	unknown_since: HashMap<Cid, Instant>,
+	unsettled: HashMap<Cid, Unsettled>,
 	_dir: tempfile::TempDir,
 }
 
 impl Bench {
-	/// An agent that holds these roots of lineage 7, of which the chain says this.
+	/// An agent that holds these roots of lineage 7, of which the chain says this. Workers run
+	/// on block 100, which is final.
 	fn new(roots: impl IntoIterator<Item = (u64, RootStatus)>) -> Self {
 		let dir = tempfile::tempdir().unwrap();
 		let (executor, calls) = FakeExecutor::new();
@@ -81,8 +92,10 @@ impl Bench {
 			executor.roots.lock().unwrap().push(root(sequence));
 			chain.0.statuses.lock().unwrap().insert(root(sequence).cid, status);
 		}
-		let unknown_since = HashMap::new();
-		Self { jobs, executor, calls, chain, grace: GRACE, unknown_since, _dir: dir }
+		chain.0.number.store(100, Ordering::Relaxed);
+		jobs.reconcile(&nothing());
+		let unsettled = HashMap::new();
+		Self { jobs, executor, calls, chain, grace: GRACE, unsettled, _dir: dir }
 	}
 
 	fn set_status(&self, sequence: u64, status: RootStatus) {
@@ -97,7 +110,7 @@ impl Bench {
 
 	async fn sweep(&mut self) -> Result<Vec<Act>, SweepError> {
 		let options = SweepOptions { interval: GRACE, unknown_grace: self.grace };
-		sweep(&self.jobs, &self.chain, &options, &mut self.unknown_since).await?;
+		sweep(&self.jobs, &self.chain, &options, &mut self.unsettled).await?;
 		Ok(self.executor.take_acts())
 	}
 
@@ -119,15 +132,15 @@ use RootStatus::{Deleted, Evicted, Pending, Retained, Unknown};
 
 #[test]
 fn what_the_chain_retains_or_waits_for_stays() {
-	let facts = Facts { unknown_for: GRACE, is_lineage_deleted: true, ..Facts::default() };
+	let facts = Facts { unknown_for: Some(GRACE), is_lineage_deleted: true, ..Facts::default() };
 	assert!(!is_to_go(Retained, &facts, GRACE));
 	assert!(!is_to_go(Pending, &facts, GRACE));
 }
 
 #[test]
 fn boundary_what_the_chain_does_not_know_goes_after_its_grace_period() {
-	let facts = Facts { unknown_for: GRACE, ..Facts::default() };
-	let almost = Facts { unknown_for: GRACE - Duration::from_millis(1), ..facts };
+	let facts = Facts { unknown_for: Some(GRACE), ..Facts::default() };
+	let almost = Facts { unknown_for: Some(GRACE - Duration::from_millis(1)), ..facts };
 	assert!(!is_to_go(Unknown, &almost, GRACE));
 	assert!(is_to_go(Unknown, &facts, GRACE));
 	assert!(!is_to_go(Unknown, &Facts { is_lineage_used: true, ..facts }, GRACE));
@@ -156,6 +169,7 @@ async fn a_deletion_is_told_when_all_its_roots_are_gone_and_collected() {
 #[tokio::test]
 async fn a_deletion_of_what_is_not_held_any_more_still_collects() {
 	let mut bench = Bench::new([]);
+	bench.executor.has_garbage.store(true, Ordering::Relaxed);
 	let order = deletion(7, 3);
 	assert!(bench.deleted(&order).is_empty());
 	assert_eq!(bench.acts().await, gone([]));
@@ -187,10 +201,10 @@ async fn a_root_that_cannot_be_given_up_holds_its_deletion_only() {
 async fn an_unknown_root_waits_anew_after_it_was_known() {
 	let mut bench = Bench::new([(1, Unknown)]);
 	bench.acts().await;
-	assert_eq!(bench.unknown_since.len(), 1);
+	assert_eq!(bench.unsettled.len(), 1);
 	bench.set_status(1, Retained);
 	bench.acts().await;
-	assert!(bench.unknown_since.is_empty());
+	assert!(bench.unsettled.is_empty());
 	bench.set_status(1, Unknown);
 	bench.grace = Duration::ZERO;
 	assert_eq!(bench.acts().await, gone([1]));
@@ -220,12 +234,104 @@ async fn an_error_in_mid_sweep_destroys_nothing() {
 #[tokio::test]
 async fn a_node_that_lost_its_database_is_not_believed() {
 	let mut bench = Bench::new([(1, Retained)]);
-	bench.chain.0.number.store(50, Ordering::Relaxed);
 	bench.acts().await;
-	bench.chain.0.number.store(49, Ordering::Relaxed);
+	bench.chain.0.number.store(99, Ordering::Relaxed);
 	bench.set_status(1, Evicted);
 	let error = bench.sweep().await.unwrap_err();
-	let is_behind = matches!(error, SweepError::Chain(ChainError::Behind { found: 49, seen: 50 }));
+	let is_behind = matches!(error, SweepError::Chain(ChainError::Behind { found: 99, seen: 100 }));
 	assert!(is_behind, "{error}");
 	assert_eq!(bench.executor.take_acts(), []);
+}
+
+#[tokio::test]
+async fn pins_that_may_be_lost_are_made_from_what_the_chain_records() {
+	let mut bench = Bench::new([]);
+	let recorded = RecordedRoot { lineage: lineage(7), sequence: 1, cid: cid(1) };
+	bench.chain.0.recorded.lock().unwrap().push(recorded.clone());
+	bench.executor.is_unconfirmed.store(true, Ordering::Relaxed);
+	bench.executor.has_garbage.store(true, Ordering::Relaxed);
+	assert_eq!(bench.acts().await, [Act::Confirmed(vec![recorded]), Act::Collected]);
+	assert_eq!(bench.acts().await, []);
+}
+
+#[tokio::test]
+async fn what_a_failed_job_left_is_collected() {
+	let mut bench = Bench::new([(1, Retained)]);
+	bench.executor.has_garbage.store(true, Ordering::Relaxed);
+	assert_eq!(bench.acts().await, [Act::Collected]);
+	assert_eq!(bench.acts().await, []);
+}
+
+#[tokio::test]
+async fn an_unknown_root_stays_while_finality_lags() {
+	let mut bench = Bench::new([(1, Unknown)]);
+	bench.grace = Duration::ZERO;
+	bench.jobs.reconcile(&Desired { at: BlockRef { number: 103, ..nothing().at }, ..nothing() });
+	for number in [100, 102] {
+		bench.chain.0.number.store(number, Ordering::Relaxed);
+		assert_eq!(bench.acts().await, [], "block 103 may know it");
+	}
+	bench.chain.0.number.store(103, Ordering::Relaxed);
+	assert_eq!(bench.acts().await, gone([1]));
+}
+
+#[tokio::test]
+async fn a_root_that_is_told_to_workers_stays_until_the_chain_has_gone_on() {
+	let mut bench = Bench::new([(1, Unknown)]);
+	bench.grace = Duration::ZERO;
+	take(&bench, 1);
+	assert_eq!(bench.acts().await, [], "it may be recorded at any time");
+	bench.jobs.reconcile(&retained(7, 0, 2));
+	assert_eq!(bench.acts().await, gone([1]));
+}
+
+#[tokio::test]
+async fn of_two_roots_for_one_place_the_older_goes() {
+	let mut bench = Bench::new([(1, Pending)]);
+	let newer = HeldRoot { cid: cid(99), pinned_at_ms: 1, ..root(1) };
+	bench.executor.roots.lock().unwrap().push(newer.clone());
+	bench.chain.0.statuses.lock().unwrap().insert(newer.cid, Pending);
+	assert_eq!(bench.acts().await, [], "its report may be on its way");
+	bench.grace = Duration::ZERO;
+	assert_eq!(bench.acts().await, gone([1]));
+	assert_eq!(bench.acts().await, []);
+}
+
+#[tokio::test]
+async fn a_root_that_was_given_up_is_told_no_more() {
+	let mut bench = Bench::new([(1, Pending)]);
+	take(&bench, 1);
+	let order = snapshots([snapshot(7, 1, 0)]);
+	assert_eq!(bench.jobs.reconcile(&order).snapshots.len(), 1);
+	bench.set_status(1, Deleted);
+	assert_eq!(bench.acts().await, gone([1]));
+	assert!(bench.jobs.reconcile(&order).snapshots.is_empty());
+	assert_eq!(bench.calls.next().order, Order::Snapshot(snapshot(7, 1, 0)));
+}
+
+#[tokio::test]
+async fn a_root_that_is_pinned_in_mid_sweep_holds_its_deletion() {
+	let mut bench = Bench::new([]);
+	bench.jobs.reconcile(&snapshots([snapshot(7, 1, 0)]));
+	let call = bench.calls.next();
+	let order = deletion(7, 3);
+	bench.deleted(&order);
+	let (jobs, executor) = (bench.jobs.clone(), bench.executor.clone());
+	bench.executor.meanwhile.lock().unwrap().replace(Box::new(move || {
+		executor.roots.lock().unwrap().push(root(1));
+		call.succeed(Outcome::Taken(taken(1, 100)));
+		until("the job has ended", || !jobs.is_running(&lineage(7)));
+	}));
+	bench.set_status(1, Deleted);
+	bench.acts().await;
+	assert!(bench.deleted(&order).is_empty());
+	assert_eq!(bench.acts().await, gone([1]));
+	assert_eq!(bench.deleted(&order), [3]);
+}
+
+/// Has the agent take a snapshot of lineage 7.
+fn take(bench: &Bench, sequence: u64) {
+	bench.jobs.reconcile(&snapshots([snapshot(7, sequence, 0)]));
+	bench.calls.next().succeed(Outcome::Taken(taken(sequence as u8, 100)));
+	until("the snapshot is taken", || !bench.jobs.is_running(&lineage(7)));
 }

@@ -79,6 +79,10 @@ impl PinLog {
 		self.pins.iter().map(pin).collect()
 	}
 
+	pub(crate) fn is_pinned(&self, root: &Cid) -> bool {
+		self.pins.contains_key(root)
+	}
+
 	pub(crate) fn roots(&self) -> Vec<Cid> {
 		self.pins.keys().copied().collect()
 	}

@@ -59,6 +59,8 @@ pub(crate) fn open(
 	Ok(Shared {
 		packs: Packs::new(files.clone()),
 		pins_unconfirmed: AtomicBool::new(index.pins_unconfirmed()?),
+		// A session may have been killed.
+		has_garbage: AtomicBool::new(!pack_numbers.is_empty()),
 		files,
 		options,
 		index,

@@ -15,7 +15,10 @@ use crate::{
 };
 use std::{
 	collections::{BTreeMap, HashSet},
-	sync::{Arc, Mutex},
+	sync::{
+		Arc, Mutex,
+		atomic::{AtomicBool, Ordering},
+	},
 };
 
 /// All sessions that collections have to mind.
@@ -97,6 +100,8 @@ pub(crate) struct StoreSession {
 	state: Arc<SessionState>,
 	/// How often unfinished writes had been lost when the session began.
 	losses: u64,
+	/// Whether blocks were stored since the last pin.
+	has_loose_blocks: AtomicBool,
 }
 
 impl StoreSession {
@@ -108,7 +113,8 @@ impl StoreSession {
 		let state =
 			Arc::new(SessionState { first_id: writer.next_id(), protected: Mutex::default() });
 		sessions.open.push(state.clone());
-		Self { store: store.clone(), state, losses: writer.losses() }
+		let losses = writer.losses();
+		Self { store: store.clone(), state, losses, has_loose_blocks: AtomicBool::new(false) }
 	}
 
 	/// Refuses to go on when blocks of this session may be gone.
@@ -148,6 +154,7 @@ impl StoreSession {
 		};
 		let Some(mut entry) = there else {
 			writer.append(cid, is_node(cid), block)?;
+			self.has_loose_blocks.store(true, Ordering::Release);
 			return Ok(Put::Stored);
 		};
 		if is_node(cid) && !entry.is_node {
@@ -204,7 +211,9 @@ impl Session for StoreSession {
 		}
 		self.store.commit()?;
 		self.ensure_nothing_lost()?;
-		lock(&self.store.pins).pin(root, label)
+		lock(&self.store.pins).pin(root, label)?;
+		self.has_loose_blocks.store(false, Ordering::Release);
+		Ok(())
 	}
 }
 
@@ -214,6 +223,11 @@ impl Drop for StoreSession {
 		sessions.open.retain(|state| !Arc::ptr_eq(state, &self.state));
 		if sessions.is_collecting {
 			sessions.ended.push(self.state.clone());
+		}
+		drop(sessions);
+		// Only now: a collection that begins before this is over would keep the blocks.
+		if *self.has_loose_blocks.get_mut() {
+			self.store.has_garbage.store(true, Ordering::Release);
 		}
 	}
 }

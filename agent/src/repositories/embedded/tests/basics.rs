@@ -176,6 +176,30 @@ fn a_young_node_of_an_ended_session_keeps_its_old_children() {
 }
 
 #[test]
+fn what_a_session_leaves_unpinned_is_garbage() {
+	let folder = tempfile::tempdir().unwrap();
+	let store = open(folder.path());
+	let root = node(1, &[]);
+	assert!(!store.has_garbage(), "it is empty");
+	let session = store.open_session().unwrap();
+	put_all(&*session, &[&root]);
+	session.pin(&root.cid, b"").unwrap();
+	drop(session);
+	assert!(!store.has_garbage());
+	put_all(&*store.open_session().unwrap(), &[&chunk(2, 1000)]);
+	assert!(store.has_garbage());
+	store.collect().unwrap();
+	assert!(!store.has_garbage());
+	assert!(store.unpin(&root.cid).unwrap());
+	assert!(store.has_garbage());
+	// Before it was collected the agent was killed.
+	drop(store);
+	let store = open(folder.path());
+	assert!(store.has_garbage());
+	assert_eq!(store.collect().unwrap().blocks, 1);
+}
+
+#[test]
 fn a_pack_that_was_left_before_its_blocks_were_committed_stays() {
 	let folder = tempfile::tempdir().unwrap();
 	let store = open(folder.path());
