@@ -57,6 +57,15 @@ impl<T: Config> Pallet<T> {
 		node_id: T::NodeId,
 		after: Option<T::RequestId>,
 	) -> (Vec<RecordedRoot>, Option<T::RequestId>) {
+		Self::page_of_roots(node_id, after, ROOTS_PAGE)
+	}
+
+	/// The same, with a page that ends with the lineage in which it reaches `limit`.
+	pub(crate) fn page_of_roots(
+		node_id: T::NodeId,
+		after: Option<T::RequestId>,
+		limit: usize,
+	) -> (Vec<RecordedRoot>, Option<T::RequestId>) {
 		let requests = match after {
 			Some(after) => {
 				let after = LineagesOfNode::<T>::hashed_key_for(node_id, after);
@@ -71,7 +80,7 @@ impl<T: Config> Pallet<T> {
 				let cid = Snapshots::<T>::get(request_id, sequence)?.cid;
 				Some(RecordedRoot { lineage: lineage_id(&request_id, lineage.salt), sequence, cid })
 			}));
-			if roots.len() >= ROOTS_PAGE {
+			if roots.len() >= limit {
 				return (roots, Some(request_id));
 			}
 		}

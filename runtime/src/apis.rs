@@ -6,7 +6,7 @@ use crate::{
 	VERSION, genesis,
 };
 use alloc::vec::Vec;
-use backup_primitives::{Cid, RootStatus};
+use backup_primitives::{Cid, RecordedRoot, RootStatus};
 use frame_support::{
 	genesis_builder_helper::{build_state, get_preset},
 	view_functions::{ViewFunctionDispatchError, ViewFunctionId},

@@ -2,9 +2,9 @@
 
 use crate::{
 	BackupHooks, Backups, Eligibility, Error, Event, LineageSettings, Lineages, LineagesOfNode,
-	Pallet, Subscription, mock::*,
+	Pallet, Subscription, lineage_id, mock::*,
 };
-use backup_primitives::FailureReason;
+use backup_primitives::{FailureReason, RecordedRoot};
 use frame_support::{assert_noop, assert_ok};
 
 fn eligibility() -> Eligibility<u64> {
@@ -326,5 +326,34 @@ fn who_asks_without_a_key_is_told() {
 		World::subscribe(ALICE, Subscription::Active);
 		Backup::fulfilled(&REQUEST);
 		assert_noop!(ask(), Error::<Test>::NoOwnerKey);
+	});
+}
+
+#[test]
+fn a_node_reads_all_roots_that_it_has_to_hold_page_by_page() {
+	story_of_alice(|| {
+		begin(OTHER_REQUEST, BOB);
+		let mut expected = Vec::new();
+		for (request, tag) in [(REQUEST, 1), (OTHER_REQUEST, 2), (REQUEST, 3)] {
+			run_to(FREQUENCY * u64::from(tag) * 2);
+			let story = snapshot(request, tag);
+			story.submit().unwrap();
+			let lineage = lineage_id(&request, story.claim.salt);
+			let sequence = story.claim.sequence;
+			expected.push(RecordedRoot { lineage, sequence, cid: root(tag) });
+		}
+		let (mut found, mut after) = (Vec::new(), None);
+		for page in 0.. {
+			let (roots, next) = Backup::page_of_roots(NODE, after, 1);
+			assert!(page < 3, "no end of pages");
+			found.extend(roots);
+			after = next;
+			if after.is_none() {
+				break;
+			}
+		}
+		found.sort_by_key(|root| root.cid);
+		assert_eq!(found, expected);
+		assert_eq!(Backup::roots_of_node(OTHER_NODE, None), (Vec::new(), None));
 	});
 }
