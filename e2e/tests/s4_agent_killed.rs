@@ -1,11 +1,13 @@
 //! The agent is killed in mid-backup and in mid-restore; after its restart the jobs end well,
-//! nothing is left over, and the guest never stopped.
+//! nothing is left over, and the guest never stopped. A store that lost what it knew of its
+//! blocks learns it again.
 
 mod busy;
 
 use anyhow::{Result, ensure};
 use backup_e2e::{
 	story::{self, Pace},
+	wait,
 	world::{COMMAND_TIME_MAX, Machine, SNAPSHOT_TIME_MAX, World, checksum, scenario},
 };
 use busy::wait_for_running_job;
@@ -33,6 +35,14 @@ fn entries(folder: &std::path::Path) -> Result<Vec<String>> {
 async fn kill_in_mid_job(world: &mut World, kind: &str) -> Result<()> {
 	wait_for_running_job(&world.agent, kind).await?;
 	world.agent.kill()
+}
+
+/// The store takes from the chain what it has to keep.
+async fn wait_until_pinned(world: &World, cid: &str) -> Result<()> {
+	wait::until_async("the root to be pinned again", COMMAND_TIME_MAX, || async move {
+		Ok(world.agent.pinned().await?.iter().any(|root| root == cid).then_some(()))
+	})
+	.await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,10 +79,15 @@ async fn a_killed_agent_ends_its_jobs_after_the_restart() {
 
 		let again = story::request_restore(&world.chain, &machine.owner, cid).await?;
 		let second = world.agent.image(machine.request, 0, again);
-		backup_e2e::wait::until("the second image", SNAPSHOT_TIME_MAX, || {
-			Ok(second.exists().then_some(()))
-		})?;
+		wait::until("the second image", SNAPSHOT_TIME_MAX, || Ok(second.exists().then_some(())))?;
 		ensure!(checksum(&image)? == checksum(&second)?, "two restores of one root differ");
+
+		world.agent.kill()?;
+		for file in ["index.redb", "pins.log"] {
+			fs::remove_file(world.agent.store().join(file))?;
+		}
+		world.agent.start().await?;
+		wait_until_pinned(world, cid).await?;
 		ensure!(machine.guest.is_running(), "the machine stopped");
 		machine.guest.quiet(COMMAND_TIME_MAX)?;
 		machine.guest.verify(COMMAND_TIME_MAX)?;
