@@ -5,23 +5,31 @@
 //! already, `Custom` for what can never be right. The signature is checked before anything
 //! answers `Future`, or strangers could fill the pool with reports that wait.
 
-use crate::{Call, Config, Pallet, SignatureOf, opaque};
+use crate::{
+	Call, ClockFor, Config, OnSnapshot, Pallet, ReportsInBlock, ReportsOfNode, SignatureOf,
+	WeightInfo, opaque,
+};
 use backup_primitives::{
 	BlockRef,
 	report::{REPORT_AGE_MAX_BLOCKS, Report, signing_payload},
 };
 use codec::Encode;
 use frame_support::{
+	dispatch::DispatchClass,
+	ensure,
 	pallet_prelude::{
-		InvalidTransaction, TransactionValidityError, TransactionValidityWithRefund,
-		ValidTransaction,
+		InvalidTransaction, TransactionSource, TransactionValidityError,
+		TransactionValidityWithRefund, ValidTransaction,
 	},
 	traits::{Contains, Get},
 	weights::Weight,
 };
 use frame_system::pallet_prelude::BlockNumberFor;
 use sp_application_crypto::RuntimeAppPublic;
-use sp_runtime::traits::{SaturatedConversion, Zero};
+use sp_runtime::{
+	Saturating,
+	traits::{SaturatedConversion, Zero},
+};
 
 /// Why a report can never be right. The number is what clients see as `Custom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +69,44 @@ impl From<Invalidity> for TransactionValidityError {
 	}
 }
 
-/// What tells one report from another in the pool: kind, request, salt, place.
-pub(crate) type ReportTag = (&'static str, backup_primitives::LineageId, u64);
+/// What a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode)]
+pub(crate) enum ReportKind {
+	Snapshot,
+	SnapshotFailed,
+	Restore,
+	Deleted,
+}
+
+impl ReportKind {
+	pub(crate) const ALL: [Self; 4] =
+		[Self::Snapshot, Self::SnapshotFailed, Self::Restore, Self::Deleted];
+
+	/// What a report takes of a block: judging it and recording it.
+	pub(crate) fn weight<T: Config>(self) -> Weight {
+		let (judging, recording) = match self {
+			Self::Snapshot => (
+				T::WeightInfo::authorize_add_snapshot(),
+				T::WeightInfo::add_snapshot().saturating_add(T::OnSnapshot::weight()),
+			),
+			Self::SnapshotFailed => {
+				(T::WeightInfo::authorize_report(), T::WeightInfo::report_snapshot_failed())
+			}
+			Self::Restore => (T::WeightInfo::authorize_report(), T::WeightInfo::report_restore()),
+			Self::Deleted => (T::WeightInfo::authorize_report(), T::WeightInfo::report_deleted()),
+		};
+		judging.saturating_add(recording)
+	}
+}
+
+/// What tells one report from another in the pool: kind, lineage, place.
+pub(crate) type ReportTag = (ReportKind, backup_primitives::LineageId, u64);
+
+/// The part of a block's normal weight that reports may take: one in so many.
+const REPORTS_SHARE: u64 = 4;
+
+/// Blocks over which the reports of a node are counted.
+const QUOTA_BLOCKS: u32 = 100;
 
 impl<T: Config> Pallet<T> {
 	/// Check that the runtime's call filter lets a report through. An authorized origin
@@ -75,8 +119,68 @@ impl<T: Config> Pallet<T> {
 		}
 	}
 
+	/// Check what every report has to show: room in the block, a signature of the node's authority,
+	/// room in the node's quota, and a recent block. Returns how many blocks it may still live.
+	pub(crate) fn ensure_reportable(
+		kind: ReportKind,
+		source: TransactionSource,
+		node: &T::NodeId,
+		at: &BlockRef,
+		report: &Report,
+		signature: &SignatureOf<T>,
+	) -> Result<u64, InvalidTransaction> {
+		// Only in a block: the author passes over what does not fit and keeps it, the pool would
+		// ban it.
+		if source == TransactionSource::InBlock {
+			let taken = Self::weight_of_reports().saturating_add(kind.weight::<T>());
+			ensure!(
+				taken.all_lte(Self::weight_max_of_reports()),
+				InvalidTransaction::ExhaustsResources
+			);
+		}
+		Self::ensure_signed_by(node, at, report, signature)?;
+		let reports = Self::reports_of(node);
+		ensure!(reports < T::ReportQuota::get(), InvalidTransaction::Future);
+		Self::ensure_recent(at)
+	}
+
+	/// What the reports in this block have taken of it.
+	pub(crate) fn weight_of_reports() -> Weight {
+		let this = frame_system::Pallet::<T>::block_number();
+		let counted = ReportsInBlock::<T>::get().filter(|(block, _)| *block == this);
+		counted.map_or(Weight::zero(), |(_, weight)| weight)
+	}
+
+	/// What they may take, so that a block always has room for those who pay.
+	pub(crate) fn weight_max_of_reports() -> Weight {
+		let weights = T::BlockWeights::get();
+		weights.get(DispatchClass::Normal).max_total.unwrap_or(weights.max_block) / REPORTS_SHARE
+	}
+
+	/// How many reports of a node were recorded in the window that runs.
+	fn reports_of(node: &T::NodeId) -> u32 {
+		let window = Self::quota_window();
+		let counted = ReportsOfNode::<T>::get(node).filter(|(begun, _)| *begun == window);
+		counted.map_or(0, |(_, count)| count)
+	}
+
+	/// First block of the window that runs.
+	fn quota_window() -> ClockFor<T> {
+		let (now, length) = (Self::now(), ClockFor::<T>::from(QUOTA_BLOCKS));
+		now.saturating_sub(now % length)
+	}
+
+	/// Count a report that is recorded now.
+	pub(crate) fn count_report(kind: ReportKind, node: T::NodeId) {
+		let this = frame_system::Pallet::<T>::block_number();
+		let weight = Self::weight_of_reports().saturating_add(kind.weight::<T>());
+		ReportsInBlock::<T>::put((this, weight));
+		let count = Self::reports_of(&node).saturating_add(1);
+		ReportsOfNode::<T>::insert(node, (Self::quota_window(), count));
+	}
+
 	/// Check that the node's registered authority signed the report.
-	pub(crate) fn ensure_signed_by(
+	fn ensure_signed_by(
 		node: &T::NodeId,
 		at: &BlockRef,
 		report: &Report,
@@ -93,7 +197,7 @@ impl<T: Config> Pallet<T> {
 
 	/// Check that the block which the report names is a recent ancestor, and return how many
 	/// blocks the report may still live.
-	pub(crate) fn ensure_recent(at: &BlockRef) -> Result<u64, InvalidTransaction> {
+	fn ensure_recent(at: &BlockRef) -> Result<u64, InvalidTransaction> {
 		let now: u64 = frame_system::Pallet::<T>::block_number().saturated_into();
 		// The hash of the block that is being made is not known to anybody yet.
 		let age = now.checked_sub(at.number).filter(|age| *age > 0);

@@ -324,7 +324,7 @@ mod benchmarks {
 		let reason = backup_primitives::FailureReason::VmTagMismatch;
 		#[block]
 		{
-			Pallet::<T>::record_failure(machine.request, 0, reason);
+			Pallet::<T>::record_failure(machine.node, machine.request, 0, reason);
 		}
 		assert!(machine.lineage().failure.is_some());
 	}

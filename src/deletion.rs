@@ -2,7 +2,8 @@
 
 use crate::{
 	Call, Config, Event, Invalidity, LineageCountOfAccount, LineageOf, Lineages, Pallet,
-	SignatureOf, SnapshotLocks, Snapshots, UserDeletion, UserDeletions, lineage_id,
+	SignatureOf, SnapshotLocks, Snapshots, UserDeletion, UserDeletions, authorize::ReportKind,
+	lineage_id,
 };
 use backup_primitives::{BlockRef, Cid, RootStatus, report::Report};
 use frame_support::{
@@ -36,7 +37,7 @@ impl<T: Config> Pallet<T> {
 	}
 
 	pub(crate) fn authorize_deleted(
-		_source: TransactionSource,
+		source: TransactionSource,
 		node_id: &T::NodeId,
 		request_id: &T::RequestId,
 		salt: &[u8; 32],
@@ -58,9 +59,9 @@ impl<T: Config> Pallet<T> {
 
 		let place = lineage_id(request_id, *salt);
 		let report = Report::Deleted { lineage: place.clone(), until: *until };
-		Self::ensure_signed_by(node_id, at, &report, signature)?;
-		let longevity = Self::ensure_recent(at)?;
-		Self::valid_report(("deleted", place, lineage.tail), longevity)
+		let kind = ReportKind::Deleted;
+		let longevity = Self::ensure_reportable(kind, source, node_id, at, &report, signature)?;
+		Self::valid_report((kind, place, lineage.tail), longevity)
 	}
 
 	/// Take away the records of a lineage, oldest first, at most [`DELETIONS_MAX`], and the
@@ -70,6 +71,7 @@ impl<T: Config> Pallet<T> {
 			frame_support::defensive!("authorize found the lineage");
 			return;
 		};
+		Self::count_report(ReportKind::Deleted, node_id);
 		let end = lineage.next.min(lineage.tail.saturating_add(DELETIONS_MAX.into()));
 		for sequence in lineage.tail..end {
 			Self::remove_snapshot(&request_id, sequence, &lineage.owner);

@@ -10,9 +10,9 @@
 //! 7. The versions of an owner's keys are dense from 1 to the newest.
 //! 8. Grants are those of lineages, to accounts that do not own them, one each.
 
-use crate::{ChainSettings, Config, OnSnapshot, Pallet, WeightInfo};
+use crate::{ChainSettings, Config, Pallet, authorize::ReportKind};
 use codec::MaxEncodedLen;
-use frame_support::{dispatch::DispatchClass, traits::Get};
+use frame_support::traits::Get;
 
 impl<T: Config> Pallet<T> {
 	/// Refuse a runtime in which the pallet could not keep its promises.
@@ -38,17 +38,12 @@ impl<T: Config> Pallet<T> {
 
 	/// Refuse a runtime whose blocks are too small for a report: it would never get in.
 	fn check_weights() {
-		let normal = T::BlockWeights::get().get(DispatchClass::Normal).clone();
-		let Some(weight_max) = normal.max_extrinsic.or(normal.max_total) else { return };
-		let deletion = T::WeightInfo::report_deleted();
-		let snapshot = T::WeightInfo::add_snapshot().saturating_add(T::OnSnapshot::weight());
-		for (what, weight) in [
-			("report_deleted", deletion.saturating_add(T::WeightInfo::authorize_report())),
-			("add_snapshot", snapshot.saturating_add(T::WeightInfo::authorize_add_snapshot())),
-		] {
+		let weight_max = Self::weight_max_of_reports();
+		for kind in ReportKind::ALL {
+			let weight = kind.weight::<T>();
 			assert!(
 				weight.all_lte(weight_max),
-				"{what} costs {weight}, a block bears {weight_max}"
+				"a report of {kind:?} costs {weight}, those of a block may cost {weight_max}"
 			);
 		}
 	}

@@ -30,7 +30,8 @@
 //! - No unauthenticated CID is ever stored: who reports is decided by a key on chain.
 //! - What passed `authorize` cannot fail in dispatch, and touches no balance.
 //! - Every map is bounded per account, and every call costs a constant.
-//! - Expiry is computed on read; there is no `on_initialize`.
+//! - Reports take at most a quarter of a block, and a node has a quota of them.
+//! - Expiry is computed on read; there is no `on_initialize`. What has expired goes in `on_idle`.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![expect(missing_debug_implementations, reason = "FRAME's macros write types without it")]
@@ -240,7 +241,13 @@ pub mod pallet {
 		#[pallet::constant]
 		type MaxOwnerKeys: Get<u32>;
 
-		/// Priority of reports in the transaction pool.
+		/// Most reports of one node in 100 blocks. Above what its machines need at their cadence:
+		/// it bounds what a node can do with a stolen key.
+		#[pallet::constant]
+		type ReportQuota: Get<u32>;
+
+		/// Priority of reports in the transaction pool. They take a quarter of a block at most,
+		/// so it may be high.
 		#[pallet::constant]
 		type ReportPriority: Get<TransactionPriority>;
 
@@ -361,6 +368,19 @@ pub mod pallet {
 	/// Id of the next restore.
 	#[pallet::storage]
 	pub type NextRestoreId<T: Config> = StorageValue<_, u64, ValueQuery>;
+
+	/// Where the search for restores that are over goes on.
+	#[pallet::storage]
+	pub type RestoreCursor<T: Config> = StorageValue<_, u64>;
+
+	/// What the reports of a block have taken of it: of the last block that had any.
+	#[pallet::storage]
+	pub type ReportsInBlock<T: Config> = StorageValue<_, (BlockNumberFor<T>, Weight)>;
+
+	/// How many reports of a node were recorded in its last window, and when that began.
+	#[pallet::storage]
+	pub type ReportsOfNode<T: Config> =
+		StorageMap<_, Blake2_128Concat, T::NodeId, (ClockFor<T>, u32)>;
 
 	/// Accounts whose backups are to be deleted.
 	#[pallet::storage]
@@ -606,6 +626,10 @@ pub mod pallet {
 			Self::reconcile();
 		}
 
+		fn on_idle(_: BlockNumberFor<T>, room: Weight) -> Weight {
+			Self::close_those_over(room)
+		}
+
 		fn integrity_test() {
 			Self::check_config();
 		}
@@ -808,7 +832,7 @@ pub mod pallet {
 		#[pallet::authorize(Self::authorize_snapshot_failed)]
 		pub fn report_snapshot_failed(
 			origin: OriginFor<T>,
-			_node_id: T::NodeId,
+			node_id: T::NodeId,
 			request_id: T::RequestId,
 			_salt: [u8; 32],
 			_sequence: u64,
@@ -818,7 +842,7 @@ pub mod pallet {
 			_signature: SignatureOf<T>,
 		) -> DispatchResult {
 			ensure_authorized(origin)?;
-			Self::record_failure(request_id, slot, reason);
+			Self::record_failure(node_id, request_id, slot, reason);
 			Ok(())
 		}
 

@@ -72,6 +72,11 @@ impl<T: Config> Pallet<T> {
 		BackupOffchainWorkerFrequency::<T>::get(owner).unwrap_or_else(|| Self::settings().frequency)
 	}
 
+	/// When the next snapshot of a lineage is due.
+	pub(crate) fn due_at(lineage: &LineageOf<T>) -> ClockFor<T> {
+		lineage.due_at(Self::frequency_of(&lineage.owner), T::MinFrequency::get())
+	}
+
 	/// Number of snapshots of a lineage that are kept.
 	pub(crate) fn keep_last_of(lineage: &LineageOf<T>) -> u32 {
 		lineage.settings.keep_last.unwrap_or_else(|| Self::settings().keep_last)
@@ -114,6 +119,7 @@ impl<T: Config> Pallet<T> {
 			tail: first,
 			next: first,
 			last_taken_at: None,
+			last_recorded_at: None,
 			asked_at: None,
 			failure: None,
 			settings: LineageSettings::default(),
@@ -217,10 +223,15 @@ impl<T: Config> Pallet<T> {
 			return Err(Self::as_error(&obstacle).into());
 		}
 		let now = Self::now();
-		ensure!(lineage.unanswered_since().is_none(), Error::<T>::SnapshotPending);
-		let newest = lineage.last_taken_at.ok_or(Error::<T>::SnapshotPending)?;
-		let allowed_at = newest.saturating_add(T::MinFrequency::get());
-		ensure!(now >= allowed_at, Error::<T>::TooSoon);
+		let slot = lineage.slot(now, Self::frequency_of(who));
+		let failed_at = lineage.failure.as_ref().filter(|f| f.slot >= slot).map(|f| f.at);
+		// While the slot runs the snapshot that it asks for is on its way.
+		let is_awaited = lineage.last_taken_at.is_none() || lineage.unanswered_since().is_some();
+		ensure!(failed_at.is_some() || !is_awaited, Error::<T>::SnapshotPending);
+		let events = [lineage.last_taken_at, lineage.last_recorded_at, failed_at];
+		let last = events.into_iter().flatten().max();
+		let allowed_at = last.map(|at| at.saturating_add(T::MinFrequency::get()));
+		ensure!(allowed_at.is_none_or(|at| now >= at), Error::<T>::TooSoon);
 		lineage.asked_at = Some(now);
 		Lineages::<T>::insert(request_id, &lineage);
 		Self::deposit_event(Event::SnapshotRequested {
@@ -266,7 +277,7 @@ impl<T: Config> Pallet<T> {
 			return obstacle;
 		}
 		let (now, frequency) = (Self::now(), Self::frequency_of(&lineage.owner));
-		let due_at = lineage.due_at(frequency);
+		let due_at = Self::due_at(lineage);
 		if now < due_at {
 			return Eligibility::NotDue { due_at };
 		}

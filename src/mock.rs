@@ -107,6 +107,7 @@ impl pallet_backup::Config for Test {
 	type MaxGrants = frame_support::traits::ConstU32<2>;
 	type MaxRestores = frame_support::traits::ConstU32<2>;
 	type MaxOwnerKeys = frame_support::traits::ConstU32<3>;
+	type ReportQuota = frame_support::traits::ConstU32<200>;
 	type ReportPriority = frame_support::traits::ConstU64<1000>;
 	type WeightInfo = crate::weights::CountedWeight<Test>;
 	#[cfg(feature = "runtime-benchmarks")]
@@ -486,7 +487,7 @@ pub(crate) fn submit(call: Call<Test>) -> Result<ValidTransaction, TransactionVa
 /// Record the next snapshot of a request, at its time.
 pub(crate) fn record(request: RequestId, tag: u8) -> Cid {
 	let lineage = crate::Lineages::<Test>::get(request).expect("a lineage");
-	run_to(lineage.due_at(Backup::frequency_of(&lineage.owner)).max(System::block_number()));
+	run_to(Backup::due_at(&lineage).max(System::block_number()));
 	snapshot(request, tag).submit().expect("the report is right");
 	root(tag)
 }

@@ -2,16 +2,22 @@
 
 use crate::{
 	Call, Config, Error, Event, Invalidity, Lineages, NextRestoreId, Pallet, RestoreCountOfAccount,
-	RestoreOf, RestoreRequest, RestoreRequests, RestoreState, RestoresOfNode, SignatureOf,
-	SnapshotLocks, Snapshots, SnapshotsByCid, UserDeletions, lineage_id, lineages::decrease,
+	RestoreCursor, RestoreOf, RestoreRequest, RestoreRequests, RestoreState, RestoresOfNode,
+	SignatureOf, SnapshotLocks, Snapshots, SnapshotsByCid, UserDeletions, WeightInfo,
+	authorize::ReportKind, lineage_id, lineages::decrease,
 };
+use alloc::vec::Vec;
 use backup_primitives::{BlockRef, Cid, FailureReason, report::Report};
 use frame_support::{
 	ensure,
 	pallet_prelude::{InvalidTransaction, TransactionSource, TransactionValidityWithRefund},
 	traits::Get,
+	weights::Weight,
 };
 use sp_runtime::{DispatchResult, Saturating};
+
+/// Most restores that one block looks at to close them.
+const CLOSED_IN_BLOCK_MAX: u64 = 4;
 
 impl<T: Config> Pallet<T> {
 	/// Ask for a snapshot of one's own by its root.
@@ -76,16 +82,49 @@ impl<T: Config> Pallet<T> {
 		let restore =
 			RestoreRequests::<T>::get(restore_id).ok_or(Error::<T>::RestoreRequestNotFound)?;
 		let is_involved = [&restore.requester, &restore.owner].contains(&who);
-		let is_over = restore.expires_at <= Self::now()
-			|| restore.state == RestoreState::Requested && !Self::restore_is_open(&restore);
-		ensure!(is_involved || is_over, Error::<T>::NotAuthorized);
+		ensure!(is_involved || Self::restore_is_over(&restore), Error::<T>::NotAuthorized);
+		Self::remove_restore(restore_id, &restore);
+		Ok(())
+	}
+
+	/// Whether everyone may take the record of a restore away.
+	fn restore_is_over(restore: &RestoreOf<T>) -> bool {
+		restore.expires_at <= Self::now()
+			|| restore.state == RestoreState::Requested && !Self::restore_is_open(restore)
+	}
+
+	fn remove_restore(restore_id: u64, restore: &RestoreOf<T>) {
 		if restore.state == RestoreState::Requested {
-			Self::release(restore_id, &restore);
+			Self::release(restore_id, restore);
 		}
 		RestoreRequests::<T>::remove(restore_id);
 		RestoreCountOfAccount::<T>::mutate_exists(&restore.requester, decrease);
 		Self::deposit_event(Event::RestoreClosed { restore_id });
-		Ok(())
+	}
+
+	/// Close restores that are over, a few in a block, so that none holds its snapshot for longer
+	/// than it may. Returns what that has cost.
+	pub(crate) fn close_those_over(room: Weight) -> Weight {
+		let each = T::WeightInfo::close_restore();
+		let affordable = room.checked_div_per_component(&each).unwrap_or(0);
+		let count = affordable.min(CLOSED_IN_BLOCK_MAX);
+		if count == 0 {
+			return Weight::zero();
+		}
+		let looked_at: Vec<_> = match RestoreCursor::<T>::get() {
+			Some(last) => {
+				let behind = RestoreRequests::<T>::hashed_key_for(last);
+				RestoreRequests::<T>::iter_from(behind).take(count as usize).collect()
+			}
+			None => RestoreRequests::<T>::iter().take(count as usize).collect(),
+		};
+		for (restore_id, restore) in &looked_at {
+			if Self::restore_is_over(restore) {
+				Self::remove_restore(*restore_id, restore);
+			}
+		}
+		RestoreCursor::<T>::set(looked_at.last().map(|(restore_id, _)| *restore_id));
+		each.saturating_mul(count)
 	}
 
 	/// Take a restore from its node, and its hold from the snapshot.
@@ -95,7 +134,7 @@ impl<T: Config> Pallet<T> {
 	}
 
 	pub(crate) fn authorize_restore(
-		_source: TransactionSource,
+		source: TransactionSource,
 		node_id: &T::NodeId,
 		restore_id: &u64,
 		failure: &Option<FailureReason>,
@@ -116,15 +155,16 @@ impl<T: Config> Pallet<T> {
 		let place = lineage_id(&restore.request_id, restore.salt);
 		let report =
 			Report::Restore { restore: *restore_id, lineage: place.clone(), failure: *failure };
-		Self::ensure_signed_by(node_id, at, &report, signature)?;
-		let longevity = Self::ensure_recent(at)?;
-		Self::valid_report(("restore", place, *restore_id), longevity)
+		let kind = ReportKind::Restore;
+		let longevity = Self::ensure_reportable(kind, source, node_id, at, &report, signature)?;
+		Self::valid_report((kind, place, *restore_id), longevity)
 	}
 
 	/// Keep how a restore ended, and let go of its snapshot.
 	pub(crate) fn record_restore(restore_id: u64, failure: Option<FailureReason>) {
 		RestoreRequests::<T>::mutate_extant(restore_id, |restore| {
 			let at = Self::now();
+			Self::count_report(ReportKind::Restore, restore.node);
 			Self::release(restore_id, restore);
 			let (request_id, cid) = (restore.request_id, restore.cid);
 			let (state, event) = match failure {

@@ -1,9 +1,10 @@
 //! Snapshots: how a report of one is judged and recorded, and which old ones go.
 
 use crate::{
-	Call, ClockFor, Compute, Config, Event, Failure, Invalidity, LineageOf, Lineages, Marketplace,
-	OnSnapshot, OwnerKeys, Pallet, SignatureOf, SnapshotClaim, SnapshotLocks, SnapshotMetadata,
-	Snapshots, SnapshotsByCid, Subscription, UserDeletions, lineage_id, opaque,
+	Call, ClockFor, Compute, Config, Eligibility, Event, Failure, Invalidity, LineageOf, Lineages,
+	Marketplace, OnSnapshot, OwnerKeys, Pallet, SignatureOf, SnapshotClaim, SnapshotLocks,
+	SnapshotMetadata, Snapshots, SnapshotsByCid, Subscription, UserDeletions,
+	authorize::ReportKind, lineage_id, opaque,
 };
 use backup_primitives::{
 	BlockRef, Cid, FailureReason,
@@ -38,7 +39,7 @@ const OVERHEAD_SHARE: u64 = 1024;
 impl<T: Config> Pallet<T> {
 	#[expect(clippy::too_many_arguments, reason = "the callback takes what the call takes")]
 	pub(crate) fn authorize_add_snapshot(
-		_source: TransactionSource,
+		source: TransactionSource,
 		node_id: &T::NodeId,
 		snapshot_cid: &Cid,
 		description: &Option<Description>,
@@ -70,13 +71,13 @@ impl<T: Config> Pallet<T> {
 			description: description.clone(),
 			snapshot: claim.snapshot(*snapshot_cid),
 		};
-		Self::ensure_signed_by(node_id, at, &report, signature)?;
-		let longevity = Self::ensure_recent(at)?;
+		let kind = ReportKind::Snapshot;
+		let longevity = Self::ensure_reportable(kind, source, node_id, at, &report, signature)?;
 		ensure!(claim.sequence == lineage.next, InvalidTransaction::Future);
 		Self::ensure_plausible(request_id, &lineage, snapshot_cid, claim)?;
 		Self::ensure_welcome(request_id, &lineage, claim)?;
 		let place = lineage_id(request_id, claim.salt);
-		Self::valid_report(("snapshot", place, claim.sequence), longevity)
+		Self::valid_report((kind, place, claim.sequence), longevity)
 	}
 
 	/// The lineage that a report is about, if the node may report about it.
@@ -124,7 +125,7 @@ impl<T: Config> Pallet<T> {
 		// A peer that lags judges a block behind the one that took the snapshot.
 		let now: u64 = Self::now().unique_saturated_into();
 		ensure!(claim.taken_at <= now, InvalidTransaction::Future);
-		let due_at = lineage.due_at(Self::frequency_of(&lineage.owner));
+		let due_at = Self::due_at(lineage);
 		let taken_at: ClockFor<T> = claim.taken_at.saturated_into();
 		let is_due = taken_at.saturating_add(CADENCE_TOLERANCE_BLOCKS.into()) >= due_at;
 		let is_wanted = T::Marketplace::subscription(&lineage.owner) == Subscription::Active
@@ -165,6 +166,7 @@ impl<T: Config> Pallet<T> {
 			defensive!("authorize found the lineage");
 			return;
 		};
+		Self::count_report(ReportKind::Snapshot, node_id);
 		let (cid, sequence, new_bytes) = (snapshot.cid, lineage.next, snapshot.new_bytes);
 		let record = SnapshotMetadata {
 			cid,
@@ -180,6 +182,7 @@ impl<T: Config> Pallet<T> {
 		};
 		lineage.next = sequence.saturating_add(1);
 		lineage.last_taken_at = Some(record.taken_at);
+		lineage.last_recorded_at = Some(record.recorded_at);
 		lineage.failure = None;
 		Snapshots::<T>::insert(request_id, sequence, record);
 		SnapshotsByCid::<T>::insert(&owner, cid, (request_id, sequence));
@@ -226,7 +229,7 @@ impl<T: Config> Pallet<T> {
 
 	#[expect(clippy::too_many_arguments, reason = "the callback takes what the call takes")]
 	pub(crate) fn authorize_snapshot_failed(
-		_source: TransactionSource,
+		source: TransactionSource,
 		node_id: &T::NodeId,
 		request_id: &T::RequestId,
 		salt: &[u8; 32],
@@ -260,15 +263,23 @@ impl<T: Config> Pallet<T> {
 			slot: *slot,
 			reason: *reason,
 		};
-		Self::ensure_signed_by(node_id, at, &report, signature)?;
-		let longevity = Self::ensure_recent(at)?;
-		let is_its_time = *sequence == lineage.next && *slot == current;
+		let kind = ReportKind::SnapshotFailed;
+		let longevity = Self::ensure_reportable(kind, source, node_id, at, &report, signature)?;
+		// Who may not back up has no failure to tell, or would fill blocks with them.
+		let is_its_time = *sequence == lineage.next
+			&& Self::judge_eligibility(request_id) == Eligibility::Eligible { slot: *slot };
 		ensure!(is_its_time, InvalidTransaction::Future);
-		Self::valid_report(("snapshot-failed", place, *slot), longevity)
+		Self::valid_report((kind, place, *slot), longevity)
 	}
 
 	/// Keep why a snapshot could not be taken, for reads, and until the next slot.
-	pub(crate) fn record_failure(request_id: T::RequestId, slot: u64, reason: FailureReason) {
+	pub(crate) fn record_failure(
+		node_id: T::NodeId,
+		request_id: T::RequestId,
+		slot: u64,
+		reason: FailureReason,
+	) {
+		Self::count_report(ReportKind::SnapshotFailed, node_id);
 		Lineages::<T>::mutate_extant(request_id, |lineage| {
 			lineage.failure = Some(Failure { slot, reason, at: Self::now() });
 			Self::deposit_event(Event::SnapshotFailed {

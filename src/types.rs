@@ -42,6 +42,8 @@ pub struct Lineage<AccountId, NodeId, BlockNumber> {
 	pub next: u64,
 	/// When the newest snapshot was taken.
 	pub last_taken_at: Option<BlockNumber>,
+	/// When the chain recorded it.
+	pub last_recorded_at: Option<BlockNumber>,
 	/// When the owner last asked for a snapshot out of turn.
 	pub asked_at: Option<BlockNumber>,
 	/// The last attempt, if it failed.
@@ -60,12 +62,18 @@ impl<AccountId, NodeId, BlockNumber: AtLeast32BitUnsigned + Copy>
 
 	/// When the next snapshot is due, at a cadence of `frequency` blocks: the first at once, a
 	/// later one when the cadence is over or the owner asks.
-	pub fn due_at(&self, frequency: BlockNumber) -> BlockNumber {
+	///
+	/// Never less than `shortest` blocks after the one before was recorded: a node that reports
+	/// snapshots as older than they are could else replace a whole history within moments.
+	pub fn due_at(&self, frequency: BlockNumber, shortest: BlockNumber) -> BlockNumber {
 		let by_cadence = match self.last_taken_at {
 			Some(taken_at) => taken_at.saturating_add(frequency),
 			None => self.created_at,
 		};
-		self.unanswered_since().map_or(by_cadence, |asked_at| asked_at.min(by_cadence))
+		let wanted_at =
+			self.unanswered_since().map_or(by_cadence, |asked_at| asked_at.min(by_cadence));
+		let recorded_at = self.last_recorded_at;
+		recorded_at.map_or(wanted_at, |at| wanted_at.max(at.saturating_add(shortest)))
 	}
 
 	/// When the owner asked for a snapshot that was not taken yet, if it did. One that stood

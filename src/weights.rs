@@ -112,29 +112,29 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn add_snapshot() -> Weight {
-		// Snapshot, its index, lineage, header; two evictions of two entries each.
-		Self::counted(CALL_MICROS, 9, 8)
+		// Snapshot, its index, lineage, header; two evictions of two entries each; quotas.
+		Self::counted(CALL_MICROS, 11, 10)
 	}
 
 	fn authorize_add_snapshot() -> Weight {
-		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 13, 0)
+		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 15, 0)
 	}
 
 	fn report_snapshot_failed() -> Weight {
-		Self::counted(CALL_MICROS, 1, 1)
+		Self::counted(CALL_MICROS, 3, 3)
 	}
 
 	fn report_restore() -> Weight {
-		Self::counted(CALL_MICROS, 3, 3)
+		Self::counted(CALL_MICROS, 5, 5)
 	}
 
 	fn report_deleted() -> Weight {
 		let snapshots = u64::from(crate::deletion::DELETIONS_MAX);
-		Self::counted(CALL_MICROS, 8 + snapshots, 10 + 3 * snapshots)
+		Self::counted(CALL_MICROS, 10 + snapshots, 12 + 3 * snapshots)
 	}
 
 	fn authorize_report() -> Weight {
-		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 8, 0)
+		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 16, 0)
 	}
 
 	fn deletion_requested() -> Weight {

@@ -15,11 +15,14 @@ mod agent;
 
 use crate::{
 	Call, Compute, Config, Eligibility, LOG_TARGET, LineageCountOfNode, LineageOf, Lineages,
-	LineagesOfNode, Pallet, RequestInfoOf, RestoreRequests, RestoreState, RestoresOfNode,
-	SnapshotClaim, UserDeletions, authorize::hash_bytes, lineage_id, opaque,
+	LineagesOfNode, Pallet, RequestInfoOf, RestoreOf, RestoreRequests, RestoreState,
+	RestoresOfNode, SnapshotClaim, UserDeletions, authorize::hash_bytes, lineage_id, opaque,
 };
 use agent::Exchange;
-use alloc::vec::Vec;
+use alloc::{
+	collections::{BTreeMap, BTreeSet},
+	vec::Vec,
+};
 use backup_primitives::{
 	BlockRef, LineageId, OpaqueId,
 	job::{
@@ -188,11 +191,7 @@ impl<T: Config> Pallet<T> {
 
 	fn restore_orders(node: &T::NodeId) -> Orders<RestoreOrder> {
 		let mut orders = Orders::new();
-		let open = RestoresOfNode::<T>::iter_key_prefix(node)
-			.take(QUEUE_SCAN_MAX)
-			.filter_map(|id| Some((id, RestoreRequests::<T>::get(id)?)))
-			.filter(|(_, restore)| Self::restore_is_open(restore));
-		for (restore_id, restore) in open {
+		for (restore_id, restore) in Self::open_restores(node) {
 			let order = RestoreOrder {
 				restore: restore_id,
 				lineage: lineage_id(&restore.request_id, restore.salt),
@@ -205,6 +204,34 @@ impl<T: Config> Pallet<T> {
 			}
 		}
 		orders
+	}
+
+	/// Restores that wait, of a page of the node's queue: the oldest of each account before the
+	/// second of any. Pages begin at another place of the hashed order in every block, so that
+	/// however many are over, each of the others gets its turn.
+	fn open_restores(node: &T::NodeId) -> Vec<(u64, RestoreOf<T>)> {
+		const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+		let number: u64 = frame_system::Pallet::<T>::block_number().saturated_into();
+		let start = number.wrapping_mul(GOLDEN_RATIO);
+		let mut from = RestoresOfNode::<T>::storage_double_map_final_key1(node);
+		from.extend_from_slice(&start.to_be_bytes());
+		let page: BTreeSet<u64> = RestoresOfNode::<T>::iter_key_prefix_from(node, from)
+			.chain(RestoresOfNode::<T>::iter_key_prefix(node))
+			.take(QUEUE_SCAN_MAX)
+			.collect();
+		let mut turns = BTreeMap::new();
+		let mut open: Vec<_> = page
+			.into_iter()
+			.filter_map(|id| Some((id, RestoreRequests::<T>::get(id)?)))
+			.filter(|(_, restore)| Self::restore_is_open(restore))
+			.map(|(id, restore)| {
+				let turn = turns.entry(restore.requester.clone()).or_insert(0u32);
+				*turn = turn.saturating_add(1);
+				(*turn, id, restore)
+			})
+			.collect();
+		open.sort_by_key(|(turn, id, _)| (*turn, *id));
+		open.into_iter().map(|(_, id, restore)| (id, restore)).collect()
 	}
 
 	/// Report the results that the chain still waits for.

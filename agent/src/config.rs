@@ -69,7 +69,7 @@ pub struct Settings {
 	/// Format of restored images [default: qcow2].
 	#[arg(long, env = "BACKUP_AGENT_RESTORE_FORMAT", value_name = "FORMAT")]
 	pub restore_format: Option<RestoreFormat>,
-	/// Jobs that run at once, 1 to 32 [default: 2].
+	/// Snapshots that are taken at once, and restores, 1 to 32 of each [default: 2].
 	#[arg(long, env = "BACKUP_AGENT_JOBS_MAX", value_name = "COUNT")]
 	pub jobs_max: Option<u32>,
 	/// How long the chain must not know a root before it is given up [default: 3600].
@@ -103,7 +103,7 @@ pub struct Config {
 	pub identity_file: PathBuf,
 	/// Format of restored images.
 	pub restore_format: RestoreFormat,
-	/// Jobs that run at once; 1 to [`JOBS_MAX_LIMIT`].
+	/// Jobs of one kind that run at once; 1 to [`JOBS_MAX_LIMIT`].
 	pub jobs_max: u32,
 	/// How long the chain must not know a root before it is given up.
 	pub unknown_root_grace: Duration,

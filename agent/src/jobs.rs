@@ -38,6 +38,7 @@ use plan::{Decision, Known};
 use std::{
 	collections::{BTreeMap, HashMap, HashSet},
 	fmt,
+	mem::discriminant,
 	sync::{
 		Arc, Mutex, MutexGuard, PoisonError,
 		atomic::{AtomicU64, Ordering},
@@ -169,6 +170,18 @@ pub struct Jobs {
 	job_ended: Notify,
 }
 
+/// A deletion, as it was last ordered.
+struct Deletion {
+	/// The first sequence that is not meant.
+	until: u64,
+	/// Number of the best block at that time.
+	ordered_at: u64,
+}
+
+/// For how many blocks a deletion is minded that is not ordered again. Workers order one page of
+/// a node's lineages after the other.
+const DELETION_MEMORY_BLOCKS: u64 = 512;
+
 #[derive(Default)]
 struct State {
 	running: HashMap<Subject, Running>,
@@ -176,8 +189,8 @@ struct State {
 	handed_out: HashMap<Subject, u32>,
 	/// The node that workers speak for.
 	node: Option<OpaqueId>,
-	/// Lineages that are to be deleted, with the first sequence that is not meant.
-	deletions: HashMap<LineageId, u64>,
+	/// Lineages that are to be deleted.
+	deletions: HashMap<LineageId, Deletion>,
 	/// Deletions that are done, and how often that was told.
 	deleted: HashMap<LineageId, (u64, u32)>,
 	is_stopping: bool,
@@ -377,8 +390,10 @@ impl Jobs {
 				Some((ended, handed_out))
 			}
 			Decision::Start => {
+				// Each kind has its own share, so that none starves the other.
+				let is_like = |other: &&Subject| discriminant(*other) == discriminant(&subject);
 				let is_busy = state.is_stopping
-					|| state.running.len() >= self.jobs_max
+					|| state.running.keys().filter(is_like).count() >= self.jobs_max
 					|| state.running.values().any(|running| running.vm == about.vm);
 				if !is_busy {
 					state.ended.remove(&subject);
@@ -475,8 +490,16 @@ impl Jobs {
 
 	fn reconcile_deletions(&self, desired: &Desired) -> Orders<DeletionResult> {
 		let mut state = self.state();
-		state.deletions =
-			desired.deletions.iter().map(|order| (order.lineage.clone(), order.until)).collect();
+		let now = desired.at.number;
+		// One that was cancelled is not ordered, although its lineage is on the page.
+		let page: HashSet<_> = desired.lineages.iter().map(|range| &range.lineage).collect();
+		state.deletions.retain(|lineage, known| {
+			known.ordered_at + DELETION_MEMORY_BLOCKS >= now && !page.contains(lineage)
+		});
+		for order in &desired.deletions {
+			let deletion = Deletion { until: order.until, ordered_at: now };
+			state.deletions.insert(order.lineage.clone(), deletion);
+		}
 		let mut results = Orders::new();
 		let mut is_open = false;
 		for order in &desired.deletions {
@@ -510,10 +533,11 @@ impl Jobs {
 	/// Deletions that are ordered and not done.
 	pub(crate) fn open_deletions(&self) -> Vec<(LineageId, u64)> {
 		let state = self.state();
-		let is_open = |(lineage, until): &(&LineageId, &u64)| {
-			state.deleted.get(*lineage).is_none_or(|(done, _)| done < *until)
+		let is_open = |(lineage, wanted): &(&LineageId, &Deletion)| {
+			state.deleted.get(*lineage).is_none_or(|(done, _)| *done < wanted.until)
 		};
-		state.deletions.iter().filter(is_open).map(|(l, until)| (l.clone(), *until)).collect()
+		let open = state.deletions.iter().filter(is_open);
+		open.map(|(lineage, wanted)| (lineage.clone(), wanted.until)).collect()
 	}
 
 	/// Say that nothing of a lineage is left below a sequence.

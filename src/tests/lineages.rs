@@ -257,6 +257,9 @@ fn a_snapshot_from_before_the_wish_is_no_answer() {
 			lineage.as_mut().unwrap().asked_at = Some(FREQUENCY + 1);
 		});
 		assert_ok!(older.submit());
+		// The shortest cadence after that one was recorded.
+		assert_eq!(eligibility(), Eligibility::NotDue { due_at: FREQUENCY + 11 });
+		run_for(10);
 		assert_eq!(eligibility(), Eligibility::Eligible { slot: FREQUENCY + 1 });
 	});
 }
@@ -355,5 +358,26 @@ fn a_node_reads_all_roots_that_it_has_to_hold_page_by_page() {
 		found.sort_by_key(|root| root.cid);
 		assert_eq!(found, expected);
 		assert_eq!(Backup::roots_of_node(OTHER_NODE, None), (Vec::new(), None));
+	});
+}
+
+#[test]
+fn who_asked_and_saw_it_fail_may_ask_again() {
+	story_of_alice(|| {
+		run_to(5);
+		assert_noop!(
+			Backup::request_snapshot(signed(ALICE), REQUEST),
+			Error::<Test>::SnapshotPending
+		);
+		assert_ok!(submit(failure_report(REQUEST, 1, FailureReason::VmUnreachable)));
+		run_to(14);
+		assert_noop!(Backup::request_snapshot(signed(ALICE), REQUEST), Error::<Test>::TooSoon);
+		run_to(15);
+		assert_ok!(Backup::request_snapshot(signed(ALICE), REQUEST));
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: 15 });
+		assert_ok!(submit(failure_report(REQUEST, 15, FailureReason::VmUnreachable)));
+		run_to(25);
+		assert_ok!(Backup::request_snapshot(signed(ALICE), REQUEST));
+		assert_eq!(eligibility(), Eligibility::Eligible { slot: 25 });
 	});
 }

@@ -79,8 +79,10 @@ struct History {
 	created_at: u64,
 	kept: VecDeque<(u64, Cid)>,
 	taken_at: Option<u64>,
+	recorded_at: Option<u64>,
 	asked_at: Option<u64>,
-	failed_slot: Option<u64>,
+	/// The slot of the last failure, and when it was told.
+	failed: Option<(u64, u64)>,
 	keep_last: Option<u32>,
 	paused: bool,
 	/// Since when, and until when.
@@ -119,8 +121,9 @@ impl History {
 			created_at,
 			kept: VecDeque::new(),
 			taken_at: None,
+			recorded_at: None,
 			asked_at: None,
-			failed_slot: None,
+			failed: None,
 			keep_last: None,
 			paused: false,
 			grants: BTreeMap::new(),
@@ -164,13 +167,25 @@ impl Model {
 			|| history.kept.front().is_none_or(|(oldest, _)| !self.is_locked(machine, *oldest))
 	}
 
-	fn may_record(&self, machine: usize, taken_at: u64) -> bool {
-		let Some(history) = self.histories.get(&machine) else { return false };
+	fn due_at(&self, machine: usize, history: &History) -> u64 {
 		let due_at = match history.taken_at {
 			Some(taken) => taken + self.frequency(machine),
 			None => history.created_at,
 		};
 		let due_at = history.wish().map_or(due_at, |asked| asked.min(due_at));
+		history.recorded_at.map_or(due_at, |recorded| due_at.max(recorded + FREQUENCY_MIN))
+	}
+
+	/// Whether nothing stands in the way of a snapshot but, perhaps, the time.
+	fn is_wanted(&self, machine: usize, history: &History) -> bool {
+		!history.paused
+			&& !self.deletions.contains_key(&owner(machine))
+			&& self.has_room(machine, history)
+	}
+
+	fn may_record(&self, machine: usize, taken_at: u64) -> bool {
+		let Some(history) = self.histories.get(&machine) else { return false };
+		let due_at = self.due_at(machine, history);
 		let is_newer = match history.taken_at {
 			Some(taken) => taken_at > taken,
 			None => taken_at >= history.created_at,
@@ -178,9 +193,24 @@ impl Model {
 		is_newer
 			&& taken_at + REPORT_DELAY_MAX >= self.now
 			&& taken_at + TOLERANCE >= due_at
-			&& !history.paused
-			&& !self.deletions.contains_key(&owner(machine))
-			&& self.has_room(machine, history)
+			&& self.is_wanted(machine, history)
+	}
+
+	fn may_fail(&self, machine: usize, history: &History) -> bool {
+		let slot = self.slot(machine, history);
+		self.now >= self.due_at(machine, history)
+			&& history.failed.is_none_or(|(failed, _)| failed < slot)
+			&& self.is_wanted(machine, history)
+	}
+
+	fn may_ask(&self, machine: usize, history: &History) -> bool {
+		let slot = self.slot(machine, history);
+		let failed_at = history.failed.filter(|(failed, _)| *failed >= slot).map(|(_, at)| at);
+		let is_awaited = history.taken_at.is_none() || history.wish().is_some();
+		let last = [history.taken_at, history.recorded_at, failed_at].into_iter().flatten().max();
+		self.is_wanted(machine, history)
+			&& (failed_at.is_some() || !is_awaited)
+			&& last.is_none_or(|last| self.now >= last + FREQUENCY_MIN)
 	}
 
 	fn record(&mut self, machine: usize, taken_at: u64, cid: Cid) {
@@ -189,7 +219,8 @@ impl Model {
 		let mut history = self.histories.remove(&machine).expect("it may");
 		history.kept.push_back((sequence, cid));
 		history.taken_at = Some(taken_at);
-		history.failed_slot = None;
+		history.recorded_at = Some(self.now);
+		history.failed = None;
 		for _ in 0..EVICTIONS {
 			let oldest = history.kept.front().map(|(sequence, _)| *sequence);
 			let keep = history.keep_last.unwrap_or(KEEP) as usize;
@@ -235,22 +266,18 @@ impl Model {
 				let request = MACHINES[machine].0;
 				let Some(history) = self.histories.get(&machine) else { return (true, true) };
 				let slot = self.slot(machine, history);
-				let expected = history.failed_slot.is_none_or(|failed| failed < slot);
+				let expected = self.may_fail(machine, history);
 				if expected {
-					self.histories.entry(machine).and_modify(|h| h.failed_slot = Some(slot));
+					let now = self.now;
+					self.histories.entry(machine).and_modify(|h| h.failed = Some((slot, now)));
 				}
 				let report = failure_report(request, slot, FailureReason::VmUnreachable);
 				(submit(report).is_ok(), expected)
 			}
 			Step::Ask { machine } => {
 				let (request, owner) = MACHINES[machine];
-				let expected = self.histories.get(&machine).is_some_and(|history| {
-					!history.paused
-						&& !self.deletions.contains_key(&owner)
-						&& self.has_room(machine, history)
-						&& history.wish().is_none()
-						&& history.taken_at.is_some_and(|taken| self.now >= taken + FREQUENCY_MIN)
-				});
+				let expected =
+					self.histories.get(&machine).is_some_and(|h| self.may_ask(machine, h));
 				if expected {
 					let now = self.now;
 					self.histories.entry(machine).and_modify(|h| h.asked_at = Some(now));

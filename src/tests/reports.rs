@@ -1,11 +1,11 @@
 //! Reports of snapshots: what is recorded, and what is refused for which reason.
 
 use crate::{
-	Backups, Event, Invalidity, LineageSettings, Lineages, Snapshots, SnapshotsByCid, Subscription,
-	mock::*,
+	Backups, Event, Invalidity, LineageSettings, Lineages, ReportsInBlock, ReportsOfNode,
+	Snapshots, SnapshotsByCid, Subscription, mock::*,
 };
 use backup_primitives::{Cid, FailureReason, cid::CID_BYTES};
-use frame_support::{assert_ok, traits::Authorize};
+use frame_support::{assert_ok, traits::Authorize, weights::Weight};
 use sp_runtime::{
 	DispatchError,
 	transaction_validity::{InvalidTransaction, TransactionSource},
@@ -381,5 +381,90 @@ fn a_recorded_snapshot_clears_the_failure() {
 		assert_ok!(submit(failure_report(REQUEST, 1, FailureReason::StoreFull)));
 		record(REQUEST, 1);
 		assert_eq!(Lineages::<Test>::get(REQUEST).unwrap().failure, None);
+	});
+}
+
+#[test]
+fn a_machine_that_is_not_due_or_may_not_be_backed_up_has_no_failure_to_tell() {
+	story_of_alice(|| {
+		let refused = || {
+			let lineage = Lineages::<Test>::get(REQUEST).unwrap();
+			let slot = lineage.slot(System::block_number(), FREQUENCY);
+			let report = failure_report(REQUEST, slot, FailureReason::StoreFull);
+			assert_refused(report, InvalidTransaction::Future);
+		};
+		run_to(2);
+		World::subscribe(ALICE, Subscription::Unpaid);
+		refused();
+		World::subscribe(ALICE, Subscription::Active);
+		record(REQUEST, 1);
+		run_for(10);
+		refused();
+	});
+}
+
+#[test]
+fn a_node_cannot_replace_a_history_by_reports_of_times_gone_by() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		run_to(480);
+		let back_dated = |tag, taken_at| {
+			snapshot(REQUEST, tag).with(|report| report.claim.taken_at = taken_at).submit()
+		};
+		assert_ok!(back_dated(2, 200));
+		for taken_at in [300, 400, 479, 480] {
+			assert_eq!(back_dated(3, taken_at), Err(InvalidTransaction::Future.into()));
+		}
+		// The shortest cadence after that one was recorded, less the tolerance.
+		run_to(488);
+		assert_ok!(back_dated(3, 488));
+	});
+}
+
+#[test]
+fn boundary_reports_take_a_quarter_of_a_block_at_most() {
+	story_of_alice(|| {
+		run_to(2);
+		let call = RuntimeCall::from(snapshot(REQUEST, 1).call());
+		let judge = |source| call.authorize(source).unwrap().map(|_| ());
+		let weight = crate::authorize::ReportKind::Snapshot.weight::<Test>();
+		let room = Backup::weight_max_of_reports().saturating_sub(weight);
+		ReportsInBlock::<Test>::put((2, room));
+		assert_ok!(judge(TransactionSource::InBlock));
+		ReportsInBlock::<Test>::put((2, room.saturating_add(Weight::from_parts(1, 0))));
+		assert_eq!(
+			judge(TransactionSource::InBlock),
+			Err(InvalidTransaction::ExhaustsResources.into())
+		);
+		// The pool would ban it, although the next block has room.
+		assert_ok!(judge(TransactionSource::External));
+		run_to(3);
+		assert_ok!(judge(TransactionSource::InBlock));
+	});
+}
+
+#[test]
+fn every_report_counts_against_its_block() {
+	story_of_alice(|| {
+		run_to(2);
+		assert_ok!(submit(failure_report(REQUEST, 1, FailureReason::StoreFull)));
+		let weight = crate::authorize::ReportKind::SnapshotFailed.weight::<Test>();
+		assert_eq!(Backup::weight_of_reports(), weight);
+		run_to(3);
+		assert_eq!(Backup::weight_of_reports(), Weight::zero());
+	});
+}
+
+#[test]
+fn boundary_a_node_has_a_quota_of_reports() {
+	story_of_alice(|| {
+		run_to(2);
+		ReportsOfNode::<Test>::insert(NODE, (0, 199));
+		assert_ok!(submit(failure_report(REQUEST, 1, FailureReason::StoreFull)));
+		assert_eq!(ReportsOfNode::<Test>::get(NODE), Some((0, 200)));
+		assert_refused(snapshot(REQUEST, 1).call(), InvalidTransaction::Future);
+		run_to(100);
+		assert_ok!(snapshot(REQUEST, 1).submit());
+		assert_eq!(ReportsOfNode::<Test>::get(NODE), Some((100, 1)));
 	});
 }

@@ -4,7 +4,7 @@ use crate::{
 	Error, Event, Invalidity, RestoreRequests, RestoreState, RestoresOfNode, SnapshotLocks, mock::*,
 };
 use backup_primitives::{Cid, FailureReason};
-use frame_support::{assert_noop, assert_ok};
+use frame_support::{assert_noop, assert_ok, traits::Hooks, weights::Weight};
 use sp_runtime::transaction_validity::InvalidTransaction;
 
 fn ask(cid: Cid) {
@@ -140,5 +140,43 @@ fn a_restore_is_closed_by_who_asked_or_once_expired_by_anybody() {
 			Backup::close_restore(signed(ALICE), 0),
 			Error::<Test>::RestoreRequestNotFound
 		);
+	});
+}
+
+#[test]
+fn restores_that_are_over_are_closed_by_the_way() {
+	story_of_alice(|| {
+		let cid = record(REQUEST, 1);
+		ask(cid);
+		run_for(10);
+		ask(cid);
+		let room = Weight::MAX;
+		// One look is at both, and the next begins anew.
+		for _ in 0..3 {
+			Backup::on_idle(System::block_number(), room);
+		}
+		assert_eq!(RestoreRequests::<Test>::iter_keys().count(), 2);
+		run_for(40);
+		for _ in 0..2 {
+			Backup::on_idle(System::block_number(), room);
+		}
+		assert_eq!(RestoreRequests::<Test>::iter_keys().collect::<Vec<_>>(), [1]);
+		assert_eq!(last_event(), Event::RestoreClosed { restore_id: 0 });
+		run_for(10);
+		for _ in 0..2 {
+			Backup::on_idle(System::block_number(), room);
+		}
+		assert!(!SnapshotLocks::<Test>::contains_key(REQUEST, 0));
+	});
+}
+
+#[test]
+fn a_full_block_closes_nothing() {
+	story_of_alice(|| {
+		let cid = record(REQUEST, 1);
+		ask(cid);
+		run_for(50);
+		assert_eq!(Backup::on_idle(System::block_number(), Weight::zero()), Weight::zero());
+		assert_eq!(RestoreRequests::<Test>::iter_keys().count(), 1);
 	});
 }

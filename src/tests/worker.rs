@@ -407,3 +407,41 @@ fn the_pool_takes_what_the_worker_submits() {
 		}
 	});
 }
+
+#[test]
+fn restores_that_are_over_do_not_hide_the_others() {
+	desk_story(|desk| {
+		let cid = record(REQUEST, 1);
+		assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(cid)));
+		let over = RestoreRequests::<Test>::get(0).unwrap();
+		for id in 1..2_000 {
+			let over = crate::RestoreRequest { expires_at: 0, ..over.clone() };
+			RestoreRequests::<Test>::insert(id, over);
+			crate::RestoresOfNode::<Test>::insert(NODE, id, ());
+		}
+		let mut seen = false;
+		for block in 0..40u64 {
+			System::set_block_number(System::block_number() + block % 2);
+			seen |= desk.peek().restores.iter().any(|order| order.restore == 0);
+		}
+		assert!(seen, "the one that waits was ordered in no block");
+		for id in 1..2_000 {
+			RestoreRequests::<Test>::remove(id);
+			crate::RestoresOfNode::<Test>::remove(NODE, id);
+		}
+	});
+}
+
+#[test]
+fn accounts_take_turns_with_their_restores() {
+	desk_story(|desk| {
+		let cid = record(REQUEST, 1);
+		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, None));
+		for _ in 0..2 {
+			assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(cid)));
+		}
+		assert_ok!(Backup::restore_snapshot(signed(BOB), REQUEST, 0));
+		let order: Vec<_> = desk.peek().restores.iter().map(|order| order.restore).collect();
+		assert_eq!(order, [0, 2, 1]);
+	});
+}

@@ -178,3 +178,15 @@ fn a_snapshot_whose_pin_was_lost_is_taken_again() {
 	let told = bench.answer(&order()).snapshots[0].outcome.clone().unwrap();
 	assert_eq!(told.cid, cid(2));
 }
+
+#[test]
+fn restores_do_not_keep_snapshots_from_being_taken() {
+	let bench = Bench::new(1);
+	let restores = vec![restore(1, 7, 1), restore(2, 8, 1)];
+	let desired = Desired { restores: restores.try_into().unwrap(), ..order() };
+	bench.jobs.reconcile(&desired);
+	let started = [bench.calls.next(), bench.calls.next()].map(|call| call.order);
+	assert_eq!(started[0], Order::Restore(restore(1, 7, 1)));
+	assert_eq!(started[1], Order::Snapshot(snapshot(7, 1, 0)));
+	assert!(bench.calls.is_empty());
+}

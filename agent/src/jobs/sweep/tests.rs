@@ -335,3 +335,19 @@ fn take(bench: &Bench, sequence: u64) {
 	bench.calls.next().succeed(Outcome::Taken(taken(sequence as u8, 100)));
 	until("the snapshot is taken", || !bench.jobs.is_running(&lineage(7)));
 }
+
+#[tokio::test]
+async fn a_deletion_is_minded_while_workers_order_other_pages() {
+	let mut bench = Bench::new([(1, Retained)]);
+	let order = deletion(7, 3);
+	bench.deleted(&order);
+	bench.set_status(1, Deleted);
+	bench.deleted(&nothing());
+	assert_eq!(bench.acts().await, gone([1]));
+	bench.deleted(&nothing());
+	assert_eq!(bench.deleted(&order), [3]);
+	// Its lineage is on the page, and no deletion of it: it was cancelled.
+	bench.deleted(&retained(7, 0, 3));
+	assert!(bench.jobs.open_deletions().is_empty());
+	assert!(bench.deleted(&order).is_empty(), "a new one is looked at anew");
+}
