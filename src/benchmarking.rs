@@ -4,7 +4,10 @@
 //! records, and the lists among them (grants, evictions, deletions of one report) are full.
 
 use super::*;
-use crate::{deletion::DELETIONS_MAX, snapshots::EVICTIONS_MAX};
+use crate::{
+	deletion::DELETIONS_MAX,
+	snapshots::{EVICTIONS_MAX, PRUNED_MAX},
+};
 use backup_primitives::{
 	BlockRef, Cid, Consistency, Recipient,
 	report::{Description, Report, TakenSnapshot, signing_payload},
@@ -290,11 +293,92 @@ mod benchmarks {
 		assert!(machine.lineage().unanswered_since().is_some());
 	}
 
-	/// With as many evictions as one report makes.
+	/// As many as may be looked at, and all of them go.
+	#[benchmark]
+	fn prune(n: Linear<1, PRUNED_MAX>) {
+		let machine = Machine::<T>::new();
+		machine.fill(n.saturating_add(1));
+		machine.keep(1);
+		pass::<T>(Pallet::<T>::settings().min_age);
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request, n);
+		assert_eq!(machine.lineage().kept, 1);
+	}
+
+	/// By its owner: governance is known by its origin alone.
+	#[benchmark]
+	fn hold_snapshot() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request, 0);
+		assert_eq!(machine.lineage().owner_holds, 1);
+	}
+
+	#[benchmark]
+	fn release_snapshot() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		let owner = holds::Holder::Account(machine.owner.clone());
+		Pallet::<T>::hold(&owner, machine.request, 0).expect("it is free");
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request, 0);
+		assert_eq!(machine.lineage().owner_holds, 0);
+	}
+
+	#[benchmark]
+	fn delete_backup() {
+		let machine = Machine::<T>::new();
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request);
+		assert!(machine.lineage().delete_at.is_some());
+	}
+
+	#[benchmark]
+	fn delete_snapshot() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request, 0);
+		assert!(SnapshotDeletions::<T>::contains_key(machine.request, 0));
+	}
+
+	/// That of a snapshot: it reads the most.
+	#[benchmark]
+	fn cancel_deletion() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		Pallet::<T>::delete_one(&machine.owner, machine.request, 0).expect("it is there");
+		let target = DeletionTarget::Snapshot(machine.request, 0);
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), target);
+		assert!(!SnapshotDeletions::<T>::contains_key(machine.request, 0));
+	}
+
+	/// As many snapshots as one call takes away, and the lineage with them.
+	#[benchmark]
+	fn close_deletion() {
+		let machine = Machine::<T>::new();
+		machine.fill(DELETIONS_MAX);
+		machine.grant(T::MaxGrants::get());
+		Pallet::<T>::begin_deletion(&machine.owner);
+		let settings = Pallet::<T>::settings();
+		pass::<T>(settings.deletion_grace.saturating_add(settings.deletion_deadline));
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request, None);
+		assert!(!Lineages::<T>::contains_key(machine.request));
+	}
+
+	/// With as many evictions as one report makes, behind as many places as it may pass over.
 	#[benchmark]
 	fn add_snapshot() {
 		let machine = Machine::<T>::new();
 		machine.fill(EVICTIONS_MAX.saturating_add(2));
+		let owner = holds::Holder::Account(machine.owner.clone());
+		for sequence in [0, 1] {
+			Pallet::<T>::hold(&owner, machine.request, sequence).expect("it is free");
+		}
+		pass::<T>(Pallet::<T>::settings().min_age);
 		machine.keep(1);
 		let report = machine.snapshot_report();
 		#[block]
@@ -302,10 +386,10 @@ mod benchmarks {
 			use frame_support::traits::UnfilteredDispatchable as _;
 			report.dispatch_bypass_filter(RawOrigin::Authorized.into()).expect("it is right");
 		}
-		assert_eq!(machine.lineage().tail, u64::from(EVICTIONS_MAX));
+		assert_eq!(machine.lineage().kept, 3);
 	}
 
-	/// Where the history is full, so that the oldest is looked at.
+	/// Where the history is full.
 	#[benchmark]
 	fn authorize_add_snapshot() {
 		let machine = Machine::<T>::new();

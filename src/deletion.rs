@@ -1,19 +1,34 @@
-//! Deletion: asked for through the marketplace, carried out by nodes after a grace period.
+//! Deletion: of everything an account has, through the marketplace; of the backup of a request or
+//! of one snapshot, by its owner.
+//!
+//! Each begins with a grace period in which it can be taken back. After that nodes give the blocks
+//! up and confirm it; a single snapshot needs no word of them, since its record alone keeps its
+//! blocks. What nodes do not confirm until a deadline everyone may close.
 
 use crate::{
-	Call, Config, Event, Invalidity, LineageCountOfAccount, LineageOf, Lineages, Pallet,
-	SignatureOf, SnapshotLocks, Snapshots, UserDeletion, UserDeletions, authorize::ReportKind,
-	lineage_id,
+	Call, ClockFor, Config, DeletionTarget, Error, Event, Invalidity, LineageCountOfAccount,
+	LineageOf, Lineages, Pallet, SignatureOf, SnapshotDeletionCursor, SnapshotDeletions,
+	SnapshotLocks, Snapshots, UserDeletion, UserDeletions, WeightInfo, authorize::ReportKind,
+	holds::Holder, lineage_id,
 };
+use alloc::{vec, vec::Vec};
 use backup_primitives::{BlockRef, Cid, RootStatus, report::Report};
 use frame_support::{
 	ensure,
 	pallet_prelude::{TransactionSource, TransactionValidityWithRefund},
+	weights::Weight,
 };
-use sp_runtime::Saturating;
+use sp_runtime::{DispatchResult, Saturating};
 
 /// Most snapshots whose records one report takes away.
 pub(crate) const DELETIONS_MAX: u32 = 32;
+
+/// Most deletions of snapshots that one block looks at to carry them out.
+const CARRIED_OUT_IN_BLOCK_MAX: u64 = 4;
+
+/// Whose backups are meant, with the runtime's types.
+pub(crate) type DeletionTargetOf<T> =
+	DeletionTarget<<T as frame_system::Config>::AccountId, <T as Config>::RequestId>;
 
 impl<T: Config> Pallet<T> {
 	/// Mark all backups of an owner for deletion. Asking again changes nothing.
@@ -26,14 +41,101 @@ impl<T: Config> Pallet<T> {
 			Self::deposit_event(Event::UserStorageDeleted { owner: owner.clone() });
 			return;
 		}
-		let effective_at = Self::now().saturating_add(Self::settings().deletion_grace);
+		let effective_at = Self::deletion_begins_at();
 		UserDeletions::<T>::insert(owner, UserDeletion { effective_at, remaining });
 		Self::deposit_event(Event::UserDeletionRequested { owner: owner.clone(), effective_at });
 	}
 
-	/// Whether the owner asked for deletion, and the grace period is over.
-	pub(crate) fn deletion_is_due(owner: &T::AccountId) -> bool {
-		UserDeletions::<T>::get(owner).is_some_and(|d| d.effective_at <= Self::now())
+	/// Mark the backup of a request for deletion.
+	pub(crate) fn delete_lineage(who: &T::AccountId, request_id: T::RequestId) -> DispatchResult {
+		let mut lineage = Self::owned_lineage(who, &request_id)?;
+		ensure!(Self::deletion_of(&lineage).is_none(), Error::<T>::DeletionPending);
+		let effective_at = Self::deletion_begins_at();
+		lineage.delete_at = Some(effective_at);
+		Lineages::<T>::insert(request_id, lineage);
+		Self::deposit_event(Event::BackupDeletionRequested {
+			owner: who.clone(),
+			request_id,
+			effective_at,
+		});
+		Ok(())
+	}
+
+	/// Mark a snapshot for deletion.
+	pub(crate) fn delete_one(
+		who: &T::AccountId,
+		request_id: T::RequestId,
+		sequence: u64,
+	) -> DispatchResult {
+		let lineage = Self::owned_lineage(who, &request_id)?;
+		ensure!(Self::deletion_of(&lineage).is_none(), Error::<T>::DeletionPending);
+		let is_there = Snapshots::<T>::contains_key(request_id, sequence);
+		ensure!(is_there, Error::<T>::SnapshotNotFound);
+		let is_pending = SnapshotDeletions::<T>::contains_key(request_id, sequence);
+		ensure!(!is_pending, Error::<T>::DeletionPending);
+		let effective_at = Self::deletion_begins_at();
+		SnapshotDeletions::<T>::insert(request_id, sequence, effective_at);
+		Self::deposit_event(Event::SnapshotDeletionRequested {
+			request_id,
+			sequence,
+			effective_at,
+		});
+		Ok(())
+	}
+
+	fn deletion_begins_at() -> ClockFor<T> {
+		Self::now().saturating_add(Self::settings().deletion_grace)
+	}
+
+	/// Take back a deletion that has not taken effect.
+	pub(crate) fn cancel(
+		holder: &Holder<T::AccountId>,
+		target: DeletionTargetOf<T>,
+	) -> DispatchResult {
+		let in_time = |effective_at: Option<ClockFor<T>>| match effective_at {
+			None => Err(Error::<T>::DeletionNotFound),
+			Some(at) if at <= Self::now() => Err(Error::<T>::DeletionInEffect),
+			Some(_) => Ok(()),
+		};
+		match &target {
+			DeletionTarget::Account(owner) => {
+				let may =
+					*holder == Holder::Governance || *holder == Holder::Account(owner.clone());
+				ensure!(may, Error::<T>::NotAuthorized);
+				in_time(UserDeletions::<T>::get(owner).map(|deletion| deletion.effective_at))?;
+				UserDeletions::<T>::remove(owner);
+			}
+			DeletionTarget::Request(request_id) => {
+				let mut lineage = Self::lineage_for(holder, request_id)?;
+				in_time(lineage.delete_at.take())?;
+				Lineages::<T>::insert(request_id, lineage);
+			}
+			DeletionTarget::Snapshot(request_id, sequence) => {
+				Self::lineage_for(holder, request_id)?;
+				in_time(SnapshotDeletions::<T>::take(request_id, sequence))?;
+			}
+		}
+		Self::deposit_event(Event::DeletionCancelled { target });
+		Ok(())
+	}
+
+	/// From when on the blocks of a lineage may be given up, if it is to be deleted.
+	pub(crate) fn deletion_of(lineage: &LineageOf<T>) -> Option<ClockFor<T>> {
+		let of_account = UserDeletions::<T>::get(&lineage.owner).map(|d| d.effective_at);
+		of_account.into_iter().chain(lineage.delete_at).min()
+	}
+
+	/// Whether a lineage is to be deleted, the grace period is over, and governance holds nothing
+	/// of it.
+	pub(crate) fn deletion_is_due(lineage: &LineageOf<T>) -> bool {
+		lineage.governance_holds == 0
+			&& Self::deletion_of(lineage).is_some_and(|at| at <= Self::now())
+	}
+
+	/// Whether one snapshot is to go, the grace period is over, and governance does not hold it.
+	fn snapshot_deletion_is_due(request_id: &T::RequestId, sequence: u64) -> bool {
+		SnapshotDeletions::<T>::get(request_id, sequence).is_some_and(|at| at <= Self::now())
+			&& SnapshotLocks::<T>::get(request_id, sequence).is_none_or(|lock| !lock.by_governance)
 	}
 
 	pub(crate) fn authorize_deleted(
@@ -54,46 +156,128 @@ impl<T: Config> Pallet<T> {
 			signature: signature.clone(),
 		})?;
 		let lineage = Self::reported_lineage(node_id, request_id, *salt)?;
-		ensure!(Self::deletion_is_due(&lineage.owner), Invalidity::NothingToDelete);
+		ensure!(Self::deletion_is_due(&lineage), Invalidity::NothingToDelete);
 		ensure!(lineage.next == *until, Invalidity::NothingToDelete);
 
 		let place = lineage_id(request_id, *salt);
 		let report = Report::Deleted { lineage: place.clone(), until: *until };
 		let kind = ReportKind::Deleted;
 		let longevity = Self::ensure_reportable(kind, source, node_id, at, &report, signature)?;
-		Self::valid_report((kind, place, lineage.tail), longevity)
+		Self::valid_report((kind, place, lineage.kept.into()), longevity)
 	}
 
-	/// Take away the records of a lineage, oldest first, at most [`DELETIONS_MAX`], and the
-	/// lineage itself with the last of them.
+	/// Record that a node has given up the blocks of a lineage.
 	pub(crate) fn record_deleted(node_id: T::NodeId, request_id: T::RequestId) {
-		let Some(mut lineage) = Lineages::<T>::get(request_id) else {
+		let Some(lineage) = Lineages::<T>::get(request_id) else {
 			frame_support::defensive!("authorize found the lineage");
 			return;
 		};
 		Self::count_report(ReportKind::Deleted, node_id);
-		let end = lineage.next.min(lineage.tail.saturating_add(DELETIONS_MAX.into()));
-		for sequence in lineage.tail..end {
-			Self::remove_snapshot(&request_id, sequence, &lineage.owner);
-			SnapshotLocks::<T>::remove(request_id, sequence);
-		}
-		let removed = end.saturating_sub(lineage.tail).try_into().unwrap_or(DELETIONS_MAX);
-		Self::update_header(node_id, &lineage.owner, |header| {
-			header.snapshots = header.snapshots.saturating_sub(removed);
-			header.last_snapshot = None;
-		});
-		lineage.tail = end;
-		match lineage.kept() {
-			0 => Self::finish_deletion(node_id, request_id, lineage),
-			_ => Lineages::<T>::insert(request_id, lineage),
+		let owner = lineage.owner.clone();
+		if Self::take_records(request_id, lineage) {
+			let event = Event::LineageDeleted { node_id, owner: owner.clone(), request_id };
+			Self::deposit_event(event);
+			Self::count_down(&owner);
 		}
 	}
 
-	fn finish_deletion(node_id: T::NodeId, request_id: T::RequestId, lineage: LineageOf<T>) {
-		Self::remove_lineage(&request_id, &lineage);
-		let owner = lineage.owner;
-		Self::deposit_event(Event::LineageDeleted { node_id, owner: owner.clone(), request_id });
-		UserDeletions::<T>::mutate_exists(&owner, |slot| {
+	/// Carry out a deletion that no node has confirmed in time, or that of a snapshot.
+	pub(crate) fn close_late(request_id: T::RequestId, sequence: Option<u64>) -> DispatchResult {
+		let lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
+		if let Some(sequence) = sequence {
+			let is_due = Self::snapshot_deletion_is_due(&request_id, sequence);
+			ensure!(is_due, Error::<T>::DeletionNotOver);
+			Self::take_one(request_id, sequence, lineage);
+			return Ok(());
+		}
+		let effective_at = Self::deletion_of(&lineage).ok_or(Error::<T>::DeletionNotFound)?;
+		let deadline = effective_at.saturating_add(Self::settings().deletion_deadline);
+		let is_over = Self::deletion_is_due(&lineage) && deadline <= Self::now();
+		ensure!(is_over, Error::<T>::DeletionNotOver);
+		let (owner, node) = (lineage.owner.clone(), lineage.node);
+		if Self::take_records(request_id, lineage) {
+			let unconfirmed = vec![node];
+			Self::deposit_event(Event::DeletionClosed { request_id, unconfirmed });
+			Self::count_down(&owner);
+		}
+		Ok(())
+	}
+
+	/// Take away the records of a lineage, at most [`DELETIONS_MAX`], and the lineage itself with
+	/// the last of them. Says whether it went.
+	fn take_records(request_id: T::RequestId, mut lineage: LineageOf<T>) -> bool {
+		let taken: Vec<(u64, Cid)> = Snapshots::<T>::iter_prefix(request_id)
+			.take(DELETIONS_MAX as usize)
+			.map(|(sequence, record)| (sequence, record.cid))
+			.collect();
+		let count = u32::try_from(taken.len()).unwrap_or(DELETIONS_MAX);
+		for (sequence, cid) in taken {
+			Self::take_record(&request_id, sequence, cid, &mut lineage);
+		}
+		Self::update_header(lineage.node, &lineage.owner, |header| {
+			header.snapshots = header.snapshots.saturating_sub(count);
+			header.last_snapshot = None;
+		});
+		let is_empty = lineage.kept == 0;
+		match is_empty {
+			true => Self::remove_lineage(&request_id, &lineage),
+			false => Lineages::<T>::insert(request_id, lineage),
+		}
+		is_empty
+	}
+
+	/// Take away a record that its owner does not want any more, and all that kept it.
+	fn take_record(request_id: &T::RequestId, sequence: u64, cid: Cid, lineage: &mut LineageOf<T>) {
+		Self::remove_snapshot(request_id, sequence, cid, lineage);
+		let lock = SnapshotLocks::<T>::take(request_id, sequence).unwrap_or_default();
+		lineage.owner_holds = lineage.owner_holds.saturating_sub(lock.by_owner.into());
+	}
+
+	fn take_one(request_id: T::RequestId, sequence: u64, mut lineage: LineageOf<T>) {
+		let Some(record) = Snapshots::<T>::get(request_id, sequence) else {
+			frame_support::defensive!("the deletion of a snapshot goes with it");
+			return;
+		};
+		let cid = record.cid;
+		Self::take_record(&request_id, sequence, cid, &mut lineage);
+		Self::update_header(lineage.node, &lineage.owner, |header| {
+			header.snapshots = header.snapshots.saturating_sub(1);
+			header.last_snapshot = header.last_snapshot.filter(|last| *last != cid);
+		});
+		Lineages::<T>::insert(request_id, lineage);
+		Self::deposit_event(Event::SnapshotDeleted { request_id, sequence, cid });
+	}
+
+	/// Carry out deletions of snapshots whose grace period is over, a few in a block. Returns what
+	/// that has cost.
+	pub(crate) fn carry_out_deletions(room: Weight) -> Weight {
+		let each = T::WeightInfo::close_deletion();
+		let affordable = room.checked_div_per_component(&each).unwrap_or(0);
+		let count = affordable.min(CARRIED_OUT_IN_BLOCK_MAX);
+		if count == 0 {
+			return Weight::zero();
+		}
+		let looked_at: Vec<_> = match SnapshotDeletionCursor::<T>::get() {
+			Some((request_id, sequence)) => {
+				let behind = SnapshotDeletions::<T>::hashed_key_for(request_id, sequence);
+				SnapshotDeletions::<T>::iter_keys_from(behind).take(count as usize).collect()
+			}
+			None => SnapshotDeletions::<T>::iter_keys().take(count as usize).collect(),
+		};
+		for (request_id, sequence) in &looked_at {
+			if Self::snapshot_deletion_is_due(request_id, *sequence)
+				&& let Some(lineage) = Lineages::<T>::get(request_id)
+			{
+				Self::take_one(*request_id, *sequence, lineage);
+			}
+		}
+		SnapshotDeletionCursor::<T>::set(looked_at.last().copied());
+		each.saturating_mul(count)
+	}
+
+	/// Note that a lineage of an account is gone, for the deletion of all that it has.
+	fn count_down(owner: &T::AccountId) {
+		UserDeletions::<T>::mutate_exists(owner, |slot| {
 			let Some(deletion) = slot else { return };
 			deletion.remaining = deletion.remaining.saturating_sub(1);
 			if deletion.remaining == 0 {
@@ -114,14 +298,14 @@ impl<T: Config> Pallet<T> {
 		let Some(lineage) = Lineages::<T>::get(request_id).filter(|l| l.salt == salt) else {
 			return RootStatus::Unknown;
 		};
-		let named = Snapshots::<T>::get(request_id, sequence).map(|record| record.cid);
-		match named {
-			Some(named) if named == cid => match Self::deletion_is_due(&lineage.owner) {
-				true => RootStatus::Deleted,
-				false => RootStatus::Retained,
-			},
+		match Snapshots::<T>::get(request_id, sequence) {
+			Some(record) if record.cid == cid => {
+				let is_deleted = Self::deletion_is_due(&lineage)
+					|| Self::snapshot_deletion_is_due(&request_id, sequence);
+				if is_deleted { RootStatus::Deleted } else { RootStatus::Retained }
+			}
 			Some(_) => RootStatus::Unknown,
-			None if sequence < lineage.tail => RootStatus::Evicted,
+			None if sequence < lineage.next => RootStatus::Evicted,
 			None => RootStatus::Pending,
 		}
 	}

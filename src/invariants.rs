@@ -1,14 +1,17 @@
 //! What must hold: of a runtime's configuration, and of the state at every block.
 //!
-//! 1. A lineage keeps the sequences `tail..next`: each has a record, and no other has one.
+//! 1. A lineage counts its records, which stand below its next sequence; those below the place
+//!    where eviction goes on are held.
 //! 2. Every snapshot has one index entry under its owner and root, and no other entry is.
 //! 3. A node's header counts its owner's lineages and their snapshots.
 //! 4. The lists and counts of lineages by node and by account agree with the lineages.
-//! 5. A restore that is not done stands in its node's list and holds its snapshot, and
-//!    nothing else does; the count of an account is that of its open restores.
+//! 5. A restore that is not done stands in its node's list and locks its snapshot. Besides these,
+//!    holds lock snapshots, and a lineage counts its own. The count of an account is that of its
+//!    open restores.
 //! 6. A pending deletion has as many lineages left as its owner has.
 //! 7. The versions of an owner's keys are dense from 1 to the newest.
 //! 8. Grants are those of lineages, to accounts that do not own them, one each.
+//! 9. What is to be deleted is there.
 
 use crate::{ChainSettings, Config, Pallet, authorize::ReportKind};
 use codec::MaxEncodedLen;
@@ -27,6 +30,10 @@ impl<T: Config> Pallet<T> {
 		}
 		assert!(T::MinFrequency::get() >= 1u32.into(), "a cadence of zero blocks is none");
 		assert!(T::MaxSnapshots::get() >= 2, "one snapshot would go before the next is safe");
+		assert!(
+			T::MaxHolds::get() < T::MaxSnapshots::get(),
+			"an owner's holds would leave no room for new snapshots"
+		);
 		let settings: ChainSettings<_> = T::DefaultSettings::get();
 		assert!(Self::settings_in_bounds(&settings), "DefaultSettings are out of bounds");
 		assert!(
@@ -54,8 +61,8 @@ mod state {
 	use crate::{
 		BackupMetadata, Backups, Config, Grants, LineageCountOfAccount, LineageCountOfNode,
 		Lineages, LineagesOfAccount, LineagesOfNode, OwnerKeyVersion, OwnerKeys, Pallet,
-		RestoreCountOfAccount, RestoreRequests, RestoreState, RestoresOfNode, SnapshotLocks,
-		Snapshots, SnapshotsByCid, UserDeletions,
+		RestoreCountOfAccount, RestoreRequests, RestoreState, RestoresOfNode, SnapshotDeletions,
+		SnapshotLocks, Snapshots, SnapshotsByCid, UserDeletions,
 	};
 	use alloc::{collections::BTreeMap, vec::Vec};
 	use frame_support::ensure;
@@ -75,17 +82,21 @@ mod state {
 		fn check_snapshots() -> Result<(), TryRuntimeError> {
 			let mut expected = 0u64;
 			for (request_id, lineage) in Lineages::<T>::iter() {
-				ensure!(lineage.tail <= lineage.next, "1: the tail is behind the next sequence");
-				for sequence in lineage.tail..lineage.next {
-					let record = Snapshots::<T>::get(request_id, sequence)
-						.ok_or("1: a kept sequence has no record")?;
+				let mut count = 0;
+				for (sequence, record) in Snapshots::<T>::iter_prefix(request_id) {
+					count += 1;
+					ensure!(sequence < lineage.next, "1: a record is ahead of its lineage");
+					let is_held = SnapshotLocks::<T>::contains_key(request_id, sequence);
+					let is_behind = sequence < lineage.evict_from;
+					ensure!(is_held || !is_behind, "1: eviction has passed over a snapshot");
 					let indexed = SnapshotsByCid::<T>::get(&lineage.owner, record.cid);
 					ensure!(
 						indexed == Some((request_id, sequence)),
 						"2: a snapshot is not indexed"
 					);
 				}
-				expected += lineage.kept();
+				ensure!(count == lineage.kept, "1: a lineage counts its records wrong");
+				expected += u64::from(count);
 			}
 			let records = Snapshots::<T>::iter_keys().count() as u64;
 			ensure!(records == expected, "1: a record is outside of its lineage");
@@ -97,7 +108,7 @@ mod state {
 		fn check_headers() -> Result<(), TryRuntimeError> {
 			let mut expected = BTreeMap::new();
 			for (_, lineage) in Lineages::<T>::iter() {
-				let kept = lineage.kept();
+				let kept = u64::from(lineage.kept);
 				let counts = expected.entry((lineage.node, lineage.owner)).or_insert((0, 0));
 				*counts = (counts.0 + 1, counts.1 + kept);
 			}
@@ -148,9 +159,23 @@ mod state {
 				}
 			}
 			ensure!(RestoresOfNode::<T>::iter_keys().count() == waiting, "5: a list is too long");
-			let held: BTreeMap<_, _> =
-				SnapshotLocks::<T>::iter().map(|(request, at, n)| ((request, at), n)).collect();
-			ensure!(held == locks, "5: the holds on snapshots are wrong");
+			let mut holds = BTreeMap::new();
+			for (request_id, sequence, lock) in SnapshotLocks::<T>::iter() {
+				ensure!(!lock.is_open(), "5: a lock keeps nothing");
+				let is_there = Snapshots::<T>::contains_key(request_id, sequence);
+				ensure!(is_there, "5: a lock has no snapshot");
+				let restores = locks.remove(&(request_id, sequence)).unwrap_or(0);
+				ensure!(lock.restores == restores, "5: the restores of a lock are wrong");
+				let counts = holds.entry(request_id).or_insert((0, 0));
+				counts.0 += u32::from(lock.by_owner);
+				counts.1 += u32::from(lock.by_governance);
+			}
+			ensure!(locks.is_empty(), "5: a restore does not lock its snapshot");
+			for (request_id, lineage) in Lineages::<T>::iter() {
+				let counted = (lineage.owner_holds, lineage.governance_holds);
+				let held = holds.remove(&request_id).unwrap_or_default();
+				ensure!(counted == held, "5: a lineage counts its holds wrong");
+			}
 			let counted: BTreeMap<_, _> = RestoreCountOfAccount::<T>::iter().collect();
 			ensure!(counted == open, "5: the count of an account is wrong");
 			Ok(())
@@ -160,6 +185,10 @@ mod state {
 			for (owner, deletion) in UserDeletions::<T>::iter() {
 				let left = LineageCountOfAccount::<T>::get(&owner);
 				ensure!(left == deletion.remaining && left > 0, "6: a deletion counts wrong");
+			}
+			for (request_id, sequence, _) in SnapshotDeletions::<T>::iter() {
+				let is_there = Snapshots::<T>::contains_key(request_id, sequence);
+				ensure!(is_there, "9: a snapshot that is to be deleted is not there");
 			}
 			let mut versions = 0;
 			for (owner, newest) in OwnerKeyVersion::<T>::iter() {

@@ -43,6 +43,7 @@ mod authorize;
 #[cfg(feature = "runtime-benchmarks")]
 mod benchmarking;
 mod deletion;
+mod holds;
 mod invariants;
 mod lineages;
 mod owner_keys;
@@ -68,8 +69,9 @@ pub use traits::{
 	BackupHooks, Compute, Marketplace, NodeInfo, OnSnapshot, RequestInfo, Subscription,
 };
 pub use types::{
-	BackupMetadata, ChainSettings, Eligibility, Failure, Grant, Lineage, LineageSettings,
-	LineageView, OwnerKey, RestoreRequest, RestoreState, SnapshotMetadata, UserDeletion,
+	BackupMetadata, ChainSettings, DeletionTarget, Eligibility, Failure, Grant, Lineage,
+	LineageSettings, LineageView, OwnerKey, RestoreRequest, RestoreState, SnapshotLock,
+	SnapshotMetadata, UserDeletion,
 };
 pub use weights::WeightInfo;
 
@@ -237,6 +239,10 @@ pub mod pallet {
 		#[pallet::constant]
 		type MaxRestores: Get<u32>;
 
+		/// Most snapshots of one request that its owner may hold.
+		#[pallet::constant]
+		type MaxHolds: Get<u32>;
+
 		/// Most versions of an owner's key.
 		#[pallet::constant]
 		type MaxOwnerKeys: Get<u32>;
@@ -310,10 +316,19 @@ pub mod pallet {
 	pub type SnapshotsByCid<T: Config> =
 		StorageDoubleMap<_, Blake2_128Concat, T::AccountId, Twox64Concat, Cid, (T::RequestId, u64)>;
 
-	/// How many open restores hold a snapshot against eviction.
+	/// What keeps a snapshot from eviction; no entry if nothing does.
 	#[pallet::storage]
 	pub type SnapshotLocks<T: Config> =
-		StorageDoubleMap<_, Blake2_128Concat, T::RequestId, Twox64Concat, u64, u32>;
+		StorageDoubleMap<_, Blake2_128Concat, T::RequestId, Twox64Concat, u64, SnapshotLock>;
+
+	/// Snapshots that are to be deleted, and from when on.
+	#[pallet::storage]
+	pub type SnapshotDeletions<T: Config> =
+		StorageDoubleMap<_, Blake2_128Concat, T::RequestId, Twox64Concat, u64, ClockFor<T>>;
+
+	/// Where the search for deletions of snapshots that are due goes on.
+	#[pallet::storage]
+	pub type SnapshotDeletionCursor<T: Config> = StorageValue<_, (T::RequestId, u64)>;
 
 	/// Cadence that an account set for itself, in blocks.
 	#[pallet::storage]
@@ -453,6 +468,27 @@ pub mod pallet {
 			sequence: u64,
 			/// Its root.
 			cid: Cid,
+			/// Whether it was younger than what is evicted else. It went because no more may
+			/// ever be kept: somebody records too many.
+			is_young: bool,
+		},
+		/// A snapshot is kept until it is released.
+		SnapshotHeld {
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Its place in the lineage.
+			sequence: u64,
+			/// Whether governance holds it, which keeps it from deletion too; else its owner.
+			by_governance: bool,
+		},
+		/// A snapshot is not held any more by who held it.
+		SnapshotReleased {
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Its place in the lineage.
+			sequence: u64,
+			/// Whether governance held it; else its owner.
+			by_governance: bool,
 		},
 		/// An owner wants a snapshot out of turn.
 		SnapshotRequested {
@@ -550,6 +586,46 @@ pub mod pallet {
 			/// From when on blocks may be given up.
 			effective_at: ClockFor<T>,
 		},
+		/// An owner wants the backup of a request deleted.
+		BackupDeletionRequested {
+			/// The owner.
+			owner: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// From when on blocks may be given up.
+			effective_at: ClockFor<T>,
+		},
+		/// An owner wants a snapshot deleted.
+		SnapshotDeletionRequested {
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Its place in the lineage.
+			sequence: u64,
+			/// From when on its blocks may be given up.
+			effective_at: ClockFor<T>,
+		},
+		/// A deletion was taken back.
+		DeletionCancelled {
+			/// What is not deleted after all.
+			target: DeletionTarget<T::AccountId, T::RequestId>,
+		},
+		/// A snapshot was deleted: its record is gone, its node gives up its blocks.
+		SnapshotDeleted {
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// Its place in the lineage.
+			sequence: u64,
+			/// Its root.
+			cid: Cid,
+		},
+		/// A deletion was closed without the word of those who were to confirm it. The records
+		/// are gone; whether the blocks are nobody knows.
+		DeletionClosed {
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// The nodes that did not confirm.
+			unconfirmed: Vec<T::NodeId>,
+		},
 		/// The snapshots of one request are gone, blocks and metadata.
 		LineageDeleted {
 			/// The node that confirmed it.
@@ -612,8 +688,22 @@ pub mod pallet {
 		NoOwnerKey,
 		/// The backups of the request are paused.
 		BackupPaused,
-		/// Nothing more may be kept while a restore holds the oldest snapshot; close it first.
+		/// As many snapshots are kept as may ever be, and those that could go are held.
 		HistoryFull,
+		/// Who asks holds the snapshot already.
+		SnapshotHeldAlready,
+		/// Who asks does not hold the snapshot.
+		SnapshotNotHeld,
+		/// The owner holds as many snapshots of the request as it may; release one first.
+		TooManyHolds,
+		/// The history has no snapshot that retention lets go now.
+		NothingToPrune,
+		/// Nobody asked for that deletion.
+		DeletionNotFound,
+		/// The deletion has taken effect, and cannot be taken back.
+		DeletionInEffect,
+		/// The deletion is not due, or nodes may still confirm it.
+		DeletionNotOver,
 		/// A snapshot is due or asked for, and not recorded yet.
 		SnapshotPending,
 		/// The last snapshot is younger than the shortest cadence that the chain allows.
@@ -627,7 +717,8 @@ pub mod pallet {
 		}
 
 		fn on_idle(_: BlockNumberFor<T>, room: Weight) -> Weight {
-			Self::close_those_over(room)
+			let spent = Self::close_those_over(room);
+			spent.saturating_add(Self::carry_out_deletions(room.saturating_sub(spent)))
 		}
 
 		fn integrity_test() {
@@ -893,6 +984,84 @@ pub mod pallet {
 		pub fn request_snapshot(origin: OriginFor<T>, request_id: T::RequestId) -> DispatchResult {
 			let who = ensure_signed(origin)?;
 			Self::ask_for_snapshot(&who, &request_id)
+		}
+
+		/// Evict what a history has too much, looking at `limit` of its places, 64 at most.
+		///
+		/// New snapshots do the same by the way; this is for a history that has been cut short,
+		/// or whose holds were released. Everyone may ask.
+		#[pallet::call_index(15)]
+		#[pallet::weight(T::WeightInfo::prune(*limit))]
+		pub fn prune(origin: OriginFor<T>, request_id: T::RequestId, limit: u32) -> DispatchResult {
+			ensure_signed(origin)?;
+			Self::prune_history(request_id, limit)
+		}
+
+		/// Keep a snapshot whatever retention says. Governance's hold keeps it from deletion too,
+		/// and all of its request with it.
+		#[pallet::call_index(16)]
+		#[pallet::weight(T::WeightInfo::hold_snapshot())]
+		pub fn hold_snapshot(
+			origin: OriginFor<T>,
+			request_id: T::RequestId,
+			sequence: u64,
+		) -> DispatchResult {
+			Self::hold(&Self::holder_of(origin)?, request_id, sequence)
+		}
+
+		/// Give up a hold: governance its own, the owner its own.
+		#[pallet::call_index(17)]
+		#[pallet::weight(T::WeightInfo::release_snapshot())]
+		pub fn release_snapshot(
+			origin: OriginFor<T>,
+			request_id: T::RequestId,
+			sequence: u64,
+		) -> DispatchResult {
+			Self::release(&Self::holder_of(origin)?, request_id, sequence)
+		}
+
+		/// Delete the backup of a request with all its snapshots, after a grace period.
+		#[pallet::call_index(18)]
+		#[pallet::weight(T::WeightInfo::delete_backup())]
+		pub fn delete_backup(origin: OriginFor<T>, request_id: T::RequestId) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::delete_lineage(&who, request_id)
+		}
+
+		/// Delete one snapshot, after a grace period. The others do not depend on it.
+		#[pallet::call_index(19)]
+		#[pallet::weight(T::WeightInfo::delete_snapshot())]
+		pub fn delete_snapshot(
+			origin: OriginFor<T>,
+			request_id: T::RequestId,
+			sequence: u64,
+		) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::delete_one(&who, request_id, sequence)
+		}
+
+		/// Take back a deletion within its grace period, as the owner or as governance.
+		#[pallet::call_index(20)]
+		#[pallet::weight(T::WeightInfo::cancel_deletion())]
+		pub fn cancel_deletion(
+			origin: OriginFor<T>,
+			target: DeletionTarget<T::AccountId, T::RequestId>,
+		) -> DispatchResult {
+			Self::cancel(&Self::holder_of(origin)?, target)
+		}
+
+		/// Carry out the deletion of a snapshot that is due, or close that of a request which its
+		/// nodes have not confirmed in time. Everyone may; of a long history at most 32 records
+		/// go at once.
+		#[pallet::call_index(21)]
+		#[pallet::weight(T::WeightInfo::close_deletion())]
+		pub fn close_deletion(
+			origin: OriginFor<T>,
+			request_id: T::RequestId,
+			sequence: Option<u64>,
+		) -> DispatchResult {
+			ensure_signed(origin)?;
+			Self::close_late(request_id, sequence)
 		}
 	}
 

@@ -116,8 +116,12 @@ impl<T: Config> Pallet<T> {
 			owner: owner.clone(),
 			salt: hash_bytes::<T>(frame_system::Pallet::<T>::parent_hash()),
 			created_at: now,
-			tail: first,
 			next: first,
+			kept: 0,
+			evict_from: first,
+			owner_holds: 0,
+			governance_holds: 0,
+			delete_at: None,
 			last_taken_at: None,
 			last_recorded_at: None,
 			asked_at: None,
@@ -219,7 +223,7 @@ impl<T: Config> Pallet<T> {
 	) -> DispatchResult {
 		let mut lineage = Self::owned_lineage(who, request_id)?;
 		let request = T::Compute::request(request_id).ok_or(Error::<T>::RequestNotRunning)?;
-		if let Some(obstacle) = Self::standing_obstacle(request_id, &lineage, &request) {
+		if let Some(obstacle) = Self::standing_obstacle(&lineage, &request) {
 			return Err(Self::as_error(&obstacle).into());
 		}
 		let now = Self::now();
@@ -265,15 +269,14 @@ impl<T: Config> Pallet<T> {
 		let Some(request) = T::Compute::request(request_id) else {
 			return Eligibility::NotRunning;
 		};
-		Self::judge_lineage(request_id, &lineage, &request)
+		Self::judge_lineage(&lineage, &request)
 	}
 
 	pub(crate) fn judge_lineage(
-		request_id: &T::RequestId,
 		lineage: &LineageOf<T>,
 		request: &RequestInfoOf<T>,
 	) -> Eligibility<ClockFor<T>> {
-		if let Some(obstacle) = Self::standing_obstacle(request_id, lineage, request) {
+		if let Some(obstacle) = Self::standing_obstacle(lineage, request) {
 			return obstacle;
 		}
 		let (now, frequency) = (Self::now(), Self::frequency_of(&lineage.owner));
@@ -293,7 +296,6 @@ impl<T: Config> Pallet<T> {
 
 	/// What keeps a request from being backed up, whatever the time is.
 	fn standing_obstacle(
-		request_id: &T::RequestId,
 		lineage: &LineageOf<T>,
 		request: &RequestInfoOf<T>,
 	) -> Option<Eligibility<ClockFor<T>>> {
@@ -311,13 +313,13 @@ impl<T: Config> Pallet<T> {
 		if Self::owner_key_version_of(&lineage.owner).is_none() {
 			return Some(Eligibility::NoOwnerKey);
 		}
-		if UserDeletions::<T>::contains_key(&lineage.owner) {
+		if Self::deletion_of(lineage).is_some() {
 			return Some(Eligibility::DeletionPending);
 		}
 		if lineage.settings.paused {
 			return Some(Eligibility::Paused);
 		}
-		(!Self::has_room(request_id, lineage)).then_some(Eligibility::Full)
+		(!Self::has_room(lineage)).then_some(Eligibility::Full)
 	}
 }
 

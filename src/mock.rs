@@ -83,7 +83,9 @@ parameter_types! {
 	pub const Settings: ChainSettings<u64> = ChainSettings {
 		frequency: FREQUENCY,
 		keep_last: 3,
+		min_age: 0,
 		deletion_grace: 20,
+		deletion_deadline: 30,
 		restore_lifetime: 50,
 		key_activation_delay: 30,
 	};
@@ -106,6 +108,7 @@ impl pallet_backup::Config for Test {
 	type MaxLineages = frame_support::traits::ConstU32<3>;
 	type MaxGrants = frame_support::traits::ConstU32<2>;
 	type MaxRestores = frame_support::traits::ConstU32<2>;
+	type MaxHolds = frame_support::traits::ConstU32<6>;
 	type MaxOwnerKeys = frame_support::traits::ConstU32<3>;
 	type ReportQuota = frame_support::traits::ConstU32<200>;
 	type ReportPriority = frame_support::traits::ConstU64<1000>;

@@ -9,7 +9,7 @@ use backup_primitives::RecordedRoot;
 use frame_support::traits::Get;
 
 /// Most snapshots that one read returns.
-pub(crate) const SNAPSHOTS_PAGE: u64 = 64;
+pub(crate) const SNAPSHOTS_PAGE: usize = 64;
 
 /// Roots after which one read ends with the lineage that it has begun.
 pub(crate) const ROOTS_PAGE: usize = 256;
@@ -21,17 +21,18 @@ impl<T: Config> Pallet<T> {
 
 	fn show_lineage(request_id: T::RequestId, lineage: LineageOf<T>) -> LineageViewOf<T> {
 		let eligibility: Eligibility<ClockFor<T>> = match T::Compute::request(&request_id) {
-			Some(request) => Self::judge_lineage(&request_id, &lineage, &request),
+			Some(request) => Self::judge_lineage(&lineage, &request),
 			None => Eligibility::NotRunning,
 		};
 		LineageView {
 			request_id,
 			frequency: Self::frequency_of(&lineage.owner),
 			keep_last: Self::keep_last_of(&lineage),
+			delete_at: Self::deletion_of(&lineage),
 			owner: lineage.owner,
 			node: lineage.node,
 			salt: lineage.salt,
-			tail: lineage.tail,
+			kept: lineage.kept,
 			next: lineage.next,
 			last_taken_at: lineage.last_taken_at,
 			last_failure: lineage.failure.map(|failure| failure.reason),
@@ -76,9 +77,15 @@ impl<T: Config> Pallet<T> {
 		let mut roots = Vec::new();
 		for request_id in requests {
 			let Some(lineage) = Lineages::<T>::get(request_id) else { continue };
-			roots.extend((lineage.tail..lineage.next).filter_map(|sequence| {
-				let cid = Snapshots::<T>::get(request_id, sequence)?.cid;
-				Some(RecordedRoot { lineage: lineage_id(&request_id, lineage.salt), sequence, cid })
+			let id = lineage_id(&request_id, lineage.salt);
+			let mut own: Vec<_> = Snapshots::<T>::iter_prefix(request_id)
+				.map(|(sequence, record)| (sequence, record.cid))
+				.collect();
+			own.sort_unstable_by_key(|(sequence, _)| *sequence);
+			roots.extend(own.into_iter().map(|(sequence, cid)| RecordedRoot {
+				lineage: id.clone(),
+				sequence,
+				cid,
 			}));
 			if roots.len() >= limit {
 				return (roots, Some(request_id));
@@ -91,15 +98,12 @@ impl<T: Config> Pallet<T> {
 		request_id: &T::RequestId,
 		from: u64,
 	) -> Vec<(u64, SnapshotOf<T>)> {
-		let Some(lineage) = Lineages::<T>::get(request_id) else {
-			return Vec::new();
-		};
-		let first = from.max(lineage.tail);
-		let end = lineage.next.min(first.saturating_add(SNAPSHOTS_PAGE));
-		(first..end)
-			.filter_map(|sequence| {
-				Snapshots::<T>::get(request_id, sequence).map(|record| (sequence, record))
-			})
-			.collect()
+		// Held snapshots leave gaps behind them, so the sequences are no range.
+		let mut records: Vec<_> = Snapshots::<T>::iter_prefix(request_id)
+			.filter(|(sequence, _)| *sequence >= from)
+			.collect();
+		records.sort_unstable_by_key(|(sequence, _)| *sequence);
+		records.truncate(SNAPSHOTS_PAGE);
+		records
 	}
 }

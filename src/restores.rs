@@ -3,8 +3,8 @@
 use crate::{
 	Call, Config, Error, Event, Invalidity, Lineages, NextRestoreId, Pallet, RestoreCountOfAccount,
 	RestoreCursor, RestoreOf, RestoreRequest, RestoreRequests, RestoreState, RestoresOfNode,
-	SignatureOf, SnapshotLocks, Snapshots, SnapshotsByCid, UserDeletions, WeightInfo,
-	authorize::ReportKind, lineage_id, lineages::decrease,
+	SignatureOf, SnapshotDeletions, Snapshots, SnapshotsByCid, WeightInfo, authorize::ReportKind,
+	lineage_id, lineages::decrease,
 };
 use alloc::vec::Vec;
 use backup_primitives::{BlockRef, Cid, FailureReason, report::Report};
@@ -35,13 +35,15 @@ impl<T: Config> Pallet<T> {
 		sequence: u64,
 	) -> DispatchResult {
 		let lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
-		let owner = lineage.owner;
+		let owner = lineage.owner.clone();
 		let may_restore = who == owner || Self::access_since(&request_id, &who).is_some();
 		ensure!(may_restore, Error::<T>::NotAuthorized);
 		let snapshot =
 			Snapshots::<T>::get(request_id, sequence).ok_or(Error::<T>::SnapshotNotFound)?;
 		let cid = snapshot.cid;
-		ensure!(!UserDeletions::<T>::contains_key(&owner), Error::<T>::DeletionPending);
+		let is_deleted = Self::deletion_of(&lineage).is_some()
+			|| SnapshotDeletions::<T>::contains_key(request_id, sequence);
+		ensure!(!is_deleted, Error::<T>::DeletionPending);
 		let open = RestoreCountOfAccount::<T>::get(&who);
 		ensure!(open < T::MaxRestores::get(), Error::<T>::TooManyRestores);
 
@@ -66,9 +68,7 @@ impl<T: Config> Pallet<T> {
 		RestoresOfNode::<T>::insert(restore.node, restore_id, ());
 		RestoreRequests::<T>::insert(restore_id, restore);
 		RestoreCountOfAccount::<T>::insert(&who, open.saturating_add(1));
-		SnapshotLocks::<T>::mutate(request_id, sequence, |locks| {
-			*locks = Some(locks.unwrap_or(0).saturating_add(1));
-		});
+		Self::lock_for_restore(&request_id, sequence);
 		Self::deposit_event(Event::SnapshotRestoreRequested {
 			restore_id,
 			requester: who,
@@ -95,7 +95,7 @@ impl<T: Config> Pallet<T> {
 
 	fn remove_restore(restore_id: u64, restore: &RestoreOf<T>) {
 		if restore.state == RestoreState::Requested {
-			Self::release(restore_id, restore);
+			Self::end_restore(restore_id, restore);
 		}
 		RestoreRequests::<T>::remove(restore_id);
 		RestoreCountOfAccount::<T>::mutate_exists(&restore.requester, decrease);
@@ -128,9 +128,9 @@ impl<T: Config> Pallet<T> {
 	}
 
 	/// Take a restore from its node, and its hold from the snapshot.
-	fn release(restore_id: u64, restore: &RestoreOf<T>) {
+	fn end_restore(restore_id: u64, restore: &RestoreOf<T>) {
 		RestoresOfNode::<T>::remove(restore.node, restore_id);
-		SnapshotLocks::<T>::mutate_exists(restore.request_id, restore.sequence, decrease);
+		Self::unlock_after_restore(&restore.request_id, restore.sequence);
 	}
 
 	pub(crate) fn authorize_restore(
@@ -165,7 +165,7 @@ impl<T: Config> Pallet<T> {
 		RestoreRequests::<T>::mutate_extant(restore_id, |restore| {
 			let at = Self::now();
 			Self::count_report(ReportKind::Restore, restore.node);
-			Self::release(restore_id, restore);
+			Self::end_restore(restore_id, restore);
 			let (request_id, cid) = (restore.request_id, restore.cid);
 			let (state, event) = match failure {
 				None => (

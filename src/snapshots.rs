@@ -1,9 +1,9 @@
 //! Snapshots: how a report of one is judged and recorded, and which old ones go.
 
 use crate::{
-	Call, ClockFor, Compute, Config, Eligibility, Event, Failure, Invalidity, LineageOf, Lineages,
-	Marketplace, OnSnapshot, OwnerKeys, Pallet, SignatureOf, SnapshotClaim, SnapshotLocks,
-	SnapshotMetadata, Snapshots, SnapshotsByCid, Subscription, UserDeletions,
+	Call, ClockFor, Compute, Config, Eligibility, Error, Event, Failure, Invalidity, LineageOf,
+	Lineages, Marketplace, OnSnapshot, OwnerKeys, Pallet, SignatureOf, SnapshotClaim,
+	SnapshotDeletions, SnapshotLocks, SnapshotMetadata, Snapshots, SnapshotsByCid, Subscription,
 	authorize::ReportKind, lineage_id, opaque,
 };
 use backup_primitives::{
@@ -17,7 +17,7 @@ use frame_support::{
 	traits::Get,
 };
 use sp_runtime::{
-	Saturating,
+	DispatchResult, Saturating,
 	traits::{SaturatedConversion, UniqueSaturatedInto},
 };
 
@@ -27,6 +27,12 @@ const CADENCE_TOLERANCE_BLOCKS: u32 = 2;
 
 /// Most snapshots that one new snapshot evicts. Two, so that a backlog gets shorter.
 pub(crate) const EVICTIONS_MAX: u32 = 2;
+
+/// Most sequences that one new snapshot looks at to find these.
+pub(crate) const EVICTION_STEPS: u32 = 4;
+
+/// Most sequences that one pruning looks at.
+pub(crate) const PRUNED_MAX: u32 = 64;
 
 /// What a node may claim to have stored, over what the machine's disks may hold: sealing
 /// and the tree cost a little, and an incompressible disk is stored in full.
@@ -75,7 +81,7 @@ impl<T: Config> Pallet<T> {
 		let longevity = Self::ensure_reportable(kind, source, node_id, at, &report, signature)?;
 		ensure!(claim.sequence == lineage.next, InvalidTransaction::Future);
 		Self::ensure_plausible(request_id, &lineage, snapshot_cid, claim)?;
-		Self::ensure_welcome(request_id, &lineage, claim)?;
+		Self::ensure_welcome(&lineage, claim)?;
 		let place = lineage_id(request_id, claim.salt);
 		Self::valid_report((kind, place, claim.sequence), longevity)
 	}
@@ -118,7 +124,6 @@ impl<T: Config> Pallet<T> {
 
 	/// Check what may be otherwise in a while.
 	fn ensure_welcome(
-		request_id: &T::RequestId,
 		lineage: &LineageOf<T>,
 		claim: &SnapshotClaim,
 	) -> Result<(), InvalidTransaction> {
@@ -129,10 +134,10 @@ impl<T: Config> Pallet<T> {
 		let taken_at: ClockFor<T> = claim.taken_at.saturated_into();
 		let is_due = taken_at.saturating_add(CADENCE_TOLERANCE_BLOCKS.into()) >= due_at;
 		let is_wanted = T::Marketplace::subscription(&lineage.owner) == Subscription::Active
-			&& !UserDeletions::<T>::contains_key(&lineage.owner)
+			&& Self::deletion_of(lineage).is_none()
 			// Who pauses wants the history to stay as it is.
 			&& !lineage.settings.paused;
-		let is_welcome = is_due && is_wanted && Self::has_room(request_id, lineage);
+		let is_welcome = is_due && is_wanted && Self::has_room(lineage);
 		ensure!(is_welcome, InvalidTransaction::Future);
 		Ok(())
 	}
@@ -147,11 +152,10 @@ impl<T: Config> Pallet<T> {
 		after_last.max(in_time).unique_saturated_into()
 	}
 
-	/// Whether one more snapshot can be recorded. It cannot where the hard cap is reached
-	/// and a restore holds the oldest.
-	pub(crate) fn has_room(request_id: &T::RequestId, lineage: &LineageOf<T>) -> bool {
-		lineage.kept() < T::MaxSnapshots::get().into()
-			|| !SnapshotLocks::<T>::contains_key(request_id, lineage.tail)
+	/// Whether one more snapshot can be recorded. It cannot where the last one has found the hard
+	/// cap reached and nothing to evict for it.
+	pub(crate) fn has_room(lineage: &LineageOf<T>) -> bool {
+		lineage.kept <= T::MaxSnapshots::get()
 	}
 
 	/// Store a snapshot that `authorize` found right, and evict what is too much.
@@ -181,12 +185,13 @@ impl<T: Config> Pallet<T> {
 			owner_key_version: snapshot.owner_key_version,
 		};
 		lineage.next = sequence.saturating_add(1);
+		lineage.kept = lineage.kept.saturating_add(1);
 		lineage.last_taken_at = Some(record.taken_at);
 		lineage.last_recorded_at = Some(record.recorded_at);
 		lineage.failure = None;
 		Snapshots::<T>::insert(request_id, sequence, record);
 		SnapshotsByCid::<T>::insert(&owner, cid, (request_id, sequence));
-		let evicted = Self::evict(&request_id, &mut lineage);
+		let evicted = Self::evict(&request_id, &mut lineage, EVICTIONS_MAX, EVICTION_STEPS);
 		Lineages::<T>::insert(request_id, &lineage);
 		Self::update_header(node_id, &owner, |header| {
 			header.snapshots = header.snapshots.saturating_add(1).saturating_sub(evicted);
@@ -196,35 +201,71 @@ impl<T: Config> Pallet<T> {
 		Self::deposit_event(Event::SnapshotAdded { node_id, owner, request_id, sequence, cid });
 	}
 
-	/// Drop the oldest snapshots above the number to keep, at most [`EVICTIONS_MAX`], and
-	/// return how many went. One that a restore holds stays, and so does what is younger.
-	fn evict(request_id: &T::RequestId, lineage: &mut LineageOf<T>) -> u32 {
-		let keep: u64 = Self::keep_last_of(lineage).into();
-		let mut evicted = 0;
-		while evicted < EVICTIONS_MAX
-			&& lineage.kept() > keep
-			&& !SnapshotLocks::<T>::contains_key(request_id, lineage.tail)
-		{
-			let sequence = lineage.tail;
-			if let Some(cid) = Self::remove_snapshot(request_id, sequence, &lineage.owner) {
-				let request_id = *request_id;
-				Self::deposit_event(Event::SnapshotEvicted { request_id, sequence, cid });
+	/// Drop the oldest snapshots above the number to keep, at most `limit` of them, looking at
+	/// `steps` sequences, and return how many went.
+	///
+	/// One that is held stays, and so does what is too young to go, unless the hard cap is
+	/// reached. The newest always stays.
+	pub(crate) fn evict(
+		request_id: &T::RequestId,
+		lineage: &mut LineageOf<T>,
+		limit: u32,
+		steps: u32,
+	) -> u32 {
+		let keep = Self::keep_last_of(lineage);
+		let old_enough = Self::now().saturating_sub(Self::settings().min_age);
+		let newest = lineage.next.saturating_sub(1);
+		let end = newest.min(lineage.evict_from.saturating_add(steps.into()));
+		let mut evicted = 0u32;
+		while evicted < limit && lineage.evict_from < end && lineage.kept > keep {
+			let sequence = lineage.evict_from;
+			let record = Snapshots::<T>::get(request_id, sequence);
+			let is_held = SnapshotLocks::<T>::contains_key(request_id, sequence);
+			if let Some(record) = record.filter(|_| !is_held) {
+				let is_forced = lineage.kept > T::MaxSnapshots::get();
+				let is_young = record.recorded_at > old_enough;
+				if is_young && !is_forced {
+					// So are all that follow.
+					break;
+				}
+				Self::remove_snapshot(request_id, sequence, record.cid, lineage);
+				Self::deposit_event(Event::SnapshotEvicted {
+					request_id: *request_id,
+					sequence,
+					cid: record.cid,
+					is_young,
+				});
+				evicted = evicted.saturating_add(1);
 			}
-			lineage.tail = sequence.saturating_add(1);
-			evicted = evicted.saturating_add(1);
+			lineage.evict_from = sequence.saturating_add(1);
 		}
 		evicted
 	}
 
-	/// Take away a snapshot and its index, and return its root.
+	/// Evict what is too much of a request, on anybody's wish.
+	pub(crate) fn prune_history(request_id: T::RequestId, limit: u32) -> DispatchResult {
+		let mut lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
+		let limit = limit.min(PRUNED_MAX);
+		let evicted = Self::evict(&request_id, &mut lineage, limit, limit);
+		ensure!(evicted > 0, Error::<T>::NothingToPrune);
+		Self::update_header(lineage.node, &lineage.owner, |header| {
+			header.snapshots = header.snapshots.saturating_sub(evicted);
+		});
+		Lineages::<T>::insert(request_id, lineage);
+		Ok(())
+	}
+
+	/// Take away the record of a snapshot and all that points to it.
 	pub(crate) fn remove_snapshot(
 		request_id: &T::RequestId,
 		sequence: u64,
-		owner: &T::AccountId,
-	) -> Option<Cid> {
-		let record = Snapshots::<T>::take(request_id, sequence)?;
-		SnapshotsByCid::<T>::remove(owner, record.cid);
-		Some(record.cid)
+		cid: Cid,
+		lineage: &mut LineageOf<T>,
+	) {
+		Snapshots::<T>::remove(request_id, sequence);
+		SnapshotsByCid::<T>::remove(&lineage.owner, cid);
+		SnapshotDeletions::<T>::remove(request_id, sequence);
+		lineage.kept = lineage.kept.saturating_sub(1);
 	}
 
 	#[expect(clippy::too_many_arguments, reason = "the callback takes what the call takes")]

@@ -36,10 +36,18 @@ pub struct Lineage<AccountId, NodeId, BlockNumber> {
 	pub salt: [u8; 32],
 	/// When it was created.
 	pub created_at: BlockNumber,
-	/// Oldest sequence that is kept.
-	pub tail: u64,
 	/// Sequence of the next snapshot. Never goes back.
 	pub next: u64,
+	/// Snapshots that are kept.
+	pub kept: u32,
+	/// Where eviction goes on. What is kept below is held.
+	pub evict_from: u64,
+	/// Snapshots that the owner holds.
+	pub owner_holds: u32,
+	/// Snapshots that governance holds.
+	pub governance_holds: u32,
+	/// From when on blocks may be given up, if the owner wants this backup deleted.
+	pub delete_at: Option<BlockNumber>,
 	/// When the newest snapshot was taken.
 	pub last_taken_at: Option<BlockNumber>,
 	/// When the chain recorded it.
@@ -55,11 +63,6 @@ pub struct Lineage<AccountId, NodeId, BlockNumber> {
 impl<AccountId, NodeId, BlockNumber: AtLeast32BitUnsigned + Copy>
 	Lineage<AccountId, NodeId, BlockNumber>
 {
-	/// Snapshots that are kept, as a count.
-	pub fn kept(&self) -> u64 {
-		self.next.saturating_sub(self.tail)
-	}
-
 	/// When the next snapshot is due, at a cadence of `frequency` blocks: the first at once, a
 	/// later one when the cadence is over or the owner asks.
 	///
@@ -159,6 +162,37 @@ pub struct SnapshotMetadata<RequestId, NodeId, BlockNumber> {
 	pub node: NodeId,
 	/// Version of the owner's key that it is sealed to.
 	pub owner_key_version: u32,
+}
+
+/// What keeps a snapshot from eviction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct SnapshotLock {
+	/// Restores that wait for it.
+	pub restores: u32,
+	/// The owner holds it.
+	pub by_owner: bool,
+	/// Governance holds it, which keeps it from deletion too.
+	pub by_governance: bool,
+}
+
+impl SnapshotLock {
+	/// Whether nothing keeps it any more.
+	pub fn is_open(&self) -> bool {
+		self.restores == 0 && !self.by_owner && !self.by_governance
+	}
+}
+
+/// What is deleted, or kept from it.
+#[derive(
+	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub enum DeletionTarget<AccountId, RequestId> {
+	/// All backups of an account.
+	Account(AccountId),
+	/// The backup of a request.
+	Request(RequestId),
+	/// One snapshot of a request.
+	Snapshot(RequestId, u64),
 }
 
 /// A public key of an owner.
@@ -264,8 +298,12 @@ pub struct ChainSettings<BlockNumber> {
 	pub frequency: BlockNumber,
 	/// Snapshots kept of requests whose owner set no number.
 	pub keep_last: u32,
+	/// How long a snapshot is kept before it may be evicted, counted from its record.
+	pub min_age: BlockNumber,
 	/// How long a deletion can still be taken back.
 	pub deletion_grace: BlockNumber,
+	/// How long nodes have after that to confirm it, before everyone may close it without.
+	pub deletion_deadline: BlockNumber,
 	/// How long a restore may take.
 	pub restore_lifetime: BlockNumber,
 	/// How long a new owner key stands beside the one before.
@@ -278,7 +316,9 @@ impl<BlockNumber> ChainSettings<BlockNumber> {
 		ChainSettings {
 			frequency: convert(self.frequency),
 			keep_last: self.keep_last,
+			min_age: convert(self.min_age),
 			deletion_grace: convert(self.deletion_grace),
+			deletion_deadline: convert(self.deletion_deadline),
 			restore_lifetime: convert(self.restore_lifetime),
 			key_activation_delay: convert(self.key_activation_delay),
 		}
@@ -309,7 +349,7 @@ pub enum Eligibility<BlockNumber> {
 	DeletionPending,
 	/// The owner has paused backups of this request.
 	Paused,
-	/// Nothing more may be kept while a restore holds the oldest snapshot.
+	/// As many snapshots are kept as may ever be, and those that could go are held.
 	Full,
 	/// The cadence is not over.
 	NotDue {
@@ -336,8 +376,8 @@ pub struct LineageView<AccountId, NodeId, RequestId, BlockNumber> {
 	pub node: NodeId,
 	/// See [`Lineage::salt`].
 	pub salt: [u8; 32],
-	/// Oldest sequence that is kept.
-	pub tail: u64,
+	/// Snapshots that are kept.
+	pub kept: u32,
 	/// Sequence of the next snapshot.
 	pub next: u64,
 	/// When the newest snapshot was taken.
@@ -346,6 +386,9 @@ pub struct LineageView<AccountId, NodeId, RequestId, BlockNumber> {
 	pub frequency: BlockNumber,
 	/// Number of snapshots that are kept.
 	pub keep_last: u32,
+	/// From when on blocks may be given up, if this backup or all of its owner's are to be
+	/// deleted.
+	pub delete_at: Option<BlockNumber>,
 	/// What the last attempt failed on, if it did.
 	pub last_failure: Option<FailureReason>,
 	/// Whether a snapshot would be taken now.

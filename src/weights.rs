@@ -34,6 +34,20 @@ pub trait WeightInfo {
 	fn set_settings() -> Weight;
 	/// [`crate::Call::request_snapshot`].
 	fn request_snapshot() -> Weight;
+	/// [`crate::Call::prune`], looking at `n` places.
+	fn prune(n: u32) -> Weight;
+	/// [`crate::Call::hold_snapshot`].
+	fn hold_snapshot() -> Weight;
+	/// [`crate::Call::release_snapshot`].
+	fn release_snapshot() -> Weight;
+	/// [`crate::Call::delete_backup`].
+	fn delete_backup() -> Weight;
+	/// [`crate::Call::delete_snapshot`].
+	fn delete_snapshot() -> Weight;
+	/// [`crate::Call::cancel_deletion`].
+	fn cancel_deletion() -> Weight;
+	/// [`crate::Call::close_deletion`], for as many snapshots as it may take.
+	fn close_deletion() -> Weight;
 	/// Dispatch of [`crate::Call::add_snapshot`].
 	fn add_snapshot() -> Weight;
 	/// Judging [`crate::Call::add_snapshot`].
@@ -88,7 +102,7 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn close_restore() -> Weight {
-		Self::counted(CALL_MICROS, 5, 4)
+		Self::counted(CALL_MICROS, 6, 5)
 	}
 
 	fn grant_access() -> Weight {
@@ -111,9 +125,40 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 		Self::counted(CALL_MICROS, 9, 1)
 	}
 
+	fn prune(n: u32) -> Weight {
+		let places = u64::from(n.min(crate::snapshots::PRUNED_MAX));
+		Self::counted(CALL_MICROS, 4 + 2 * places, 2 + 3 * places)
+	}
+
+	fn hold_snapshot() -> Weight {
+		Self::counted(CALL_MICROS, 3, 2)
+	}
+
+	fn release_snapshot() -> Weight {
+		Self::counted(CALL_MICROS, 2, 2)
+	}
+
+	fn delete_backup() -> Weight {
+		Self::counted(CALL_MICROS, 3, 1)
+	}
+
+	fn delete_snapshot() -> Weight {
+		Self::counted(CALL_MICROS, 5, 1)
+	}
+
+	fn cancel_deletion() -> Weight {
+		Self::counted(CALL_MICROS, 2, 1)
+	}
+
+	fn close_deletion() -> Weight {
+		Self::report_deleted()
+	}
+
 	fn add_snapshot() -> Weight {
-		// Snapshot, its index, lineage, header; two evictions of two entries each; quotas.
-		Self::counted(CALL_MICROS, 11, 10)
+		// Snapshot, its index, lineage, header; two evictions of three entries each, for which
+		// four places are looked at; quotas.
+		let places = u64::from(crate::snapshots::EVICTION_STEPS);
+		Self::counted(CALL_MICROS, 7 + 2 * places, 12)
 	}
 
 	fn authorize_add_snapshot() -> Weight {
@@ -125,12 +170,12 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn report_restore() -> Weight {
-		Self::counted(CALL_MICROS, 5, 5)
+		Self::counted(CALL_MICROS, 6, 6)
 	}
 
 	fn report_deleted() -> Weight {
 		let snapshots = u64::from(crate::deletion::DELETIONS_MAX);
-		Self::counted(CALL_MICROS, 10 + snapshots, 12 + 3 * snapshots)
+		Self::counted(CALL_MICROS, 10 + 2 * snapshots, 12 + 4 * snapshots)
 	}
 
 	fn authorize_report() -> Weight {

@@ -26,8 +26,8 @@ use alloc::{
 use backup_primitives::{
 	BlockRef, LineageId, OpaqueId,
 	job::{
-		Achieved, DeletionOrder, DeletionResult, Desired, LINEAGES_MAX, Orders, RestoreOrder,
-		RestoreResult, RetainedRange, SnapshotOrder, SnapshotResult,
+		Achieved, DeletionOrder, DeletionResult, Desired, LINEAGES_MAX, LineagePlace, Orders,
+		RestoreOrder, RestoreResult, SnapshotOrder, SnapshotResult,
 	},
 	report::{Report, TakenSnapshot, signing_payload},
 };
@@ -130,11 +130,10 @@ impl<T: Config> Pallet<T> {
 		};
 		for (request_id, lineage) in page {
 			let id = lineage_id(&request_id, lineage.salt);
-			let range =
-				RetainedRange { lineage: id.clone(), tail: lineage.tail, next: lineage.next };
+			let place = LineagePlace { lineage: id.clone(), next: lineage.next };
 			// A list that is full is served again at the next block.
-			let _ = desired.lineages.try_push(range);
-			if Self::deletion_is_due(&lineage.owner) {
+			let _ = desired.lineages.try_push(place);
+			if Self::deletion_is_due(&lineage) {
 				let _ =
 					desired.deletions.try_push(DeletionOrder { lineage: id, until: lineage.next });
 			} else if let Some(order) = Self::snapshot_order(&request_id, &lineage) {
@@ -162,8 +161,7 @@ impl<T: Config> Pallet<T> {
 
 	fn snapshot_order(request_id: &T::RequestId, lineage: &LineageOf<T>) -> Option<SnapshotOrder> {
 		let request: RequestInfoOf<T> = T::Compute::request(request_id)?;
-		let Eligibility::Eligible { slot } = Self::judge_lineage(request_id, lineage, &request)
-		else {
+		let Eligibility::Eligible { slot } = Self::judge_lineage(lineage, &request) else {
 			return None;
 		};
 		let owner_key_version = Self::owner_key_version_of(&lineage.owner)?;

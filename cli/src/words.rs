@@ -67,10 +67,12 @@ pub(crate) fn eligibility(eligibility: &Eligibility) -> String {
 		Eligibility::Disabled => "the owner has no subscription to backups".into(),
 		Eligibility::Unpaid => "the owner's subscription has run out".into(),
 		Eligibility::NoOwnerKey => "the owner has registered no key to seal backups to".into(),
-		Eligibility::DeletionPending => "the owner asked for the deletion of all backups".into(),
+		Eligibility::DeletionPending => {
+			"the owner asked for the deletion of this backup or of all".into()
+		}
 		Eligibility::Paused => "the owner paused these backups".into(),
 		Eligibility::Full => {
-			"no more snapshots may be kept while a restore holds the oldest one".into()
+			"as many snapshots are kept as may ever be, and those that could go are held".into()
 		}
 		Eligibility::NotDue { due_at } => format!("the next snapshot is due at block {due_at}"),
 		Eligibility::FailedInSlot { reason, retry_at } => format!(

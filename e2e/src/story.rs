@@ -78,7 +78,9 @@ pub async fn open(chain: &Chain, pace: Pace, recipient: Recipient) -> Result<()>
 	let settings = Value::named_composite([
 		("frequency", number(pace.frequency.into())),
 		("keep_last", number(pace.keep_last.into())),
+		("min_age", number(0)),
 		("deletion_grace", number(pace.deletion_grace.into())),
+		("deletion_deadline", number(1_000)),
 		("restore_lifetime", number(pace.restore_lifetime.into())),
 		("key_activation_delay", number(2)),
 	]);

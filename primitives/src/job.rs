@@ -55,7 +55,7 @@ pub struct Desired {
 	/// Lineages whose deletion is past its grace period.
 	pub deletions: Orders<DeletionOrder>,
 	/// Ranges of snapshots that the chain keeps, one page of them.
-	pub lineages: BoundedVec<RetainedRange, ConstU32<LINEAGES_MAX>>,
+	pub lineages: BoundedVec<LineagePlace, ConstU32<LINEAGES_MAX>>,
 }
 
 /// A snapshot that should be taken.
@@ -113,13 +113,11 @@ pub struct DeletionOrder {
 	pub until: u64,
 }
 
-/// The snapshots of a lineage that the chain keeps.
+/// How far a lineage has come.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
-pub struct RetainedRange {
+pub struct LineagePlace {
 	/// The lineage.
 	pub lineage: LineageId,
-	/// Oldest sequence that is kept.
-	pub tail: u64,
 	/// Sequence of the next snapshot.
 	pub next: u64,
 }

@@ -66,7 +66,9 @@ fn quick_settings() -> ChainSettings<u64> {
 	ChainSettings {
 		frequency: 10,
 		keep_last: 7,
+		min_age: 0,
 		deletion_grace: 10,
+		deletion_deadline: 100,
 		restore_lifetime: 300,
 		key_activation_delay: 10,
 	}

@@ -90,7 +90,7 @@ fn invariant_7_key_versions_are_dense() {
 #[test]
 fn a_lineage_that_goes_back_is_noticed() {
 	let go_back = || {
-		Lineages::<Test>::mutate(REQUEST, |lineage| lineage.as_mut().unwrap().tail = 9);
+		Lineages::<Test>::mutate(REQUEST, |lineage| lineage.as_mut().unwrap().kept = 9);
 	};
 	assert_eq!(verdict(go_back), "1");
 }

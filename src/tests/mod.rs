@@ -2,6 +2,7 @@
 
 mod access;
 mod deletion;
+mod holds;
 mod invariants;
 mod lineages;
 mod model;

@@ -4,11 +4,12 @@
 //! What passed `authorize` is dispatched at once and must succeed ([`submit`] sees to that), what
 //! was refused must leave the state as it was, and every invariant holds after every step.
 
-use crate::{BackupHooks, LineageSettings, Lineages, mock::*};
+use crate::{BackupHooks, ChainSettings, DeletionTarget, LineageSettings, Lineages, mock::*};
 use backup_primitives::{Cid, FailureReason};
+use frame_support::{assert_ok, traits::Hooks, weights::Weight};
 use proptest::prelude::*;
 use sp_core::storage::StateVersion;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Machines by owner.
 const MACHINES: [(RequestId, AccountId); 3] = [(7, ALICE), (8, BOB), (9, ALICE)];
@@ -21,11 +22,18 @@ const RESTORES_MAX: usize = 2;
 const GRANTS_MAX: usize = 2;
 const FREQUENCY_MIN: u64 = 10;
 const GRACE: u64 = 20;
+const DEADLINE: u64 = 30;
+const HOLDS_MAX: usize = 6;
 const RESTORE_LIFETIME: u64 = 50;
 const REPORT_DELAY_MAX: u64 = 500;
 const TOLERANCE: u64 = 2;
 const EVICTIONS: usize = 2;
+const EVICTION_STEPS: u64 = 4;
+const PRUNED_MAX: u32 = 64;
 const DELETIONS: usize = 32;
+
+/// How old a snapshot must be to be evicted; the story begins with it.
+const AGE_MIN: u64 = 25;
 
 /// One step of a story. Numbers pick among what there is.
 #[derive(Clone, Debug)]
@@ -42,8 +50,34 @@ enum Step {
 	Revoke { who: usize, machine: usize, from: usize },
 	Settings { machine: usize, keep_last: Option<u32>, paused: bool },
 	Frequency { who: usize, blocks: u64 },
-	Delete { who: usize },
+	Hold { holder: Holder, machine: usize, place: u64 },
+	Release { holder: Holder, machine: usize, place: u64 },
+	Prune { machine: usize, limit: u32 },
+	Delete { target: Target },
+	Cancel { holder: Holder, target: Target },
 	ReportDeleted { machine: usize },
+	CloseLate { machine: usize, place: Option<u64> },
+	Idle,
+}
+
+/// Who speaks: governance, or one of the accounts.
+type Holder = Option<usize>;
+
+/// What is deleted.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+	Account(usize),
+	Machine(usize),
+	Snapshot(usize, u64),
+}
+
+fn target() -> impl Strategy<Value = Target> {
+	let machine = 0..MACHINES.len();
+	prop_oneof![
+		1 => (0..ACCOUNTS.len()).prop_map(Target::Account),
+		1 => machine.clone().prop_map(Target::Machine),
+		2 => (machine, 0..5u64).prop_map(|(machine, place)| Target::Snapshot(machine, place)),
+	]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -68,8 +102,18 @@ fn step() -> impl Strategy<Value = Step> {
 			|(machine, keep_last, paused)| Step::Settings { machine, keep_last, paused }
 		),
 		1 => (who(), 5..200u64).prop_map(|(who, blocks)| Step::Frequency { who, blocks }),
-		1 => who().prop_map(|who| Step::Delete { who }),
+		2 => (proptest::option::weighted(0.7, who()), machine(), 0..5u64)
+			.prop_map(|(holder, machine, place)| Step::Hold { holder, machine, place }),
+		2 => (proptest::option::weighted(0.7, who()), machine(), 0..5u64)
+			.prop_map(|(holder, machine, place)| Step::Release { holder, machine, place }),
+		1 => (machine(), 0..70u32).prop_map(|(machine, limit)| Step::Prune { machine, limit }),
+		2 => target().prop_map(|target| Step::Delete { target }),
+		1 => (proptest::option::weighted(0.7, who()), target())
+			.prop_map(|(holder, target)| Step::Cancel { holder, target }),
 		2 => machine().prop_map(|machine| Step::ReportDeleted { machine }),
+		2 => (machine(), proptest::option::weighted(0.7, 0..5u64))
+			.prop_map(|(machine, place)| Step::CloseLate { machine, place }),
+		2 => Just(Step::Idle),
 	]
 }
 
@@ -77,7 +121,15 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Debug)]
 struct History {
 	created_at: u64,
-	kept: VecDeque<(u64, Cid)>,
+	/// By sequence: root, and when it was recorded.
+	kept: BTreeMap<u64, (Cid, u64)>,
+	/// Where eviction goes on.
+	evict_from: u64,
+	owner_holds: BTreeSet<u64>,
+	governance_holds: BTreeSet<u64>,
+	delete_at: Option<u64>,
+	/// Snapshots that are to be deleted, and when.
+	dooms: BTreeMap<u64, u64>,
 	taken_at: Option<u64>,
 	recorded_at: Option<u64>,
 	asked_at: Option<u64>,
@@ -116,10 +168,15 @@ fn owner(machine: usize) -> AccountId {
 }
 
 impl History {
-	fn new(created_at: u64) -> Self {
+	fn new(created_at: u64, first: u64) -> Self {
 		Self {
 			created_at,
-			kept: VecDeque::new(),
+			kept: BTreeMap::new(),
+			evict_from: first,
+			owner_holds: BTreeSet::new(),
+			governance_holds: BTreeSet::new(),
+			delete_at: None,
+			dooms: BTreeMap::new(),
 			taken_at: None,
 			recorded_at: None,
 			asked_at: None,
@@ -132,6 +189,23 @@ impl History {
 
 	fn wish(&self) -> Option<u64> {
 		self.asked_at.filter(|asked| self.taken_at.is_none_or(|taken| taken < *asked))
+	}
+
+	/// The sequence that a step means.
+	fn place(&self, place: u64) -> u64 {
+		self.kept.keys().next().map_or(0, |oldest| *oldest) + place
+	}
+
+	fn remove(&mut self, sequence: u64) {
+		self.kept.remove(&sequence);
+		self.owner_holds.remove(&sequence);
+		self.dooms.remove(&sequence);
+	}
+
+	/// Whether a snapshot's own deletion may be carried out.
+	fn is_doomed(&self, sequence: u64, now: u64) -> bool {
+		self.dooms.get(&sequence).is_some_and(|at| *at <= now)
+			&& !self.governance_holds.contains(&sequence)
 	}
 
 	fn access_since(&self, who: AccountId, now: u64) -> Option<u64> {
@@ -156,15 +230,57 @@ impl Model {
 		history.wish().map_or(start, |asked| asked.max(start))
 	}
 
-	fn is_locked(&self, machine: usize, sequence: u64) -> bool {
-		self.restores
-			.values()
-			.any(|r| r.is_waiting && r.machine == machine && r.sequence == sequence)
+	fn is_locked(&self, machine: usize, sequence: u64, history: &History) -> bool {
+		history.owner_holds.contains(&sequence)
+			|| history.governance_holds.contains(&sequence)
+			|| self
+				.restores
+				.values()
+				.any(|r| r.is_waiting && r.machine == machine && r.sequence == sequence)
 	}
 
-	fn has_room(&self, machine: usize, history: &History) -> bool {
-		history.kept.len() < SNAPSHOTS_MAX
-			|| history.kept.front().is_none_or(|(oldest, _)| !self.is_locked(machine, *oldest))
+	/// Something was let go: eviction looks at it again if nothing else keeps it.
+	fn unlock(&mut self, machine: usize, sequence: u64) {
+		let Some(mut history) = self.histories.remove(&machine) else { return };
+		if history.kept.contains_key(&sequence) && !self.is_locked(machine, sequence, &history) {
+			history.evict_from = history.evict_from.min(sequence);
+		}
+		self.histories.insert(machine, history);
+	}
+
+	fn deletion_of(&self, machine: usize, history: &History) -> Option<u64> {
+		let of_account = self.deletions.get(&owner(machine)).copied();
+		of_account.into_iter().chain(history.delete_at).min()
+	}
+
+	fn is_deletion_due(&self, machine: usize) -> bool {
+		self.histories.get(&machine).is_some_and(|history| {
+			history.governance_holds.is_empty()
+				&& self.deletion_of(machine, history).is_some_and(|at| at <= self.now)
+		})
+	}
+
+	/// Evict from a history, and say how many went.
+	fn evict(&self, machine: usize, history: &mut History, limit: usize, steps: u64) -> usize {
+		let newest = self.next[machine].saturating_sub(1);
+		let end = newest.min(history.evict_from + steps);
+		let keep = history.keep_last.unwrap_or(KEEP) as usize;
+		let mut evicted = 0;
+		while evicted < limit && history.evict_from < end && history.kept.len() > keep {
+			let sequence = history.evict_from;
+			if let Some((_, recorded_at)) = history.kept.get(&sequence)
+				&& !self.is_locked(machine, sequence, history)
+			{
+				let is_young = recorded_at + AGE_MIN > self.now;
+				if is_young && history.kept.len() <= SNAPSHOTS_MAX {
+					break;
+				}
+				history.remove(sequence);
+				evicted += 1;
+			}
+			history.evict_from += 1;
+		}
+		evicted
 	}
 
 	fn due_at(&self, machine: usize, history: &History) -> u64 {
@@ -179,8 +295,8 @@ impl Model {
 	/// Whether nothing stands in the way of a snapshot but, perhaps, the time.
 	fn is_wanted(&self, machine: usize, history: &History) -> bool {
 		!history.paused
-			&& !self.deletions.contains_key(&owner(machine))
-			&& self.has_room(machine, history)
+			&& self.deletion_of(machine, history).is_none()
+			&& history.kept.len() <= SNAPSHOTS_MAX
 	}
 
 	fn may_record(&self, machine: usize, taken_at: u64) -> bool {
@@ -217,17 +333,11 @@ impl Model {
 		let sequence = self.next[machine];
 		self.next[machine] += 1;
 		let mut history = self.histories.remove(&machine).expect("it may");
-		history.kept.push_back((sequence, cid));
+		history.kept.insert(sequence, (cid, self.now));
 		history.taken_at = Some(taken_at);
 		history.recorded_at = Some(self.now);
 		history.failed = None;
-		for _ in 0..EVICTIONS {
-			let oldest = history.kept.front().map(|(sequence, _)| *sequence);
-			let keep = history.keep_last.unwrap_or(KEEP) as usize;
-			if history.kept.len() > keep && oldest.is_some_and(|o| !self.is_locked(machine, o)) {
-				history.kept.pop_front();
-			}
-		}
+		self.evict(machine, &mut history, EVICTIONS, EVICTION_STEPS);
 		self.histories.insert(machine, history);
 	}
 
@@ -238,6 +348,12 @@ impl Model {
 		restore.is_waiting
 			&& self.now < restore.asked_at + RESTORE_LIFETIME
 			&& (owns || since.is_some_and(|since| since <= restore.asked_at))
+	}
+
+	/// Whether everyone may take the record of a restore away.
+	fn is_over(&self, restore: &Restore) -> bool {
+		self.now >= restore.asked_at + RESTORE_LIFETIME
+			|| restore.is_waiting && !self.is_open(restore)
 	}
 
 	fn has_backups(&self, who: AccountId) -> bool {
@@ -257,7 +373,7 @@ impl Model {
 				let expected =
 					!self.histories.contains_key(&machine) && !self.deletions.contains_key(&owner);
 				if expected {
-					self.histories.insert(machine, History::new(self.now));
+					self.histories.insert(machine, History::new(self.now, self.next[machine]));
 				}
 				(Backup::create_backup(signed(owner), request, None).is_ok(), expected)
 			}
@@ -296,6 +412,8 @@ impl Model {
 				let reported = submit(restore_report(id, failure)).is_ok();
 				if expected {
 					self.restores.entry(id).and_modify(|restore| restore.is_waiting = false);
+					let Restore { machine, sequence, .. } = self.restores[&id];
+					self.unlock(machine, sequence);
 				}
 				(reported, expected)
 			}
@@ -304,11 +422,12 @@ impl Model {
 					return (true, true);
 				};
 				let (who, restore) = (ACCOUNTS[who], self.restores[&id].clone());
-				let is_over = self.now >= restore.asked_at + RESTORE_LIFETIME
-					|| restore.is_waiting && !self.is_open(&restore);
-				let expected = who == restore.requester || who == owner(restore.machine) || is_over;
+				let expected = who == restore.requester
+					|| who == owner(restore.machine)
+					|| self.is_over(&restore);
 				if expected {
 					self.restores.remove(&id);
+					self.unlock(restore.machine, restore.sequence);
 				}
 				(Backup::close_restore(signed(who), id).is_ok(), expected)
 			}
@@ -343,15 +462,39 @@ impl Model {
 				let set = Backup::set_backup_offchain_worker_frequency(signed(who), blocks);
 				(set.is_ok(), expected)
 			}
-			Step::Delete { who } => {
-				let who = ACCOUNTS[who];
-				if self.has_backups(who) {
-					self.deletions.entry(who).or_insert(self.now + GRACE);
+			Step::Hold { holder, machine, place } => self.take_hold(holder, machine, place),
+			Step::Release { holder, machine, place } => self.take_release(holder, machine, place),
+			Step::Prune { machine, limit } => {
+				let mut expected = false;
+				if let Some(mut history) = self.histories.remove(&machine) {
+					let before = history.clone();
+					let looked_at = limit.min(PRUNED_MAX);
+					let evicted =
+						self.evict(machine, &mut history, looked_at as usize, looked_at.into());
+					expected = evicted > 0;
+					self.histories.insert(machine, if expected { history } else { before });
 				}
-				Backup::deletion_requested(&who);
+				(Backup::prune(signed(CHARLIE), MACHINES[machine].0, limit).is_ok(), expected)
+			}
+			Step::Delete { target } => self.take_delete(target),
+			Step::Cancel { holder, target } => self.take_cancel(holder, target),
+			Step::ReportDeleted { machine } => {
+				if !self.histories.contains_key(&machine) {
+					return (true, true);
+				}
+				let expected = self.is_deletion_due(machine);
+				let deleted = submit(deleted_report(MACHINES[machine].0)).is_ok();
+				if expected {
+					self.take_records(machine);
+				}
+				(deleted, expected)
+			}
+			Step::CloseLate { machine, place } => self.take_close_late(machine, place),
+			Step::Idle => {
+				Backup::on_idle(self.now, Weight::MAX);
+				self.follow_idle();
 				(true, true)
 			}
-			Step::ReportDeleted { machine } => self.take_deletion(machine),
 		}
 	}
 
@@ -380,14 +523,14 @@ impl Model {
 	fn take_restore(&mut self, who: AccountId, machine: usize, place: u64) -> (bool, bool) {
 		let (request, owner) = MACHINES[machine];
 		let history = self.histories.get(&machine);
-		let oldest = history.and_then(|history| history.kept.front()).map_or(0, |(at, _)| *at);
-		let sequence = oldest + place;
+		let sequence = history.map_or(0, |history| history.place(place));
 		let open = self.restores.values().filter(|restore| restore.requester == who).count();
 		let expected = open < RESTORES_MAX
-			&& !self.deletions.contains_key(&owner)
 			&& history.is_some_and(|history| {
-				(who == owner || history.access_since(who, self.now).is_some())
-					&& history.kept.iter().any(|(kept, _)| *kept == sequence)
+				self.deletion_of(machine, history).is_none()
+					&& !history.dooms.contains_key(&sequence)
+					&& (who == owner || history.access_since(who, self.now).is_some())
+					&& history.kept.contains_key(&sequence)
 			});
 		if expected {
 			let restore =
@@ -413,25 +556,183 @@ impl Model {
 		(Backup::grant_access(signed(owner), request, to, until).is_ok(), expected)
 	}
 
-	fn take_deletion(&mut self, machine: usize) -> (bool, bool) {
-		let (request, owner) = MACHINES[machine];
-		if !self.histories.contains_key(&machine) {
-			return (true, true);
-		}
-		let deleted = submit(deleted_report(request)).is_ok();
-		let expected = self.deletions.get(&owner).is_some_and(|at| *at <= self.now);
+	/// Whether somebody may speak for a machine.
+	fn speaks_for(holder: Holder, machine: usize) -> bool {
+		holder.is_none_or(|who| ACCOUNTS[who] == owner(machine))
+	}
+
+	fn take_hold(&mut self, holder: Holder, machine: usize, place: u64) -> (bool, bool) {
+		let history = self.histories.get_mut(&machine);
+		let sequence = history.as_ref().map_or(0, |history| history.place(place));
+		let expected = Self::speaks_for(holder, machine)
+			&& history.is_some_and(|history| {
+				let is_there = history.kept.contains_key(&sequence);
+				match holder {
+					_ if !is_there => false,
+					None => history.governance_holds.insert(sequence),
+					Some(_) => {
+						history.owner_holds.len() < HOLDS_MAX
+							&& history.owner_holds.insert(sequence)
+					}
+				}
+			});
+		let held = Backup::hold_snapshot(origin(holder), MACHINES[machine].0, sequence);
+		(held.is_ok(), expected)
+	}
+
+	fn take_release(&mut self, holder: Holder, machine: usize, place: u64) -> (bool, bool) {
+		let history = self.histories.get_mut(&machine);
+		let sequence = history.as_ref().map_or(0, |history| history.place(place));
+		let expected = Self::speaks_for(holder, machine)
+			&& history.is_some_and(|history| match holder {
+				None => history.governance_holds.remove(&sequence),
+				Some(_) => history.owner_holds.remove(&sequence),
+			});
 		if expected {
-			let history = self.histories.get_mut(&machine).expect("seen above");
-			history.kept.drain(..history.kept.len().min(DELETIONS));
-			if history.kept.is_empty() {
-				self.histories.remove(&machine);
+			self.unlock(machine, sequence);
+		}
+		let released = Backup::release_snapshot(origin(holder), MACHINES[machine].0, sequence);
+		(released.is_ok(), expected)
+	}
+
+	fn take_delete(&mut self, target: Target) -> (bool, bool) {
+		let effective_at = self.now + GRACE;
+		match target {
+			Target::Account(who) => {
+				let who = ACCOUNTS[who];
+				if self.has_backups(who) {
+					self.deletions.entry(who).or_insert(effective_at);
+				}
+				Backup::deletion_requested(&who);
+				(true, true)
 			}
-			if !self.has_backups(owner) {
-				self.deletions.remove(&owner);
-				self.frequencies.remove(&owner);
+			Target::Machine(machine) => {
+				let (request, owner) = MACHINES[machine];
+				let expected = self.is_free(machine);
+				if expected {
+					self.histories.entry(machine).and_modify(|h| h.delete_at = Some(effective_at));
+				}
+				(Backup::delete_backup(signed(owner), request).is_ok(), expected)
+			}
+			Target::Snapshot(machine, place) => {
+				let (request, owner) = MACHINES[machine];
+				let is_free = self.is_free(machine);
+				let history = self.histories.get_mut(&machine);
+				let sequence = history.as_ref().map_or(0, |history| history.place(place));
+				let expected = is_free
+					&& history.is_some_and(|history| {
+						history.kept.contains_key(&sequence)
+							&& !history.dooms.contains_key(&sequence)
+							&& history.dooms.insert(sequence, effective_at).is_none()
+					});
+				(Backup::delete_snapshot(signed(owner), request, sequence).is_ok(), expected)
 			}
 		}
-		(deleted, expected)
+	}
+
+	/// Whether a machine has a history that nobody wants deleted.
+	fn is_free(&self, machine: usize) -> bool {
+		let history = self.histories.get(&machine);
+		history.is_some_and(|history| self.deletion_of(machine, history).is_none())
+	}
+
+	fn take_cancel(&mut self, holder: Holder, target: Target) -> (bool, bool) {
+		let now = self.now;
+		let in_time = |at: Option<&u64>| at.is_some_and(|at| *at > now);
+		let (target, expected) = match target {
+			Target::Account(who) => {
+				let account = ACCOUNTS[who];
+				let expected = holder.is_none_or(|holder| holder == who)
+					&& in_time(self.deletions.get(&account));
+				if expected {
+					self.deletions.remove(&account);
+				}
+				(DeletionTarget::Account(account), expected)
+			}
+			Target::Machine(machine) => {
+				let history = self.histories.get_mut(&machine);
+				let expected = Self::speaks_for(holder, machine)
+					&& history.as_ref().is_some_and(|h| in_time(h.delete_at.as_ref()));
+				if let Some(history) = history.filter(|_| expected) {
+					history.delete_at = None;
+				}
+				(DeletionTarget::Request(MACHINES[machine].0), expected)
+			}
+			Target::Snapshot(machine, place) => {
+				let history = self.histories.get_mut(&machine);
+				let sequence = history.as_ref().map_or(0, |history| history.place(place));
+				let expected = Self::speaks_for(holder, machine)
+					&& history.as_ref().is_some_and(|h| in_time(h.dooms.get(&sequence)));
+				if let Some(history) = history.filter(|_| expected) {
+					history.dooms.remove(&sequence);
+				}
+				(DeletionTarget::Snapshot(MACHINES[machine].0, sequence), expected)
+			}
+		};
+		(Backup::cancel_deletion(origin(holder), target).is_ok(), expected)
+	}
+
+	fn take_close_late(&mut self, machine: usize, place: Option<u64>) -> (bool, bool) {
+		let request = MACHINES[machine].0;
+		let now = self.now;
+		let history = self.histories.get(&machine);
+		let Some(place) = place else {
+			let deletion = history.and_then(|history| self.deletion_of(machine, history));
+			let expected =
+				self.is_deletion_due(machine) && deletion.is_some_and(|at| at + DEADLINE <= now);
+			let closed = Backup::close_deletion(signed(CHARLIE), request, None).is_ok();
+			if expected {
+				self.take_records(machine);
+			}
+			return (closed, expected);
+		};
+		let sequence = history.map_or(0, |history| history.place(place));
+		let expected = history.is_some_and(|history| history.is_doomed(sequence, now));
+		if expected {
+			self.histories.entry(machine).and_modify(|history| history.remove(sequence));
+		}
+		(Backup::close_deletion(signed(CHARLIE), request, Some(sequence)).is_ok(), expected)
+	}
+
+	/// What a deletion takes at once. Of a long history it does not say which.
+	fn take_records(&mut self, machine: usize) {
+		let (request, owner) = MACHINES[machine];
+		let mut history = self.histories.remove(&machine).expect("seen by the caller");
+		let left = history.kept.len().saturating_sub(DELETIONS);
+		let found: BTreeSet<u64> =
+			Backup::snapshots(request, 0).into_iter().map(|(sequence, _)| sequence).collect();
+		assert_eq!(found.len(), left);
+		let gone: Vec<u64> =
+			history.kept.keys().copied().filter(|sequence| !found.contains(sequence)).collect();
+		gone.into_iter().for_each(|sequence| history.remove(sequence));
+		if left > 0 {
+			self.histories.insert(machine, history);
+			return;
+		}
+		if !self.has_backups(owner) {
+			self.deletions.remove(&owner);
+			self.frequencies.remove(&owner);
+		}
+	}
+
+	/// Idle time takes a few of those that are over, in its own order, and nothing else.
+	fn follow_idle(&mut self) {
+		for (id, restore) in self.restores.clone() {
+			if !crate::RestoreRequests::<Test>::contains_key(id) {
+				assert!(self.is_over(&restore), "restore {id} was closed before its time");
+				self.restores.remove(&id);
+				self.unlock(restore.machine, restore.sequence);
+			}
+		}
+		let now = self.now;
+		for (machine, history) in &mut self.histories {
+			for sequence in history.dooms.clone().into_keys() {
+				if !crate::Snapshots::<Test>::contains_key(MACHINES[*machine].0, sequence) {
+					assert!(history.is_doomed(sequence, now), "{sequence} went before its time");
+					history.remove(sequence);
+				}
+			}
+		}
 	}
 
 	/// Check that the chain keeps what the model keeps.
@@ -442,12 +743,22 @@ impl Model {
 				.map(|(sequence, record)| (sequence, record.cid))
 				.collect();
 			let history = self.histories.get(&machine);
-			let expected: Vec<_> = history.iter().flat_map(|h| h.kept.iter().copied()).collect();
+			let expected: Vec<_> = history
+				.iter()
+				.flat_map(|history| history.kept.iter().map(|(at, (cid, _))| (*at, *cid)))
+				.collect();
 			assert_eq!(found, expected, "what request {request} keeps");
 			assert_eq!(Lineages::<Test>::contains_key(request), history.is_some());
 		}
 		let found: Vec<_> = crate::RestoreRequests::<Test>::iter_keys().collect();
 		assert_eq!(found.len(), self.restores.len());
+	}
+}
+
+fn origin(holder: Holder) -> RuntimeOrigin {
+	match holder {
+		None => RuntimeOrigin::root(),
+		Some(who) => signed(ACCOUNTS[who]),
 	}
 }
 
@@ -462,9 +773,11 @@ proptest! {
 	fn the_pallet_does_what_its_model_does(steps in proptest::collection::vec(step(), 1..150)) {
 		story(|| {
 			let mut model = Model { now: 1, ..Default::default() };
+			let settings = ChainSettings { min_age: AGE_MIN, ..Backup::settings() };
+			assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
 			for (machine, (request, owner)) in MACHINES.into_iter().enumerate() {
 				begin(request, owner);
-				model.histories.insert(machine, History::new(1));
+				model.histories.insert(machine, History::new(1, 0));
 			}
 			for step in &steps {
 				let before = state_root();

@@ -78,7 +78,7 @@ fn a_fulfilled_restore_is_recorded_and_lets_its_snapshot_go() {
 	story_of_alice(|| {
 		let cid = record(REQUEST, 1);
 		ask(cid);
-		assert_eq!(SnapshotLocks::<Test>::get(REQUEST, 0), Some(1));
+		assert_eq!(SnapshotLocks::<Test>::get(REQUEST, 0).unwrap().restores, 1);
 		run_for(1);
 		assert_ok!(submit(restore_report(0, None)));
 		let state = RestoreRequests::<Test>::get(0).unwrap().state;

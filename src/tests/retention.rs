@@ -55,7 +55,7 @@ fn a_snapshot_that_a_restore_needs_stays_and_goes_later() {
 		let asked_at = System::block_number();
 		assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(oldest)));
 		record(REQUEST, 3);
-		assert_eq!(kept(), [0, 1, 2, 3]);
+		assert_eq!(kept(), [0, 2, 3], "the next oldest goes in its place");
 		run_to(asked_at + lifetime);
 		assert_ok!(Backup::close_restore(signed(BOB), 0));
 		record(REQUEST, 4);
@@ -85,7 +85,7 @@ fn the_chain_says_what_became_of_a_root() {
 }
 
 #[test]
-fn boundary_a_lineage_at_the_hard_cap_waits_for_the_restore_of_its_oldest() {
+fn boundary_a_lineage_at_the_hard_cap_waits_while_what_could_go_is_held() {
 	story_of_alice(|| {
 		let settings = LineageSettings { paused: false, keep_last: Some(40) };
 		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings));
@@ -93,15 +93,19 @@ fn boundary_a_lineage_at_the_hard_cap_waits_for_the_restore_of_its_oldest() {
 		for tag in 0..40 {
 			record(REQUEST, tag);
 		}
-		assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(root(0))));
+		// As many as one new snapshot looks at.
+		for sequence in 0..4 {
+			assert_ok!(Backup::hold_snapshot(signed(ALICE), REQUEST, sequence));
+		}
+		record(REQUEST, 40);
 		run_for(10);
 		assert_eq!(Pallet::<Test>::eligibility(REQUEST), crate::Eligibility::Full);
 		assert_refused(
-			snapshot(REQUEST, 40).call(),
+			snapshot(REQUEST, 41).call(),
 			sp_runtime::transaction_validity::InvalidTransaction::Future,
 		);
-		assert_ok!(Backup::close_restore(signed(ALICE), 0));
-		assert_ok!(snapshot(REQUEST, 40).submit());
+		assert_ok!(Backup::prune(signed(BOB), REQUEST, 64));
+		assert_ok!(snapshot(REQUEST, 41).submit());
 		assert_eq!(Snapshots::<Test>::iter_keys().count(), 40);
 	});
 }

@@ -2,7 +2,7 @@
 
 use backup_primitives::{
 	BlockRef, Cid, Consistency, LineageId, OpaqueId, Recipient, VmTag,
-	job::{DeletionOrder, Desired, RestoreOrder, RetainedRange, SnapshotOrder},
+	job::{DeletionOrder, Desired, LineagePlace, RestoreOrder, SnapshotOrder},
 	report::TakenSnapshot,
 };
 
@@ -83,7 +83,7 @@ pub(crate) fn deletion(request: u64, until: u64) -> Desired {
 	Desired { deletions: vec![order].try_into().unwrap(), ..nothing() }
 }
 
-pub(crate) fn retained(request: u64, tail: u64, next: u64) -> Desired {
-	let range = RetainedRange { lineage: lineage(request), tail, next };
-	Desired { lineages: vec![range].try_into().unwrap(), ..nothing() }
+pub(crate) fn gone_on(request: u64, next: u64) -> Desired {
+	let place = LineagePlace { lineage: lineage(request), next };
+	Desired { lineages: vec![place].try_into().unwrap(), ..nothing() }
 }

@@ -122,7 +122,7 @@ fn a_job_that_the_chain_has_gone_past_is_cancelled_and_forgotten() {
 	let bench = Bench::new(1);
 	bench.jobs.reconcile(&order());
 	let call = bench.calls.next();
-	bench.jobs.reconcile(&retained(7, 0, 2));
+	bench.jobs.reconcile(&gone_on(7, 2));
 	assert!(call.context.cancel.is_cancelled());
 	until("the job is gone", || bench.jobs.list().is_empty());
 }
@@ -186,7 +186,7 @@ fn restores_do_not_keep_snapshots_from_being_taken() {
 	let desired = Desired { restores: restores.try_into().unwrap(), ..order() };
 	bench.jobs.reconcile(&desired);
 	let started = [bench.calls.next(), bench.calls.next()].map(|call| call.order);
-	assert_eq!(started[0], Order::Restore(restore(1, 7, 1)));
-	assert_eq!(started[1], Order::Snapshot(snapshot(7, 1, 0)));
+	assert!(started.contains(&Order::Restore(restore(1, 7, 1))), "{started:?}");
+	assert!(started.contains(&Order::Snapshot(snapshot(7, 1, 0))), "{started:?}");
 	assert!(bench.calls.is_empty());
 }

@@ -47,7 +47,7 @@ pub(crate) async fn lineage(at: &AtBlock, request: u64) -> Result<Lineage, CliEr
 /// All snapshots of a lineage, oldest first.
 pub(crate) async fn snapshots(at: &AtBlock, lineage: &Lineage) -> Result<Vec<Snapshot>, CliError> {
 	let mut records: Vec<(u64, SnapshotRecord)> = Vec::new();
-	let mut from = lineage.tail;
+	let mut from = 0;
 	for _ in 0..PAGES_MAX {
 		let call = dynamic::runtime_api_call::<_, Vec<(u64, SnapshotRecord)>>(
 			"BackupApi",

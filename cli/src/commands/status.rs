@@ -218,7 +218,6 @@ fn account_words(account: &Account, best: u64) -> String {
 }
 
 fn backup_words(lineage: &Lineage) -> String {
-	let kept = lineage.next.saturating_sub(lineage.tail);
 	let failure = match &lineage.last_failure {
 		None => String::new(),
 		Some(reason) => {
@@ -227,8 +226,9 @@ fn backup_words(lineage: &Lineage) -> String {
 		}
 	};
 	format!(
-		"backup of request {}: {kept} snapshots, every {} blocks\n  {}{failure}",
+		"backup of request {}: {} snapshots, every {} blocks\n  {}{failure}",
 		lineage.request,
+		lineage.kept,
 		lineage.frequency_blocks,
 		words::eligibility(&lineage.eligibility),
 	)

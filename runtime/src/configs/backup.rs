@@ -22,7 +22,9 @@ parameter_types! {
 	pub const DefaultSettings: ChainSettings<BlockNumber> = ChainSettings {
 		frequency: DAYS,
 		keep_last: 30,
+		min_age: 2 * DAYS,
 		deletion_grace: DAYS,
+		deletion_deadline: 7 * DAYS,
 		restore_lifetime: 7 * DAYS,
 		key_activation_delay: DAYS,
 	};
@@ -60,6 +62,7 @@ impl pallet_backup::Config for Runtime {
 	type Marketplace = Marketplace;
 	type MaxFrequency = MaxFrequency;
 	type MaxLineages = ConstU32<1_000>;
+	type MaxHolds = ConstU32<16>;
 	type MaxOwnerKeys = ConstU32<32>;
 	type MaxReportDelay = MaxReportDelay;
 	type MaxGrants = ConstU32<16>;

@@ -281,7 +281,7 @@ async fn a_root_that_is_told_to_workers_stays_until_the_chain_has_gone_on() {
 	bench.grace = Duration::ZERO;
 	take(&bench, 1);
 	assert_eq!(bench.acts().await, [], "it may be recorded at any time");
-	bench.jobs.reconcile(&retained(7, 0, 2));
+	bench.jobs.reconcile(&gone_on(7, 2));
 	assert_eq!(bench.acts().await, gone([1]));
 }
 
@@ -347,7 +347,7 @@ async fn a_deletion_is_minded_while_workers_order_other_pages() {
 	bench.deleted(&nothing());
 	assert_eq!(bench.deleted(&order), [3]);
 	// Its lineage is on the page, and no deletion of it: it was cancelled.
-	bench.deleted(&retained(7, 0, 3));
+	bench.deleted(&gone_on(7, 3));
 	assert!(bench.jobs.open_deletions().is_empty());
 	assert!(bench.deleted(&order).is_empty(), "a new one is looked at anew");
 }
