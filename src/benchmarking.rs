@@ -369,6 +369,36 @@ mod benchmarks {
 		assert!(!Lineages::<T>::contains_key(machine.request));
 	}
 
+	#[benchmark]
+	fn approve_backup() {
+		let machine = Machine::<T>::without_backup();
+		Pallet::<T>::propose(machine.node, machine.owner.clone(), machine.request);
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request);
+		assert!(Lineages::<T>::contains_key(machine.request));
+	}
+
+	#[benchmark]
+	fn reject_backup() {
+		let machine = Machine::<T>::without_backup();
+		Pallet::<T>::propose(machine.node, machine.owner.clone(), machine.request);
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request);
+		assert!(!Proposals::<T>::contains_key(machine.request));
+	}
+
+	/// To the node that hosts it: the entries that a move reads and writes are as many.
+	#[benchmark]
+	fn move_backup() {
+		let machine = Machine::<T>::new();
+		machine.fill(1);
+		#[block]
+		{
+			Pallet::<T>::move_lineage(&machine.request, machine.lineage(), machine.node);
+		}
+		assert_eq!(LineageCountOfNode::<T>::get(machine.node), 1);
+	}
+
 	/// With as many evictions as one report makes, behind as many places as it may pass over.
 	#[benchmark]
 	fn add_snapshot() {

@@ -14,8 +14,9 @@
 //!
 //! ## How it goes
 //!
-//! 1. A node fulfils a request. If the owner has backups enabled, a lineage begins; if not,
-//!    the owner begins it later with [`Call::create_backup`].
+//! 1. A node fulfils a request. If the owner has backups enabled, a lineage begins; if not, that
+//!    counts as the node's proposal, which the owner approves with [`Call::approve_backup`], or
+//!    the owner begins it unasked with [`Call::create_backup`].
 //! 2. The owner registers a key with [`Call::register_owner_key`]. From now on the first
 //!    snapshot is due.
 //! 3. The worker of the hosting node orders the snapshot from its agent, block for block,
@@ -46,7 +47,9 @@ mod deletion;
 mod holds;
 mod invariants;
 mod lineages;
+mod moves;
 mod owner_keys;
+mod proposals;
 mod reads;
 mod restores;
 pub mod runtime_api;
@@ -70,7 +73,7 @@ pub use traits::{
 };
 pub use types::{
 	BackupMetadata, ChainSettings, DeletionTarget, Eligibility, Failure, Grant, Lineage,
-	LineageSettings, LineageView, OwnerKey, RestoreRequest, RestoreState, SnapshotLock,
+	LineageSettings, LineageView, OwnerKey, Proposal, RestoreRequest, RestoreState, SnapshotLock,
 	SnapshotMetadata, UserDeletion,
 };
 pub use weights::WeightInfo;
@@ -366,6 +369,11 @@ pub mod pallet {
 		ValueQuery,
 	>;
 
+	/// Backups that nodes proposed to owners who had none enabled. Some may have expired.
+	#[pallet::storage]
+	pub type Proposals<T: Config> =
+		StorageMap<_, Blake2_128Concat, T::RequestId, Proposal<T::NodeId, ClockFor<T>>>;
+
 	/// Restores that are not closed.
 	#[pallet::storage]
 	pub type RestoreRequests<T: Config> = StorageMap<_, Twox64Concat, u64, RestoreOf<T>>;
@@ -437,6 +445,31 @@ pub mod pallet {
 			owner: T::AccountId,
 			/// The machine's request.
 			request_id: T::RequestId,
+		},
+		/// A node asks for the backup of a machine whose owner has none enabled.
+		BackupProposed {
+			/// The node that hosts the machine.
+			node_id: T::NodeId,
+			/// Whose machine it is.
+			owner: T::AccountId,
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// When it can be approved no more.
+			expires_at: ClockFor<T>,
+		},
+		/// A proposal was turned down, or has expired and was taken away.
+		ProposalRejected {
+			/// The machine's request.
+			request_id: T::RequestId,
+		},
+		/// A request runs on another node, and its history goes on there.
+		BackupMoved {
+			/// The machine's request.
+			request_id: T::RequestId,
+			/// The node that hosted it.
+			from: T::NodeId,
+			/// The node that hosts it.
+			to: T::NodeId,
 		},
 		/// An owner changed the settings of a backup.
 		BackupUpdated {
@@ -704,6 +737,12 @@ pub mod pallet {
 		DeletionInEffect,
 		/// The deletion is not due, or nodes may still confirm it.
 		DeletionNotOver,
+		/// No node has proposed a backup of that request.
+		ProposalNotFound,
+		/// The time of the proposal is over, or the machine has left the node that made it.
+		ProposalExpired,
+		/// The node that sealed the snapshot is gone; another could not open it.
+		EnvelopeRequired,
 		/// A snapshot is due or asked for, and not recorded yet.
 		SnapshotPending,
 		/// The last snapshot is younger than the shortest cadence that the chain allows.
@@ -1062,6 +1101,22 @@ pub mod pallet {
 		) -> DispatchResult {
 			ensure_signed(origin)?;
 			Self::close_late(request_id, sequence)
+		}
+
+		/// Begin the backup that a node proposed. Needs backups that are enabled and paid for.
+		#[pallet::call_index(22)]
+		#[pallet::weight(T::WeightInfo::approve_backup())]
+		pub fn approve_backup(origin: OriginFor<T>, request_id: T::RequestId) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::approve(&who, request_id)
+		}
+
+		/// Turn a proposal down. Everyone may take away one that has expired.
+		#[pallet::call_index(23)]
+		#[pallet::weight(T::WeightInfo::reject_backup())]
+		pub fn reject_backup(origin: OriginFor<T>, request_id: T::RequestId) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::reject(&who, request_id)
 		}
 	}
 

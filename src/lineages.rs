@@ -4,8 +4,8 @@ use crate::{
 	BackupHooks, BackupMetadata, BackupOffchainWorkerFrequency, Backups, ChainSettings, ClockFor,
 	Compute, Config, Eligibility, Error, Event, Grants, Lineage, LineageCountOfAccount,
 	LineageCountOfNode, LineageOf, LineageSettings, Lineages, LineagesOfAccount, LineagesOfNode,
-	Marketplace, NextSequences, Pallet, RequestInfoOf, Settings, Subscription, UserDeletions,
-	WeightInfo, authorize::hash_bytes,
+	Marketplace, NextSequences, Pallet, Proposals, RequestInfoOf, Settings, Subscription,
+	UserDeletions, WeightInfo, authorize::hash_bytes,
 };
 use backup_primitives::report::Description;
 use frame_support::{ensure, traits::Get, weights::Weight};
@@ -131,6 +131,7 @@ impl<T: Config> Pallet<T> {
 		Lineages::<T>::insert(request_id, lineage);
 		LineagesOfNode::<T>::insert(node, request_id, ());
 		LineagesOfAccount::<T>::insert(&owner, request_id, ());
+		Proposals::<T>::remove(request_id);
 		LineageCountOfNode::<T>::mutate(node, |count| count.saturating_inc());
 		LineageCountOfAccount::<T>::mutate(&owner, |count| count.saturating_inc());
 		Backups::<T>::mutate(node, &owner, |slot| {
@@ -325,17 +326,31 @@ impl<T: Config> Pallet<T> {
 
 impl<T: Config> BackupHooks<T::RequestId, T::AccountId> for Pallet<T> {
 	/// Begins the lineage, if the owner's marketplace account says that it wants backups. If
-	/// it does not, or has as many as it may have, the owner can begin it later.
+	/// it does not, the wish of the node is kept as a proposal. A request that has a lineage takes
+	/// it along to its node.
 	fn fulfilled(request_id: &T::RequestId) -> Weight {
-		let begun = T::Compute::request(request_id)
-			.map(|request| Self::begin_lineage(&request.owner, request_id, None));
-		if let Some(Err(reason)) = begun {
-			log::debug!(
-				target: crate::LOG_TARGET,
-				"no backup of request {request_id:?} was begun: {reason:?}",
-			);
+		let weight = T::WeightInfo::create_backup().max(T::WeightInfo::move_backup());
+		let Some(request) = T::Compute::request(request_id) else { return weight };
+		let Some(node) = request.node else { return weight };
+		match Lineages::<T>::get(request_id) {
+			Some(lineage) if lineage.owner == request.owner && lineage.node != node => {
+				Self::move_lineage(request_id, lineage, node);
+			}
+			Some(_) => (),
+			None if T::Marketplace::subscription(&request.owner) != Subscription::Active => {
+				Self::propose(node, request.owner, *request_id);
+			}
+			None => {
+				let begun = Self::begin_lineage(&request.owner, request_id, None);
+				if let Err(reason) = begun {
+					log::debug!(
+						target: crate::LOG_TARGET,
+						"no backup of request {request_id:?} was begun: {reason:?}",
+					);
+				}
+			}
 		}
-		T::WeightInfo::create_backup()
+		weight
 	}
 
 	fn deletion_requested(owner: &T::AccountId) -> Weight {

@@ -87,6 +87,7 @@ parameter_types! {
 		deletion_grace: 20,
 		deletion_deadline: 30,
 		restore_lifetime: 50,
+		proposal_lifetime: 40,
 		key_activation_delay: 30,
 	};
 }
@@ -185,6 +186,18 @@ impl World {
 
 	pub(crate) fn subscribe(owner: AccountId, subscription: Subscription) {
 		Self::change(|world| world.subscriptions.insert(owner, subscription));
+	}
+
+	/// A node has another key.
+	pub(crate) fn rotate(node: NodeId) {
+		let key = AuthorityId::generate_pair(Some(format!("//new//{node}").into_bytes()));
+		Self::change(|world| world.authorities.insert(node, key));
+	}
+
+	/// A machine runs on another node now.
+	pub(crate) fn move_to(request: RequestId, node: NodeId) {
+		Self::edit_request(request, |info| info.node = Some(node));
+		<Backup as crate::BackupHooks<_, _>>::fulfilled(&request);
 	}
 
 	pub(crate) fn remove_node(node: NodeId) {
@@ -434,8 +447,9 @@ pub(crate) fn restore_report(restore: u64, failure: Option<FailureReason>) -> Ca
 	let lineage = lineage_id(&record.request_id, record.salt);
 	let report = Report::Restore { restore, lineage, failure };
 	let at = recent();
-	let signature = sign(NODE, NODE, &at, &report);
-	Call::report_restore { node_id: NODE, restore_id: restore, failure, at, signature }
+	let node = record.node;
+	let signature = sign(node, node, &at, &report);
+	Call::report_restore { node_id: node, restore_id: restore, failure, at, signature }
 }
 
 /// The report that a snapshot failed in a slot.
@@ -449,14 +463,14 @@ pub(crate) fn failure_report(request: RequestId, slot: u64, reason: FailureReaso
 	};
 	let at = recent();
 	Call::report_snapshot_failed {
-		node_id: NODE,
+		node_id: lineage.node,
 		request_id: request,
 		salt: lineage.salt,
 		sequence: lineage.next,
 		slot,
 		reason,
 		at,
-		signature: sign(NODE, NODE, &at, &report),
+		signature: sign(lineage.node, lineage.node, &at, &report),
 	}
 }
 
@@ -467,12 +481,12 @@ pub(crate) fn deleted_report(request: RequestId) -> Call<Test> {
 		Report::Deleted { lineage: lineage_id(&request, lineage.salt), until: lineage.next };
 	let at = recent();
 	Call::report_deleted {
-		node_id: NODE,
+		node_id: lineage.node,
 		request_id: request,
 		salt: lineage.salt,
 		until: lineage.next,
 		at,
-		signature: sign(NODE, NODE, &at, &report),
+		signature: sign(lineage.node, lineage.node, &at, &report),
 	}
 }
 

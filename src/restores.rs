@@ -1,10 +1,10 @@
 //! Restores: asked for by owners, carried out by nodes, closed by whoever cleans up.
 
 use crate::{
-	Call, Config, Error, Event, Invalidity, Lineages, NextRestoreId, Pallet, RestoreCountOfAccount,
-	RestoreCursor, RestoreOf, RestoreRequest, RestoreRequests, RestoreState, RestoresOfNode,
-	SignatureOf, SnapshotDeletions, Snapshots, SnapshotsByCid, WeightInfo, authorize::ReportKind,
-	lineage_id, lineages::decrease,
+	Call, Compute, Config, Error, Event, Invalidity, Lineages, NextRestoreId, Pallet,
+	RestoreCountOfAccount, RestoreCursor, RestoreOf, RestoreRequest, RestoreRequests, RestoreState,
+	RestoresOfNode, SignatureOf, SnapshotDeletions, Snapshots, SnapshotsByCid, WeightInfo,
+	authorize::ReportKind, lineage_id, lineages::decrease,
 };
 use alloc::vec::Vec;
 use backup_primitives::{BlockRef, Cid, FailureReason, report::Report};
@@ -47,6 +47,9 @@ impl<T: Config> Pallet<T> {
 		let open = RestoreCountOfAccount::<T>::get(&who);
 		ensure!(open < T::MaxRestores::get(), Error::<T>::TooManyRestores);
 
+		// Only the node that sealed it can open it. A machine may have moved since.
+		let node = snapshot.node;
+		ensure!(T::Compute::node(&node).is_some(), Error::<T>::EnvelopeRequired);
 		let restore_id = NextRestoreId::<T>::mutate(|next| {
 			let id = *next;
 			*next = next.saturating_add(1);
@@ -60,7 +63,7 @@ impl<T: Config> Pallet<T> {
 			salt: lineage.salt,
 			sequence,
 			cid,
-			node: lineage.node,
+			node,
 			requested_at: now,
 			expires_at: now.saturating_add(Self::settings().restore_lifetime),
 			state: RestoreState::Requested,

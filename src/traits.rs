@@ -90,7 +90,8 @@ impl<AccountId> Marketplace<AccountId> for () {
 /// What the pallets around tell this one. Each call costs the weight that it returns, which
 /// does not depend on how much is stored.
 pub trait BackupHooks<RequestId, AccountId> {
-	/// A node has fulfilled the request: its machine runs.
+	/// A node has fulfilled the request: its machine runs, for the first time or on another node
+	/// than before. The owner must have agreed to that node.
 	fn fulfilled(request: &RequestId) -> Weight;
 
 	/// The owner wants all its backups deleted.

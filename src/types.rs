@@ -164,6 +164,15 @@ pub struct SnapshotMetadata<RequestId, NodeId, BlockNumber> {
 	pub owner_key_version: u32,
 }
 
+/// A node's wish to back up a machine that it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct Proposal<NodeId, BlockNumber> {
+	/// The node.
+	pub node: NodeId,
+	/// When it can be approved no more.
+	pub expires_at: BlockNumber,
+}
+
 /// What keeps a snapshot from eviction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
 pub struct SnapshotLock {
@@ -306,6 +315,8 @@ pub struct ChainSettings<BlockNumber> {
 	pub deletion_deadline: BlockNumber,
 	/// How long a restore may take.
 	pub restore_lifetime: BlockNumber,
+	/// How long an owner has to approve a backup that a node proposed.
+	pub proposal_lifetime: BlockNumber,
 	/// How long a new owner key stands beside the one before.
 	pub key_activation_delay: BlockNumber,
 }
@@ -320,6 +331,7 @@ impl<BlockNumber> ChainSettings<BlockNumber> {
 			deletion_grace: convert(self.deletion_grace),
 			deletion_deadline: convert(self.deletion_deadline),
 			restore_lifetime: convert(self.restore_lifetime),
+			proposal_lifetime: convert(self.proposal_lifetime),
 			key_activation_delay: convert(self.key_activation_delay),
 		}
 	}

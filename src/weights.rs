@@ -48,6 +48,12 @@ pub trait WeightInfo {
 	fn cancel_deletion() -> Weight;
 	/// [`crate::Call::close_deletion`], for as many snapshots as it may take.
 	fn close_deletion() -> Weight;
+	/// [`crate::Call::approve_backup`].
+	fn approve_backup() -> Weight;
+	/// [`crate::Call::reject_backup`].
+	fn reject_backup() -> Weight;
+	/// [`crate::BackupHooks::fulfilled`] of a request that has a backup on another node.
+	fn move_backup() -> Weight;
 	/// Dispatch of [`crate::Call::add_snapshot`].
 	fn add_snapshot() -> Weight;
 	/// Judging [`crate::Call::add_snapshot`].
@@ -86,7 +92,7 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn create_backup() -> Weight {
-		Self::counted(CALL_MICROS, 11, 7)
+		Self::counted(CALL_MICROS, 11, 8)
 	}
 
 	fn set_backup_settings() -> Weight {
@@ -98,7 +104,7 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn restore_from_snapshot() -> Weight {
-		Self::counted(CALL_MICROS, 9, 5)
+		Self::counted(CALL_MICROS, 11, 5)
 	}
 
 	fn close_restore() -> Weight {
@@ -114,7 +120,7 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn restore_snapshot() -> Weight {
-		Self::counted(CALL_MICROS, 8, 5)
+		Self::counted(CALL_MICROS, 10, 5)
 	}
 
 	fn set_settings() -> Weight {
@@ -152,6 +158,18 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 
 	fn close_deletion() -> Weight {
 		Self::report_deleted()
+	}
+
+	fn approve_backup() -> Weight {
+		Self::create_backup().saturating_add(T::DbWeight::get().reads(1))
+	}
+
+	fn reject_backup() -> Weight {
+		Self::counted(CALL_MICROS, 2, 1)
+	}
+
+	fn move_backup() -> Weight {
+		Self::counted(CALL_MICROS, 8, 7)
 	}
 
 	fn add_snapshot() -> Weight {

@@ -82,6 +82,7 @@ pub async fn open(chain: &Chain, pace: Pace, recipient: Recipient) -> Result<()>
 		("deletion_grace", number(pace.deletion_grace.into())),
 		("deletion_deadline", number(1_000)),
 		("restore_lifetime", number(pace.restore_lifetime.into())),
+		("proposal_lifetime", number(1_000)),
 		("key_activation_delay", number(2)),
 	]);
 	let set = runtime_call("Backup", "set_settings", [("settings", settings)]);

@@ -70,6 +70,7 @@ fn quick_settings() -> ChainSettings<u64> {
 		deletion_grace: 10,
 		deletion_deadline: 100,
 		restore_lifetime: 300,
+		proposal_lifetime: 300,
 		key_activation_delay: 10,
 	}
 }

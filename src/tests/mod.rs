@@ -6,6 +6,8 @@ mod holds;
 mod invariants;
 mod lineages;
 mod model;
+mod moves;
+mod proposals;
 mod reports;
 mod restores;
 mod retention;

@@ -57,6 +57,7 @@ enum Step {
 	Cancel { holder: Holder, target: Target },
 	ReportDeleted { machine: usize },
 	CloseLate { machine: usize, place: Option<u64> },
+	Move { machine: usize, away: bool },
 	Idle,
 }
 
@@ -113,6 +114,7 @@ fn step() -> impl Strategy<Value = Step> {
 		2 => machine().prop_map(|machine| Step::ReportDeleted { machine }),
 		2 => (machine(), proptest::option::weighted(0.7, 0..5u64))
 			.prop_map(|(machine, place)| Step::CloseLate { machine, place }),
+		1 => (machine(), any::<bool>()).prop_map(|(machine, away)| Step::Move { machine, away }),
 		2 => Just(Step::Idle),
 	]
 }
@@ -155,6 +157,8 @@ struct Model {
 	now: u64,
 	histories: BTreeMap<usize, History>,
 	next: [u64; MACHINES.len()],
+	/// Machines that run on the other node.
+	is_away: [bool; MACHINES.len()],
 	restores: BTreeMap<u64, Restore>,
 	restores_begun: u64,
 	frequencies: BTreeMap<AccountId, u64>,
@@ -490,6 +494,22 @@ impl Model {
 				(deleted, expected)
 			}
 			Step::CloseLate { machine, place } => self.take_close_late(machine, place),
+			Step::Move { machine, away } => {
+				let (request, owner) = MACHINES[machine];
+				World::move_to(request, if away { OTHER_NODE } else { NODE });
+				let has_moved = core::mem::replace(&mut self.is_away[machine], away) != away;
+				match self.histories.get_mut(&machine) {
+					Some(history) if has_moved => history.failed = None,
+					Some(_) => (),
+					// Its owner has backups enabled.
+					None if self.deletions.contains_key(&owner) => (),
+					None => {
+						let history = History::new(self.now, self.next[machine]);
+						self.histories.insert(machine, history);
+					}
+				}
+				(true, true)
+			}
 			Step::Idle => {
 				Backup::on_idle(self.now, Weight::MAX);
 				self.follow_idle();
@@ -748,7 +768,10 @@ impl Model {
 				.flat_map(|history| history.kept.iter().map(|(at, (cid, _))| (*at, *cid)))
 				.collect();
 			assert_eq!(found, expected, "what request {request} keeps");
-			assert_eq!(Lineages::<Test>::contains_key(request), history.is_some());
+			let lineage = Lineages::<Test>::get(request);
+			assert_eq!(lineage.is_some(), history.is_some());
+			let node = if self.is_away[machine] { OTHER_NODE } else { NODE };
+			assert!(lineage.is_none_or(|lineage| lineage.node == node), "where {request} is");
 		}
 		let found: Vec<_> = crate::RestoreRequests::<Test>::iter_keys().collect();
 		assert_eq!(found.len(), self.restores.len());

@@ -115,6 +115,9 @@ pub mod pallet {
 		/// The key that nodes sign reports with.
 		type AuthorityId: Parameter + Member + RuntimeAppPublic + Ord + MaxEncodedLen;
 
+		/// Who may take a node off the chain besides its operator.
+		type GovernanceOrigin: EnsureOrigin<Self::RuntimeOrigin>;
+
 		/// Told when a request is fulfilled.
 		type Backup: BackupHooks<RequestId, Self::AccountId>;
 
@@ -127,6 +130,11 @@ pub mod pallet {
 	#[pallet::storage]
 	pub type Nodes<T: Config> =
 		StorageMap<_, Blake2_128Concat, NodeId, Node<T::AccountId, T::AuthorityId>>;
+
+	/// Ids of nodes that were taken off. They are never given again: who got one would speak for
+	/// the machines that ran there.
+	#[pallet::storage]
+	pub type RetiredNodes<T: Config> = StorageMap<_, Blake2_128Concat, NodeId, ()>;
 
 	/// Which node an authority key belongs to.
 	#[pallet::storage]
@@ -155,6 +163,21 @@ pub mod pallet {
 			node_id: NodeId,
 			/// Who acts for it.
 			operator: T::AccountId,
+		},
+		/// A node has other keys. Reports that the old one signed are refused from here on.
+		NodeKeysRotated {
+			/// The node.
+			node_id: NodeId,
+		},
+		/// A node was taken off the chain.
+		NodeDeregistered {
+			/// The node.
+			node_id: NodeId,
+		},
+		/// An owner took its machine from a node; another may take it.
+		RequestReleased {
+			/// The request.
+			request_id: RequestId,
 		},
 		/// A machine was asked for.
 		RequestCreated {
@@ -186,7 +209,7 @@ pub mod pallet {
 
 	#[pallet::error]
 	pub enum Error<T> {
-		/// A node has that id already.
+		/// A node has, or had, that id already.
 		NodeIdTaken,
 		/// A node has that authority key already.
 		AuthorityTaken,
@@ -224,7 +247,7 @@ pub mod pallet {
 		/// `proof` is the authority key's signature over
 		/// [`backup_primitives::report::possession_payload`].
 		#[pallet::call_index(0)]
-		#[pallet::weight(T::DbWeight::get().reads_writes(2, 2).saturating_add(CHECK))]
+		#[pallet::weight(T::DbWeight::get().reads_writes(4, 2).saturating_add(CHECK))]
 		pub fn register_node(
 			origin: OriginFor<T>,
 			node_id: NodeId,
@@ -234,11 +257,10 @@ pub mod pallet {
 			proof: <T::AuthorityId as RuntimeAppPublic>::Signature,
 		) -> DispatchResult {
 			let operator = ensure_signed(origin)?;
-			ensure!(!Nodes::<T>::contains_key(node_id), Error::<T>::NodeIdTaken);
-			ensure!(!NodeOfAuthority::<T>::contains_key(&authority), Error::<T>::AuthorityTaken);
-			let payload =
-				possession_payload(&Self::genesis(), &opaque(&node_id), &opaque(&operator));
-			ensure!(authority.verify(&payload, &proof), Error::<T>::BadProof);
+			let is_taken =
+				Nodes::<T>::contains_key(node_id) || RetiredNodes::<T>::contains_key(node_id);
+			ensure!(!is_taken, Error::<T>::NodeIdTaken);
+			Self::ensure_possession(&operator, node_id, &authority, &proof)?;
 			NodeOfAuthority::<T>::insert(&authority, node_id);
 			let node = Node { operator: operator.clone(), authority, recipient, gateways };
 			Nodes::<T>::insert(node_id, node);
@@ -287,7 +309,7 @@ pub mod pallet {
 		/// Say that the machine of an assigned request runs, and under which name.
 		#[pallet::call_index(3)]
 		#[pallet::weight(
-			T::DbWeight::get().reads_writes(14, 9).saturating_add(CALL)
+			T::DbWeight::get().reads_writes(16, 10).saturating_add(CALL)
 		)]
 		pub fn fulfil_request(
 			origin: OriginFor<T>,
@@ -327,9 +349,85 @@ pub mod pallet {
 			Self::deposit_event(Event::RequestEnded { request_id });
 			Ok(())
 		}
+
+		/// Give a node another authority key and another recipient, as its operator.
+		///
+		/// `proof` is the new key's, as at registration. From this block on the old key signs
+		/// nothing that is right.
+		#[pallet::call_index(5)]
+		#[pallet::weight(T::DbWeight::get().reads_writes(4, 3).saturating_add(CHECK))]
+		pub fn rotate_keys(
+			origin: OriginFor<T>,
+			node_id: NodeId,
+			authority: T::AuthorityId,
+			recipient: Recipient,
+			proof: <T::AuthorityId as RuntimeAppPublic>::Signature,
+		) -> DispatchResult {
+			let operator = ensure_signed(origin)?;
+			Self::ensure_operator(&operator, node_id)?;
+			let mut node = Nodes::<T>::get(node_id).ok_or(Error::<T>::NodeNotFound)?;
+			Self::ensure_possession(&operator, node_id, &authority, &proof)?;
+			NodeOfAuthority::<T>::remove(&node.authority);
+			NodeOfAuthority::<T>::insert(&authority, node_id);
+			node.authority = authority;
+			node.recipient = recipient;
+			Nodes::<T>::insert(node_id, node);
+			Self::deposit_event(Event::NodeKeysRotated { node_id });
+			Ok(())
+		}
+
+		/// Take a node off the chain, as its operator or as governance. Its id is not given
+		/// again; its machines wait for their owners to release them.
+		#[pallet::call_index(6)]
+		#[pallet::weight(T::DbWeight::get().reads_writes(1, 3).saturating_add(CALL))]
+		pub fn deregister_node(origin: OriginFor<T>, node_id: NodeId) -> DispatchResult {
+			if let Err(origin) = T::GovernanceOrigin::try_origin(origin) {
+				Self::ensure_operator(&ensure_signed(origin)?, node_id)?;
+			}
+			let node = Nodes::<T>::take(node_id).ok_or(Error::<T>::NodeNotFound)?;
+			NodeOfAuthority::<T>::remove(&node.authority);
+			RetiredNodes::<T>::insert(node_id, ());
+			Self::deposit_event(Event::NodeDeregistered { node_id });
+			Ok(())
+		}
+
+		/// Take a machine from its node, as its owner, so that another node may run it. Its
+		/// history goes on there.
+		#[pallet::call_index(7)]
+		#[pallet::weight(T::DbWeight::get().reads_writes(1, 2).saturating_add(CALL))]
+		pub fn release_request(origin: OriginFor<T>, request_id: RequestId) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			let mut request = Requests::<T>::get(request_id).ok_or(Error::<T>::RequestNotFound)?;
+			ensure!(request.owner == who, Error::<T>::NotAuthorized);
+			match &request.state {
+				RequestState::Running { node, vm } => RequestOfVm::<T>::remove(node, vm),
+				RequestState::Assigned { .. } => (),
+				RequestState::Open | RequestState::Ended => {
+					return Err(Error::<T>::WrongState.into());
+				}
+			}
+			request.state = RequestState::Open;
+			Requests::<T>::insert(request_id, request);
+			Self::deposit_event(Event::RequestReleased { request_id });
+			Ok(())
+		}
 	}
 
 	impl<T: Config> Pallet<T> {
+		/// Check that a key is free, and that its holder wants it for this node.
+		fn ensure_possession(
+			operator: &T::AccountId,
+			node_id: NodeId,
+			authority: &T::AuthorityId,
+			proof: &<T::AuthorityId as RuntimeAppPublic>::Signature,
+		) -> DispatchResult {
+			ensure!(!NodeOfAuthority::<T>::contains_key(authority), Error::<T>::AuthorityTaken);
+			let payload =
+				possession_payload(&Self::genesis(), &opaque(&node_id), &opaque(operator));
+			ensure!(authority.verify(&payload, proof), Error::<T>::BadProof);
+			Ok(())
+		}
+
 		fn ensure_operator(who: &T::AccountId, node_id: NodeId) -> DispatchResult {
 			let node = Nodes::<T>::get(node_id).ok_or(Error::<T>::NodeNotFound)?;
 			ensure!(node.operator == *who, Error::<T>::NotAuthorized);

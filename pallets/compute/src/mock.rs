@@ -42,6 +42,7 @@ impl frame_system::Config for Test {
 impl pallet_compute::Config for Test {
 	type AuthorityId = AuthorityId;
 	type Backup = ();
+	type GovernanceOrigin = frame_system::EnsureRoot<u64>;
 	type MaxDiskBytes = frame_support::traits::ConstU64<1_000>;
 }
 

@@ -184,3 +184,85 @@ fn boundary_disks_have_one_byte_to_the_maximum() {
 		}
 	});
 }
+
+fn rotate(who: u64, key: &str) -> sp_runtime::DispatchResult {
+	let key = authority(key);
+	let proof = proof(&key, NODE, OPERATOR);
+	Compute::rotate_keys(signed(who), NODE, key, Recipient([4; 32]), proof)
+}
+
+#[test]
+fn an_operator_gives_its_node_other_keys() {
+	story(|| {
+		assert_ok!(register());
+		assert_ok!(rotate(OPERATOR, "new"));
+		let node = Compute::node(&NODE).unwrap();
+		assert_eq!(
+			(node.authority.clone(), node.recipient),
+			(authority("new"), Recipient([4; 32]))
+		);
+		assert_eq!(Compute::node_of(&authority("new")), Some(NODE));
+		assert_eq!(Compute::node_of(&authority("node")), None);
+		System::assert_last_event(Event::NodeKeysRotated { node_id: NODE }.into());
+	});
+}
+
+#[test]
+fn fails_to_rotate_to_a_key_in_use_without_proof_or_as_another() {
+	story(|| {
+		assert_ok!(register());
+		assert_noop!(rotate(OPERATOR, "node"), Error::<Test>::AuthorityTaken);
+		assert_noop!(rotate(OWNER, "new"), Error::<Test>::NotAuthorized);
+		let key = authority("new");
+		let others = proof(&key, 11, OPERATOR);
+		assert_noop!(
+			Compute::rotate_keys(signed(OPERATOR), NODE, key, Recipient([4; 32]), others),
+			Error::<Test>::BadProof
+		);
+	});
+}
+
+#[test]
+fn a_node_that_was_taken_off_leaves_its_id_for_ever() {
+	story(|| {
+		assert_ok!(register());
+		assert_noop!(Compute::deregister_node(signed(OWNER), NODE), Error::<Test>::NotAuthorized);
+		assert_ok!(Compute::deregister_node(signed(OPERATOR), NODE));
+		assert_eq!(Compute::node(&NODE), None);
+		assert_eq!(Compute::node_of(&authority("node")), None);
+		assert_noop!(register(), Error::<Test>::NodeIdTaken);
+		assert_noop!(
+			Compute::deregister_node(RuntimeOrigin::root(), NODE),
+			Error::<Test>::NodeNotFound
+		);
+	});
+}
+
+#[test]
+fn governance_takes_a_node_off() {
+	story(|| {
+		assert_ok!(register());
+		assert_ok!(Compute::deregister_node(RuntimeOrigin::root(), NODE));
+		System::assert_last_event(Event::NodeDeregistered { node_id: NODE }.into());
+	});
+}
+
+#[test]
+fn an_owner_takes_its_machine_from_a_node_and_another_runs_it() {
+	story(|| {
+		assert_ok!(register());
+		let request = fulfilled("web");
+		assert_noop!(
+			Compute::release_request(signed(OPERATOR), request),
+			Error::<Test>::NotAuthorized
+		);
+		assert_ok!(Compute::release_request(signed(OWNER), request));
+		assert_eq!(Requests::<Test>::get(request).unwrap().state, RequestState::Open);
+		assert_noop!(Compute::release_request(signed(OWNER), request), Error::<Test>::WrongState);
+		let tag = Compute::vm_tag(request);
+		assert_ok!(Compute::assign_request(signed(OPERATOR), request, NODE));
+		// The name is free again.
+		assert_ok!(Compute::fulfil_request(signed(OPERATOR), request, vm("web")));
+		assert_eq!(Compute::vm_tag(request), tag, "it is the same machine");
+	});
+}

@@ -26,6 +26,7 @@ parameter_types! {
 		deletion_grace: DAYS,
 		deletion_deadline: 7 * DAYS,
 		restore_lifetime: 7 * DAYS,
+		proposal_lifetime: 7 * DAYS,
 		key_activation_delay: DAYS,
 	};
 	/// For development. A chain with money on it wants an hour here.
@@ -40,6 +41,7 @@ parameter_types! {
 impl pallet_compute::Config for Runtime {
 	type AuthorityId = AuthorityId;
 	type Backup = Backup;
+	type GovernanceOrigin = Governance;
 	type MaxDiskBytes = ConstU64<{ 16 << 40 }>;
 }
 
