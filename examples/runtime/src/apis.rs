@@ -1,0 +1,75 @@
+//! What nodes and clients ask of the runtime. The last of these is the backup pallet's: the agent,
+//! polkadot.js and the command line read through it.
+
+use crate::{
+	AccountId, Backup, Block, BlockNumber, Executive, Runtime, VERSION,
+	machines::{NodeId, RequestId},
+};
+use alloc::vec::Vec;
+use backup_primitives::{Cid, RecordedRoot, RootStatus};
+use pallet_backup::{Eligibility, Grant, LineageView, SnapshotMetadata};
+use sp_runtime::{ExtrinsicInclusionMode, traits::Block as BlockT};
+use sp_version::RuntimeVersion;
+
+sp_api::impl_runtime_apis! {
+	impl sp_api::Core<Block> for Runtime {
+		fn version() -> RuntimeVersion {
+			VERSION
+		}
+
+		fn execute_block(block: <Block as BlockT>::LazyBlock) {
+			Executive::execute_block(block);
+		}
+
+		fn initialize_block(header: &<Block as BlockT>::Header) -> ExtrinsicInclusionMode {
+			Executive::initialize_block(header)
+		}
+	}
+
+	impl pallet_backup::runtime_api::BackupApi<Block, AccountId, NodeId, RequestId, BlockNumber>
+		for Runtime
+	{
+		fn root_status(
+			request_id: RequestId,
+			salt: [u8; 32],
+			sequence: u64,
+			cid: Cid,
+		) -> RootStatus {
+			Backup::root_status(request_id, salt, sequence, cid)
+		}
+
+		fn roots_of_node(
+			node_id: NodeId,
+			after: Option<RequestId>,
+		) -> (Vec<RecordedRoot>, Option<RequestId>) {
+			Backup::roots_of_node(node_id, after)
+		}
+
+		fn eligibility(request_id: RequestId) -> Eligibility<BlockNumber> {
+			Backup::eligibility(request_id)
+		}
+
+		fn lineage(
+			request_id: RequestId,
+		) -> Option<LineageView<AccountId, NodeId, RequestId, BlockNumber>> {
+			Backup::lineage(request_id)
+		}
+
+		fn lineages_of(
+			owner: AccountId,
+		) -> Vec<LineageView<AccountId, NodeId, RequestId, BlockNumber>> {
+			Backup::lineages_of(owner)
+		}
+
+		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>> {
+			Backup::grants(request_id)
+		}
+
+		fn snapshots(
+			request_id: RequestId,
+			from: u64,
+		) -> Vec<(u64, SnapshotMetadata<RequestId, NodeId, BlockNumber>)> {
+			Backup::snapshots(request_id, from)
+		}
+	}
+}
