@@ -29,6 +29,7 @@ impl<T: Config> Pallet<T> {
 		Self::frequency_in_bounds(settings.frequency)
 			&& Self::keep_last_in_bounds(settings.keep_last)
 			&& !settings.restore_lifetime.is_zero()
+			&& !settings.proposal_lifetime.is_zero()
 	}
 
 	fn frequency_in_bounds(frequency: ClockFor<T>) -> bool {

@@ -1,7 +1,9 @@
 //! Tests of the pallet, by capability.
 
 mod access;
+mod bad_input;
 mod deletion;
+mod footprint;
 mod holds;
 mod invariants;
 mod lineages;
