@@ -6,7 +6,7 @@
 //! answers `Future`, or strangers could fill the pool with reports that wait.
 
 use crate::{
-	Call, ClockFor, Config, OnSnapshot, Pallet, ReportsInBlock, ReportsOfNode, SignatureOf,
+	Call, ClockFor, Config, OnSnapshot, Pallet, Paused, ReportsInBlock, ReportsOfNode, SignatureOf,
 	WeightInfo, opaque,
 };
 use backup_primitives::{
@@ -120,7 +120,7 @@ impl<T: Config> Pallet<T> {
 	}
 
 	/// Check what every report has to show: room in the block, a signature of the node's authority,
-	/// room in the node's quota, and a recent block. Returns how many blocks it may still live.
+	/// that governance has not paused it all, room in the node's quota, and a recent block. Returns how many blocks it may still live.
 	pub(crate) fn ensure_reportable(
 		kind: ReportKind,
 		source: TransactionSource,
@@ -139,6 +139,7 @@ impl<T: Config> Pallet<T> {
 			);
 		}
 		Self::ensure_signed_by(node, at, report, signature)?;
+		ensure!(!Paused::<T>::get(), InvalidTransaction::Future);
 		let reports = Self::reports_of(node);
 		ensure!(reports < T::ReportQuota::get(), InvalidTransaction::Future);
 		Self::ensure_recent(at)

@@ -252,6 +252,16 @@ mod benchmarks {
 		Ok(())
 	}
 
+	#[benchmark]
+	fn set_paused() -> Result<(), BenchmarkError> {
+		let origin =
+			T::GovernanceOrigin::try_successful_origin().map_err(|_| BenchmarkError::Weightless)?;
+		#[extrinsic_call]
+		_(origin as T::RuntimeOrigin, true);
+		assert!(Paused::<T>::get());
+		Ok(())
+	}
+
 	/// The last that there is room for.
 	#[benchmark]
 	fn grant_access() {

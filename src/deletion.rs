@@ -7,7 +7,7 @@
 
 use crate::{
 	Call, ClockFor, Config, DeletionTarget, Error, Event, Invalidity, LineageCountOfAccount,
-	LineageOf, Lineages, Pallet, SignatureOf, SnapshotDeletionCursor, SnapshotDeletions,
+	LineageOf, Lineages, Pallet, Paused, SignatureOf, SnapshotDeletionCursor, SnapshotDeletions,
 	SnapshotLocks, Snapshots, UserDeletion, UserDeletions, WeightInfo, authorize::ReportKind,
 	holds::Holder, lineage_id,
 };
@@ -125,17 +125,20 @@ impl<T: Config> Pallet<T> {
 		of_account.into_iter().chain(lineage.delete_at).min()
 	}
 
-	/// Whether a lineage is to be deleted, the grace period is over, and governance holds nothing
-	/// of it.
+	/// Whether a lineage is to be deleted, the grace period is over, and governance neither holds
+	/// any of it nor has paused everything.
 	pub(crate) fn deletion_is_due(lineage: &LineageOf<T>) -> bool {
 		lineage.governance_holds == 0
 			&& Self::deletion_of(lineage).is_some_and(|at| at <= Self::now())
+			&& !Paused::<T>::get()
 	}
 
-	/// Whether one snapshot is to go, the grace period is over, and governance does not hold it.
+	/// Whether one snapshot is to go, the grace period is over, and governance neither holds it nor has
+	/// paused everything.
 	fn snapshot_deletion_is_due(request_id: &T::RequestId, sequence: u64) -> bool {
 		SnapshotDeletions::<T>::get(request_id, sequence).is_some_and(|at| at <= Self::now())
 			&& SnapshotLocks::<T>::get(request_id, sequence).is_none_or(|lock| !lock.by_governance)
+			&& !Paused::<T>::get()
 	}
 
 	pub(crate) fn authorize_deleted(

@@ -396,6 +396,10 @@ pub mod pallet {
 	#[pallet::storage]
 	pub type RestoreCursor<T: Config> = StorageValue<_, u64>;
 
+	/// Whether governance has paused all backups.
+	#[pallet::storage]
+	pub type Paused<T: Config> = StorageValue<_, bool, ValueQuery>;
+
 	/// What the reports of a block have taken of it: of the last block that had any.
 	#[pallet::storage]
 	pub type ReportsInBlock<T: Config> = StorageValue<_, (BlockNumberFor<T>, Weight)>;
@@ -551,6 +555,10 @@ pub mod pallet {
 			/// The new settings.
 			settings: ChainSettings<ClockFor<T>>,
 		},
+		/// Governance paused all backups: no report is recorded until it resumes them.
+		AllPaused,
+		/// Governance resumed all backups.
+		AllResumed,
 		/// An account registered a key to seal its backups to.
 		OwnerKeyRegistered {
 			/// The account.
@@ -719,7 +727,7 @@ pub mod pallet {
 		DeletionPending,
 		/// The account has registered no key to seal to.
 		NoOwnerKey,
-		/// The backups of the request are paused.
+		/// The backups of the request are paused, or all of the chain.
 		BackupPaused,
 		/// As many snapshots are kept as may ever be, and those that could go are held.
 		HistoryFull,
@@ -785,6 +793,12 @@ pub mod pallet {
 		/// At most 64 snapshots of a request, from a sequence on.
 		pub fn snapshots(request_id: T::RequestId, from: u64) -> Vec<(u64, SnapshotOf<T>)> {
 			Self::view_snapshots(&request_id, from)
+		}
+
+		/// Sequence of the newest snapshot of a request that was taken at a block or before, for
+		/// [`Call::restore_snapshot`].
+		pub fn snapshot_as_of(request_id: T::RequestId, at: ClockFor<T>) -> Option<u64> {
+			Self::view_snapshot_as_of(&request_id, at)
 		}
 
 		/// Who may restore a request besides its owner.
@@ -1117,6 +1131,17 @@ pub mod pallet {
 		pub fn reject_backup(origin: OriginFor<T>, request_id: T::RequestId) -> DispatchResult {
 			let who = ensure_signed(origin)?;
 			Self::reject(&who, request_id)
+		}
+
+		/// Pause all backups of the chain, or resume them. While they are paused nothing is ordered
+		/// or deleted, and no report is recorded; what owners ask for waits.
+		#[pallet::call_index(24)]
+		#[pallet::weight(T::WeightInfo::set_paused())]
+		pub fn set_paused(origin: OriginFor<T>, paused: bool) -> DispatchResult {
+			T::GovernanceOrigin::ensure_origin(origin)?;
+			Paused::<T>::put(paused);
+			Self::deposit_event(if paused { Event::AllPaused } else { Event::AllResumed });
+			Ok(())
 		}
 	}
 

@@ -4,7 +4,7 @@ use crate::{
 	BackupHooks, BackupMetadata, BackupOffchainWorkerFrequency, Backups, ChainSettings, ClockFor,
 	Compute, Config, Eligibility, Error, Event, Grants, Lineage, LineageCountOfAccount,
 	LineageCountOfNode, LineageOf, LineageSettings, Lineages, LineagesOfAccount, LineagesOfNode,
-	Marketplace, NextSequences, Pallet, Proposals, RequestInfoOf, Settings, Subscription,
+	Marketplace, NextSequences, Pallet, Paused, Proposals, RequestInfoOf, Settings, Subscription,
 	UserDeletions, WeightInfo, authorize::hash_bytes,
 };
 use backup_primitives::report::Description;
@@ -255,7 +255,7 @@ impl<T: Config> Pallet<T> {
 			Eligibility::Disabled | Eligibility::Unpaid => Error::BackupsNotEnabled,
 			Eligibility::NoOwnerKey => Error::NoOwnerKey,
 			Eligibility::DeletionPending => Error::DeletionPending,
-			Eligibility::Paused => Error::BackupPaused,
+			Eligibility::ChainPaused | Eligibility::Paused => Error::BackupPaused,
 			Eligibility::Full => Error::HistoryFull,
 			Eligibility::Eligible { .. } => Error::SnapshotPending,
 			Eligibility::NotDue { .. } | Eligibility::FailedInSlot { .. } => Error::TooSoon,
@@ -317,6 +317,9 @@ impl<T: Config> Pallet<T> {
 		}
 		if Self::deletion_of(lineage).is_some() {
 			return Some(Eligibility::DeletionPending);
+		}
+		if Paused::<T>::get() {
+			return Some(Eligibility::ChainPaused);
 		}
 		if lineage.settings.paused {
 			return Some(Eligibility::Paused);

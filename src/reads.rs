@@ -94,6 +94,13 @@ impl<T: Config> Pallet<T> {
 		(roots, None)
 	}
 
+	pub(crate) fn view_snapshot_as_of(request_id: &T::RequestId, at: ClockFor<T>) -> Option<u64> {
+		Snapshots::<T>::iter_prefix(request_id)
+			.filter(|(_, record)| record.taken_at <= at)
+			.map(|(sequence, _)| sequence)
+			.max()
+	}
+
 	pub(crate) fn view_snapshots(
 		request_id: &T::RequestId,
 		from: u64,

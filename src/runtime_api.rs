@@ -42,6 +42,9 @@ sp_api::decl_runtime_apis! {
 			owner: AccountId,
 		) -> Vec<LineageView<AccountId, NodeId, RequestId, BlockNumber>>;
 
+		/// Sequence of the newest snapshot of a request that was taken at a block or before.
+		fn snapshot_as_of(request_id: RequestId, at: BlockNumber) -> Option<u64>;
+
 		/// Who may restore a request besides its owner.
 		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>>;
 

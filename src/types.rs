@@ -359,6 +359,8 @@ pub enum Eligibility<BlockNumber> {
 	NoOwnerKey,
 	/// The owner has asked for the deletion of its backups.
 	DeletionPending,
+	/// Governance has paused all backups of the chain.
+	ChainPaused,
 	/// The owner has paused backups of this request.
 	Paused,
 	/// As many snapshots are kept as may ever be, and those that could go are held.

@@ -54,6 +54,8 @@ pub trait WeightInfo {
 	fn reject_backup() -> Weight;
 	/// [`crate::BackupHooks::fulfilled`] of a request that has a backup on another node.
 	fn move_backup() -> Weight;
+	/// [`crate::Call::set_paused`].
+	fn set_paused() -> Weight;
 	/// Dispatch of [`crate::Call::add_snapshot`].
 	fn add_snapshot() -> Weight;
 	/// Judging [`crate::Call::add_snapshot`].
@@ -172,6 +174,10 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 		Self::counted(CALL_MICROS, 8, 7)
 	}
 
+	fn set_paused() -> Weight {
+		Self::counted(CALL_MICROS, 1, 1)
+	}
+
 	fn add_snapshot() -> Weight {
 		// Snapshot, its index, lineage, header; two evictions of three entries each, for which
 		// four places are looked at; quotas.
@@ -180,7 +186,7 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn authorize_add_snapshot() -> Weight {
-		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 15, 0)
+		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 16, 0)
 	}
 
 	fn report_snapshot_failed() -> Weight {
@@ -197,7 +203,7 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn authorize_report() -> Weight {
-		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 16, 0)
+		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 17, 0)
 	}
 
 	fn deletion_requested() -> Weight {

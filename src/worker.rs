@@ -15,7 +15,7 @@ mod agent;
 
 use crate::{
 	Call, Compute, Config, Eligibility, LOG_TARGET, LineageCountOfNode, LineageOf, Lineages,
-	LineagesOfNode, Pallet, RequestInfoOf, RestoreOf, RestoreRequests, RestoreState,
+	LineagesOfNode, Pallet, Paused, RequestInfoOf, RestoreOf, RestoreRequests, RestoreState,
 	RestoresOfNode, SnapshotClaim, UserDeletions, authorize::hash_bytes, lineage_id, opaque,
 };
 use agent::Exchange;
@@ -117,6 +117,7 @@ impl<T: Config> Pallet<T> {
 
 	/// What should exist on a node, as of this block.
 	pub(crate) fn desired(speaker: &Speaker<T>) -> Desired {
+		let is_paused = Paused::<T>::get();
 		let page = Self::page_of_lineages(&speaker.node);
 		let mut desired = Desired {
 			genesis: speaker.genesis,
@@ -124,7 +125,10 @@ impl<T: Config> Pallet<T> {
 			at: speaker.at,
 			now: Self::now().unique_saturated_into(),
 			snapshots: Orders::new(),
-			restores: Self::restore_orders(&speaker.node),
+			restores: match is_paused {
+				true => Orders::new(),
+				false => Self::restore_orders(&speaker.node),
+			},
 			deletions: Orders::new(),
 			lineages: Default::default(),
 		};
@@ -133,6 +137,9 @@ impl<T: Config> Pallet<T> {
 			let place = LineagePlace { lineage: id.clone(), next: lineage.next };
 			// A list that is full is served again at the next block.
 			let _ = desired.lineages.try_push(place);
+			if is_paused {
+				continue;
+			}
 			if Self::deletion_is_due(&lineage) {
 				let _ =
 					desired.deletions.try_push(DeletionOrder { lineage: id, until: lineage.next });

@@ -70,6 +70,7 @@ pub(crate) fn eligibility(eligibility: &Eligibility) -> String {
 		Eligibility::DeletionPending => {
 			"the owner asked for the deletion of this backup or of all".into()
 		}
+		Eligibility::ChainPaused => "governance paused all backups of the chain".into(),
 		Eligibility::Paused => "the owner paused these backups".into(),
 		Eligibility::Full => {
 			"as many snapshots are kept as may ever be, and those that could go are held".into()

@@ -99,6 +99,10 @@ sp_api::impl_runtime_apis! {
 			Backup::lineages_of(owner)
 		}
 
+		fn snapshot_as_of(request_id: RequestId, at: BlockNumber) -> Option<u64> {
+			Backup::snapshot_as_of(request_id, at)
+		}
+
 		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>> {
 			Backup::grants(request_id)
 		}

@@ -3,8 +3,9 @@
 use crate::{
 	BackupOffchainWorkerFrequency, ChainSettings, Error, Event, OwnerKeyVersion, Pallet, mock::*,
 };
+use backup_primitives::RootStatus;
 use frame_support::{assert_noop, assert_ok};
-use sp_runtime::DispatchError;
+use sp_runtime::{DispatchError, transaction_validity::InvalidTransaction};
 
 #[test]
 fn governance_sets_the_cadence_of_the_chain() {
@@ -140,5 +141,46 @@ fn fails_to_register_a_key_while_one_waits_or_past_the_bound() {
 			Error::<Test>::TooManyOwnerKeys
 		);
 		assert_eq!(OwnerKeyVersion::<Test>::get(ALICE), 3);
+	});
+}
+
+#[test]
+fn governance_pauses_everything_and_resumes_it() {
+	story_of_alice(|| {
+		let cid = record(REQUEST, 1);
+		run_for(FREQUENCY);
+		assert_noop!(Backup::set_paused(signed(ALICE), true), DispatchError::BadOrigin);
+		assert_ok!(Backup::set_paused(RuntimeOrigin::root(), true));
+		assert_eq!(last_event(), Event::AllPaused);
+		assert_eq!(Backup::eligibility(REQUEST), crate::Eligibility::ChainPaused);
+		assert_refused(snapshot(REQUEST, 2).call(), InvalidTransaction::Future);
+		// Owners may ask all the same; it waits.
+		assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(cid)));
+		assert_refused(restore_report(0, None), InvalidTransaction::Future);
+		assert_ok!(Backup::set_paused(RuntimeOrigin::root(), false));
+		assert_eq!(last_event(), Event::AllResumed);
+		assert_ok!(submit(restore_report(0, None)));
+		assert_ok!(snapshot(REQUEST, 2).submit());
+	});
+}
+
+#[test]
+fn what_is_paused_is_not_deleted() {
+	story_of_alice(|| {
+		let cid = record(REQUEST, 1);
+		let salt = crate::Lineages::<Test>::get(REQUEST).unwrap().salt;
+		let status = || Backup::root_status(REQUEST, salt, 0, cid);
+		assert_ok!(Backup::delete_snapshot(signed(ALICE), REQUEST, 0));
+		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
+		run_for(1_000);
+		assert_eq!(status(), RootStatus::Deleted);
+		assert_ok!(Backup::set_paused(RuntimeOrigin::root(), true));
+		assert_eq!(status(), RootStatus::Retained);
+		for sequence in [None, Some(0)] {
+			assert_noop!(
+				Backup::close_deletion(signed(BOB), REQUEST, sequence),
+				Error::<Test>::DeletionNotOver
+			);
+		}
 	});
 }

@@ -445,3 +445,17 @@ fn accounts_take_turns_with_their_restores() {
 		assert_eq!(order, [0, 2, 1]);
 	});
 }
+
+#[test]
+fn while_all_is_paused_nothing_is_ordered() {
+	desk_story(|desk| {
+		let cid = record(REQUEST, 1);
+		run_for(FREQUENCY);
+		assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(cid)));
+		assert_eq!((desk.peek().snapshots.len(), desk.peek().restores.len()), (1, 1));
+		assert_ok!(Backup::set_paused(RuntimeOrigin::root(), true));
+		let desired = desk.peek();
+		assert_eq!((desired.snapshots.len(), desired.restores.len()), (0, 0));
+		assert_eq!(desired.lineages.len(), 1, "the agent learns how far the history is");
+	});
+}
