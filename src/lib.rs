@@ -855,7 +855,8 @@ pub mod pallet {
 			Self::set_lineage_settings(&who, &request_id, settings)
 		}
 
-		/// Register the age public key that the account's backups are sealed to.
+		/// Register the age public key that the account's backups are sealed to. The account needs
+		/// a backup, or a subscription that is paid for.
 		///
 		/// The first key counts at once. A later one stands beside the one before until the
 		/// chain's delay is over.

@@ -1,6 +1,9 @@
 //! The keys that owners' backups are sealed to, by version.
 
-use crate::{ClockFor, Config, Error, Event, OwnerKey, OwnerKeyVersion, OwnerKeys, Pallet};
+use crate::{
+	ClockFor, Config, Error, Event, LineageCountOfAccount, Marketplace, OwnerKey, OwnerKeyVersion,
+	OwnerKeys, Pallet, Subscription,
+};
 use alloc::vec::Vec;
 use backup_primitives::Recipient;
 use frame_support::{ensure, traits::Get};
@@ -8,6 +11,10 @@ use sp_runtime::{DispatchResult, Saturating};
 
 impl<T: Config> Pallet<T> {
 	pub(crate) fn add_owner_key(who: T::AccountId, recipient: Recipient) -> DispatchResult {
+		// Keys stay for ever, so only who has backups or pays for them may leave one.
+		let is_customer = LineageCountOfAccount::<T>::get(&who) > 0
+			|| T::Marketplace::subscription(&who) == Subscription::Active;
+		ensure!(is_customer, Error::<T>::BackupsNotEnabled);
 		let newest = OwnerKeyVersion::<T>::get(&who);
 		ensure!(newest < T::MaxOwnerKeys::get(), Error::<T>::TooManyOwnerKeys);
 		let now = Self::now();

@@ -102,7 +102,7 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn register_owner_key() -> Weight {
-		Self::counted(CALL_MICROS, 4, 2)
+		Self::counted(CALL_MICROS, 6, 2)
 	}
 
 	fn restore_from_snapshot() -> Weight {

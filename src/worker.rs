@@ -167,6 +167,10 @@ impl<T: Config> Pallet<T> {
 	}
 
 	fn snapshot_order(request_id: &T::RequestId, lineage: &LineageOf<T>) -> Option<SnapshotOrder> {
+		// Most lineages of most pages end here, before anything else is read.
+		if lineage.settings.paused || Self::now() < Self::due_at(lineage) {
+			return None;
+		}
 		let request: RequestInfoOf<T> = T::Compute::request(request_id)?;
 		let Eligibility::Eligible { slot } = Self::judge_lineage(lineage, &request) else {
 			return None;

@@ -187,8 +187,9 @@ struct State {
 	running: HashMap<Subject, Running>,
 	ended: BTreeMap<Subject, Ended>,
 	handed_out: HashMap<Subject, u32>,
-	/// The node that workers speak for.
-	node: Option<OpaqueId>,
+	/// The nodes that workers speak for, and how often each did: a keystore may hold the keys of
+	/// several.
+	nodes: BTreeMap<OpaqueId, u64>,
 	/// Lineages that are to be deleted.
 	deletions: HashMap<LineageId, Deletion>,
 	/// Deletions that are done, and how often that was told.
@@ -256,7 +257,7 @@ impl Jobs {
 	pub fn reconcile(self: &Arc<Self>, desired: &Desired) -> Achieved {
 		self.clock.fetch_max(desired.now, Ordering::Relaxed);
 		self.best.fetch_max(desired.at.number, Ordering::Relaxed);
-		self.state().node = Some(desired.node.clone());
+		*self.state().nodes.entry(desired.node.clone()).or_insert(0) += 1;
 		self.forget_the_past(desired);
 		let mut snapshots = Orders::new();
 		let mut restores = Orders::new();
@@ -550,9 +551,12 @@ impl Jobs {
 		Some(self.best.load(Ordering::Relaxed)).filter(|number| *number > 0)
 	}
 
-	/// The node that workers speak for, once one did.
-	pub(crate) fn node(&self) -> Option<OpaqueId> {
-		self.state().node.clone()
+	/// All nodes that workers speak for, once that is certain: a worker speaks for one after the
+	/// other at each block, so whoever speaks again has let all others speak.
+	pub(crate) fn nodes(&self) -> Option<Vec<OpaqueId>> {
+		let state = self.state();
+		let has_round_passed = state.nodes.values().any(|count| *count > 1);
+		has_round_passed.then(|| state.nodes.keys().cloned().collect())
 	}
 
 	/// The roots that are told to workers until the chain has recorded them.

@@ -152,13 +152,18 @@ pub async fn register_key(chain: &Chain, owner: &Keypair, recipient: Recipient) 
 
 /// The owner pauses the backups of a request, or lets them go on.
 pub async fn set_paused(chain: &Chain, owner: &Keypair, request: u64, paused: bool) -> Result<()> {
+	batch(chain, owner, [pause_call(request, paused)]).await?;
+	Ok(())
+}
+
+/// The call that pauses the backups of a request, or lets them go on.
+pub fn pause_call(request: u64, paused: bool) -> Value {
 	let settings = Value::named_composite([
 		("paused", Value::bool(paused)),
 		("keep_last", Value::unnamed_variant("None", [])),
 	]);
-	let arguments = vec![number(request), settings];
-	chain.submit(owner, "Backup", "set_backup_settings", arguments).await?;
-	Ok(())
+	let request_id = ("request_id", number(request));
+	runtime_call("Backup", "set_backup_settings", [request_id, ("settings", settings)])
 }
 
 /// The owner asks for an image. Gives the restore and the block of the request.

@@ -1,7 +1,8 @@
 //! Cadence, chain settings and owner keys.
 
 use crate::{
-	BackupOffchainWorkerFrequency, ChainSettings, Error, Event, OwnerKeyVersion, Pallet, mock::*,
+	BackupOffchainWorkerFrequency, ChainSettings, Error, Event, OwnerKeyVersion, Pallet,
+	Subscription, mock::*,
 };
 use backup_primitives::RootStatus;
 use frame_support::{assert_noop, assert_ok};
@@ -98,6 +99,7 @@ fn governance_changes_the_settings_within_bounds() {
 #[test]
 fn the_first_key_counts_at_once() {
 	story(|| {
+		World::subscribe(ALICE, Subscription::Active);
 		assert_ok!(Backup::register_owner_key(signed(ALICE), key(1)));
 		assert_eq!(Pallet::<Test>::owner_key_version_of(&ALICE), Some(1));
 		assert_eq!(
@@ -110,6 +112,7 @@ fn the_first_key_counts_at_once() {
 #[test]
 fn a_new_key_stands_beside_the_old_one_until_its_delay_is_over() {
 	story(|| {
+		World::subscribe(ALICE, Subscription::Active);
 		assert_ok!(Backup::register_owner_key(signed(ALICE), key(1)));
 		run_to(10);
 		assert_ok!(Backup::register_owner_key(signed(ALICE), key(2)));
@@ -127,6 +130,7 @@ fn a_new_key_stands_beside_the_old_one_until_its_delay_is_over() {
 #[test]
 fn fails_to_register_a_key_while_one_waits_or_past_the_bound() {
 	story(|| {
+		World::subscribe(ALICE, Subscription::Active);
 		assert_ok!(Backup::register_owner_key(signed(ALICE), key(1)));
 		assert_ok!(Backup::register_owner_key(signed(ALICE), key(2)));
 		assert_noop!(

@@ -167,8 +167,10 @@ async fn confirm_pins(jobs: &Jobs, view: &dyn FinalizedView) -> Result<(), Sweep
 	if !executor.pins_unconfirmed() {
 		return Ok(());
 	}
-	let node = jobs.node().ok_or(ChainError::Unbound)?;
-	let roots = view.roots_of_node(&node).await?;
+	let mut roots = Vec::new();
+	for node in jobs.nodes().ok_or(ChainError::Unbound)? {
+		roots.extend(view.roots_of_node(&node).await?);
+	}
 	tracing::warn!(roots = roots.len(), "pins may have been lost: pinning what the chain records");
 	for lost in blocking(move || executor.confirm_pins(roots)).await? {
 		tracing::error!(

@@ -93,8 +93,10 @@ fn a_store_that_lost_index_and_pins_takes_them_from_the_chain() {
 	}
 	world.start_agent();
 	assert_eq!(world.roots(), [""; 0]);
-	world.reconcile(&desired());
-	until("the pins", || (world.roots().len() == 2).then_some(()));
+	until("the pins", || {
+		world.reconcile(&desired());
+		(world.roots().len() == 2).then_some(())
+	});
 	until("the lost root to be told", || {
 		world.log().contains("is not in the store any more").then_some(())
 	});

@@ -22,7 +22,7 @@ const BLOCKS: u64 = 30;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-	// Their owner has no key, so no snapshot is due.
+	// Their owner has no key and pauses them, so no snapshot is due.
 	let lineages: u64 = std::env::args().nth(1).map_or(Ok(120), |count| count.parse())?;
 	let world = World::start("worker-time", Pace::ONCE).await?;
 	let owner = story::owner();
@@ -35,7 +35,7 @@ async fn main() -> Result<()> {
 			story::runtime_call("Compute", "create_request", [("disk_bytes", number(1 << 30))])
 		});
 		story::batch(chain, &owner, ordered).await?;
-		let fulfilled = requests.flat_map(|request| {
+		let fulfilled = requests.clone().flat_map(|request| {
 			let request_id = ("request_id", number(request));
 			let vm_id = ("vm_id", bytes(format!("vm-{request}").as_bytes()));
 			let node_id = ("node_id", number(NODE.into()));
@@ -45,6 +45,8 @@ async fn main() -> Result<()> {
 			]
 		});
 		story::batch(chain, &story::operator(), fulfilled).await?;
+		let paused = requests.map(|request| story::pause_call(request, true));
+		story::batch(chain, &owner, paused).await?;
 	}
 	let from = chain.number(View::Best).await?;
 	let until = from + BLOCKS;

@@ -30,8 +30,9 @@ struct Facade {
 	/// Whether it answers one question only.
 	is_failing: AtomicBool,
 	asked: AtomicU64,
-	/// What it wants the node to hold.
+	/// What it wants the node to hold, and any other.
 	recorded: Mutex<Vec<RecordedRoot>>,
+	recorded_for_other: Mutex<Vec<RecordedRoot>>,
 }
 
 impl FinalizedChain for FakeChain {
@@ -63,8 +64,10 @@ impl FinalizedView for FakeChain {
 		&'a self,
 		node: &'a OpaqueId,
 	) -> BoxFuture<'a, Result<Vec<RecordedRoot>, ChainError>> {
-		assert_eq!(*node, nothing().node);
-		Box::pin(async { Ok(self.0.recorded.lock().unwrap().clone()) })
+		let is_first = *node == nothing().node;
+		let (first, second) = (&self.0.recorded, &self.0.recorded_for_other);
+		let recorded = if is_first { first } else { second };
+		Box::pin(async { Ok(recorded.lock().unwrap().clone()) })
 	}
 }
 
@@ -246,11 +249,19 @@ async fn a_node_that_lost_its_database_is_not_believed() {
 #[tokio::test]
 async fn pins_that_may_be_lost_are_made_from_what_the_chain_records() {
 	let mut bench = Bench::new([]);
-	let recorded = RecordedRoot { lineage: lineage(7), sequence: 1, cid: cid(1) };
-	bench.chain.0.recorded.lock().unwrap().push(recorded.clone());
+	let recorded = |seed| RecordedRoot { lineage: lineage(7), sequence: 1, cid: cid(seed) };
+	bench.chain.0.recorded.lock().unwrap().push(recorded(1));
+	bench.chain.0.recorded_for_other.lock().unwrap().push(recorded(2));
 	bench.executor.is_unconfirmed.store(true, Ordering::Relaxed);
 	bench.executor.has_garbage.store(true, Ordering::Relaxed);
-	assert_eq!(bench.acts().await, [Act::Confirmed(vec![recorded]), Act::Collected]);
+	let error = bench.sweep().await.unwrap_err();
+	assert!(matches!(error, SweepError::Chain(ChainError::Unbound)), "{error}");
+	// The keystore holds the key of another node, too.
+	let other = OpaqueId::of(&2u32).unwrap();
+	bench.jobs.reconcile(&Desired { node: other, ..nothing() });
+	bench.jobs.reconcile(&nothing());
+	let both = vec![recorded(1), recorded(2)];
+	assert_eq!(bench.acts().await, [Act::Confirmed(both), Act::Collected]);
 	assert_eq!(bench.acts().await, []);
 }
 
