@@ -6,7 +6,7 @@ use crate::{
 	process::{Process, built},
 	wait,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::{path::PathBuf, process::Command, time::Duration};
 
 /// How long a node may take until it answers.
@@ -21,6 +21,16 @@ pub struct Node {
 	log: PathBuf,
 	rpc_port: u16,
 	agent: Option<(String, PathBuf)>,
+	role: Role,
+}
+
+/// What a node does for its chain.
+#[derive(Clone, Debug)]
+enum Role {
+	/// It makes the blocks of a chain of its own, and hosts machines with the same key.
+	Author,
+	/// It follows the chain of the node at an address, and hosts machines with a key.
+	Host { peer: String, suri: String },
 }
 
 impl Node {
@@ -33,6 +43,20 @@ impl Node {
 			log: lab.log("node"),
 			rpc_port: free_port()?,
 			agent: None,
+			role: Role::Author,
+		})
+	}
+
+	/// The same for a node that makes no blocks. `chain` is a connection to the one that does,
+	/// `suri` the key that it reports with.
+	pub async fn prepare_host(lab: &Lab, name: &str, chain: &Chain, suri: &str) -> Result<Self> {
+		let addresses = chain.rpc("system_localListenAddresses", &[]).await?;
+		let peer = addresses[0].as_str().context("the node listens nowhere")?.to_owned();
+		Ok(Self {
+			base_path: lab.path().join(name),
+			log: lab.log(name),
+			role: Role::Host { peer, suri: suri.to_owned() },
+			..Self::prepare(lab)?
 		})
 	}
 
@@ -45,8 +69,13 @@ impl Node {
 	/// Start it, on the database that it had before, if it had one.
 	pub fn start(&mut self) -> Result<()> {
 		let mut command = Command::new(&self.program);
+		match &self.role {
+			Role::Author => command.arg("--dev"),
+			Role::Host { peer, suri } => command
+				.args(["--chain", "dev", "--offchain-worker", "always"])
+				.args(["--bootnodes", peer, "--backup-dev-key", suri]),
+		};
 		command
-			.arg("--dev")
 			.arg("--base-path")
 			.arg(&self.base_path)
 			.args(["--rpc-port", &self.rpc_port.to_string()])

@@ -127,11 +127,22 @@ pub async fn order_machine(chain: &Chain, owner: &Keypair, disk_bytes: u64) -> R
 
 /// The operator takes a request and says that its machine runs.
 pub async fn fulfil(chain: &Chain, request: u64, vm: &str) -> Result<()> {
+	fulfil_on(chain, &operator(), NODE, request, vm).await
+}
+
+/// The same with another operator and its node.
+pub async fn fulfil_on(
+	chain: &Chain,
+	operator: &Keypair,
+	node: u32,
+	request: u64,
+	vm: &str,
+) -> Result<()> {
 	let calls = [
 		runtime_call(
 			"Compute",
 			"assign_request",
-			[("request_id", number(request)), ("node_id", number(NODE.into()))],
+			[("request_id", number(request)), ("node_id", number(node.into()))],
 		),
 		runtime_call(
 			"Compute",
@@ -139,7 +150,27 @@ pub async fn fulfil(chain: &Chain, request: u64, vm: &str) -> Result<()> {
 			[("request_id", number(request)), ("vm_id", bytes(vm.as_bytes()))],
 		),
 	];
-	batch(chain, &operator(), calls).await?;
+	batch(chain, operator, calls).await?;
+	Ok(())
+}
+
+/// An operator registers a node whose authority key is the operator's own.
+pub async fn register_node(
+	chain: &Chain,
+	operator: &Keypair,
+	node: u32,
+	recipient: Recipient,
+) -> Result<()> {
+	let account = operator.public_key().0;
+	let payload = possession_payload(&chain.genesis(), &opaque(&node), &opaque(&account));
+	let arguments = vec![
+		number(node.into()),
+		bytes(&account),
+		bytes(&recipient.0),
+		Value::unnamed_composite([]),
+		bytes(&operator.sign(&payload).0),
+	];
+	chain.submit(operator, "Compute", "register_node", arguments).await?;
 	Ok(())
 }
 

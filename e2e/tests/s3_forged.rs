@@ -223,20 +223,5 @@ async fn pass_blocks(chain: &Chain, count: u64) -> Result<()> {
 
 /// Another operator's node, whose reports about the first node's machines are forgeries.
 async fn register_second_node(chain: &Chain) -> Result<()> {
-	let operator = story::stranger();
-	let account = operator.public_key().0;
-	let payload = backup_primitives::report::possession_payload(
-		&chain.genesis(),
-		&opaque(&2u32),
-		&opaque(&account),
-	);
-	let arguments = vec![
-		number(2),
-		bytes(&account),
-		bytes(&[3; 32]),
-		Value::unnamed_composite([]),
-		bytes(&operator.sign(&payload).0),
-	];
-	chain.submit(&operator, "Compute", "register_node", arguments).await?;
-	Ok(())
+	story::register_node(chain, &story::stranger(), 2, backup_primitives::Recipient([3; 32])).await
 }
