@@ -92,9 +92,10 @@ impl<T: Config> Pallet<T> {
 		holder: &Holder<T::AccountId>,
 		target: DeletionTargetOf<T>,
 	) -> DispatchResult {
-		let in_time = |effective_at: Option<ClockFor<T>>| match effective_at {
+		// What governance holds nobody has given up yet, however late it is.
+		let in_time = |effective_at: Option<ClockFor<T>>, is_held: bool| match effective_at {
 			None => Err(Error::<T>::DeletionNotFound),
-			Some(at) if at <= Self::now() => Err(Error::<T>::DeletionInEffect),
+			Some(at) if at <= Self::now() && !is_held => Err(Error::<T>::DeletionInEffect),
 			Some(_) => Ok(()),
 		};
 		match &target {
@@ -102,17 +103,20 @@ impl<T: Config> Pallet<T> {
 				let may =
 					*holder == Holder::Governance || *holder == Holder::Account(owner.clone());
 				ensure!(may, Error::<T>::NotAuthorized);
-				in_time(UserDeletions::<T>::get(owner).map(|deletion| deletion.effective_at))?;
+				let effective_at = UserDeletions::<T>::get(owner).map(|d| d.effective_at);
+				in_time(effective_at, false)?;
 				UserDeletions::<T>::remove(owner);
 			}
 			DeletionTarget::Request(request_id) => {
 				let mut lineage = Self::lineage_for(holder, request_id)?;
-				in_time(lineage.delete_at.take())?;
+				in_time(lineage.delete_at.take(), lineage.governance_holds > 0)?;
 				Lineages::<T>::insert(request_id, lineage);
 			}
 			DeletionTarget::Snapshot(request_id, sequence) => {
 				Self::lineage_for(holder, request_id)?;
-				in_time(SnapshotDeletions::<T>::take(request_id, sequence))?;
+				let lock = SnapshotLocks::<T>::get(request_id, sequence);
+				let is_held = lock.is_some_and(|lock| lock.by_governance);
+				in_time(SnapshotDeletions::<T>::take(request_id, sequence), is_held)?;
 			}
 		}
 		Self::deposit_event(Event::DeletionCancelled { target });
@@ -131,6 +135,15 @@ impl<T: Config> Pallet<T> {
 		lineage.governance_holds == 0
 			&& Self::deletion_of(lineage).is_some_and(|at| at <= Self::now())
 			&& !Paused::<T>::get()
+	}
+
+	/// Whether nodes may have given up a snapshot already.
+	pub(crate) fn may_be_given_up(
+		request_id: &T::RequestId,
+		sequence: u64,
+		lineage: &LineageOf<T>,
+	) -> bool {
+		Self::deletion_is_due(lineage) || Self::snapshot_deletion_is_due(request_id, sequence)
 	}
 
 	/// Whether one snapshot is to go, the grace period is over, and governance neither holds it nor has
@@ -303,12 +316,15 @@ impl<T: Config> Pallet<T> {
 		};
 		match Snapshots::<T>::get(request_id, sequence) {
 			Some(record) if record.cid == cid => {
-				let is_deleted = Self::deletion_is_due(&lineage)
-					|| Self::snapshot_deletion_is_due(&request_id, sequence);
-				if is_deleted { RootStatus::Deleted } else { RootStatus::Retained }
+				match Self::may_be_given_up(&request_id, sequence, &lineage) {
+					true => RootStatus::Deleted,
+					false => RootStatus::Retained,
+				}
 			}
 			Some(_) => RootStatus::Unknown,
 			None if sequence < lineage.next => RootStatus::Evicted,
+			// It will never be recorded.
+			None if Self::deletion_is_due(&lineage) => RootStatus::Deleted,
 			None => RootStatus::Pending,
 		}
 	}

@@ -45,6 +45,8 @@ impl<T: Config> Pallet<T> {
 		let mut lineage = Self::lineage_for(holder, &request_id)?;
 		let is_there = Snapshots::<T>::contains_key(request_id, sequence);
 		ensure!(is_there, Error::<T>::SnapshotNotFound);
+		let is_gone = Self::may_be_given_up(&request_id, sequence, &lineage);
+		ensure!(!is_gone, Error::<T>::DeletionInEffect);
 		let mut lock = SnapshotLocks::<T>::get(request_id, sequence).unwrap_or_default();
 		let (is_held, count) = hold_of(holder, &mut lock, &mut lineage);
 		ensure!(!*is_held, Error::<T>::SnapshotHeldAlready);

@@ -2,7 +2,7 @@
 
 use crate::{
 	ClockFor, Compute, Config, Eligibility, GrantOf, Grants, LineageOf, LineageView, LineageViewOf,
-	Lineages, LineagesOfAccount, LineagesOfNode, Pallet, SnapshotOf, Snapshots, lineage_id,
+	Lineages, LineagesOfAccount, Pallet, SnapshotOf, Snapshots, lineage_id,
 };
 use alloc::vec::Vec;
 use backup_primitives::RecordedRoot;
@@ -12,7 +12,10 @@ use frame_support::traits::Get;
 pub(crate) const SNAPSHOTS_PAGE: usize = 64;
 
 /// Roots after which one read ends with the lineage that it has begun.
-pub(crate) const ROOTS_PAGE: usize = 256;
+const ROOTS_PAGE: usize = 256;
+
+/// Lineages that one read looks at to find these.
+const LINEAGES_PAGE: usize = 512;
 
 impl<T: Config> Pallet<T> {
 	pub(crate) fn view_lineage(request_id: &T::RequestId) -> Option<LineageViewOf<T>> {
@@ -52,33 +55,35 @@ impl<T: Config> Pallet<T> {
 			.collect()
 	}
 
-	/// The roots that a node has to hold, lineage by lineage, from behind one of its requests on;
-	/// and the request to go on behind, if there are more.
+	/// The roots that a node sealed and has to hold, from behind one request on; and the request
+	/// to go on behind, if there are more.
+	///
+	/// Looks at the machines of all nodes: one that has moved away has left its snapshots. That
+	/// takes long on a large chain, and is asked only by an agent that lost its pins.
 	pub fn roots_of_node(
 		node_id: T::NodeId,
 		after: Option<T::RequestId>,
 	) -> (Vec<RecordedRoot>, Option<T::RequestId>) {
-		Self::page_of_roots(node_id, after, ROOTS_PAGE)
+		Self::page_of_roots(node_id, after, ROOTS_PAGE, LINEAGES_PAGE)
 	}
 
-	/// The same, with a page that ends with the lineage in which it reaches `limit`.
+	/// The same, with a page that ends with the lineage in which it reaches `roots_max`, or after
+	/// so many lineages.
 	pub(crate) fn page_of_roots(
 		node_id: T::NodeId,
 		after: Option<T::RequestId>,
-		limit: usize,
+		roots_max: usize,
+		lineages_max: usize,
 	) -> (Vec<RecordedRoot>, Option<T::RequestId>) {
-		let requests = match after {
-			Some(after) => {
-				let after = LineagesOfNode::<T>::hashed_key_for(node_id, after);
-				LineagesOfNode::<T>::iter_key_prefix_from(node_id, after)
-			}
-			None => LineagesOfNode::<T>::iter_key_prefix(node_id),
+		let lineages = match after {
+			Some(after) => Lineages::<T>::iter_from(Lineages::<T>::hashed_key_for(after)),
+			None => Lineages::<T>::iter(),
 		};
 		let mut roots = Vec::new();
-		for request_id in requests {
-			let Some(lineage) = Lineages::<T>::get(request_id) else { continue };
+		for (count, (request_id, lineage)) in (1..).zip(lineages) {
 			let id = lineage_id(&request_id, lineage.salt);
 			let mut own: Vec<_> = Snapshots::<T>::iter_prefix(request_id)
+				.filter(|(_, record)| record.node == node_id)
 				.map(|(sequence, record)| (sequence, record.cid))
 				.collect();
 			own.sort_unstable_by_key(|(sequence, _)| *sequence);
@@ -87,7 +92,7 @@ impl<T: Config> Pallet<T> {
 				sequence,
 				cid,
 			}));
-			if roots.len() >= limit {
+			if roots.len() >= roots_max || count >= lineages_max {
 				return (roots, Some(request_id));
 			}
 		}

@@ -22,8 +22,9 @@ sp_api::decl_runtime_apis! {
 			cid: Cid,
 		) -> RootStatus;
 
-		/// The roots that a node has to hold, from behind one of its requests on, and the request
-		/// to go on behind if there are more. An agent whose pins were lost asks for all of them.
+		/// The roots that a node sealed and has to hold, from behind one request on, and the
+		/// request to go on behind if there are more. An agent whose pins were lost asks for all
+		/// of them.
 		fn roots_of_node(
 			node_id: NodeId,
 			after: Option<RequestId>,

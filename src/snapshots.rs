@@ -2,7 +2,7 @@
 
 use crate::{
 	Call, ClockFor, Compute, Config, Eligibility, Error, Event, Failure, Invalidity, LineageOf,
-	Lineages, Marketplace, OnSnapshot, OwnerKeys, Pallet, SignatureOf, SnapshotClaim,
+	Lineages, Marketplace, OnSnapshot, OwnerKeys, Pallet, Paused, SignatureOf, SnapshotClaim,
 	SnapshotDeletions, SnapshotLocks, SnapshotMetadata, Snapshots, SnapshotsByCid, Subscription,
 	authorize::ReportKind, lineage_id, opaque,
 };
@@ -142,7 +142,14 @@ impl<T: Config> Pallet<T> {
 		Ok(())
 	}
 
-	/// Oldest `taken_at` of the next snapshot of a lineage that is still recorded.
+	/// Oldest `taken_at` that a new snapshot of a lineage may have to be recorded now. One that
+	/// was taken before is taken again: waiting would not make it right.
+	pub(crate) fn oldest_taken_at_now(lineage: &LineageOf<T>) -> u64 {
+		let tolerated = Self::due_at(lineage).saturating_sub(CADENCE_TOLERANCE_BLOCKS.into());
+		Self::oldest_taken_at(lineage).max(tolerated.unique_saturated_into())
+	}
+
+	/// Oldest `taken_at` of the next snapshot of a lineage that is ever recorded.
 	pub(crate) fn oldest_taken_at(lineage: &LineageOf<T>) -> u64 {
 		let after_last = match lineage.last_taken_at {
 			Some(taken_at) => taken_at.saturating_add(1u32.into()),
@@ -245,9 +252,12 @@ impl<T: Config> Pallet<T> {
 	/// Evict what is too much of a request, on anybody's wish.
 	pub(crate) fn prune_history(request_id: T::RequestId, limit: u32) -> DispatchResult {
 		let mut lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
+		ensure!(!Paused::<T>::get() && !lineage.settings.paused, Error::<T>::BackupPaused);
 		let limit = limit.min(PRUNED_MAX);
+		let before = lineage.evict_from;
 		let evicted = Self::evict(&request_id, &mut lineage, limit, limit);
-		ensure!(evicted > 0, Error::<T>::NothingToPrune);
+		// Passing over a gap is progress, too: behind it there may be what is to go.
+		ensure!(evicted > 0 || lineage.evict_from > before, Error::<T>::NothingToPrune);
 		Self::update_header(lineage.node, &lineage.owner, |header| {
 			header.snapshots = header.snapshots.saturating_sub(evicted);
 		});

@@ -139,7 +139,7 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn hold_snapshot() -> Weight {
-		Self::counted(CALL_MICROS, 3, 2)
+		Self::counted(CALL_MICROS, 6, 2)
 	}
 
 	fn release_snapshot() -> Weight {
@@ -155,7 +155,7 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 	}
 
 	fn cancel_deletion() -> Weight {
-		Self::counted(CALL_MICROS, 2, 1)
+		Self::counted(CALL_MICROS, 3, 1)
 	}
 
 	fn close_deletion() -> Weight {

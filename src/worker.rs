@@ -16,7 +16,7 @@ mod agent;
 use crate::{
 	Call, Compute, Config, Eligibility, LOG_TARGET, LineageCountOfNode, LineageOf, Lineages,
 	LineagesOfNode, Pallet, Paused, RequestInfoOf, RestoreOf, RestoreRequests, RestoreState,
-	RestoresOfNode, SnapshotClaim, UserDeletions, authorize::hash_bytes, lineage_id, opaque,
+	RestoresOfNode, SnapshotClaim, authorize::hash_bytes, lineage_id, opaque,
 };
 use agent::Exchange;
 use alloc::{
@@ -46,7 +46,8 @@ const LINEAGES_PAGE: u32 = LINEAGES_MAX / 2;
 /// Most entries of a queue that one run looks at.
 const QUEUE_SCAN_MAX: usize = 256;
 
-/// Most reports that one run submits.
+/// Most reports of each kind that one run submits. One kind that is refused again and again does
+/// not keep the others.
 const REPORTS_MAX: usize = 32;
 
 /// After how many more times that a result is handed out it is reported again. A pool bans a
@@ -194,7 +195,7 @@ impl<T: Config> Pallet<T> {
 			node_recipient: T::Compute::node(&lineage.node)?.recipient,
 			capacity_bytes: request.capacity_bytes,
 			parent,
-			oldest_taken_at: Self::oldest_taken_at(lineage),
+			oldest_taken_at: Self::oldest_taken_at_now(lineage),
 		})
 	}
 
@@ -260,7 +261,10 @@ impl<T: Config> Pallet<T> {
 			.into_iter()
 			.filter(|result| is_reported_now(result.handed_out))
 			.filter_map(|result| Self::deletion_call(speaker, result));
-		for call in snapshots.chain(restores).chain(deletions).take(REPORTS_MAX) {
+		let snapshots = snapshots.take(REPORTS_MAX);
+		let restores = restores.take(REPORTS_MAX);
+		let deletions = deletions.take(REPORTS_MAX);
+		for call in snapshots.chain(restores).chain(deletions) {
 			log::debug!(target: LOG_TARGET, "reporting {call:?}");
 			let transaction = T::create_authorized_transaction(call.into());
 			// Whether the pool took it shows on chain, and nowhere else.
@@ -367,7 +371,7 @@ impl<T: Config> Pallet<T> {
 		let lineage = Lineages::<T>::get(request_id)?;
 		let is_wanted = lineage.salt == result.lineage.salt
 			&& lineage.next == result.until
-			&& UserDeletions::<T>::contains_key(&lineage.owner);
+			&& Self::deletion_is_due(&lineage);
 		if !is_wanted {
 			return None;
 		}

@@ -205,7 +205,7 @@ impl FinalizedView for NodeView {
 				let mut rest = answer.as_slice();
 				let page = Vec::<RecordedRoot>::decode(&mut rest)
 					.map_err(|_| ChainError::Answer { method: METHOD })?;
-				let is_stuck = page.is_empty() || rest == after || all.len() > ROOTS_MAX;
+				let is_stuck = rest == after || all.len() > ROOTS_MAX;
 				all.extend(page);
 				match rest {
 					NO_REQUEST => return Ok(all),

@@ -178,15 +178,17 @@ struct Deletion {
 	ordered_at: u64,
 }
 
-/// For how many blocks a deletion is minded that is not ordered again. Workers order one page of
-/// a node's lineages after the other.
-const DELETION_MEMORY_BLOCKS: u64 = 512;
+/// For how many blocks something is minded that no worker speaks of. Workers order one page of a
+/// node's lineages after the other.
+const MEMORY_BLOCKS: u64 = 512;
 
 #[derive(Default)]
 struct State {
 	running: HashMap<Subject, Running>,
 	ended: BTreeMap<Subject, Ended>,
 	handed_out: HashMap<Subject, u32>,
+	/// Number of the best block when a snapshot was last told to a worker, or became known.
+	told_at: HashMap<Subject, u64>,
 	/// The nodes that workers speak for, and how often each did: a keystore may hold the keys of
 	/// several.
 	nodes: BTreeMap<OpaqueId, u64>,
@@ -385,6 +387,7 @@ impl Jobs {
 			Decision::Wait => None,
 			Decision::Answer => {
 				let ended = state.ended.get(&subject).cloned()?;
+				state.told_at.insert(subject.clone(), self.best.load(Ordering::Relaxed));
 				let count = state.handed_out.entry(subject).or_insert(0);
 				let handed_out = *count;
 				*count = count.saturating_add(1);
@@ -495,7 +498,7 @@ impl Jobs {
 		// One that was cancelled is not ordered, although its lineage is on the page.
 		let page: HashSet<_> = desired.lineages.iter().map(|range| &range.lineage).collect();
 		state.deletions.retain(|lineage, known| {
-			known.ordered_at + DELETION_MEMORY_BLOCKS >= now && !page.contains(lineage)
+			known.ordered_at + MEMORY_BLOCKS >= now && !page.contains(lineage)
 		});
 		for order in &desired.deletions {
 			let deletion = Deletion { until: order.until, ordered_at: now };
@@ -560,9 +563,19 @@ impl Jobs {
 	}
 
 	/// The roots that are told to workers until the chain has recorded them.
+	///
+	/// One that no worker asks for any more, because its machine has moved or its backup was
+	/// deleted, is none of them after a while.
 	pub(crate) fn told_roots(&self) -> HashSet<Cid> {
-		let state = self.state();
-		state.ended.values().filter_map(|ended| ended.root().copied()).collect()
+		let best = self.best.load(Ordering::Relaxed);
+		let mut guard = self.state();
+		let State { ended, told_at, .. } = &mut *guard;
+		told_at.retain(|subject, _| ended.contains_key(subject));
+		let is_told = |(subject, ended): (&Subject, &Ended)| {
+			let told_at = *told_at.entry(subject.clone()).or_insert(best);
+			ended.root().copied().filter(|_| told_at + MEMORY_BLOCKS >= best)
+		};
+		ended.iter().filter_map(is_told).collect()
 	}
 
 	/// Tell nobody any more of a root that was given up.

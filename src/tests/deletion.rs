@@ -353,3 +353,16 @@ fn fails_to_close_a_deletion_that_nobody_asked_for() {
 		);
 	});
 }
+
+#[test]
+fn what_was_never_recorded_goes_with_its_lineage() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		let salt = Lineages::<Test>::get(REQUEST).unwrap().salt;
+		let status = || Backup::root_status(REQUEST, salt, 1, root(2));
+		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
+		assert_eq!(status(), RootStatus::Pending);
+		run_for(GRACE);
+		assert_eq!(status(), RootStatus::Deleted);
+	});
+}

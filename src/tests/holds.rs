@@ -193,3 +193,68 @@ fn what_governance_holds_is_not_deleted() {
 		assert_ok!(submit(deleted_report(REQUEST)));
 	});
 }
+
+#[test]
+fn prune_passes_over_a_gap_however_long() {
+	story_of_alice(|| {
+		assert_ok!(Backup::set_backup_offchain_worker_frequency(signed(ALICE), 10));
+		record(REQUEST, 0);
+		assert_ok!(Backup::hold_snapshot(signed(ALICE), REQUEST, 0));
+		for tag in 1..100 {
+			record(REQUEST, tag);
+		}
+		assert_ok!(Backup::release_snapshot(signed(ALICE), REQUEST, 0));
+		keep_last(1);
+		for _ in 0..2 {
+			assert_ok!(Backup::prune(signed(BOB), REQUEST, 64));
+		}
+		assert_eq!(kept(), [99]);
+		assert_noop!(Backup::prune(signed(BOB), REQUEST, 64), Error::<Test>::NothingToPrune);
+	});
+}
+
+#[test]
+fn nobody_prunes_what_is_paused() {
+	story_of_alice(|| {
+		keep_last(40);
+		for tag in 0..5 {
+			record(REQUEST, tag);
+		}
+		let paused = LineageSettings { paused: true, keep_last: Some(1) };
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, paused));
+		assert_noop!(Backup::prune(signed(BOB), REQUEST, 64), Error::<Test>::BackupPaused);
+		keep_last(1);
+		assert_ok!(Backup::set_paused(root_origin(), true));
+		assert_noop!(Backup::prune(signed(BOB), REQUEST, 64), Error::<Test>::BackupPaused);
+	});
+}
+
+#[test]
+fn a_deletion_that_governance_has_stopped_is_taken_back_however_late() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		let targets =
+			[crate::DeletionTarget::Snapshot(REQUEST, 0), crate::DeletionTarget::Request(REQUEST)];
+		assert_ok!(Backup::delete_snapshot(signed(ALICE), REQUEST, 0));
+		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
+		assert_ok!(Backup::hold_snapshot(root_origin(), REQUEST, 0));
+		run_for(1_000);
+		for target in targets {
+			assert_ok!(Backup::cancel_deletion(root_origin(), target));
+		}
+		assert_ok!(Backup::restore_snapshot(signed(ALICE), REQUEST, 0));
+	});
+}
+
+#[test]
+fn fails_to_hold_what_nodes_may_have_given_up() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		assert_ok!(Backup::delete_snapshot(signed(ALICE), REQUEST, 0));
+		run_for(20);
+		assert_noop!(
+			Backup::hold_snapshot(root_origin(), REQUEST, 0),
+			Error::<Test>::DeletionInEffect
+		);
+	});
+}

@@ -345,18 +345,20 @@ fn a_node_reads_all_roots_that_it_has_to_hold_page_by_page() {
 			let sequence = story.claim.sequence;
 			expected.push(RecordedRoot { lineage, sequence, cid: root(tag) });
 		}
-		let (mut found, mut after) = (Vec::new(), None);
-		for page in 0.. {
-			let (roots, next) = Backup::page_of_roots(NODE, after, 1);
-			assert!(page < 3, "no end of pages");
-			found.extend(roots);
-			after = next;
-			if after.is_none() {
-				break;
+		for (roots_max, lineages_max) in [(1, 9), (9, 1), (9, 9)] {
+			let (mut found, mut after) = (Vec::new(), None);
+			for page in 0.. {
+				let (roots, next) = Backup::page_of_roots(NODE, after, roots_max, lineages_max);
+				assert!(page < 3, "no end of pages");
+				found.extend(roots);
+				after = next;
+				if after.is_none() {
+					break;
+				}
 			}
+			found.sort_by_key(|root| root.cid);
+			assert_eq!(found, expected);
 		}
-		found.sort_by_key(|root| root.cid);
-		assert_eq!(found, expected);
 		assert_eq!(Backup::roots_of_node(OTHER_NODE, None), (Vec::new(), None));
 	});
 }

@@ -473,9 +473,8 @@ impl Model {
 				if let Some(mut history) = self.histories.remove(&machine) {
 					let before = history.clone();
 					let looked_at = limit.min(PRUNED_MAX);
-					let evicted =
-						self.evict(machine, &mut history, looked_at as usize, looked_at.into());
-					expected = evicted > 0;
+					self.evict(machine, &mut history, looked_at as usize, looked_at.into());
+					expected = history.evict_from > before.evict_from && !history.paused;
 					self.histories.insert(machine, if expected { history } else { before });
 				}
 				(Backup::prune(signed(CHARLIE), MACHINES[machine].0, limit).is_ok(), expected)
@@ -582,11 +581,13 @@ impl Model {
 	}
 
 	fn take_hold(&mut self, holder: Holder, machine: usize, place: u64) -> (bool, bool) {
+		let (is_due, now) = (self.is_deletion_due(machine), self.now);
 		let history = self.histories.get_mut(&machine);
 		let sequence = history.as_ref().map_or(0, |history| history.place(place));
 		let expected = Self::speaks_for(holder, machine)
 			&& history.is_some_and(|history| {
-				let is_there = history.kept.contains_key(&sequence);
+				let is_there = history.kept.contains_key(&sequence)
+					&& !is_due && !history.is_doomed(sequence, now);
 				match holder {
 					_ if !is_there => false,
 					None => history.governance_holds.insert(sequence),
@@ -672,7 +673,10 @@ impl Model {
 			Target::Machine(machine) => {
 				let history = self.histories.get_mut(&machine);
 				let expected = Self::speaks_for(holder, machine)
-					&& history.as_ref().is_some_and(|h| in_time(h.delete_at.as_ref()));
+					&& history.as_ref().is_some_and(|h| {
+						let is_held = !h.governance_holds.is_empty();
+						in_time(h.delete_at.as_ref()) || h.delete_at.is_some() && is_held
+					});
 				if let Some(history) = history.filter(|_| expected) {
 					history.delete_at = None;
 				}
@@ -682,7 +686,11 @@ impl Model {
 				let history = self.histories.get_mut(&machine);
 				let sequence = history.as_ref().map_or(0, |history| history.place(place));
 				let expected = Self::speaks_for(holder, machine)
-					&& history.as_ref().is_some_and(|h| in_time(h.dooms.get(&sequence)));
+					&& history.as_ref().is_some_and(|h| {
+						let is_held = h.governance_holds.contains(&sequence);
+						let doom = h.dooms.get(&sequence);
+						in_time(doom) || doom.is_some() && is_held
+					});
 				if let Some(history) = history.filter(|_| expected) {
 					history.dooms.remove(&sequence);
 				}

@@ -101,3 +101,18 @@ fn a_rotated_key_signs_nothing_any_more() {
 		assert_ok!(snapshot(REQUEST, 1).submit());
 	});
 }
+
+#[test]
+fn a_node_reads_what_it_sealed_wherever_the_machine_is_now() {
+	story_of_alice(|| {
+		let first = record(REQUEST, 1);
+		World::move_to(REQUEST, OTHER_NODE);
+		let second = record(REQUEST, 2);
+		let roots = |node| {
+			let (roots, _) = Backup::roots_of_node(node, None);
+			roots.into_iter().map(|root| root.cid).collect::<Vec<_>>()
+		};
+		assert_eq!(roots(NODE), [first]);
+		assert_eq!(roots(OTHER_NODE), [second]);
+	});
+}

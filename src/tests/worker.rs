@@ -459,3 +459,30 @@ fn while_all_is_paused_nothing_is_ordered() {
 		assert_eq!(desired.lineages.len(), 1, "the agent learns how far the history is");
 	});
 }
+
+#[test]
+fn the_deletion_of_one_backup_is_reported_too() {
+	desk_story(|desk| {
+		record(REQUEST, 1);
+		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
+		run_for(20);
+		desk.run(|desired| {
+			let order = desired.deletions[0].clone();
+			let (lineage, until) = (order.lineage, order.until);
+			let done = DeletionResult { lineage, until, handed_out: 0 };
+			Achieved { deletions: vec![done].try_into().unwrap(), ..nothing(desired) }
+		});
+		assert!(matches!(desk.submitted()[..], [Call::report_deleted { .. }]));
+	});
+}
+
+#[test]
+fn a_snapshot_from_before_its_time_is_ordered_anew() {
+	desk_story(|desk| {
+		record(REQUEST, 1);
+		run_for(FREQUENCY);
+		let due_at = Lineages::<Test>::get(REQUEST).map(|lineage| Backup::due_at(&lineage));
+		// What was taken earlier the chain would refuse for as long as it is not too old.
+		assert_eq!(desk.peek().snapshots[0].oldest_taken_at, due_at.unwrap() - 2);
+	});
+}

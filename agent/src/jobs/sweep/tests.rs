@@ -362,3 +362,20 @@ async fn a_deletion_is_minded_while_workers_order_other_pages() {
 	assert!(bench.jobs.open_deletions().is_empty());
 	assert!(bench.deleted(&order).is_empty(), "a new one is looked at anew");
 }
+
+#[tokio::test]
+async fn a_root_that_no_worker_asks_for_any_more_goes_in_the_end() {
+	let mut bench = Bench::new([(1, Unknown)]);
+	bench.grace = Duration::ZERO;
+	take(&bench, 1);
+	let go_on_to = |bench: &Bench, number| {
+		bench.chain.0.number.store(number, Ordering::Relaxed);
+		bench.jobs.reconcile(&Desired { at: BlockRef { number, ..nothing().at }, ..nothing() });
+	};
+	for number in [100, 612] {
+		go_on_to(&bench, number);
+		assert_eq!(bench.acts().await, [], "at block {number}");
+	}
+	go_on_to(&bench, 613);
+	assert_eq!(bench.acts().await, gone([1]));
+}
