@@ -65,6 +65,7 @@ impl<T: Config> Pallet<T> {
 	pub(crate) fn restore_is_open(restore: &RestoreOf<T>) -> bool {
 		restore.state == RestoreState::Requested
 			&& restore.expires_at > Self::now()
+			&& Self::target_is_there(restore)
 			&& (restore.requester == restore.owner
 				|| Self::access_since(&restore.request_id, &restore.requester)
 					.is_some_and(|since| since <= restore.requested_at))

@@ -11,7 +11,7 @@ use crate::{
 };
 use backup_primitives::{
 	BlockRef,
-	report::{REPORT_AGE_MAX_BLOCKS, Report, signing_payload},
+	report::{REPORT_AGE_MAX_BLOCKS, Report, WATERMARKS_MAX, signing_payload},
 };
 use codec::Encode;
 use frame_support::{
@@ -55,6 +55,8 @@ pub enum Invalidity {
 	TakenTooEarly = 9,
 	/// No deletion of that lineage is due.
 	NothingToDelete = 10,
+	/// The report of copies is empty, or says something twice or upside down.
+	NothingHeld = 11,
 }
 
 impl From<Invalidity> for InvalidTransaction {
@@ -76,11 +78,19 @@ pub(crate) enum ReportKind {
 	SnapshotFailed,
 	Restore,
 	Deleted,
+	/// Of so many copies.
+	Held(#[codec(skip)] u32),
 }
 
 impl ReportKind {
-	pub(crate) const ALL: [Self; 4] =
-		[Self::Snapshot, Self::SnapshotFailed, Self::Restore, Self::Deleted];
+	/// Each kind at its largest.
+	pub(crate) const ALL: [Self; 5] = [
+		Self::Snapshot,
+		Self::SnapshotFailed,
+		Self::Restore,
+		Self::Deleted,
+		Self::Held(WATERMARKS_MAX),
+	];
 
 	/// What a report takes of a block: judging it and recording it.
 	pub(crate) fn weight<T: Config>(self) -> Weight {
@@ -94,12 +104,15 @@ impl ReportKind {
 			}
 			Self::Restore => (T::WeightInfo::authorize_report(), T::WeightInfo::report_restore()),
 			Self::Deleted => (T::WeightInfo::authorize_report(), T::WeightInfo::report_deleted()),
+			Self::Held(count) => {
+				(T::WeightInfo::authorize_held(count), T::WeightInfo::report_held(count))
+			}
 		};
 		judging.saturating_add(recording)
 	}
 }
 
-/// What tells one report from another in the pool: kind, lineage, place.
+/// What tells one report of a node from another in the pool: kind, lineage, place.
 pub(crate) type ReportTag = (ReportKind, backup_primitives::LineageId, u64);
 
 /// The part of a block's normal weight that reports may take: one in so many.
@@ -119,8 +132,9 @@ impl<T: Config> Pallet<T> {
 		}
 	}
 
-	/// Check what every report has to show: room in the block, a signature of the node's authority,
-	/// that governance has not paused it all, room in the node's quota, and a recent block. Returns how many blocks it may still live.
+	/// Check what every report has to show: room in the block, a signature of the node's
+	/// authority, that governance has not paused it all, room in the node's quota, and a recent
+	/// block. Returns how many blocks it may still live.
 	pub(crate) fn ensure_reportable(
 		kind: ReportKind,
 		source: TransactionSource,
@@ -165,8 +179,8 @@ impl<T: Config> Pallet<T> {
 		counted.map_or(0, |(_, count)| count)
 	}
 
-	/// First block of the window that runs.
-	fn quota_window() -> ClockFor<T> {
+	/// First block of the window in which quotas are counted.
+	pub(crate) fn quota_window() -> ClockFor<T> {
 		let (now, length) = (Self::now(), ClockFor::<T>::from(QUOTA_BLOCKS));
 		now.saturating_sub(now % length)
 	}
@@ -213,10 +227,14 @@ impl<T: Config> Pallet<T> {
 	}
 
 	/// The pool's view of a report that is right.
-	pub(crate) fn valid_report(tag: ReportTag, longevity: u64) -> TransactionValidityWithRefund {
+	pub(crate) fn valid_report(
+		node: &T::NodeId,
+		tag: ReportTag,
+		longevity: u64,
+	) -> TransactionValidityWithRefund {
 		let transaction = ValidTransaction::with_tag_prefix("PalletBackup")
 			.priority(T::ReportPriority::get())
-			.and_provides(tag.encode())
+			.and_provides((node, tag).encode())
 			.longevity(longevity.max(1))
 			.propagate(true)
 			.build()?;

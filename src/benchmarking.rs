@@ -10,7 +10,9 @@ use crate::{
 };
 use backup_primitives::{
 	BlockRef, Cid, Consistency, Recipient,
-	report::{Description, Report, TakenSnapshot, signing_payload},
+	report::{
+		Description, Report, TakenSnapshot, WATERMARKS_MAX, Watermark, Watermarks, signing_payload,
+	},
 };
 use frame_benchmarking::v2::*;
 use frame_support::{
@@ -169,11 +171,43 @@ impl<T: Config> Machine<T> {
 		last
 	}
 
+	/// Let so many other nodes of the chain hold copies, and wait for no more than there may be.
+	fn admit(count: u32) -> alloc::vec::Vec<T::NodeId> {
+		let settings = ChainSettings { replicas: T::MaxHolders::get(), ..Pallet::<T>::settings() };
+		Settings::<T>::put(settings);
+		let nodes = (0..count).map(|_| {
+			let node = T::BenchmarkHelper::register_node(T::AuthorityId::generate_pair(None));
+			Pallet::<T>::admit_node(node).expect("it is new");
+			node
+		});
+		nodes.collect()
+	}
+
+	/// Machines of a host whose copies all lie with one holder.
+	fn held_by_one(count: u32) -> (T::NodeId, T::AuthorityId, Watermarks) {
+		let machine = Self::new();
+		let authority = T::AuthorityId::generate_pair(None);
+		let holder = T::BenchmarkHelper::register_node(authority.clone());
+		Pallet::<T>::admit_node(holder).expect("it is new");
+		let settings = ChainSettings { replicas: 1, ..Pallet::<T>::settings() };
+		Settings::<T>::put(settings);
+		let mut marks = alloc::vec![];
+		for index in 0..count {
+			let owner: T::AccountId = account("owner", index, 0);
+			let request = T::BenchmarkHelper::run_request(machine.node, &owner);
+			Pallet::<T>::begin_lineage(&owner, &request, None).expect("it has none");
+			let salt = Lineages::<T>::get(request).expect("begun").salt;
+			marks.push(Watermark { lineage: lineage_id(&request, salt), from: 0, to: 0 });
+		}
+		(holder, authority, Watermarks::truncate_from(marks))
+	}
+
 	/// A restore of the newest snapshot, asked for by the last of all who may.
 	fn restore(&self) -> u64 {
 		let requester = self.grant(T::MaxGrants::get());
 		let sequence = self.lineage().next.saturating_sub(1);
-		let asked = Pallet::<T>::request_restore(requester, self.request, sequence);
+		let options = RestoreOptions::default();
+		let asked = Pallet::<T>::request_restore(requester, self.request, sequence, options);
 		asked.expect("it may");
 		NextRestoreId::<T>::get().saturating_sub(1)
 	}
@@ -289,7 +323,7 @@ mod benchmarks {
 		machine.fill(1);
 		let last = machine.grant(T::MaxGrants::get());
 		#[extrinsic_call]
-		_(RawOrigin::Signed(last), machine.request, 0);
+		_(RawOrigin::Signed(last), machine.request, 0, RestoreOptions::default());
 		assert!(RestoreRequests::<T>::contains_key(0));
 	}
 
@@ -329,7 +363,7 @@ mod benchmarks {
 	fn release_snapshot() {
 		let machine = Machine::<T>::new();
 		machine.fill(1);
-		let owner = holds::Holder::Account(machine.owner.clone());
+		let owner = holds::Party::Account(machine.owner.clone());
 		Pallet::<T>::hold(&owner, machine.request, 0).expect("it is free");
 		#[extrinsic_call]
 		_(RawOrigin::Signed(machine.owner.clone()), machine.request, 0);
@@ -414,7 +448,7 @@ mod benchmarks {
 	fn add_snapshot() {
 		let machine = Machine::<T>::new();
 		machine.fill(EVICTIONS_MAX.saturating_add(2));
-		let owner = holds::Holder::Account(machine.owner.clone());
+		let owner = holds::Party::Account(machine.owner.clone());
 		for sequence in [0, 1] {
 			Pallet::<T>::hold(&owner, machine.request, sequence).expect("it is free");
 		}
@@ -501,6 +535,93 @@ mod benchmarks {
 			Pallet::<T>::begin_deletion(&machine.owner);
 		}
 		assert!(UserDeletions::<T>::contains_key(&machine.owner));
+	}
+
+	/// By an owner whose backup is gone.
+	#[benchmark]
+	fn reclaim_deposit() {
+		let machine = Machine::<T>::new();
+		Pallet::<T>::remove_lineage(&machine.request, &machine.lineage());
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request);
+		assert!(!HistoryTickets::<T>::contains_key(&machine.owner, machine.request));
+	}
+
+	#[benchmark]
+	fn admit_storage_node() -> Result<(), BenchmarkError> {
+		let origin =
+			T::GovernanceOrigin::try_successful_origin().map_err(|_| BenchmarkError::Weightless)?;
+		let node = T::BenchmarkHelper::register_node(T::AuthorityId::generate_pair(None));
+		#[extrinsic_call]
+		_(origin as T::RuntimeOrigin, node);
+		assert_eq!(StorageNodeCount::<T>::get(), 1);
+		Ok(())
+	}
+
+	/// Not the last, so that another takes its place.
+	#[benchmark]
+	fn dismiss_storage_node() -> Result<(), BenchmarkError> {
+		let origin =
+			T::GovernanceOrigin::try_successful_origin().map_err(|_| BenchmarkError::Weightless)?;
+		let node = Machine::<T>::admit(2)[0];
+		#[extrinsic_call]
+		_(origin as T::RuntimeOrigin, node);
+		assert_eq!(StorageNodeCount::<T>::get(), 1);
+		Ok(())
+	}
+
+	#[benchmark]
+	fn choose_holders(n: Linear<1, { T::MaxHolders::get() }>) {
+		let machine = Machine::<T>::new();
+		Machine::<T>::admit(T::MaxHolders::get());
+		let settings = ChainSettings { replicas: n, ..Pallet::<T>::settings() };
+		Settings::<T>::put(settings);
+		let lineage = machine.lineage();
+		#[block]
+		{
+			Pallet::<T>::choose_holders(&machine.request, &lineage);
+		}
+		assert_eq!(HoldersOf::<T>::get(machine.request).len() as u32, n);
+	}
+
+	/// Of which all are silent.
+	#[benchmark]
+	fn replace_holders() {
+		let count = T::MaxHolders::get();
+		Machine::<T>::admit(count);
+		let machine = Machine::<T>::new();
+		Machine::<T>::admit(count);
+		pass::<T>(Pallet::<T>::settings().holder_silence.saturating_add(One::one()));
+		#[extrinsic_call]
+		_(RawOrigin::Signed(machine.owner.clone()), machine.request);
+		let holders = HoldersOf::<T>::get(machine.request);
+		assert!(holders.iter().any(|holder| holder.since == Pallet::<T>::now()));
+	}
+
+	#[benchmark]
+	fn report_held(n: Linear<1, WATERMARKS_MAX>) {
+		let (holder, _, marks) = Machine::<T>::held_by_one(n);
+		#[block]
+		{
+			Pallet::<T>::record_held(holder, marks);
+		}
+		let said = HoldersOf::<T>::iter_values().flatten().filter(|h| h.confirmed_at.is_some());
+		assert_eq!(said.count() as u32, n);
+	}
+
+	#[benchmark]
+	fn authorize_held(n: Linear<1, WATERMARKS_MAX>) {
+		let (node_id, authority, marks) = Machine::<T>::held_by_one(n);
+		let at = recent::<T>();
+		let report = Report::Held { marks: marks.clone() };
+		let payload = signing_payload(&Pallet::<T>::genesis(), &opaque(&node_id), &at, &report);
+		let signature = authority.sign(&payload).expect("its key is in the keystore");
+		let call = Call::<T>::report_held { node_id, marks, at, signature };
+		#[block]
+		{
+			let verdict = call.authorize(TransactionSource::External);
+			verdict.expect("reports are authorized").expect("it is right");
+		}
 	}
 
 	impl_benchmark_test_suite!(Pallet, crate::mock::new_test_ext(), crate::mock::Test);

@@ -6,16 +6,16 @@
 //! blocks. What nodes do not confirm until a deadline everyone may close.
 
 use crate::{
-	Call, ClockFor, Config, DeletionTarget, Error, Event, Invalidity, LineageCountOfAccount,
-	LineageOf, Lineages, Pallet, Paused, SignatureOf, SnapshotDeletionCursor, SnapshotDeletions,
-	SnapshotLocks, Snapshots, UserDeletion, UserDeletions, WeightInfo, authorize::ReportKind,
-	holds::Holder, lineage_id,
+	Call, ClockFor, Config, DeletionTarget, Error, Event, HoldersOf, Invalidity,
+	LineageCountOfAccount, LineageOf, Lineages, Pallet, Paused, SignatureOf,
+	SnapshotDeletionCursor, SnapshotDeletions, SnapshotLocks, SnapshotOf, Snapshots, UserDeletion,
+	UserDeletions, WeightInfo, authorize::ReportKind, holds::Party, lineage_id,
 };
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 use backup_primitives::{BlockRef, Cid, RootStatus, report::Report};
 use frame_support::{
 	ensure,
-	pallet_prelude::{TransactionSource, TransactionValidityWithRefund},
+	pallet_prelude::{InvalidTransaction, TransactionSource, TransactionValidityWithRefund},
 	weights::Weight,
 };
 use sp_runtime::{DispatchResult, Saturating};
@@ -23,8 +23,24 @@ use sp_runtime::{DispatchResult, Saturating};
 /// Most snapshots whose records one report takes away.
 pub(crate) const DELETIONS_MAX: u32 = 32;
 
-/// Most deletions of snapshots that one block looks at to carry them out.
-const CARRIED_OUT_IN_BLOCK_MAX: u64 = 4;
+/// Most deletions, and most restores, that one block looks at in its idle time.
+const IDLE_STEPS_MAX: u64 = 4;
+
+/// How many steps of such a weight fit what is left of a block.
+pub(crate) fn idle_steps(room: Weight, each: Weight) -> u64 {
+	room.checked_div_per_component(&each).unwrap_or(0).min(IDLE_STEPS_MAX)
+}
+
+/// What a node's word on a deletion is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+	/// The deletion waits for it.
+	Awaited,
+	/// It was given; others are awaited.
+	Given,
+	/// The node has no part in it.
+	NotAsked,
+}
 
 /// Whose backups are meant, with the runtime's types.
 pub(crate) type DeletionTargetOf<T> =
@@ -89,7 +105,7 @@ impl<T: Config> Pallet<T> {
 
 	/// Take back a deletion that has not taken effect.
 	pub(crate) fn cancel(
-		holder: &Holder<T::AccountId>,
+		party: &Party<T::AccountId>,
 		target: DeletionTargetOf<T>,
 	) -> DispatchResult {
 		// What governance holds nobody has given up yet, however late it is.
@@ -100,20 +116,19 @@ impl<T: Config> Pallet<T> {
 		};
 		match &target {
 			DeletionTarget::Account(owner) => {
-				let may =
-					*holder == Holder::Governance || *holder == Holder::Account(owner.clone());
+				let may = *party == Party::Governance || *party == Party::Account(owner.clone());
 				ensure!(may, Error::<T>::NotAuthorized);
 				let effective_at = UserDeletions::<T>::get(owner).map(|d| d.effective_at);
 				in_time(effective_at, false)?;
 				UserDeletions::<T>::remove(owner);
 			}
 			DeletionTarget::Request(request_id) => {
-				let mut lineage = Self::lineage_for(holder, request_id)?;
+				let mut lineage = Self::lineage_for(party, request_id)?;
 				in_time(lineage.delete_at.take(), lineage.governance_holds > 0)?;
 				Lineages::<T>::insert(request_id, lineage);
 			}
 			DeletionTarget::Snapshot(request_id, sequence) => {
-				Self::lineage_for(holder, request_id)?;
+				Self::lineage_for(party, request_id)?;
 				let lock = SnapshotLocks::<T>::get(request_id, sequence);
 				let is_held = lock.is_some_and(|lock| lock.by_governance);
 				in_time(SnapshotDeletions::<T>::take(request_id, sequence), is_held)?;
@@ -171,24 +186,54 @@ impl<T: Config> Pallet<T> {
 			at: *at,
 			signature: signature.clone(),
 		})?;
-		let lineage = Self::reported_lineage(node_id, request_id, *salt)?;
+		let lineage = Self::lineage_of_salt(request_id, *salt)?;
+		let waits_for = Self::deletion_waits_for(request_id, &lineage, node_id);
+		ensure!(waits_for != Confirmation::NotAsked, Invalidity::WrongNode);
 		ensure!(Self::deletion_is_due(&lineage), Invalidity::NothingToDelete);
 		ensure!(lineage.next == *until, Invalidity::NothingToDelete);
+		ensure!(waits_for == Confirmation::Awaited, InvalidTransaction::Stale);
 
 		let place = lineage_id(request_id, *salt);
 		let report = Report::Deleted { lineage: place.clone(), until: *until };
 		let kind = ReportKind::Deleted;
 		let longevity = Self::ensure_reportable(kind, source, node_id, at, &report, signature)?;
-		Self::valid_report((kind, place, lineage.kept.into()), longevity)
+		Self::valid_report(node_id, (kind, place, lineage.kept.into()), longevity)
 	}
 
-	/// Record that a node has given up the blocks of a lineage.
+	/// Whether a deletion waits for the word of a node: of the host, and of each holder. Once all
+	/// have spoken the host's is heard again, for each part of a long history.
+	pub(crate) fn deletion_waits_for(
+		request_id: &T::RequestId,
+		lineage: &LineageOf<T>,
+		node: &T::NodeId,
+	) -> Confirmation {
+		let holders = HoldersOf::<T>::get(request_id);
+		let is_holder = holders.iter().any(|holder| holder.node == *node);
+		match lineage.node == *node {
+			true if lineage.is_given_up && !holders.is_empty() => Confirmation::Given,
+			true => Confirmation::Awaited,
+			false if is_holder => Confirmation::Awaited,
+			false => Confirmation::NotAsked,
+		}
+	}
+
+	/// Record that a node has given up the blocks of a lineage. The records go when all have.
 	pub(crate) fn record_deleted(node_id: T::NodeId, request_id: T::RequestId) {
-		let Some(lineage) = Lineages::<T>::get(request_id) else {
+		let Some(mut lineage) = Lineages::<T>::get(request_id) else {
 			frame_support::defensive!("authorize found the lineage");
 			return;
 		};
 		Self::count_report(ReportKind::Deleted, node_id);
+		if lineage.node == node_id {
+			lineage.is_given_up = true;
+		} else {
+			Self::drop_holder(&request_id, node_id);
+		}
+		if !lineage.is_given_up || HoldersOf::<T>::contains_key(request_id) {
+			Lineages::<T>::insert(request_id, lineage);
+			Self::deposit_event(Event::DeletionConfirmed { node_id, request_id });
+			return;
+		}
 		let owner = lineage.owner.clone();
 		if Self::take_records(request_id, lineage) {
 			let event = Event::LineageDeleted { node_id, owner: owner.clone(), request_id };
@@ -210,9 +255,12 @@ impl<T: Config> Pallet<T> {
 		let deadline = effective_at.saturating_add(Self::settings().deletion_deadline);
 		let is_over = Self::deletion_is_due(&lineage) && deadline <= Self::now();
 		ensure!(is_over, Error::<T>::DeletionNotOver);
-		let (owner, node) = (lineage.owner.clone(), lineage.node);
+		let owner = lineage.owner.clone();
+		let host = (!lineage.is_given_up).then_some(lineage.node);
+		let holders = HoldersOf::<T>::get(request_id);
 		if Self::take_records(request_id, lineage) {
-			let unconfirmed = vec![node];
+			let holders = holders.into_iter().map(|holder| holder.node);
+			let unconfirmed = host.into_iter().chain(holders).collect();
 			Self::deposit_event(Event::DeletionClosed { request_id, unconfirmed });
 			Self::count_down(&owner);
 		}
@@ -222,13 +270,11 @@ impl<T: Config> Pallet<T> {
 	/// Take away the records of a lineage, at most [`DELETIONS_MAX`], and the lineage itself with
 	/// the last of them. Says whether it went.
 	fn take_records(request_id: T::RequestId, mut lineage: LineageOf<T>) -> bool {
-		let taken: Vec<(u64, Cid)> = Snapshots::<T>::iter_prefix(request_id)
-			.take(DELETIONS_MAX as usize)
-			.map(|(sequence, record)| (sequence, record.cid))
-			.collect();
+		let taken: Vec<(u64, SnapshotOf<T>)> =
+			Snapshots::<T>::iter_prefix(request_id).take(DELETIONS_MAX as usize).collect();
 		let count = u32::try_from(taken.len()).unwrap_or(DELETIONS_MAX);
-		for (sequence, cid) in taken {
-			Self::take_record(&request_id, sequence, cid, &mut lineage);
+		for (sequence, record) in taken {
+			Self::take_record(&request_id, sequence, &record, &mut lineage);
 		}
 		Self::update_header(lineage.node, &lineage.owner, |header| {
 			header.snapshots = header.snapshots.saturating_sub(count);
@@ -243,8 +289,13 @@ impl<T: Config> Pallet<T> {
 	}
 
 	/// Take away a record that its owner does not want any more, and all that kept it.
-	fn take_record(request_id: &T::RequestId, sequence: u64, cid: Cid, lineage: &mut LineageOf<T>) {
-		Self::remove_snapshot(request_id, sequence, cid, lineage);
+	fn take_record(
+		request_id: &T::RequestId,
+		sequence: u64,
+		record: &SnapshotOf<T>,
+		lineage: &mut LineageOf<T>,
+	) {
+		Self::remove_snapshot(request_id, sequence, record, lineage);
 		let lock = SnapshotLocks::<T>::take(request_id, sequence).unwrap_or_default();
 		lineage.owner_holds = lineage.owner_holds.saturating_sub(lock.by_owner.into());
 	}
@@ -255,7 +306,7 @@ impl<T: Config> Pallet<T> {
 			return;
 		};
 		let cid = record.cid;
-		Self::take_record(&request_id, sequence, cid, &mut lineage);
+		Self::take_record(&request_id, sequence, &record, &mut lineage);
 		Self::update_header(lineage.node, &lineage.owner, |header| {
 			header.snapshots = header.snapshots.saturating_sub(1);
 			header.last_snapshot = header.last_snapshot.filter(|last| *last != cid);
@@ -268,8 +319,7 @@ impl<T: Config> Pallet<T> {
 	/// that has cost.
 	pub(crate) fn carry_out_deletions(room: Weight) -> Weight {
 		let each = T::WeightInfo::close_deletion();
-		let affordable = room.checked_div_per_component(&each).unwrap_or(0);
-		let count = affordable.min(CARRIED_OUT_IN_BLOCK_MAX);
+		let count = idle_steps(room, each);
 		if count == 0 {
 			return Weight::zero();
 		}

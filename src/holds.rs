@@ -12,75 +12,75 @@ use sp_runtime::{DispatchError, DispatchResult};
 
 /// Who keeps a snapshot, or takes a deletion back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Holder<AccountId> {
+pub(crate) enum Party<AccountId> {
 	Governance,
 	Account(AccountId),
 }
 
 impl<T: Config> Pallet<T> {
 	/// Who speaks: governance, or an account for itself.
-	pub(crate) fn holder_of(origin: OriginFor<T>) -> Result<Holder<T::AccountId>, DispatchError> {
+	pub(crate) fn party_of(origin: OriginFor<T>) -> Result<Party<T::AccountId>, DispatchError> {
 		match T::GovernanceOrigin::try_origin(origin) {
-			Ok(_) => Ok(Holder::Governance),
-			Err(origin) => Ok(Holder::Account(ensure_signed(origin)?)),
+			Ok(_) => Ok(Party::Governance),
+			Err(origin) => Ok(Party::Account(ensure_signed(origin)?)),
 		}
 	}
 
 	/// The lineage of a request, for its owner and for governance.
 	pub(crate) fn lineage_for(
-		holder: &Holder<T::AccountId>,
+		party: &Party<T::AccountId>,
 		request_id: &T::RequestId,
 	) -> Result<LineageOf<T>, Error<T>> {
-		match holder {
-			Holder::Governance => Lineages::<T>::get(request_id).ok_or(Error::BackupNotFound),
-			Holder::Account(who) => Self::owned_lineage(who, request_id),
+		match party {
+			Party::Governance => Lineages::<T>::get(request_id).ok_or(Error::BackupNotFound),
+			Party::Account(who) => Self::owned_lineage(who, request_id),
 		}
 	}
 
 	pub(crate) fn hold(
-		holder: &Holder<T::AccountId>,
+		party: &Party<T::AccountId>,
 		request_id: T::RequestId,
 		sequence: u64,
 	) -> DispatchResult {
-		let mut lineage = Self::lineage_for(holder, &request_id)?;
+		let mut lineage = Self::lineage_for(party, &request_id)?;
 		let is_there = Snapshots::<T>::contains_key(request_id, sequence);
 		ensure!(is_there, Error::<T>::SnapshotNotFound);
 		let is_gone = Self::may_be_given_up(&request_id, sequence, &lineage);
 		ensure!(!is_gone, Error::<T>::DeletionInEffect);
 		let mut lock = SnapshotLocks::<T>::get(request_id, sequence).unwrap_or_default();
-		let (is_held, count) = hold_of(holder, &mut lock, &mut lineage);
+		let (is_held, count) = hold_of(party, &mut lock, &mut lineage);
 		ensure!(!*is_held, Error::<T>::SnapshotHeldAlready);
-		let has_room = *holder == Holder::Governance || *count < T::MaxHolds::get();
+		let has_room = *party == Party::Governance || *count < T::MaxHolds::get();
 		ensure!(has_room, Error::<T>::TooManyHolds);
 		*is_held = true;
 		*count = count.saturating_add(1);
 		SnapshotLocks::<T>::insert(request_id, sequence, lock);
 		Lineages::<T>::insert(request_id, lineage);
-		let by_governance = *holder == Holder::Governance;
+		let by_governance = *party == Party::Governance;
 		Self::deposit_event(Event::SnapshotHeld { request_id, sequence, by_governance });
 		Ok(())
 	}
 
 	pub(crate) fn release(
-		holder: &Holder<T::AccountId>,
+		party: &Party<T::AccountId>,
 		request_id: T::RequestId,
 		sequence: u64,
 	) -> DispatchResult {
-		let mut lineage = Self::lineage_for(holder, &request_id)?;
+		let mut lineage = Self::lineage_for(party, &request_id)?;
 		let lock = SnapshotLocks::<T>::get(request_id, sequence);
 		let mut lock = lock.ok_or(Error::<T>::SnapshotNotHeld)?;
-		let (is_held, count) = hold_of(holder, &mut lock, &mut lineage);
+		let (is_held, count) = hold_of(party, &mut lock, &mut lineage);
 		ensure!(*is_held, Error::<T>::SnapshotNotHeld);
 		*is_held = false;
 		*count = count.saturating_sub(1);
 		if lock.is_open() {
 			SnapshotLocks::<T>::remove(request_id, sequence);
-			lineage.evict_from = lineage.evict_from.min(sequence);
+			lineage.look_again_at(sequence);
 		} else {
 			SnapshotLocks::<T>::insert(request_id, sequence, lock);
 		}
 		Lineages::<T>::insert(request_id, lineage);
-		let by_governance = *holder == Holder::Governance;
+		let by_governance = *party == Party::Governance;
 		Self::deposit_event(Event::SnapshotReleased { request_id, sequence, by_governance });
 		Ok(())
 	}
@@ -105,21 +105,19 @@ impl<T: Config> Pallet<T> {
 			is_open
 		});
 		if is_open {
-			Lineages::<T>::mutate_extant(request_id, |lineage| {
-				lineage.evict_from = lineage.evict_from.min(sequence);
-			});
+			Lineages::<T>::mutate_extant(request_id, |lineage| lineage.look_again_at(sequence));
 		}
 	}
 }
 
-/// Whether a holder keeps the snapshot, and how many of the lineage it keeps.
+/// Whether a party keeps the snapshot, and how many of the lineage it keeps.
 fn hold_of<'a, AccountId, Owner, NodeId, BlockNumber>(
-	holder: &Holder<AccountId>,
+	party: &Party<AccountId>,
 	lock: &'a mut SnapshotLock,
 	lineage: &'a mut crate::Lineage<Owner, NodeId, BlockNumber>,
 ) -> (&'a mut bool, &'a mut u32) {
-	match holder {
-		Holder::Governance => (&mut lock.by_governance, &mut lineage.governance_holds),
-		Holder::Account(_) => (&mut lock.by_owner, &mut lineage.owner_holds),
+	match party {
+		Party::Governance => (&mut lock.by_governance, &mut lineage.governance_holds),
+		Party::Account(_) => (&mut lock.by_owner, &mut lineage.owner_holds),
 	}
 }

@@ -1,8 +1,8 @@
 //! What must hold: of a runtime's configuration, and of the state at every block.
 //!
-//! 1. A lineage counts its records, which stand below its next sequence; those below the place
-//!    where eviction goes on are held.
-//! 2. Every snapshot has one index entry under its owner and root, and no other entry is.
+//! 1. A lineage counts its records and their bytes. They stand below its next sequence; those
+//!    below the place where eviction goes on are held, or guarded as the newest copy elsewhere.
+//! 2. Every snapshot has one index entry under its owner, root and request, and no other entry is.
 //! 3. A node's header counts its owner's lineages and their snapshots.
 //! 4. The lists and counts of lineages by node and by account agree with the lineages.
 //! 5. A restore that is not done stands in its node's list and locks its snapshot. Besides these,
@@ -12,6 +12,10 @@
 //! 7. The versions of an owner's keys are dense from 1 to the newest.
 //! 8. Grants are those of lineages, to accounts that do not own them, one each.
 //! 9. What is to be deleted is there.
+//! 10. Every backup has its deposit, every restore its own.
+//! 11. The list of storage nodes has no gap, and each node's place in it is known.
+//! 12. The holders of lineages are owed copies of them, and no other copies are owed. No host holds
+//!     copies of its own machines, and none claims more than there is.
 
 use crate::{ChainSettings, Config, Pallet, authorize::ReportKind};
 use codec::MaxEncodedLen;
@@ -59,10 +63,11 @@ impl<T: Config> Pallet<T> {
 #[cfg(any(test, feature = "try-runtime"))]
 mod state {
 	use crate::{
-		BackupMetadata, Backups, Config, Grants, LineageCountOfAccount, LineageCountOfNode,
-		Lineages, LineagesOfAccount, LineagesOfNode, OwnerKeyVersion, OwnerKeys, Pallet,
-		RestoreCountOfAccount, RestoreRequests, RestoreState, RestoresOfNode, SnapshotDeletions,
-		SnapshotLocks, Snapshots, SnapshotsByCid, UserDeletions,
+		BackupMetadata, Backups, Config, Grants, HistoryTickets, HoldersOf, LineageCountOfAccount,
+		LineageCountOfNode, Lineages, LineagesOfAccount, LineagesOfNode, Owed, OwedCount,
+		OwnerKeyVersion, OwnerKeys, Pallet, RestoreCountOfAccount, RestoreRequests, RestoreState,
+		RestoreTickets, RestoresOfNode, SnapshotDeletions, SnapshotLocks, Snapshots,
+		SnapshotsByCid, StorageNodeCount, StorageNodePlaces, StorageNodes, UserDeletions,
 	};
 	use alloc::{collections::BTreeMap, vec::Vec};
 	use frame_support::ensure;
@@ -76,26 +81,78 @@ mod state {
 			Self::check_lists()?;
 			Self::check_restores()?;
 			Self::check_deletions_and_keys()?;
-			Self::check_grants()
+			Self::check_grants()?;
+			Self::check_deposits()?;
+			Self::check_storage_nodes()?;
+			Self::check_holders()
+		}
+
+		fn check_deposits() -> Result<(), TryRuntimeError> {
+			for (request_id, lineage) in Lineages::<T>::iter() {
+				let is_paid = HistoryTickets::<T>::contains_key(&lineage.owner, request_id);
+				ensure!(is_paid, "10: a backup has no deposit");
+			}
+			let mut restores: Vec<_> = RestoreRequests::<T>::iter_keys().collect();
+			let mut tickets: Vec<_> = RestoreTickets::<T>::iter_keys().collect();
+			restores.sort_unstable();
+			tickets.sort_unstable();
+			ensure!(restores == tickets, "10: deposits and restores do not agree");
+			Ok(())
+		}
+
+		fn check_storage_nodes() -> Result<(), TryRuntimeError> {
+			let count = StorageNodeCount::<T>::get();
+			for place in 0..count {
+				let node = StorageNodes::<T>::get(place).ok_or("11: the list has a gap")?;
+				let known = StorageNodePlaces::<T>::get(node);
+				ensure!(known == Some(place), "11: a node's place is wrong");
+			}
+			let listed = StorageNodes::<T>::iter_keys().count() as u32;
+			let placed = StorageNodePlaces::<T>::iter_keys().count() as u32;
+			ensure!(listed == count && placed == count, "11: a list is too long");
+			Ok(())
+		}
+
+		fn check_holders() -> Result<(), TryRuntimeError> {
+			let mut owed = BTreeMap::new();
+			for (request_id, holders) in HoldersOf::<T>::iter() {
+				let lineage = Lineages::<T>::get(request_id).ok_or("12: a holder of nothing")?;
+				ensure!(!holders.is_empty(), "12: an empty list of holders is kept");
+				for holder in &holders {
+					let listed = Owed::<T>::contains_key(holder.node, request_id);
+					ensure!(listed, "12: a holder does not owe its copy");
+					ensure!(holder.node != lineage.node, "12: a host holds its own copy");
+					let is_sound = holder.from <= holder.to && holder.to <= lineage.next;
+					ensure!(is_sound, "12: a holder claims more than there is");
+					*owed.entry(holder.node).or_insert(0u32) += 1;
+				}
+			}
+			let counted: BTreeMap<_, _> = OwedCount::<T>::iter().collect();
+			ensure!(counted == owed, "12: a count of copies is wrong");
+			let entries = Owed::<T>::iter_keys().count() as u32;
+			ensure!(entries == owed.values().sum::<u32>(), "12: a copy is owed by nobody");
+			Ok(())
 		}
 
 		fn check_snapshots() -> Result<(), TryRuntimeError> {
 			let mut expected = 0u64;
 			for (request_id, lineage) in Lineages::<T>::iter() {
-				let mut count = 0;
+				let (mut count, mut bytes) = (0, 0);
 				for (sequence, record) in Snapshots::<T>::iter_prefix(request_id) {
 					count += 1;
+					bytes += record.new_bytes;
 					ensure!(sequence < lineage.next, "1: a record is ahead of its lineage");
 					let is_held = SnapshotLocks::<T>::contains_key(request_id, sequence);
+					let is_guarded = lineage.guarded == Some(sequence);
+					let is_held = is_held || is_guarded;
 					let is_behind = sequence < lineage.evict_from;
 					ensure!(is_held || !is_behind, "1: eviction has passed over a snapshot");
-					let indexed = SnapshotsByCid::<T>::get(&lineage.owner, record.cid);
-					ensure!(
-						indexed == Some((request_id, sequence)),
-						"2: a snapshot is not indexed"
-					);
+					let place = (&lineage.owner, record.cid, request_id);
+					let indexed = SnapshotsByCid::<T>::get(place);
+					ensure!(indexed == Some(sequence), "2: a snapshot is not indexed");
 				}
 				ensure!(count == lineage.kept, "1: a lineage counts its records wrong");
+				ensure!(bytes == lineage.stored_bytes, "1: a lineage counts its bytes wrong");
 				expected += u64::from(count);
 			}
 			let records = Snapshots::<T>::iter_keys().count() as u64;

@@ -44,6 +44,7 @@ mod authorize;
 #[cfg(feature = "runtime-benchmarks")]
 mod benchmarking;
 mod deletion;
+mod deposits;
 mod holds;
 mod invariants;
 mod lineages;
@@ -51,6 +52,7 @@ mod moves;
 mod owner_keys;
 mod proposals;
 mod reads;
+mod replicas;
 mod restores;
 pub mod runtime_api;
 mod snapshots;
@@ -72,9 +74,10 @@ pub use traits::{
 	BackupHooks, Compute, Marketplace, NodeInfo, OnSnapshot, RequestInfo, Subscription,
 };
 pub use types::{
-	BackupMetadata, ChainSettings, DeletionTarget, Eligibility, Failure, Grant, Lineage,
-	LineageSettings, LineageView, OwnerKey, Proposal, RestoreRequest, RestoreState, SnapshotLock,
-	SnapshotMetadata, UserDeletion,
+	BackupBytes, BackupMetadata, ChainSettings, DeletionTarget, Eligibility, Failure, Grant,
+	Holder, Lineage, LineageSettings, LineageView, OwedCopy, OwnerKey, Proposal, Protection,
+	RestoreOptions, RestoreRequest, RestoreState, SnapshotLock, SnapshotMetadata, SnapshotPoint,
+	UserDeletion,
 };
 pub use weights::WeightInfo;
 
@@ -135,6 +138,22 @@ pub(crate) type RequestInfoOf<T> =
 /// [`Grant`] with the runtime's types.
 pub type GrantOf<T> = Grant<<T as frame_system::Config>::AccountId, ClockFor<T>>;
 
+/// The holders of a request's copies.
+pub type HolderList<T> = frame_support::BoundedVec<
+	Holder<<T as Config>::NodeId, ClockFor<T>>,
+	<T as Config>::MaxHolders,
+>;
+
+/// [`OwedCopy`] with the runtime's types.
+pub type OwedCopyOf<T> = OwedCopy<
+	<T as frame_system::Config>::AccountId,
+	<T as Config>::NodeId,
+	<T as Config>::RequestId,
+>;
+
+/// [`Protection`] with the runtime's types.
+pub type ProtectionOf<T> = Protection<<T as Config>::NodeId, ClockFor<T>>;
+
 /// A signature of the runtime's authority key.
 pub type SignatureOf<T> =
 	<<T as Config>::AuthorityId as sp_application_crypto::RuntimeAppPublic>::Signature;
@@ -161,9 +180,12 @@ pub mod pallet {
 	use backup_primitives::{
 		BlockRef, Cid, FailureReason, Recipient,
 		cid::CID_TEXT_CHARS,
-		report::{Description, TakenSnapshot},
+		report::{Description, TakenSnapshot, Watermarks},
 	};
-	use frame_support::pallet_prelude::*;
+	use frame_support::{
+		pallet_prelude::*,
+		traits::{Consideration, Footprint},
+	};
 	use frame_system::{
 		ensure_authorized, offchain::CreateAuthorizedTransaction, pallet_prelude::*,
 	};
@@ -177,15 +199,62 @@ pub mod pallet {
 	#[pallet::storage_version(STORAGE_VERSION)]
 	pub struct Pallet<T>(_);
 
-	#[pallet::config]
+	/// Defaults for what a chain seldom wants otherwise, for `derive_impl`.
+	pub mod config_preludes {
+		use super::DefaultConfig;
+		use frame_support::{
+			derive_impl,
+			pallet_prelude::inject_runtime_type,
+			traits::{ConstU32, ConstU64},
+		};
+
+		/// For a chain of its own: nobody puts anything down, and no more is kept of an account
+		/// than a person can look through. What counts blocks is left to the chain.
+		#[derive(Debug)]
+		pub struct SolochainDefaultConfig;
+
+		#[derive_impl(frame_system::config_preludes::SolochainDefaultConfig, no_aggregated_types)]
+		impl frame_system::DefaultConfig for SolochainDefaultConfig {}
+
+		#[frame_support::register_default_impl(SolochainDefaultConfig)]
+		impl DefaultConfig for SolochainDefaultConfig {
+			type AuthorityId = crate::crypto::AuthorityId;
+			type OnSnapshot = ();
+			type BackupConsideration = ();
+			type RestoreConsideration = ();
+			type MaxSnapshots = ConstU32<365>;
+			type MaxLineages = ConstU32<100>;
+			type MaxGrants = ConstU32<16>;
+			type MaxRestores = ConstU32<8>;
+			type MaxHolds = ConstU32<16>;
+			type MaxHolders = ConstU32<4>;
+			type MaxReplacements = ConstU32<100>;
+			type MaxOwnerKeys = ConstU32<32>;
+			type ReportQuota = ConstU32<1_000>;
+			type ReportPriority = ConstU64<{ u64::MAX / 4 }>;
+		}
+	}
+
+	/// Why the balance of an account is held.
+	#[pallet::composite_enum]
+	pub enum HoldReason {
+		/// For the history of a request.
+		History,
+		/// For a restore that is not closed.
+		Restore,
+	}
+
+	#[pallet::config(with_default)]
 	pub trait Config:
 		frame_system::Config<RuntimeCall: From<Call<Self>>>
 		+ CreateAuthorizedTransaction<Call<Self>>
 	{
 		/// Id of a node. At most 64 bytes in SCALE.
+		#[pallet::no_default]
 		type NodeId: Parameter + Member + MaxEncodedLen + Copy + Ord;
 
 		/// Id of a compute request. At most 64 bytes in SCALE, and never given twice.
+		#[pallet::no_default]
 		type RequestId: Parameter + Member + MaxEncodedLen + Copy + Ord;
 
 		/// The key that nodes sign reports with; [`crypto::AuthorityId`] unless the chain
@@ -193,36 +262,55 @@ pub mod pallet {
 		type AuthorityId: Parameter + Member + RuntimeAppPublic + Ord;
 
 		/// Where nodes and requests are kept.
+		#[pallet::no_default]
 		type Compute: Compute<Self::NodeId, Self::RequestId, Self::AccountId, Self::AuthorityId>;
 
 		/// Where backups are sold.
+		#[pallet::no_default]
 		type Marketplace: Marketplace<Self::AccountId>;
 
 		/// Who sets the cadence of the chain and its other settings.
+		#[pallet::no_default]
 		type GovernanceOrigin: EnsureOrigin<Self::RuntimeOrigin>;
 
 		/// The clock that cadence and expiry count: `System` on a solochain, the relay
 		/// chain's block number on a parachain.
+		#[pallet::no_default]
 		type BlockNumberProvider: BlockNumberProvider;
 
 		/// Settings of the chain where neither genesis nor governance set others.
+		#[pallet::no_default]
 		#[pallet::constant]
 		type DefaultSettings: Get<ChainSettings<ClockFor<Self>>>;
 
 		/// Told of every recorded snapshot.
+		#[pallet::no_default_bounds]
 		type OnSnapshot: OnSnapshot<Self::RequestId, Self::AccountId>;
+
+		/// What an owner puts down for the history of a request, and gets back with
+		/// [`Call::reclaim_deposit`] when that is gone: for as many snapshots as are kept. `()`
+		/// where nobody has to.
+		#[pallet::no_default_bounds]
+		type BackupConsideration: Consideration<Self::AccountId, Footprint>;
+
+		/// What who asks for a restore puts down until that is closed.
+		#[pallet::no_default_bounds]
+		type RestoreConsideration: Consideration<Self::AccountId, Footprint>;
 
 		/// Shortest cadence, in blocks. Reports are feeless, so this bounds what a node can
 		/// put into blocks: not below a few times the time that a backup takes.
+		#[pallet::no_default]
 		#[pallet::constant]
 		type MinFrequency: Get<ClockFor<Self>>;
 
 		/// Longest cadence, in blocks.
+		#[pallet::no_default]
 		#[pallet::constant]
 		type MaxFrequency: Get<ClockFor<Self>>;
 
 		/// Oldest snapshot that is still recorded, in blocks since its disks stood still. Far
 		/// above the time that the largest first backup takes.
+		#[pallet::no_default]
 		#[pallet::constant]
 		type MaxReportDelay: Get<ClockFor<Self>>;
 
@@ -246,6 +334,14 @@ pub mod pallet {
 		#[pallet::constant]
 		type MaxHolds: Get<u32>;
 
+		/// Most nodes that hold copies of one request's snapshots.
+		#[pallet::constant]
+		type MaxHolders: Get<u32>;
+
+		/// Most holders of the chain that are replaced in 100 blocks.
+		#[pallet::constant]
+		type MaxReplacements: Get<u32>;
+
 		/// Most versions of an owner's key.
 		#[pallet::constant]
 		type MaxOwnerKeys: Get<u32>;
@@ -261,9 +357,11 @@ pub mod pallet {
 		type ReportPriority: Get<TransactionPriority>;
 
 		/// What the calls cost.
+		#[pallet::no_default]
 		type WeightInfo: WeightInfo;
 
 		/// Makes the nodes and machines that benchmarks need.
+		#[pallet::no_default]
 		#[cfg(feature = "runtime-benchmarks")]
 		type BenchmarkHelper: BenchmarkHelper<Self::NodeId, Self::RequestId, Self::AccountId, Self::AuthorityId>;
 	}
@@ -313,11 +411,19 @@ pub mod pallet {
 	pub type Snapshots<T: Config> =
 		StorageDoubleMap<_, Blake2_128Concat, T::RequestId, Twox64Concat, u64, SnapshotOf<T>>;
 
-	/// Where the snapshot with a root stands, by owner and root. Never by root alone: roots
-	/// are public in the pool, and a stranger could be the first to name one.
+	/// Sequence of the snapshot with a root, by owner, root and request. Never by root alone: roots
+	/// are public in the pool, and a stranger could be the first to name one. Nor by owner and root
+	/// alone: another node of the same owner could.
 	#[pallet::storage]
-	pub type SnapshotsByCid<T: Config> =
-		StorageDoubleMap<_, Blake2_128Concat, T::AccountId, Twox64Concat, Cid, (T::RequestId, u64)>;
+	pub type SnapshotsByCid<T: Config> = StorageNMap<
+		_,
+		(
+			NMapKey<Blake2_128Concat, T::AccountId>,
+			NMapKey<Twox64Concat, Cid>,
+			NMapKey<Twox64Concat, T::RequestId>,
+		),
+		u64,
+	>;
 
 	/// What keeps a snapshot from eviction; no entry if nothing does.
 	#[pallet::storage]
@@ -395,6 +501,55 @@ pub mod pallet {
 	/// Where the search for restores that are over goes on.
 	#[pallet::storage]
 	pub type RestoreCursor<T: Config> = StorageValue<_, u64>;
+
+	/// What owners have put down for histories, also of those that are gone.
+	#[pallet::storage]
+	pub type HistoryTickets<T: Config> = StorageDoubleMap<
+		_,
+		Blake2_128Concat,
+		T::AccountId,
+		Blake2_128Concat,
+		T::RequestId,
+		T::BackupConsideration,
+	>;
+
+	/// What accounts have put down for restores that are not closed.
+	#[pallet::storage]
+	pub type RestoreTickets<T: Config> = StorageMap<_, Twox64Concat, u64, T::RestoreConsideration>;
+
+	/// Nodes that may hold copies, in places from 0 on without a gap.
+	#[pallet::storage]
+	pub type StorageNodes<T: Config> = StorageMap<_, Twox64Concat, u32, T::NodeId>;
+
+	/// Where each of them stands in [`StorageNodes`].
+	#[pallet::storage]
+	pub type StorageNodePlaces<T: Config> = StorageMap<_, Blake2_128Concat, T::NodeId, u32>;
+
+	/// How many they are.
+	#[pallet::storage]
+	pub type StorageNodeCount<T: Config> = StorageValue<_, u32, ValueQuery>;
+
+	/// The nodes that hold copies of a request's snapshots, and what they last said of them.
+	#[pallet::storage]
+	pub type HoldersOf<T: Config> =
+		StorageMap<_, Blake2_128Concat, T::RequestId, HolderList<T>, ValueQuery>;
+
+	/// The requests of which a node holds copies.
+	#[pallet::storage]
+	pub type Owed<T: Config> =
+		StorageDoubleMap<_, Blake2_128Concat, T::NodeId, Blake2_128Concat, T::RequestId, ()>;
+
+	/// How many entries [`Owed`] has for a node.
+	#[pallet::storage]
+	pub type OwedCount<T: Config> = StorageMap<_, Blake2_128Concat, T::NodeId, u32, ValueQuery>;
+
+	/// How many holders were replaced in the last window that had any, and when that began.
+	#[pallet::storage]
+	pub type Replacements<T: Config> = StorageValue<_, (ClockFor<T>, u32)>;
+
+	/// When governance last resumed what it had paused. Nobody was silent before that.
+	#[pallet::storage]
+	pub type ResumedAt<T: Config> = StorageValue<_, ClockFor<T>, ValueQuery>;
 
 	/// Whether governance has paused all backups.
 	#[pallet::storage]
@@ -659,6 +814,13 @@ pub mod pallet {
 			/// Its root.
 			cid: Cid,
 		},
+		/// A node has given up the blocks of a request that is to be deleted. Others have not yet.
+		DeletionConfirmed {
+			/// The node: the host, or the holder of a copy.
+			node_id: T::NodeId,
+			/// The machine's request.
+			request_id: T::RequestId,
+		},
 		/// A deletion was closed without the word of those who were to confirm it. The records
 		/// are gone; whether the blocks are nobody knows.
 		DeletionClosed {
@@ -680,6 +842,44 @@ pub mod pallet {
 		UserStorageDeleted {
 			/// The account.
 			owner: T::AccountId,
+		},
+		/// An owner has the deposit for a history back.
+		DepositReturned {
+			/// The owner.
+			owner: T::AccountId,
+			/// The request.
+			request_id: T::RequestId,
+		},
+		/// A node may hold copies.
+		StorageNodeAdmitted {
+			/// The node.
+			node_id: T::NodeId,
+		},
+		/// A node gets no new copies.
+		StorageNodeDismissed {
+			/// The node.
+			node_id: T::NodeId,
+		},
+		/// A node is to hold copies of a request's snapshots.
+		HolderChosen {
+			/// The node.
+			node_id: T::NodeId,
+			/// The machine's request.
+			request_id: T::RequestId,
+		},
+		/// A node has to hold copies of a request's snapshots no more.
+		HolderDropped {
+			/// The node.
+			node_id: T::NodeId,
+			/// The machine's request.
+			request_id: T::RequestId,
+		},
+		/// A node has said which copies it holds.
+		CopiesConfirmed {
+			/// The node.
+			node_id: T::NodeId,
+			/// Of how many requests.
+			count: u32,
 		},
 	}
 
@@ -749,8 +949,23 @@ pub mod pallet {
 		ProposalNotFound,
 		/// The time of the proposal is over, or the machine has left the node that made it.
 		ProposalExpired,
-		/// The node that sealed the snapshot is gone; another could not open it.
+		/// The node that is to restore did not seal the snapshot, or is gone: it needs an envelope
+		/// of the owner.
 		EnvelopeRequired,
+		/// More than one machine of the account has a snapshot with that root; name the request.
+		CidAmbiguous,
+		/// Nothing was put down for that request, or it was returned.
+		DepositNotFound,
+		/// There is no such node.
+		NodeNotFound,
+		/// The node may hold copies already.
+		StorageNodeAdmitted,
+		/// The node holds no copies.
+		NotAStorageNode,
+		/// The holders of the request are all there and heard of, or no others can be found.
+		NothingToReplace,
+		/// As many holders were replaced in these 100 blocks as may be.
+		TooManyReplacements,
 		/// A snapshot is due or asked for, and not recorded yet.
 		SnapshotPending,
 		/// The last snapshot is younger than the shortest cadence that the chain allows.
@@ -810,6 +1025,34 @@ pub mod pallet {
 		pub fn lineages_of(owner: T::AccountId) -> Vec<LineageViewOf<T>> {
 			Self::view_lineages_of(&owner)
 		}
+
+		/// What the backups of an account take.
+		pub fn bytes_of(owner: T::AccountId) -> BackupBytes {
+			Self::view_bytes_of(&owner)
+		}
+
+		/// How well a machine is protected: what its node claims, and what others confirmed.
+		pub fn protection(request_id: T::RequestId) -> Option<ProtectionOf<T>> {
+			Self::view_protection(&request_id)
+		}
+
+		/// At most 64 copies that a node has to hold, from behind one request on, and the request
+		/// to go on behind if there are more.
+		pub fn owed_copies(
+			node_id: T::NodeId,
+			after: Option<T::RequestId>,
+		) -> (Vec<OwedCopyOf<T>>, Option<T::RequestId>) {
+			Self::view_owed_copies(node_id, after)
+		}
+
+		/// Requests of a node whose snapshot is due, among 256 from behind one request on, and the
+		/// request to go on behind if there are more.
+		pub fn due_of_node(
+			node_id: T::NodeId,
+			after: Option<T::RequestId>,
+		) -> (Vec<T::RequestId>, Option<T::RequestId>) {
+			Self::view_due_of_node(node_id, after)
+		}
 	}
 
 	#[pallet::call]
@@ -833,7 +1076,9 @@ pub mod pallet {
 		///
 		/// Needed only where the owner enabled backups after the request was fulfilled.
 		#[pallet::call_index(1)]
-		#[pallet::weight(T::WeightInfo::create_backup())]
+		#[pallet::weight(
+			T::WeightInfo::create_backup().saturating_add(Pallet::<T>::weight_of_choice())
+		)]
 		pub fn create_backup(
 			origin: OriginFor<T>,
 			request_id: T::RequestId,
@@ -843,7 +1088,8 @@ pub mod pallet {
 			Self::begin_lineage(&who, &request_id, description)
 		}
 
-		/// Pause or resume the backups of a request, and say how many snapshots to keep.
+		/// Pause or resume the backups of a request, and say how many snapshots to keep. The
+		/// deposit follows that number.
 		#[pallet::call_index(2)]
 		#[pallet::weight(T::WeightInfo::set_backup_settings())]
 		pub fn set_backup_settings(
@@ -935,15 +1181,20 @@ pub mod pallet {
 
 		/// Ask for the image of a snapshot by its place in the history of a request, as its owner
 		/// or as an account that was let in with [`Call::grant_access`].
+		///
+		/// An owner may also have the disks of the machine replaced, and have it done for another
+		/// machine of its own. What is not done by the node that sealed the snapshot needs an
+		/// envelope.
 		#[pallet::call_index(9)]
 		#[pallet::weight(T::WeightInfo::restore_snapshot())]
 		pub fn restore_snapshot(
 			origin: OriginFor<T>,
 			request_id: T::RequestId,
 			sequence: u64,
+			options: RestoreOptions<T::RequestId>,
 		) -> DispatchResult {
 			let who = ensure_signed(origin)?;
-			Self::request_restore(who, request_id, sequence)
+			Self::request_restore(who, request_id, sequence, options)
 		}
 
 		/// Record a snapshot. Authorized by the signature of the hosting node's authority
@@ -1060,7 +1311,7 @@ pub mod pallet {
 			request_id: T::RequestId,
 			sequence: u64,
 		) -> DispatchResult {
-			Self::hold(&Self::holder_of(origin)?, request_id, sequence)
+			Self::hold(&Self::party_of(origin)?, request_id, sequence)
 		}
 
 		/// Give up a hold: governance its own, the owner its own.
@@ -1071,7 +1322,7 @@ pub mod pallet {
 			request_id: T::RequestId,
 			sequence: u64,
 		) -> DispatchResult {
-			Self::release(&Self::holder_of(origin)?, request_id, sequence)
+			Self::release(&Self::party_of(origin)?, request_id, sequence)
 		}
 
 		/// Delete the backup of a request with all its snapshots, after a grace period.
@@ -1101,7 +1352,7 @@ pub mod pallet {
 			origin: OriginFor<T>,
 			target: DeletionTarget<T::AccountId, T::RequestId>,
 		) -> DispatchResult {
-			Self::cancel(&Self::holder_of(origin)?, target)
+			Self::cancel(&Self::party_of(origin)?, target)
 		}
 
 		/// Carry out the deletion of a snapshot that is due, or close that of a request which its
@@ -1120,7 +1371,9 @@ pub mod pallet {
 
 		/// Begin the backup that a node proposed. Needs backups that are enabled and paid for.
 		#[pallet::call_index(22)]
-		#[pallet::weight(T::WeightInfo::approve_backup())]
+		#[pallet::weight(
+			T::WeightInfo::approve_backup().saturating_add(Pallet::<T>::weight_of_choice())
+		)]
 		pub fn approve_backup(origin: OriginFor<T>, request_id: T::RequestId) -> DispatchResult {
 			let who = ensure_signed(origin)?;
 			Self::approve(&who, request_id)
@@ -1141,7 +1394,68 @@ pub mod pallet {
 		pub fn set_paused(origin: OriginFor<T>, paused: bool) -> DispatchResult {
 			T::GovernanceOrigin::ensure_origin(origin)?;
 			Paused::<T>::put(paused);
+			if !paused {
+				ResumedAt::<T>::put(Self::now());
+			}
 			Self::deposit_event(if paused { Event::AllPaused } else { Event::AllResumed });
+			Ok(())
+		}
+
+		/// Take the deposit for a history back that is gone.
+		#[pallet::call_index(25)]
+		#[pallet::weight(T::WeightInfo::reclaim_deposit())]
+		pub fn reclaim_deposit(origin: OriginFor<T>, request_id: T::RequestId) -> DispatchResult {
+			let who = ensure_signed(origin)?;
+			Self::return_deposit(&who, request_id)
+		}
+
+		/// Let a node hold copies of other nodes' snapshots, as governance.
+		#[pallet::call_index(26)]
+		#[pallet::weight(T::WeightInfo::admit_storage_node())]
+		pub fn admit_storage_node(origin: OriginFor<T>, node_id: T::NodeId) -> DispatchResult {
+			T::GovernanceOrigin::ensure_origin(origin)?;
+			Self::admit_node(node_id)
+		}
+
+		/// Let a node hold no new copies, as governance; everyone may where the node is not
+		/// registered any more. What it holds stays with it until it is replaced, see
+		/// [`Call::replace_holders`].
+		#[pallet::call_index(27)]
+		#[pallet::weight(T::WeightInfo::dismiss_storage_node())]
+		pub fn dismiss_storage_node(origin: OriginFor<T>, node_id: T::NodeId) -> DispatchResult {
+			if let Err(origin) = T::GovernanceOrigin::try_origin(origin) {
+				ensure_signed(origin)?;
+				ensure!(T::Compute::node(&node_id).is_none(), Error::<T>::NotAuthorized);
+			}
+			Self::dismiss_node(node_id)
+		}
+
+		/// Choose other nodes for the copies of a request where holders are silent, dismissed or
+		/// gone, and further ones where there are too few. Everyone may; the chain chooses.
+		#[pallet::call_index(28)]
+		#[pallet::weight(
+			T::WeightInfo::replace_holders().saturating_add(Pallet::<T>::weight_of_probes())
+		)]
+		pub fn replace_holders(origin: OriginFor<T>, request_id: T::RequestId) -> DispatchResult {
+			ensure_signed(origin)?;
+			Self::replace_missing(request_id)
+		}
+
+		/// Record which copies a node holds. Authorized like [`Call::add_snapshot`], by the
+		/// signature of the holder.
+		#[pallet::call_index(29)]
+		#[pallet::weight(T::WeightInfo::report_held(marks.len() as u32))]
+		#[pallet::weight_of_authorize(T::WeightInfo::authorize_held(marks.len() as u32))]
+		#[pallet::authorize(Self::authorize_held)]
+		pub fn report_held(
+			origin: OriginFor<T>,
+			node_id: T::NodeId,
+			marks: Watermarks,
+			_at: BlockRef,
+			_signature: SignatureOf<T>,
+		) -> DispatchResult {
+			ensure_authorized(origin)?;
+			Self::record_held(node_id, marks);
 			Ok(())
 		}
 	}

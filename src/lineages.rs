@@ -4,8 +4,8 @@ use crate::{
 	BackupHooks, BackupMetadata, BackupOffchainWorkerFrequency, Backups, ChainSettings, ClockFor,
 	Compute, Config, Eligibility, Error, Event, Grants, Lineage, LineageCountOfAccount,
 	LineageCountOfNode, LineageOf, LineageSettings, Lineages, LineagesOfAccount, LineagesOfNode,
-	Marketplace, NextSequences, Pallet, Paused, Proposals, RequestInfoOf, Settings, Subscription,
-	UserDeletions, WeightInfo, authorize::hash_bytes,
+	Marketplace, NextSequences, Pallet, Paused, Proposals, RequestInfoOf, Settings, Snapshots,
+	Subscription, UserDeletions, WeightInfo, authorize::hash_bytes,
 };
 use backup_primitives::report::Description;
 use frame_support::{ensure, traits::Get, weights::Weight};
@@ -30,6 +30,8 @@ impl<T: Config> Pallet<T> {
 			&& Self::keep_last_in_bounds(settings.keep_last)
 			&& !settings.restore_lifetime.is_zero()
 			&& !settings.proposal_lifetime.is_zero()
+			&& settings.replicas <= T::MaxHolders::get()
+			&& settings.holder_silence > settings.holder_period
 	}
 
 	fn frequency_in_bounds(frequency: ClockFor<T>) -> bool {
@@ -100,6 +102,7 @@ impl<T: Config> Pallet<T> {
 		ensure!(!UserDeletions::<T>::contains_key(who), Error::<T>::DeletionPending);
 		let count = LineageCountOfAccount::<T>::get(who);
 		ensure!(count < T::MaxLineages::get(), Error::<T>::TooManyBackups);
+		Self::hold_deposit(who, request_id, &LineageSettings::default())?;
 		Self::insert_lineage(node, who.clone(), *request_id, description);
 		Ok(())
 	}
@@ -119,37 +122,74 @@ impl<T: Config> Pallet<T> {
 			created_at: now,
 			next: first,
 			kept: 0,
+			stored_bytes: 0,
 			evict_from: first,
+			guarded: None,
+			force_from: first,
 			owner_holds: 0,
 			governance_holds: 0,
 			delete_at: None,
+			is_given_up: false,
 			last_taken_at: None,
 			last_recorded_at: None,
 			asked_at: None,
 			failure: None,
 			settings: LineageSettings::default(),
 		};
-		Lineages::<T>::insert(request_id, lineage);
-		LineagesOfNode::<T>::insert(node, request_id, ());
-		LineagesOfAccount::<T>::insert(&owner, request_id, ());
 		Proposals::<T>::remove(request_id);
-		LineageCountOfNode::<T>::mutate(node, |count| count.saturating_inc());
+		LineagesOfAccount::<T>::insert(&owner, request_id, ());
 		LineageCountOfAccount::<T>::mutate(&owner, |count| count.saturating_inc());
-		Backups::<T>::mutate(node, &owner, |slot| {
+		Self::join_node(&request_id, &lineage);
+		Self::update_header(node, &owner, |header| {
+			header.description = description.or_else(|| header.description.take());
+		});
+		Self::choose_holders(&request_id, &lineage);
+		Lineages::<T>::insert(request_id, lineage);
+		Self::deposit_event(Event::BackupCreated { node_id: node, owner, request_id });
+	}
+
+	/// Enter a lineage in the lists of its node, and in its header for the owner.
+	pub(crate) fn join_node(request_id: &T::RequestId, lineage: &LineageOf<T>) {
+		let (node, now) = (lineage.node, Self::now());
+		LineagesOfNode::<T>::insert(node, request_id, ());
+		LineageCountOfNode::<T>::mutate(node, |count| count.saturating_inc());
+		let newest = lineage.next.checked_sub(1);
+		let newest = newest.and_then(|sequence| Snapshots::<T>::get(request_id, sequence));
+		Backups::<T>::mutate(node, &lineage.owner, |slot| {
 			let header = slot.get_or_insert_with(|| BackupMetadata {
-				owner: owner.clone(),
+				owner: lineage.owner.clone(),
 				lineages: 0,
 				snapshots: 0,
-				last_snapshot: None,
+				last_snapshot: newest.map(|record| record.cid),
 				created_at: now,
 				updated_at: now,
 				description: None,
 			});
 			header.lineages = header.lineages.saturating_add(1);
+			header.snapshots = header.snapshots.saturating_add(lineage.kept);
 			header.updated_at = now;
-			header.description = description.or_else(|| header.description.take());
 		});
-		Self::deposit_event(Event::BackupCreated { node_id: node, owner, request_id });
+	}
+
+	/// Strike a lineage off the lists of its node, and take it out of the header there. Returns
+	/// the owner's words in it.
+	pub(crate) fn leave_node(
+		request_id: &T::RequestId,
+		lineage: &LineageOf<T>,
+	) -> Option<Description> {
+		LineagesOfNode::<T>::remove(lineage.node, request_id);
+		LineageCountOfNode::<T>::mutate_exists(lineage.node, decrease);
+		Backups::<T>::mutate_exists(lineage.node, &lineage.owner, |slot| {
+			let header = slot.as_mut()?;
+			header.lineages = header.lineages.saturating_sub(1);
+			header.snapshots = header.snapshots.saturating_sub(lineage.kept);
+			header.updated_at = Self::now();
+			let description = header.description.clone();
+			if header.lineages == 0 {
+				*slot = None;
+			}
+			description
+		})
 	}
 
 	/// Change the header of a node's backups for an account, if there is one.
@@ -171,22 +211,13 @@ impl<T: Config> Pallet<T> {
 		Lineages::<T>::remove(request_id);
 		Grants::<T>::remove(request_id);
 		NextSequences::<T>::insert(request_id, lineage.next);
-		LineagesOfNode::<T>::remove(lineage.node, request_id);
+		Self::leave_node(request_id, lineage);
+		Self::drop_holders(request_id);
 		LineagesOfAccount::<T>::remove(&lineage.owner, request_id);
-		LineageCountOfNode::<T>::mutate_exists(lineage.node, decrease);
 		LineageCountOfAccount::<T>::mutate_exists(&lineage.owner, decrease);
 		if !LineageCountOfAccount::<T>::contains_key(&lineage.owner) {
 			BackupOffchainWorkerFrequency::<T>::remove(&lineage.owner);
 		}
-		Backups::<T>::mutate_exists(lineage.node, &lineage.owner, |slot| {
-			if let Some(header) = slot {
-				header.lineages = header.lineages.saturating_sub(1);
-				header.updated_at = Self::now();
-				if header.lineages == 0 {
-					*slot = None;
-				}
-			}
-		});
 	}
 
 	/// The lineage of a request, if the account owns it.
@@ -207,6 +238,7 @@ impl<T: Config> Pallet<T> {
 		let in_bounds = settings.keep_last.is_none_or(Self::keep_last_in_bounds);
 		ensure!(in_bounds, Error::<T>::SettingsOutOfBounds);
 		let mut lineage = Self::owned_lineage(who, request_id)?;
+		Self::hold_deposit(who, request_id, &settings)?;
 		lineage.settings = settings;
 		Lineages::<T>::insert(request_id, &lineage);
 		Self::update_header(lineage.node, who, |_| ());
@@ -330,10 +362,12 @@ impl<T: Config> Pallet<T> {
 
 impl<T: Config> BackupHooks<T::RequestId, T::AccountId> for Pallet<T> {
 	/// Begins the lineage, if the owner's marketplace account says that it wants backups. If
-	/// it does not, the wish of the node is kept as a proposal. A request that has a lineage takes
-	/// it along to its node.
+	/// it does not, or cannot put down the deposit, the wish of the node is kept as a proposal. A
+	/// request that has a lineage takes it along to its node.
 	fn fulfilled(request_id: &T::RequestId) -> Weight {
-		let weight = T::WeightInfo::create_backup().max(T::WeightInfo::move_backup());
+		let weight = T::WeightInfo::create_backup()
+			.max(T::WeightInfo::move_backup())
+			.saturating_add(Self::weight_of_choice());
 		let Some(request) = T::Compute::request(request_id) else { return weight };
 		let Some(node) = request.node else { return weight };
 		match Lineages::<T>::get(request_id) {
@@ -345,8 +379,11 @@ impl<T: Config> BackupHooks<T::RequestId, T::AccountId> for Pallet<T> {
 				Self::propose(node, request.owner, *request_id);
 			}
 			None => {
-				let begun = Self::begin_lineage(&request.owner, request_id, None);
+				let begun = frame_support::storage::with_storage_layer(|| {
+					Self::begin_lineage(&request.owner, request_id, None)
+				});
 				if let Err(reason) = begun {
+					Self::propose(node, request.owner, *request_id);
 					log::debug!(
 						target: crate::LOG_TARGET,
 						"no backup of request {request_id:?} was begun: {reason:?}",

@@ -2,24 +2,24 @@
 //! in: who has what, what a node reports, what time it is.
 
 use crate::{
-	self as pallet_backup, Call, ChainSettings, Compute, Marketplace, NodeInfo, RequestInfo,
-	SnapshotClaim, Subscription, crypto::AuthorityId, lineage_id, opaque,
+	self as pallet_backup, Call, ChainSettings, Compute, LineageSettings, Marketplace, NodeInfo,
+	RequestInfo, SnapshotClaim, Subscription, crypto::AuthorityId, lineage_id, opaque,
 };
 use backup_primitives::{
 	BlockRef, Cid, Consistency, FailureReason, Recipient, VmTag,
-	report::{Report, signing_payload},
+	report::{Report, Watermark, Watermarks, signing_payload},
 };
 use codec::Encode;
 use frame_support::{
 	derive_impl, parameter_types,
-	traits::{Authorize, Contains, EnsureOrigin},
+	traits::{Authorize, Consideration, Contains, EnsureOrigin, Footprint},
 };
 use frame_system::{AuthorizeCall, EnsureRoot, RawOrigin};
 use sp_application_crypto::RuntimeAppPublic;
 use sp_core::H256;
 use sp_keystore::{KeystoreExt, testing::MemoryKeystore};
 use sp_runtime::{
-	BuildStorage,
+	BuildStorage, DispatchError, DispatchResult,
 	traits::{Dispatchable, IdentityLookup},
 	transaction_validity::{TransactionSource, TransactionValidityError, ValidTransaction},
 };
@@ -89,6 +89,9 @@ parameter_types! {
 		restore_lifetime: 50,
 		proposal_lifetime: 40,
 		key_activation_delay: 30,
+		replicas: 2,
+		holder_period: 20,
+		holder_silence: 60,
 	};
 }
 
@@ -102,6 +105,8 @@ impl pallet_backup::Config for Test {
 	type BlockNumberProvider = System;
 	type DefaultSettings = Settings;
 	type OnSnapshot = ();
+	type BackupConsideration = Purse<0>;
+	type RestoreConsideration = Purse<1>;
 	type MinFrequency = frame_support::traits::ConstU64<10>;
 	type MaxFrequency = frame_support::traits::ConstU64<1_000>;
 	type MaxReportDelay = frame_support::traits::ConstU64<500>;
@@ -110,6 +115,8 @@ impl pallet_backup::Config for Test {
 	type MaxGrants = frame_support::traits::ConstU32<2>;
 	type MaxRestores = frame_support::traits::ConstU32<2>;
 	type MaxHolds = frame_support::traits::ConstU32<6>;
+	type MaxHolders = frame_support::traits::ConstU32<3>;
+	type MaxReplacements = frame_support::traits::ConstU32<4>;
 	type MaxOwnerKeys = frame_support::traits::ConstU32<3>;
 	type ReportQuota = frame_support::traits::ConstU32<200>;
 	type ReportPriority = frame_support::traits::ConstU64<1000>;
@@ -152,6 +159,12 @@ pub struct World {
 	requests: BTreeMap<RequestId, RequestInfo<NodeId, AccountId>>,
 	subscriptions: BTreeMap<AccountId, Subscription>,
 	authorities: BTreeMap<NodeId, AuthorityId>,
+	/// Who runs a node, where that is not an account of its own.
+	operators: BTreeMap<NodeId, AccountId>,
+	/// What accounts can put down, in units of a snapshot or a restore; who is not here is rich.
+	poor: BTreeMap<AccountId, u64>,
+	/// Nothing that was put down can be returned.
+	frozen: bool,
 	filtered: bool,
 }
 
@@ -200,6 +213,32 @@ impl World {
 		<Backup as crate::BackupHooks<_, _>>::fulfilled(&request);
 	}
 
+	/// A node joins the chain, with a key in the keystore.
+	pub(crate) fn add_node(node: NodeId) {
+		let key = AuthorityId::generate_pair(Some(format!("//node//{node}").into_bytes()));
+		Self::change(|world| world.authorities.insert(node, key));
+	}
+
+	/// A node is run by this account.
+	pub(crate) fn operate(node: NodeId, operator: AccountId) {
+		Self::change(|world| world.operators.insert(node, operator));
+	}
+
+	/// An account can put down so much and no more.
+	pub(crate) fn impoverish(account: AccountId, units: u64) {
+		Self::change(|world| world.poor.insert(account, units));
+	}
+
+	/// What an account can still put down.
+	pub(crate) fn units(account: AccountId) -> u64 {
+		Self::change(|world| world.poor[&account])
+	}
+
+	/// Let nothing that was put down be returned, or all of it again.
+	pub(crate) fn freeze_purses(frozen: bool) {
+		Self::change(|world| world.frozen = frozen);
+	}
+
 	pub(crate) fn remove_node(node: NodeId) {
 		Self::change(|world| world.authorities.remove(&node));
 	}
@@ -219,9 +258,16 @@ impl Compute<NodeId, RequestId, AccountId, AuthorityId> for World {
 		World::change(|world| world.requests.get(request).cloned())
 	}
 
-	fn node(node: &NodeId) -> Option<NodeInfo<AuthorityId>> {
+	fn node(node: &NodeId) -> Option<NodeInfo<AuthorityId, AccountId>> {
 		let authority = World::change(|world| world.authorities.get(node).cloned())?;
-		Some(NodeInfo { authority, recipient: Recipient([*node as u8; 32]) })
+		let operator = World::change(|world| world.operators.get(node).copied());
+		let gateway = format!("http://node-{node}").into_bytes().try_into().unwrap();
+		Some(NodeInfo {
+			authority,
+			recipient: Recipient([*node as u8; 32]),
+			operator: operator.unwrap_or(1_000 + AccountId::from(*node)),
+			gateways: vec![gateway].try_into().unwrap(),
+		})
 	}
 
 	fn node_of(authority: &AuthorityId) -> Option<NodeId> {
@@ -242,16 +288,67 @@ impl Marketplace<AccountId> for World {
 #[cfg(feature = "runtime-benchmarks")]
 impl crate::BenchmarkHelper<NodeId, RequestId, AccountId, AuthorityId> for World {
 	fn register_node(authority: AuthorityId) -> NodeId {
-		World::change(|world| world.authorities.insert(NODE, authority));
-		NODE
+		World::change(|world| {
+			let node = world.authorities.keys().max().map_or(NODE, |last| last + 1);
+			world.authorities.insert(node, authority);
+			node
+		})
 	}
 
 	fn run_request(node: NodeId, owner: &AccountId) -> RequestId {
-		assert_eq!(node, NODE);
-		World::run(REQUEST, *owner);
+		let request =
+			World::change(|world| world.requests.keys().max().map_or(REQUEST, |last| last + 1));
+		World::run(request, *owner);
+		World::edit_request(request, |info| info.node = Some(node));
 		World::subscribe(*owner, Subscription::Active);
-		REQUEST
+		request
 	}
+}
+
+/// What somebody has put down for a backup (0) or a restore (1).
+#[derive(
+	Clone,
+	Debug,
+	PartialEq,
+	Eq,
+	codec::Encode,
+	codec::Decode,
+	codec::MaxEncodedLen,
+	scale_info::TypeInfo,
+)]
+pub struct Purse<const KIND: u8>(u64);
+
+impl<const KIND: u8> Purse<KIND> {
+	/// Take units from an account, or give some back.
+	fn pay(who: AccountId, from: u64, to: u64) -> DispatchResult {
+		World::change(|world| {
+			let Some(units) = world.poor.get_mut(&who) else { return Ok(()) };
+			let left = (*units + from).checked_sub(to);
+			*units = left.ok_or(sp_runtime::TokenError::FundsUnavailable)?;
+			Ok(())
+		})
+	}
+}
+
+impl<const KIND: u8> Consideration<AccountId, Footprint> for Purse<KIND> {
+	fn new(who: &AccountId, new: Footprint) -> Result<Self, DispatchError> {
+		Self::pay(*who, 0, new.count)?;
+		Ok(Self(new.count))
+	}
+
+	fn update(self, who: &AccountId, new: Footprint) -> Result<Self, DispatchError> {
+		Self::pay(*who, self.0, new.count)?;
+		Ok(Self(new.count))
+	}
+
+	fn drop(self, who: &AccountId) -> DispatchResult {
+		let is_frozen = World::change(|world| world.frozen);
+		frame_support::ensure!(!is_frozen, sp_runtime::TokenError::Frozen);
+		Self::pay(*who, self.0, 0)
+	}
+
+	#[cfg(feature = "runtime-benchmarks")]
+	fn ensure_successful(_: &AccountId, _: Footprint) {}
 }
 
 /// Refuses the pallet's calls if the test says so.
@@ -272,8 +369,7 @@ pub(crate) fn new_test_ext() -> sp_io::TestExternalities {
 	ext.execute_with(|| {
 		WORLD.set(World::default());
 		for node in [NODE, OTHER_NODE] {
-			let key = AuthorityId::generate_pair(Some(format!("//node//{node}").into_bytes()));
-			World::change(|world| world.authorities.insert(node, key));
+			World::add_node(node);
 		}
 		start_block(1);
 	});
@@ -474,20 +570,38 @@ pub(crate) fn failure_report(request: RequestId, slot: u64, reason: FailureReaso
 	}
 }
 
-/// The report that the blocks of a lineage are gone.
+/// The report of its host that the blocks of a lineage are gone.
 pub(crate) fn deleted_report(request: RequestId) -> Call<Test> {
+	let lineage = crate::Lineages::<Test>::get(request).expect("a lineage");
+	deleted_report_of(lineage.node, request)
+}
+
+/// The report of a node that the blocks of a lineage are gone.
+pub(crate) fn deleted_report_of(node: NodeId, request: RequestId) -> Call<Test> {
 	let lineage = crate::Lineages::<Test>::get(request).expect("a lineage");
 	let report =
 		Report::Deleted { lineage: lineage_id(&request, lineage.salt), until: lineage.next };
 	let at = recent();
 	Call::report_deleted {
-		node_id: lineage.node,
+		node_id: node,
 		request_id: request,
 		salt: lineage.salt,
 		until: lineage.next,
 		at,
-		signature: sign(lineage.node, lineage.node, &at, &report),
+		signature: sign(node, node, &at, &report),
 	}
+}
+
+/// The report that a node holds copies of requests: of each from a sequence on, up to another.
+pub(crate) fn held_report(node: NodeId, copies: &[(RequestId, u64, u64)]) -> Call<Test> {
+	let mark = |(request, from, to): &(RequestId, u64, u64)| {
+		let lineage = crate::Lineages::<Test>::get(request).expect("a lineage");
+		Watermark { lineage: lineage_id(request, lineage.salt), from: *from, to: *to }
+	};
+	let marks = Watermarks::truncate_from(copies.iter().map(mark).collect());
+	let at = recent();
+	let signature = sign(node, node, &at, &Report::Held { marks: marks.clone() });
+	Call::report_held { node_id: node, marks, at, signature }
 }
 
 /// What the pool and then a block do with a report. What passes must be dispatched well.
@@ -507,6 +621,22 @@ pub(crate) fn record(request: RequestId, tag: u8) -> Cid {
 	run_to(Backup::due_at(&lineage).max(System::block_number()));
 	snapshot(request, tag).submit().expect("the report is right");
 	root(tag)
+}
+
+/// Ask for the image of a snapshot, beside the machine.
+pub(crate) fn restore(who: AccountId, request: RequestId, sequence: u64) -> DispatchResult {
+	Backup::restore_snapshot(signed(who), request, sequence, Default::default())
+}
+
+/// Keep so many snapshots of Alice's machine.
+pub(crate) fn keep_last(count: u32) {
+	let settings = LineageSettings { paused: false, keep_last: Some(count) };
+	Backup::set_backup_settings(signed(ALICE), REQUEST, settings).unwrap();
+}
+
+/// The sequences that are kept of Alice's machine.
+pub(crate) fn kept() -> Vec<u64> {
+	Backup::snapshots(REQUEST, 0).into_iter().map(|(sequence, _)| sequence).collect()
 }
 
 /// Check that something is refused for a reason and changes nothing.

@@ -1,8 +1,9 @@
 //! Reads: the same answers for view functions and for the runtime API.
 
 use crate::{
-	ClockFor, Compute, Config, Eligibility, GrantOf, Grants, LineageOf, LineageView, LineageViewOf,
-	Lineages, LineagesOfAccount, Pallet, SnapshotOf, Snapshots, lineage_id,
+	BackupBytes, ClockFor, Compute, Config, Eligibility, GrantOf, Grants, HoldersOf, LineageOf,
+	LineageView, LineageViewOf, Lineages, LineagesOfAccount, LineagesOfNode, Owed, OwedCopy,
+	OwedCopyOf, Pallet, Protection, ProtectionOf, SnapshotOf, SnapshotPoint, Snapshots, lineage_id,
 };
 use alloc::vec::Vec;
 use backup_primitives::RecordedRoot;
@@ -10,6 +11,16 @@ use frame_support::traits::Get;
 
 /// Most snapshots that one read returns.
 pub(crate) const SNAPSHOTS_PAGE: usize = 64;
+
+/// Most copies that one read returns.
+const COPIES_PAGE: usize = 64;
+
+/// Requests of a node that one read judges.
+const DUE_PAGE: usize = 256;
+
+/// Places that a read goes back for the newest snapshot that is there: those behind it were
+/// deleted one by one.
+const GAP_MAX: u64 = 64;
 
 /// Roots after which one read ends with the lineage that it has begun.
 const ROOTS_PAGE: usize = 256;
@@ -36,6 +47,7 @@ impl<T: Config> Pallet<T> {
 			node: lineage.node,
 			salt: lineage.salt,
 			kept: lineage.kept,
+			stored_bytes: lineage.stored_bytes,
 			next: lineage.next,
 			last_taken_at: lineage.last_taken_at,
 			last_failure: lineage.failure.map(|failure| failure.reason),
@@ -53,6 +65,89 @@ impl<T: Config> Pallet<T> {
 			.take(T::MaxLineages::get() as usize)
 			.filter_map(|request_id| Self::view_lineage(&request_id))
 			.collect()
+	}
+
+	pub(crate) fn view_bytes_of(owner: &T::AccountId) -> BackupBytes {
+		let mut bytes = BackupBytes::default();
+		let requests = LineagesOfAccount::<T>::iter_key_prefix(owner);
+		for request_id in requests.take(T::MaxLineages::get() as usize) {
+			let Some(lineage) = Lineages::<T>::get(request_id) else { continue };
+			let newest = Self::newest_before(&request_id, lineage.next);
+			let logical_bytes = newest.map_or(0, |(_, record)| record.logical_bytes);
+			bytes.snapshots = bytes.snapshots.saturating_add(lineage.kept.into());
+			bytes.stored_bytes = bytes.stored_bytes.saturating_add(lineage.stored_bytes);
+			bytes.logical_bytes = bytes.logical_bytes.saturating_add(logical_bytes);
+		}
+		bytes
+	}
+
+	/// The newest snapshot below a place, if it is not far below.
+	fn newest_before(request_id: &T::RequestId, end: u64) -> Option<(u64, SnapshotOf<T>)> {
+		(end.saturating_sub(GAP_MAX)..end)
+			.rev()
+			.find_map(|sequence| Some((sequence, Snapshots::<T>::get(request_id, sequence)?)))
+	}
+
+	pub(crate) fn view_protection(request_id: &T::RequestId) -> Option<ProtectionOf<T>> {
+		let lineage = Lineages::<T>::get(request_id)?;
+		let newest_before = |end| {
+			let (sequence, record) = Self::newest_before(request_id, end)?;
+			Some(SnapshotPoint { sequence, taken_at: record.taken_at })
+		};
+		let holders = HoldersOf::<T>::get(request_id).into_iter();
+		Some(Protection {
+			claimed: newest_before(lineage.next),
+			confirmed: newest_before(Self::confirmed_to(request_id)),
+			due_at: Self::due_at(&lineage),
+			holders_wanted: Self::settings().replicas,
+			holders: holders.map(|h| (h.clone(), Self::is_silent(&h))).collect(),
+		})
+	}
+
+	pub(crate) fn view_owed_copies(
+		node_id: T::NodeId,
+		after: Option<T::RequestId>,
+	) -> (Vec<OwedCopyOf<T>>, Option<T::RequestId>) {
+		let requests = match after {
+			Some(after) => {
+				let behind = Owed::<T>::hashed_key_for(node_id, after);
+				Owed::<T>::iter_key_prefix_from(node_id, behind)
+			}
+			None => Owed::<T>::iter_key_prefix(node_id),
+		};
+		let page: Vec<T::RequestId> = requests.take(COPIES_PAGE).collect();
+		let last = page.last().copied().filter(|_| page.len() == COPIES_PAGE);
+		let copies = page.into_iter().filter_map(|request_id| {
+			let lineage = Lineages::<T>::get(request_id)?;
+			Some(OwedCopy {
+				request_id,
+				salt: lineage.salt,
+				owner: lineage.owner,
+				host: lineage.node,
+				next: lineage.next,
+				kept: lineage.kept,
+			})
+		});
+		(copies.collect(), last)
+	}
+
+	pub(crate) fn view_due_of_node(
+		node_id: T::NodeId,
+		after: Option<T::RequestId>,
+	) -> (Vec<T::RequestId>, Option<T::RequestId>) {
+		let requests = match after {
+			Some(after) => {
+				let behind = LineagesOfNode::<T>::hashed_key_for(node_id, after);
+				LineagesOfNode::<T>::iter_key_prefix_from(node_id, behind)
+			}
+			None => LineagesOfNode::<T>::iter_key_prefix(node_id),
+		};
+		let page: Vec<T::RequestId> = requests.take(DUE_PAGE).collect();
+		let last = page.last().copied().filter(|_| page.len() == DUE_PAGE);
+		let is_due = |request_id: &T::RequestId| {
+			matches!(Self::judge_eligibility(request_id), Eligibility::Eligible { .. })
+		};
+		(page.into_iter().filter(is_due).collect(), last)
 	}
 
 	/// The roots that a node sealed and has to hold, from behind one request on; and the request

@@ -1,6 +1,6 @@
 //! The runtime API: what agents, tools and polkadot.js read at any block.
 
-use crate::{Eligibility, Grant, LineageView, SnapshotMetadata};
+use crate::{BackupBytes, Eligibility, Grant, LineageView, OwedCopy, Protection, SnapshotMetadata};
 use alloc::vec::Vec;
 use backup_primitives::{Cid, RecordedRoot, RootStatus};
 use codec::Codec;
@@ -48,6 +48,26 @@ sp_api::decl_runtime_apis! {
 
 		/// Who may restore a request besides its owner.
 		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>>;
+
+		/// What the backups of an account take.
+		fn bytes_of(owner: AccountId) -> BackupBytes;
+
+		/// How well a machine is protected: what its node claims, and what others confirmed.
+		fn protection(request_id: RequestId) -> Option<Protection<NodeId, BlockNumber>>;
+
+		/// At most 64 copies that a node has to hold, from behind one request on, and the request
+		/// to go on behind if there are more.
+		fn owed_copies(
+			node_id: NodeId,
+			after: Option<RequestId>,
+		) -> (Vec<OwedCopy<AccountId, NodeId, RequestId>>, Option<RequestId>);
+
+		/// Requests of a node whose snapshot is due, among 256 from behind one request on, and the
+		/// request to go on behind if there are more.
+		fn due_of_node(
+			node_id: NodeId,
+			after: Option<RequestId>,
+		) -> (Vec<RequestId>, Option<RequestId>);
 
 		/// At most 64 snapshots of a request, from a sequence on.
 		fn snapshots(

@@ -3,8 +3,8 @@
 use crate::{
 	Call, ClockFor, Compute, Config, Eligibility, Error, Event, Failure, Invalidity, LineageOf,
 	Lineages, Marketplace, OnSnapshot, OwnerKeys, Pallet, Paused, SignatureOf, SnapshotClaim,
-	SnapshotDeletions, SnapshotLocks, SnapshotMetadata, Snapshots, SnapshotsByCid, Subscription,
-	authorize::ReportKind, lineage_id, opaque,
+	SnapshotDeletions, SnapshotLocks, SnapshotMetadata, SnapshotOf, Snapshots, SnapshotsByCid,
+	Subscription, authorize::ReportKind, lineage_id, opaque,
 };
 use backup_primitives::{
 	BlockRef, Cid, FailureReason,
@@ -83,17 +83,26 @@ impl<T: Config> Pallet<T> {
 		Self::ensure_plausible(request_id, &lineage, snapshot_cid, claim)?;
 		Self::ensure_welcome(&lineage, claim)?;
 		let place = lineage_id(request_id, claim.salt);
-		Self::valid_report((kind, place, claim.sequence), longevity)
+		Self::valid_report(node_id, (kind, place, claim.sequence), longevity)
 	}
 
-	/// The lineage that a report is about, if the node may report about it.
-	pub(crate) fn reported_lineage(
-		node_id: &T::NodeId,
+	/// The lineage that a report is about.
+	pub(crate) fn lineage_of_salt(
 		request_id: &T::RequestId,
 		salt: [u8; 32],
 	) -> Result<LineageOf<T>, InvalidTransaction> {
 		let lineage = Lineages::<T>::get(request_id).ok_or(Invalidity::Unknown)?;
 		ensure!(lineage.salt == salt, Invalidity::WrongLineage);
+		Ok(lineage)
+	}
+
+	/// The lineage that a report of its host is about.
+	pub(crate) fn reported_lineage(
+		node_id: &T::NodeId,
+		request_id: &T::RequestId,
+		salt: [u8; 32],
+	) -> Result<LineageOf<T>, InvalidTransaction> {
+		let lineage = Self::lineage_of_salt(request_id, salt)?;
 		ensure!(lineage.node == *node_id, Invalidity::WrongNode);
 		Ok(lineage)
 	}
@@ -116,7 +125,8 @@ impl<T: Config> Pallet<T> {
 			OwnerKeys::<T>::contains_key(&lineage.owner, claim.owner_key_version),
 			Invalidity::UnknownKeyVersion
 		);
-		ensure!(!SnapshotsByCid::<T>::contains_key(&lineage.owner, cid), Invalidity::DuplicateCid);
+		let is_known = SnapshotsByCid::<T>::contains_key((&lineage.owner, cid, request_id));
+		ensure!(!is_known, Invalidity::DuplicateCid);
 		let is_recent = claim.taken_at >= Self::oldest_taken_at(lineage);
 		ensure!(is_recent, Invalidity::TakenTooEarly);
 		Ok(())
@@ -193,11 +203,12 @@ impl<T: Config> Pallet<T> {
 		};
 		lineage.next = sequence.saturating_add(1);
 		lineage.kept = lineage.kept.saturating_add(1);
+		lineage.stored_bytes = lineage.stored_bytes.saturating_add(new_bytes);
 		lineage.last_taken_at = Some(record.taken_at);
 		lineage.last_recorded_at = Some(record.recorded_at);
 		lineage.failure = None;
 		Snapshots::<T>::insert(request_id, sequence, record);
-		SnapshotsByCid::<T>::insert(&owner, cid, (request_id, sequence));
+		SnapshotsByCid::<T>::insert((&owner, cid, request_id), sequence);
 		let evicted = Self::evict(&request_id, &mut lineage, EVICTIONS_MAX, EVICTION_STEPS);
 		Lineages::<T>::insert(request_id, &lineage);
 		Self::update_header(node_id, &owner, |header| {
@@ -211,8 +222,9 @@ impl<T: Config> Pallet<T> {
 	/// Drop the oldest snapshots above the number to keep, at most `limit` of them, looking at
 	/// `steps` sequences, and return how many went.
 	///
-	/// One that is held stays, and so does what is too young to go, unless the hard cap is
-	/// reached. The newest always stays.
+	/// The newest always stays, and so does the newest that another node confirmed to have, what
+	/// is held, and what is too young to go. At the hard cap a young one goes all the same: the
+	/// oldest that nobody has confirmed. So a node that records too many replaces no good copy.
 	pub(crate) fn evict(
 		request_id: &T::RequestId,
 		lineage: &mut LineageOf<T>,
@@ -221,32 +233,85 @@ impl<T: Config> Pallet<T> {
 	) -> u32 {
 		let keep = Self::keep_last_of(lineage);
 		let old_enough = Self::now().saturating_sub(Self::settings().min_age);
+		if lineage.kept <= keep {
+			return 0;
+		}
+		let confirmed_to = Self::confirmed_to(request_id);
+		let is_newest_confirmed = |sequence: u64| sequence.saturating_add(1) == confirmed_to;
+		if let Some(guarded) = lineage.guarded.filter(|guarded| !is_newest_confirmed(*guarded)) {
+			lineage.evict_from = lineage.evict_from.min(guarded);
+			lineage.guarded = None;
+		}
 		let newest = lineage.next.saturating_sub(1);
 		let end = newest.min(lineage.evict_from.saturating_add(steps.into()));
 		let mut evicted = 0u32;
 		while evicted < limit && lineage.evict_from < end && lineage.kept > keep {
 			let sequence = lineage.evict_from;
-			let record = Snapshots::<T>::get(request_id, sequence);
-			let is_held = SnapshotLocks::<T>::contains_key(request_id, sequence);
-			if let Some(record) = record.filter(|_| !is_held) {
-				let is_forced = lineage.kept > T::MaxSnapshots::get();
+			if let Some(record) = Self::evictable(request_id, sequence) {
 				let is_young = record.recorded_at > old_enough;
-				if is_young && !is_forced {
-					// So are all that follow.
+				// So are all that follow.
+				if is_young && lineage.kept <= T::MaxSnapshots::get() {
 					break;
 				}
-				Self::remove_snapshot(request_id, sequence, record.cid, lineage);
-				Self::deposit_event(Event::SnapshotEvicted {
-					request_id: *request_id,
-					sequence,
-					cid: record.cid,
-					is_young,
-				});
-				evicted = evicted.saturating_add(1);
+				if is_young && sequence < confirmed_to {
+					let worst = Self::oldest_unconfirmed(request_id, lineage, confirmed_to, steps);
+					if let Some((sequence, record)) = worst {
+						Self::evict_one(request_id, sequence, &record, true, lineage);
+						evicted = evicted.saturating_add(1);
+						break;
+					}
+				}
+				if is_newest_confirmed(sequence) {
+					lineage.guarded = Some(sequence);
+				} else {
+					Self::evict_one(request_id, sequence, &record, is_young, lineage);
+					evicted = evicted.saturating_add(1);
+				}
 			}
 			lineage.evict_from = sequence.saturating_add(1);
 		}
 		evicted
+	}
+
+	/// A snapshot that is there, if nothing keeps it from eviction.
+	fn evictable(request_id: &T::RequestId, sequence: u64) -> Option<SnapshotOf<T>> {
+		let is_held = SnapshotLocks::<T>::contains_key(request_id, sequence);
+		Snapshots::<T>::get(request_id, sequence).filter(|_| !is_held)
+	}
+
+	/// The oldest snapshot that no other node has confirmed and that may go, within so many places.
+	/// It is never the newest.
+	fn oldest_unconfirmed(
+		request_id: &T::RequestId,
+		lineage: &mut LineageOf<T>,
+		confirmed_to: u64,
+		steps: u32,
+	) -> Option<(u64, SnapshotOf<T>)> {
+		let start = lineage.force_from.max(confirmed_to);
+		let end = start.saturating_add(steps.into()).min(lineage.next.saturating_sub(1));
+		for sequence in start..end {
+			lineage.force_from = sequence.saturating_add(1);
+			if let Some(record) = Self::evictable(request_id, sequence) {
+				return Some((sequence, record));
+			}
+		}
+		None
+	}
+
+	fn evict_one(
+		request_id: &T::RequestId,
+		sequence: u64,
+		record: &SnapshotOf<T>,
+		is_young: bool,
+		lineage: &mut LineageOf<T>,
+	) {
+		Self::remove_snapshot(request_id, sequence, record, lineage);
+		Self::deposit_event(Event::SnapshotEvicted {
+			request_id: *request_id,
+			sequence,
+			cid: record.cid,
+			is_young,
+		});
 	}
 
 	/// Evict what is too much of a request, on anybody's wish.
@@ -269,13 +334,14 @@ impl<T: Config> Pallet<T> {
 	pub(crate) fn remove_snapshot(
 		request_id: &T::RequestId,
 		sequence: u64,
-		cid: Cid,
+		record: &SnapshotOf<T>,
 		lineage: &mut LineageOf<T>,
 	) {
 		Snapshots::<T>::remove(request_id, sequence);
-		SnapshotsByCid::<T>::remove(&lineage.owner, cid);
+		SnapshotsByCid::<T>::remove((&lineage.owner, record.cid, request_id));
 		SnapshotDeletions::<T>::remove(request_id, sequence);
 		lineage.kept = lineage.kept.saturating_sub(1);
+		lineage.stored_bytes = lineage.stored_bytes.saturating_sub(record.new_bytes);
 	}
 
 	#[expect(clippy::too_many_arguments, reason = "the callback takes what the call takes")]
@@ -320,7 +386,7 @@ impl<T: Config> Pallet<T> {
 		let is_its_time = *sequence == lineage.next
 			&& Self::judge_eligibility(request_id) == Eligibility::Eligible { slot: *slot };
 		ensure!(is_its_time, InvalidTransaction::Future);
-		Self::valid_report((kind, place, *slot), longevity)
+		Self::valid_report(node_id, (kind, place, *slot), longevity)
 	}
 
 	/// Keep why a snapshot could not be taken, for reads, and until the next slot.

@@ -4,7 +4,10 @@
 //! [`Marketplace`], each a point read, and it is told of changes through [`BackupHooks`],
 //! each call of constant cost. Every trait has an implementation for `()` that does nothing.
 
-use backup_primitives::{Recipient, VmTag, job::VmName};
+use backup_primitives::{
+	Recipient, VmTag,
+	job::{Gateways, VmName},
+};
 use codec::{Decode, Encode};
 use frame_support::weights::Weight;
 use scale_info::TypeInfo;
@@ -29,11 +32,15 @@ pub struct RequestInfo<NodeId, AccountId> {
 
 /// A node that runs virtual machines.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, TypeInfo)]
-pub struct NodeInfo<AuthorityId> {
+pub struct NodeInfo<AuthorityId, AccountId> {
 	/// The key that signs the node's reports.
 	pub authority: AuthorityId,
 	/// The key that its agent opens backups with.
 	pub recipient: Recipient,
+	/// Who runs it. No two copies of a machine lie with one operator.
+	pub operator: AccountId,
+	/// Where its blocks can be fetched by the holders of copies.
+	pub gateways: Gateways,
 }
 
 /// Point reads of the pallet that keeps nodes and requests.
@@ -42,7 +49,7 @@ pub trait Compute<NodeId, RequestId, AccountId, AuthorityId> {
 	fn request(request: &RequestId) -> Option<RequestInfo<NodeId, AccountId>>;
 
 	/// The node with this id, if there is one.
-	fn node(node: &NodeId) -> Option<NodeInfo<AuthorityId>>;
+	fn node(node: &NodeId) -> Option<NodeInfo<AuthorityId, AccountId>>;
 
 	/// The node that registered this authority key, if any. No key belongs to two nodes.
 	fn node_of(authority: &AuthorityId) -> Option<NodeId>;
@@ -55,7 +62,7 @@ impl<NodeId, RequestId, AccountId, AuthorityId> Compute<NodeId, RequestId, Accou
 		None
 	}
 
-	fn node(_: &NodeId) -> Option<NodeInfo<AuthorityId>> {
+	fn node(_: &NodeId) -> Option<NodeInfo<AuthorityId, AccountId>> {
 		None
 	}
 
@@ -128,7 +135,7 @@ impl<RequestId, AccountId> OnSnapshot<RequestId, AccountId> for () {
 /// Makes the nodes and machines that benchmarks need, whatever pallets keep them.
 #[cfg(feature = "runtime-benchmarks")]
 pub trait BenchmarkHelper<NodeId, RequestId, AccountId, AuthorityId> {
-	/// Register a node with this authority key.
+	/// Register a node with this authority key, each time another node of another operator.
 	fn register_node(authority: AuthorityId) -> NodeId;
 
 	/// Let a machine of `owner` run on a node, with backups enabled and paid for, and none

@@ -1,6 +1,10 @@
 //! Records that the pallet keeps on chain, and answers to reads.
 
-use backup_primitives::{Cid, Consistency, FailureReason, Recipient, report::Description};
+use backup_primitives::{
+	Cid, Consistency, FailureReason, Recipient,
+	job::{Envelope, RestoreMode},
+	report::Description,
+};
 use codec::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen};
 use scale_info::TypeInfo;
 use sp_runtime::traits::{AtLeast32BitUnsigned, One};
@@ -40,14 +44,22 @@ pub struct Lineage<AccountId, NodeId, BlockNumber> {
 	pub next: u64,
 	/// Snapshots that are kept.
 	pub kept: u32,
-	/// Where eviction goes on. What is kept below is held.
+	/// Sealed bytes that these snapshots brought, by the nodes' claims.
+	pub stored_bytes: u64,
+	/// Where eviction goes on. What is kept below is held, or stands in `guarded`.
 	pub evict_from: u64,
+	/// The snapshot that eviction passed over because it is the newest that another node has.
+	pub guarded: Option<u64>,
+	/// Where the search for what goes at the hard cap goes on.
+	pub force_from: u64,
 	/// Snapshots that the owner holds.
 	pub owner_holds: u32,
 	/// Snapshots that governance holds.
 	pub governance_holds: u32,
 	/// From when on blocks may be given up, if the owner wants this backup deleted.
 	pub delete_at: Option<BlockNumber>,
+	/// Whether the node has confirmed that.
+	pub is_given_up: bool,
 	/// When the newest snapshot was taken.
 	pub last_taken_at: Option<BlockNumber>,
 	/// When the chain recorded it.
@@ -93,6 +105,12 @@ impl<AccountId, NodeId, BlockNumber: AtLeast32BitUnsigned + Copy>
 		let start = self.cadence_start(now, frequency);
 		let asked_at = self.unanswered_since().filter(|asked_at| *asked_at <= now);
 		asked_at.map_or(start, |asked_at| asked_at.max(start)).unique_saturated_into()
+	}
+
+	/// Let eviction look at a place again that it has passed over.
+	pub(crate) fn look_again_at(&mut self, sequence: u64) {
+		self.evict_from = self.evict_from.min(sequence);
+		self.force_from = self.force_from.min(sequence);
 	}
 
 	/// First block of the slot after the one that `slot` lies in, unless the owner asks.
@@ -251,12 +269,40 @@ pub struct RestoreRequest<AccountId, NodeId, RequestId, BlockNumber> {
 	pub cid: Cid,
 	/// The node that is to carry it out.
 	pub node: NodeId,
+	/// Whether the disks of a machine are replaced.
+	pub mode: RestoreMode,
+	/// Another request of the owner that it is meant for.
+	pub target: Option<RequestId>,
+	/// What opens the root on the node, where the root is not sealed to it.
+	pub envelope: Option<Envelope>,
 	/// When it was asked for.
 	pub requested_at: BlockNumber,
 	/// When it is given up.
 	pub expires_at: BlockNumber,
 	/// What became of it.
 	pub state: RestoreState<BlockNumber>,
+}
+
+/// How a snapshot is to be restored.
+#[derive(
+	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub struct RestoreOptions<RequestId> {
+	/// Whether the disks of a machine are replaced. Only its owner may ask for that, and it must
+	/// be stopped.
+	pub mode: RestoreMode,
+	/// Another request of the same owner: its node carries the restore out, and with
+	/// [`RestoreMode::Replace`] the disks of its machine are replaced.
+	pub target: Option<RequestId>,
+	/// The root's read key, sealed to the node that carries it out. Needed where that is not the
+	/// node that sealed the snapshot.
+	pub envelope: Option<Envelope>,
+}
+
+impl<RequestId> Default for RestoreOptions<RequestId> {
+	fn default() -> Self {
+		Self { mode: RestoreMode::Aside, target: None, envelope: None }
+	}
 }
 
 /// What became of a restore.
@@ -276,6 +322,79 @@ pub enum RestoreState<BlockNumber> {
 		/// When the chain learned of it.
 		at: BlockNumber,
 	},
+	/// Its time is over. The record stays only until its deposit can be returned.
+	Expired,
+}
+
+/// A node that holds copies of a request's snapshots, and what it last said of them.
+#[derive(
+	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub struct Holder<NodeId, BlockNumber> {
+	/// The node.
+	pub node: NodeId,
+	/// When it was chosen.
+	pub since: BlockNumber,
+	/// First sequence of the range of which it has every snapshot that is kept. A claim of its
+	/// own.
+	pub from: u64,
+	/// The sequence behind the last of that range; `from` if it has none.
+	pub to: u64,
+	/// When it said so.
+	pub confirmed_at: Option<BlockNumber>,
+}
+
+/// A copy that a node has to hold.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct OwedCopy<AccountId, NodeId, RequestId> {
+	/// The machine's request.
+	pub request_id: RequestId,
+	/// See [`Lineage::salt`].
+	pub salt: [u8; 32],
+	/// Whose machine it is.
+	pub owner: AccountId,
+	/// The node that hosts it.
+	pub host: NodeId,
+	/// Sequence of the next snapshot.
+	pub next: u64,
+	/// Snapshots that are kept.
+	pub kept: u32,
+}
+
+/// A snapshot that something is known of.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct SnapshotPoint<BlockNumber> {
+	/// Its place in the lineage.
+	pub sequence: u64,
+	/// When the disks stood still.
+	pub taken_at: BlockNumber,
+}
+
+/// How well a machine is protected: what its own node claims, and what another one confirmed.
+/// A backup on the machine that it protects is none, so the second is what counts.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct Protection<NodeId, BlockNumber> {
+	/// The newest snapshot that is kept.
+	pub claimed: Option<SnapshotPoint<BlockNumber>>,
+	/// The newest snapshot that a holder, who is not silent, says to have.
+	pub confirmed: Option<SnapshotPoint<BlockNumber>>,
+	/// When the next snapshot is due.
+	pub due_at: BlockNumber,
+	/// How many holders the chain wants.
+	pub holders_wanted: u32,
+	/// The holders there are, and whether each has been silent for too long.
+	pub holders: alloc::vec::Vec<(Holder<NodeId, BlockNumber>, bool)>,
+}
+
+/// What backups of an account take, in bytes. All are claims of the nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub struct BackupBytes {
+	/// Snapshots that are kept.
+	pub snapshots: u64,
+	/// Sealed bytes that they brought. What went with older snapshots is not in it.
+	pub stored_bytes: u64,
+	/// Sizes of the machines' disks in their newest snapshots.
+	pub logical_bytes: u64,
 }
 
 /// An owner's wish that all its backups go.
@@ -319,6 +438,12 @@ pub struct ChainSettings<BlockNumber> {
 	pub proposal_lifetime: BlockNumber,
 	/// How long a new owner key stands beside the one before.
 	pub key_activation_delay: BlockNumber,
+	/// How many other nodes hold copies of each machine's snapshots.
+	pub replicas: u32,
+	/// How often a holder says what it has.
+	pub holder_period: BlockNumber,
+	/// How long a holder may be silent before another may take its place.
+	pub holder_silence: BlockNumber,
 }
 
 impl<BlockNumber> ChainSettings<BlockNumber> {
@@ -333,6 +458,9 @@ impl<BlockNumber> ChainSettings<BlockNumber> {
 			restore_lifetime: convert(self.restore_lifetime),
 			proposal_lifetime: convert(self.proposal_lifetime),
 			key_activation_delay: convert(self.key_activation_delay),
+			replicas: self.replicas,
+			holder_period: convert(self.holder_period),
+			holder_silence: convert(self.holder_silence),
 		}
 	}
 }
@@ -392,6 +520,8 @@ pub struct LineageView<AccountId, NodeId, RequestId, BlockNumber> {
 	pub salt: [u8; 32],
 	/// Snapshots that are kept.
 	pub kept: u32,
+	/// Sealed bytes that they brought, by the nodes' claims.
+	pub stored_bytes: u64,
 	/// Sequence of the next snapshot.
 	pub next: u64,
 	/// When the newest snapshot was taken.

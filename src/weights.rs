@@ -56,6 +56,20 @@ pub trait WeightInfo {
 	fn move_backup() -> Weight;
 	/// [`crate::Call::set_paused`].
 	fn set_paused() -> Weight;
+	/// [`crate::Call::reclaim_deposit`].
+	fn reclaim_deposit() -> Weight;
+	/// [`crate::Call::admit_storage_node`].
+	fn admit_storage_node() -> Weight;
+	/// [`crate::Call::dismiss_storage_node`].
+	fn dismiss_storage_node() -> Weight;
+	/// [`crate::Call::replace_holders`], all of them.
+	fn replace_holders() -> Weight;
+	/// Choosing `n` holders, each found at the first place.
+	fn choose_holders(n: u32) -> Weight;
+	/// Dispatch of [`crate::Call::report_held`], of `n` copies.
+	fn report_held(n: u32) -> Weight;
+	/// Judging [`crate::Call::report_held`], of `n` copies.
+	fn authorize_held(n: u32) -> Weight;
 	/// Dispatch of [`crate::Call::add_snapshot`].
 	fn add_snapshot() -> Weight;
 	/// Judging [`crate::Call::add_snapshot`].
@@ -78,7 +92,7 @@ pub struct CountedWeight<T>(core::marker::PhantomData<T>);
 
 const CALL_MICROS: u64 = 50;
 const SIGNATURE_MICROS: u64 = 100;
-const PROOF_BYTES_PER_READ: u64 = 4096;
+pub(crate) const PROOF_BYTES_PER_READ: u64 = 4096;
 
 impl<T: frame_system::Config> CountedWeight<T> {
 	fn counted(micros: u64, reads: u64, writes: u64) -> Weight {
@@ -208,5 +222,34 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 
 	fn deletion_requested() -> Weight {
 		Self::counted(CALL_MICROS, 3, 1)
+	}
+
+	fn reclaim_deposit() -> Weight {
+		Self::counted(CALL_MICROS, 4, 3)
+	}
+
+	fn admit_storage_node() -> Weight {
+		Self::counted(CALL_MICROS, 3, 3)
+	}
+
+	fn dismiss_storage_node() -> Weight {
+		Self::counted(CALL_MICROS, 5, 5)
+	}
+
+	fn replace_holders() -> Weight {
+		Self::counted(CALL_MICROS, 40, 30)
+	}
+
+	fn choose_holders(n: u32) -> Weight {
+		let nodes = u64::from(n);
+		Self::counted(CALL_MICROS, 3 + 4 * nodes, 1 + 2 * nodes)
+	}
+
+	fn report_held(n: u32) -> Weight {
+		Self::counted(CALL_MICROS, 2 + u64::from(n), 2 + u64::from(n))
+	}
+
+	fn authorize_held(n: u32) -> Weight {
+		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 7 + 2 * u64::from(n), 0)
 	}
 }

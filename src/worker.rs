@@ -14,9 +14,10 @@
 mod agent;
 
 use crate::{
-	Call, Compute, Config, Eligibility, LOG_TARGET, LineageCountOfNode, LineageOf, Lineages,
-	LineagesOfNode, Pallet, Paused, RequestInfoOf, RestoreOf, RestoreRequests, RestoreState,
-	RestoresOfNode, SnapshotClaim, authorize::hash_bytes, lineage_id, opaque,
+	Call, Compute, Config, Eligibility, HoldersOf, LOG_TARGET, LineageCountOfNode, LineageOf,
+	Lineages, LineagesOfNode, Owed, OwedCount, Pallet, Paused, RequestInfoOf, RestoreOf,
+	RestoreRequests, RestoreState, RestoresOfNode, SnapshotClaim, authorize::hash_bytes,
+	deletion::Confirmation, lineage_id, opaque,
 };
 use agent::Exchange;
 use alloc::{
@@ -26,22 +27,23 @@ use alloc::{
 use backup_primitives::{
 	BlockRef, LineageId, OpaqueId,
 	job::{
-		Achieved, DeletionOrder, DeletionResult, Desired, LINEAGES_MAX, LineagePlace, Orders,
-		RestoreOrder, RestoreResult, SnapshotOrder, SnapshotResult,
+		Achieved, CopyOrder, CopyResult, DeletionOrder, DeletionResult, Desired, Gateway,
+		LINEAGES_MAX, LineagePlace, ORDERS_MAX, Orders, RestoreMode, RestoreOrder, RestorePlace,
+		RestoreResult, SOURCES_MAX, SnapshotOrder, SnapshotResult,
 	},
-	report::{Report, TakenSnapshot, signing_payload},
+	report::{Report, TakenSnapshot, WATERMARKS_MAX, Watermark, Watermarks, signing_payload},
 };
-use frame_support::storage::generator::StorageDoubleMap as _;
+use frame_support::{
+	BoundedVec,
+	pallet_prelude::ConstU32,
+	storage::{IterableStorageDoubleMap, generator::StorageDoubleMap as StorageDoubleMapKeys},
+};
 use frame_system::{offchain::SubmitTransaction, pallet_prelude::BlockNumberFor};
 use sp_application_crypto::RuntimeAppPublic;
 use sp_runtime::traits::{SaturatedConversion, Saturating, UniqueSaturatedInto};
 
 /// Most authority keys of a keystore that one run serves.
 const KEYS_MAX: usize = 4;
-
-/// Lineages that a page aims at. Half of what fits a request: pages are cut by hash, so
-/// that some are larger than the mean, and none may be too large.
-const LINEAGES_PAGE: u32 = LINEAGES_MAX / 2;
 
 /// Most entries of a queue that one run looks at.
 const QUEUE_SCAN_MAX: usize = 256;
@@ -131,8 +133,12 @@ impl<T: Config> Pallet<T> {
 				false => Self::restore_orders(&speaker.node),
 			},
 			deletions: Orders::new(),
+			copies: Orders::new(),
 			lineages: Default::default(),
 		};
+		if !is_paused {
+			Self::add_copies(&speaker.node, &mut desired);
+		}
 		for (request_id, lineage) in page {
 			let id = lineage_id(&request_id, lineage.salt);
 			let place = LineagePlace { lineage: id.clone(), next: lineage.next };
@@ -142,8 +148,8 @@ impl<T: Config> Pallet<T> {
 				continue;
 			}
 			if Self::deletion_is_due(&lineage) {
-				let _ =
-					desired.deletions.try_push(DeletionOrder { lineage: id, until: lineage.next });
+				let order = DeletionOrder { lineage: id, until: lineage.next };
+				let _ = desired.deletions.try_push(order);
 			} else if let Some(order) = Self::snapshot_order(&request_id, &lineage) {
 				let _ = desired.snapshots.try_push(order);
 			}
@@ -151,20 +157,45 @@ impl<T: Config> Pallet<T> {
 		desired
 	}
 
-	/// One page of a node's lineages. Pages are ranges of the hashed key and take turns by
-	/// block number, so every lineage is seen once in as many blocks as there are pages.
 	fn page_of_lineages(node: &T::NodeId) -> Vec<(T::RequestId, LineageOf<T>)> {
 		let count = LineageCountOfNode::<T>::get(node);
-		let pages = u64::from(count.div_ceil(LINEAGES_PAGE).max(1));
-		let number: u64 = frame_system::Pallet::<T>::block_number().saturated_into();
-		let start = ((number % pages) * (1 << 16) / pages) as u16;
-		let mut from = LineagesOfNode::<T>::storage_double_map_final_key1(node);
-		from.extend_from_slice(&start.to_be_bytes());
-		LineagesOfNode::<T>::iter_key_prefix_from(node, from)
-			.chain(LineagesOfNode::<T>::iter_key_prefix(node))
-			.take(count.min(LINEAGES_MAX) as usize)
+		page_of::<T, LineagesOfNode<T>>(node, count, LINEAGES_MAX)
 			.filter_map(|request_id| Some((request_id, Lineages::<T>::get(request_id)?)))
 			.collect()
+	}
+
+	/// Order one page of the copies that a node has to hold, and the deletion of those that are to
+	/// go.
+	fn add_copies(node: &T::NodeId, desired: &mut Desired) {
+		let count = OwedCount::<T>::get(node);
+		for request_id in page_of::<T, Owed<T>>(node, count, ORDERS_MAX) {
+			let Some(lineage) = Lineages::<T>::get(request_id) else { continue };
+			let id = lineage_id(&request_id, lineage.salt);
+			if Self::deletion_is_due(&lineage) {
+				let order = DeletionOrder { lineage: id, until: lineage.next };
+				let _ = desired.deletions.try_push(order);
+				continue;
+			}
+			let _ = desired.copies.try_push(CopyOrder {
+				lineage: id,
+				owner: opaque(&lineage.owner),
+				next: lineage.next,
+				sources: Self::sources_of(node, &request_id, &lineage),
+			});
+		}
+	}
+
+	/// Where a holder can fetch the blocks of a lineage: from its host first, then from the other
+	/// holders.
+	fn sources_of(
+		holder: &T::NodeId,
+		request_id: &T::RequestId,
+		lineage: &LineageOf<T>,
+	) -> BoundedVec<Gateway, ConstU32<SOURCES_MAX>> {
+		let others = HoldersOf::<T>::get(request_id).into_iter().map(|other| other.node);
+		let nodes = core::iter::once(lineage.node).chain(others.filter(|other| other != holder));
+		let gateways = nodes.filter_map(|node| T::Compute::node(&node)).flat_map(|n| n.gateways);
+		BoundedVec::truncate_from(gateways.take(SOURCES_MAX as usize).collect())
 	}
 
 	fn snapshot_order(request_id: &T::RequestId, lineage: &LineageOf<T>) -> Option<SnapshotOrder> {
@@ -202,18 +233,32 @@ impl<T: Config> Pallet<T> {
 	fn restore_orders(node: &T::NodeId) -> Orders<RestoreOrder> {
 		let mut orders = Orders::new();
 		for (restore_id, restore) in Self::open_restores(node) {
+			let Some(place) = Self::restore_place(&restore) else { continue };
 			let order = RestoreOrder {
 				restore: restore_id,
 				lineage: lineage_id(&restore.request_id, restore.salt),
 				sequence: restore.sequence,
 				cid: restore.cid,
 				owner: opaque(&restore.owner),
+				place,
+				envelope: restore.envelope,
 			};
 			if orders.try_push(order).is_err() {
 				break;
 			}
 		}
 		orders
+	}
+
+	fn restore_place(restore: &RestoreOf<T>) -> Option<RestorePlace> {
+		match restore.mode {
+			RestoreMode::Aside => Some(RestorePlace::Aside),
+			RestoreMode::Replace => {
+				let target = restore.target.unwrap_or(restore.request_id);
+				let request: RequestInfoOf<T> = T::Compute::request(&target)?;
+				Some(RestorePlace::Replace { vm: request.vm, vm_tag: request.vm_tag })
+			}
+		}
 	}
 
 	/// Restores that wait, of a page of the node's queue: the oldest of each account before the
@@ -264,7 +309,8 @@ impl<T: Config> Pallet<T> {
 		let snapshots = snapshots.take(REPORTS_MAX);
 		let restores = restores.take(REPORTS_MAX);
 		let deletions = deletions.take(REPORTS_MAX);
-		for call in snapshots.chain(restores).chain(deletions) {
+		let copies = Self::held_call(speaker, &achieved.copies);
+		for call in snapshots.chain(restores).chain(deletions).chain(copies) {
 			log::debug!(target: LOG_TARGET, "reporting {call:?}");
 			let transaction = T::create_authorized_transaction(call.into());
 			// Whether the pool took it shows on chain, and nowhere else.
@@ -367,10 +413,12 @@ impl<T: Config> Pallet<T> {
 	}
 
 	fn deletion_call(speaker: &Speaker<T>, result: DeletionResult) -> Option<Call<T>> {
-		let request_id = Self::own_request(speaker, &result.lineage)?;
+		let request_id: T::RequestId = result.lineage.request.decode_as()?;
 		let lineage = Lineages::<T>::get(request_id)?;
+		let waits_for = Self::deletion_waits_for(&request_id, &lineage, &speaker.node);
 		let is_wanted = lineage.salt == result.lineage.salt
 			&& lineage.next == result.until
+			&& waits_for == Confirmation::Awaited
 			&& Self::deletion_is_due(&lineage);
 		if !is_wanted {
 			return None;
@@ -386,6 +434,27 @@ impl<T: Config> Pallet<T> {
 		})
 	}
 
+	/// One report of all copies of which it is time to speak. Whether it was recorded shows on chain
+	/// soon; until then it is sent again at every fourth block.
+	fn held_call(speaker: &Speaker<T>, copies: &[CopyResult]) -> Option<Call<T>> {
+		if !speaker.at.number.is_multiple_of(REPORT_EVERY.into()) {
+			return None;
+		}
+		let marks = copies.iter().filter_map(|copy| Self::mark_of(speaker, copy));
+		let marks = Watermarks::truncate_from(marks.take(WATERMARKS_MAX as usize).collect());
+		if marks.is_empty() {
+			return None;
+		}
+		let signature = Self::sign(speaker, &Report::Held { marks: marks.clone() })?;
+		Some(Call::report_held { node_id: speaker.node, marks, at: speaker.anchor, signature })
+	}
+
+	/// What is to be said of a copy now, if anything.
+	fn mark_of(speaker: &Speaker<T>, copy: &CopyResult) -> Option<Watermark> {
+		let mark = Watermark { lineage: copy.lineage.clone(), from: copy.from, to: copy.to };
+		Self::judge_mark(&speaker.node, &mark).is_ok().then_some(mark)
+	}
+
 	/// The request that the agent speaks of, if it is one of this node.
 	fn own_request(speaker: &Speaker<T>, lineage: &LineageId) -> Option<T::RequestId> {
 		let request_id: T::RequestId = lineage.request.decode_as()?;
@@ -397,6 +466,30 @@ impl<T: Config> Pallet<T> {
 		let payload = signing_payload(&speaker.genesis, &node, &speaker.anchor, report);
 		speaker.authority.sign(&payload)
 	}
+}
+
+/// One page of a node's requests in a map. Pages are ranges of the hashed key and take turns by
+/// block number, so every request is seen once in as many blocks as there are pages. A page aims at
+/// half of `limit`: it is cut by hash, so that some are larger than the mean, and none may be
+/// larger than that.
+fn page_of<T, Map>(
+	node: &T::NodeId,
+	count: u32,
+	limit: u32,
+) -> impl Iterator<Item = T::RequestId> + use<T, Map>
+where
+	T: Config,
+	Map: IterableStorageDoubleMap<T::NodeId, T::RequestId, ()>
+		+ StorageDoubleMapKeys<T::NodeId, T::RequestId, ()>,
+{
+	let pages = u64::from(count.div_ceil(limit / 2).max(1));
+	let number: u64 = frame_system::Pallet::<T>::block_number().saturated_into();
+	let start = ((number % pages) * (1 << 16) / pages) as u16;
+	let mut from = Map::storage_double_map_final_key1(node);
+	from.extend_from_slice(&start.to_be_bytes());
+	Map::iter_key_prefix_from(node, from)
+		.chain(Map::iter_key_prefix(node))
+		.take(count.min(limit) as usize)
 }
 
 fn block_ref<T: Config>(number: BlockNumberFor<T>) -> BlockRef {

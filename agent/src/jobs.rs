@@ -273,7 +273,8 @@ impl Jobs {
 				let _ = snapshots.try_push(result);
 			}
 		}
-		Achieved { snapshots, restores, deletions: self.reconcile_deletions(desired) }
+		let deletions = self.reconcile_deletions(desired);
+		Achieved { snapshots, restores, deletions, copies: Orders::new() }
 	}
 
 	/// End jobs whose place is taken on chain or is to be deleted, and forget their ends.

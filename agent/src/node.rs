@@ -23,7 +23,7 @@ use crate::{
 };
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId, RecordedRoot,
-	job::{JobId, RestoreOrder, SnapshotOrder},
+	job::{JobId, RestoreOrder, RestorePlace, SnapshotOrder},
 	report::TakenSnapshot,
 };
 use codec::{Decode, Encode};
@@ -282,6 +282,10 @@ impl Executor for NodeExecutor {
 	}
 
 	fn restore(&self, order: &RestoreOrder, context: &JobContext) -> Result<PathBuf, JobError> {
+		if order.place != RestorePlace::Aside {
+			let detail = "this agent writes images beside machines, and replaces no disks".into();
+			return Err(JobError { reason: FailureReason::Unsupported, detail });
+		}
 		let (partial, complete) = self.restore_names(order);
 		// Only a complete folder ever gets its name, so one that is there is done.
 		if complete.exists() {

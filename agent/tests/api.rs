@@ -172,6 +172,7 @@ fn desired(genesis: u8, orders: Vec<SnapshotOrder>) -> Desired {
 		snapshots: Orders::try_from(orders).unwrap(),
 		restores: Orders::default(),
 		deletions: Orders::default(),
+		copies: Orders::default(),
 		lineages: Default::default(),
 	}
 }

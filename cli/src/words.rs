@@ -23,6 +23,8 @@ pub(crate) fn failure(reason: &FailureReason) -> &'static str {
 		FailureReason::TargetUnwritable => "the place to restore to cannot be written",
 		FailureReason::Interrupted => "the job was interrupted and could not be resumed",
 		FailureReason::Internal => "a fault without a name; the agent's log has it",
+		FailureReason::VmRunning => "the machine whose disks were to be replaced runs",
+		FailureReason::Unsupported => "the node's agent cannot do that",
 	}
 }
 
@@ -49,6 +51,8 @@ pub(crate) fn failure_hint(reason: &FailureReason) -> &'static str {
 			"restore an older snapshot, or from another copy"
 		}
 		FailureReason::KeyRejected => "restore it off chain with the owner's own key",
+		FailureReason::VmRunning => "stop the machine and ask again",
+		FailureReason::Unsupported => "ask for an image beside the machine instead",
 		FailureReason::StoreUnavailable
 		| FailureReason::TargetUnwritable
 		| FailureReason::Internal => "the agent's log on the node says more",

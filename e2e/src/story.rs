@@ -84,6 +84,9 @@ pub async fn open(chain: &Chain, pace: Pace, recipient: Recipient) -> Result<()>
 		("restore_lifetime", number(pace.restore_lifetime.into())),
 		("proposal_lifetime", number(1_000)),
 		("key_activation_delay", number(2)),
+		("replicas", number(0)),
+		("holder_period", number(20)),
+		("holder_silence", number(100)),
 	]);
 	let set = runtime_call("Backup", "set_settings", [("settings", settings)]);
 	let operator = operator();

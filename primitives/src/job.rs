@@ -10,7 +10,8 @@ use crate::{
 };
 use alloc::vec::Vec;
 use bounded_collections::{BoundedVec, ConstU32};
-use codec::{Decode, DecodeAll, Encode, MaxEncodedLen};
+use codec::{Decode, DecodeAll, DecodeWithMemTracking, Encode, MaxEncodedLen};
+use scale_info::TypeInfo;
 
 /// Path that the agent serves.
 pub const RECONCILE_PATH: &str = "/v1/reconcile";
@@ -30,8 +31,30 @@ pub const LINEAGES_MAX: u32 = 256;
 /// Most bytes in the name that a node gave a machine.
 pub const VM_NAME_BYTES_MAX: u32 = 64;
 
+/// Most bytes of an envelope that travels with a restore. One for a single recipient has about
+/// 230.
+pub const ENVELOPE_BYTES_MAX: u32 = 512;
+
+/// Most addresses that a node's blocks are served at.
+pub const GATEWAYS_MAX: u32 = 4;
+
+/// Most bytes of such an address.
+pub const GATEWAY_BYTES_MAX: u32 = 128;
+
+/// Most addresses that one copy is fetched from.
+pub const SOURCES_MAX: u32 = 8;
+
 /// The name under which a node's agent finds a machine.
 pub type VmName = BoundedVec<u8, ConstU32<VM_NAME_BYTES_MAX>>;
+
+/// A root's read key, sealed by the owner to a node: an age file.
+pub type Envelope = BoundedVec<u8, ConstU32<ENVELOPE_BYTES_MAX>>;
+
+/// An address at which holders of copies can fetch a node's blocks, as a URL.
+pub type Gateway = BoundedVec<u8, ConstU32<GATEWAY_BYTES_MAX>>;
+
+/// The addresses of a node.
+pub type Gateways = BoundedVec<Gateway, ConstU32<GATEWAYS_MAX>>;
 
 /// A list of orders or results of one kind.
 pub type Orders<T> = BoundedVec<T, ConstU32<ORDERS_MAX>>;
@@ -54,6 +77,8 @@ pub struct Desired {
 	pub restores: Orders<RestoreOrder>,
 	/// Lineages whose deletion is past its grace period.
 	pub deletions: Orders<DeletionOrder>,
+	/// Lineages of other nodes of which this one holds copies, one page of them.
+	pub copies: Orders<CopyOrder>,
 	/// Ranges of snapshots that the chain keeps, one page of them.
 	pub lineages: BoundedVec<LineagePlace, ConstU32<LINEAGES_MAX>>,
 }
@@ -102,6 +127,61 @@ pub struct RestoreOrder {
 	pub cid: Cid,
 	/// The owner of the request.
 	pub owner: OpaqueId,
+	/// Where to.
+	pub place: RestorePlace,
+	/// What opens the root on this node, if the root itself is not sealed to it.
+	pub envelope: Option<Envelope>,
+}
+
+/// Whether a restore leaves the machine's disks alone.
+#[derive(
+	Clone,
+	Copy,
+	Debug,
+	Default,
+	PartialEq,
+	Eq,
+	Encode,
+	Decode,
+	DecodeWithMemTracking,
+	MaxEncodedLen,
+	TypeInfo,
+)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum RestoreMode {
+	/// Images are written beside the machine, which may run.
+	#[default]
+	Aside,
+	/// The disks of the machine, which must be stopped, are replaced.
+	Replace,
+}
+
+/// Where a restore writes to.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub enum RestorePlace {
+	/// Images in the node's folder for restores.
+	Aside,
+	/// The disks of a machine of the owner, which must be stopped.
+	Replace {
+		/// Its name on the node.
+		vm: VmName,
+		/// The tag that it must carry.
+		vm_tag: VmTag,
+	},
+}
+
+/// A lineage of another node whose snapshots should be here too.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct CopyOrder {
+	/// The lineage.
+	pub lineage: LineageId,
+	/// Its owner.
+	pub owner: OpaqueId,
+	/// Sequence of the snapshot after its newest.
+	pub next: u64,
+	/// Where its blocks can be fetched: from the host, then from the other holders.
+	pub sources: BoundedVec<Gateway, ConstU32<SOURCES_MAX>>,
 }
 
 /// A lineage whose snapshots should go.
@@ -131,6 +211,8 @@ pub struct Achieved {
 	pub restores: Orders<RestoreResult>,
 	/// Deletions.
 	pub deletions: Orders<DeletionResult>,
+	/// Copies of other nodes' lineages that are here.
+	pub copies: Orders<CopyResult>,
 }
 
 /// How a snapshot job ended.
@@ -171,6 +253,17 @@ pub struct DeletionResult {
 	pub until: u64,
 	/// How often this result was handed out before.
 	pub handed_out: u32,
+}
+
+/// How much of another node's lineage is here: every snapshot that the chain keeps of a range.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct CopyResult {
+	/// The lineage.
+	pub lineage: LineageId,
+	/// First sequence of the range.
+	pub from: u64,
+	/// The sequence behind its last.
+	pub to: u64,
 }
 
 /// Identity of a job: the hash of the order that it carries out.
@@ -291,6 +384,7 @@ mod tests {
 			snapshots: alloc::vec![order()].try_into().unwrap(),
 			restores: Default::default(),
 			deletions: Default::default(),
+			copies: Default::default(),
 			lineages: Default::default(),
 		}
 	}
@@ -311,7 +405,7 @@ mod tests {
 		let digest = sp_crypto_hashing::sha2_256(&encode_body(&desired()));
 		assert_eq!(
 			data_encoding::HEXLOWER.encode(&digest),
-			"3fef7bda3cecb841ccc69c7ebd84af28d8919877abb5592838d07a1491c6f18b"
+			"5f82436d5e982b20e52c8795f91f9a2b5045624dc844a7830fc30787dca5dda2"
 		);
 	}
 
@@ -335,7 +429,7 @@ mod tests {
 		let mut body = alloc::vec![PROTOCOL_VERSION];
 		([9u8; 32], OpaqueId::of(&1u32).unwrap(), desired().at, 12u64).encode_to(&mut body);
 		alloc::vec![order(); ORDERS_MAX as usize + 1].encode_to(&mut body);
-		[0u8; 3].encode_to(&mut body);
+		[0u8; 4].encode_to(&mut body);
 		assert_eq!(decode_body::<Desired>(&body), Err(BodyError::Malformed));
 	}
 

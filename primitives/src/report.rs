@@ -147,6 +147,10 @@ pub enum FailureReason {
 	Interrupted,
 	/// A fault that has no name here; the agent's log has it.
 	Internal,
+	/// The machine whose disks were to be replaced runs.
+	VmRunning,
+	/// The agent cannot do that.
+	Unsupported,
 }
 
 /// What the chain says of a root that an agent holds.
@@ -259,7 +263,32 @@ pub enum Report {
 		/// First sequence that is not deleted.
 		until: u64,
 	},
+	/// Copies of other nodes' lineages are here.
+	#[codec(index = 4)]
+	Held {
+		/// How much of each.
+		marks: Watermarks,
+	},
 }
+
+/// What a holder says of its copy: it has every snapshot that the chain keeps of a range.
+#[derive(
+	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub struct Watermark {
+	/// The lineage.
+	pub lineage: LineageId,
+	/// First sequence of the range.
+	pub from: u64,
+	/// The sequence behind its last.
+	pub to: u64,
+}
+
+/// Most copies that one report speaks of.
+pub const WATERMARKS_MAX: u32 = 64;
+
+/// What a holder says of several copies.
+pub type Watermarks = BoundedVec<Watermark, ConstU32<WATERMARKS_MAX>>;
 
 /// The bytes that a node's authority signs for a report.
 pub fn signing_payload(
@@ -362,6 +391,14 @@ mod tests {
 			failure: Some(FailureReason::BlockMissing),
 		};
 		assert_eq!(payload(report), [HEAD, "02", "0900000000000000", LINEAGE, "010a"].concat());
+	}
+
+	#[test]
+	fn vector_held() {
+		let mark = Watermark { lineage: lineage(), from: 2, to: 9 };
+		let report = Report::Held { marks: alloc::vec![mark].try_into().unwrap() };
+		let expected = [HEAD, "04", "04", LINEAGE, "0200000000000000", "0900000000000000"].concat();
+		assert_eq!(payload(report), expected);
 	}
 
 	#[test]

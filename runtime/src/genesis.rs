@@ -72,5 +72,8 @@ fn quick_settings() -> ChainSettings<u64> {
 		restore_lifetime: 300,
 		proposal_lifetime: 300,
 		key_activation_delay: 10,
+		replicas: 2,
+		holder_period: 20,
+		holder_silence: 100,
 	}
 }

@@ -11,7 +11,7 @@ fn grant(expires_at: Option<u64>) {
 }
 
 fn restore_as_bob() {
-	assert_ok!(Backup::restore_snapshot(signed(BOB), REQUEST, 0));
+	assert_ok!(restore(BOB, REQUEST, 0));
 }
 
 #[test]
@@ -44,15 +44,9 @@ fn who_was_let_in_restores_what_the_owner_could() {
 fn an_owner_restores_by_sequence_too() {
 	story_of_alice(|| {
 		record(REQUEST, 1);
-		assert_ok!(Backup::restore_snapshot(signed(ALICE), REQUEST, 0));
-		assert_noop!(
-			Backup::restore_snapshot(signed(ALICE), REQUEST, 1),
-			Error::<Test>::SnapshotNotFound
-		);
-		assert_noop!(
-			Backup::restore_snapshot(signed(ALICE), OTHER_REQUEST, 0),
-			Error::<Test>::BackupNotFound
-		);
+		assert_ok!(restore(ALICE, REQUEST, 0));
+		assert_noop!(restore(ALICE, REQUEST, 1), Error::<Test>::SnapshotNotFound);
+		assert_noop!(restore(ALICE, OTHER_REQUEST, 0), Error::<Test>::BackupNotFound);
 	});
 }
 
@@ -61,10 +55,7 @@ fn who_was_not_let_in_restores_nothing() {
 	story_of_alice(|| {
 		record(REQUEST, 1);
 		grant(None);
-		assert_noop!(
-			Backup::restore_snapshot(signed(CHARLIE), REQUEST, 0),
-			Error::<Test>::NotAuthorized
-		);
+		assert_noop!(restore(CHARLIE, REQUEST, 0), Error::<Test>::NotAuthorized);
 	});
 }
 
@@ -124,10 +115,7 @@ fn boundary_access_ends_at_its_block() {
 		restore_as_bob();
 		assert_eq!(Backup::grants(REQUEST).len(), 1);
 		run_to(7);
-		assert_noop!(
-			Backup::restore_snapshot(signed(BOB), REQUEST, 0),
-			Error::<Test>::NotAuthorized
-		);
+		assert_noop!(restore(BOB, REQUEST, 0), Error::<Test>::NotAuthorized);
 		assert_eq!(Backup::grants(REQUEST), []);
 		// An expired grant is no obstacle to another one.
 		grant(None);

@@ -39,7 +39,10 @@ fn signed_calls() -> Vec<(&'static str, AnyCall)> {
 		),
 		("register_owner_key", call(|who| Backup::register_owner_key(who, key(9)))),
 		("restore_from_snapshot", call(|who| Backup::restore_from_snapshot(who, bytes(root(1))))),
-		("restore_snapshot", call(|who| Backup::restore_snapshot(who, REQUEST, 0))),
+		(
+			"restore_snapshot",
+			call(|who| Backup::restore_snapshot(who, REQUEST, 0, Default::default())),
+		),
 		("close_restore", call(|who| Backup::close_restore(who, 0))),
 		("grant_access", call(|who| Backup::grant_access(who, REQUEST, BOB, None))),
 		("revoke_access", call(|who| Backup::revoke_access(who, REQUEST, BOB))),
@@ -138,7 +141,7 @@ fn what_is_not_there_is_named() {
 		for request in [OTHER_REQUEST, NO_REQUEST] {
 			let settings = LineageSettings::default();
 			assert_noop!(Backup::set_backup_settings(signed(BOB), request, settings), none);
-			assert_noop!(Backup::restore_snapshot(signed(BOB), request, 0), none);
+			assert_noop!(restore(BOB, request, 0), none);
 			assert_noop!(Backup::grant_access(signed(BOB), request, ALICE, None), none);
 			assert_noop!(Backup::revoke_access(signed(BOB), request, ALICE), none);
 			assert_noop!(Backup::request_snapshot(signed(BOB), request), none);
@@ -153,7 +156,7 @@ fn what_is_not_there_is_named() {
 		}
 		let missing: DispatchError = Error::<Test>::SnapshotNotFound.into();
 		for sequence in [1, u64::MAX] {
-			assert_noop!(Backup::restore_snapshot(signed(ALICE), REQUEST, sequence), missing);
+			assert_noop!(restore(ALICE, REQUEST, sequence), missing);
 			assert_noop!(Backup::hold_snapshot(signed(ALICE), REQUEST, sequence), missing);
 			assert_noop!(Backup::delete_snapshot(signed(ALICE), REQUEST, sequence), missing);
 		}
@@ -259,7 +262,7 @@ fn the_greatest_times_do_not_overflow() {
 			..Backup::settings()
 		};
 		assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
-		assert_ok!(Backup::restore_snapshot(signed(ALICE), REQUEST, 0));
+		assert_ok!(restore(ALICE, REQUEST, 0));
 		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
 		assert_ok!(Backup::register_owner_key(signed(ALICE), key(8)));
 		assert_ok!(Backup::set_backup_offchain_worker_frequency(signed(ALICE), 1_000));

@@ -215,10 +215,7 @@ fn an_owner_deletes_one_snapshot_and_its_record_goes_by_the_way() {
 			Backup::delete_snapshot(signed(ALICE), REQUEST, 0),
 			Error::<Test>::DeletionPending
 		);
-		assert_noop!(
-			Backup::restore_snapshot(signed(ALICE), REQUEST, 0),
-			Error::<Test>::DeletionPending
-		);
+		assert_noop!(restore(ALICE, REQUEST, 0), Error::<Test>::DeletionPending);
 		run_for(GRACE - 1);
 		Backup::on_idle(System::block_number(), Weight::MAX);
 		assert_eq!(status(), RootStatus::Retained);

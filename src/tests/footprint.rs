@@ -1,8 +1,7 @@
 //! What a snapshot takes of the state and of a block. The figures stand in `docs/performance.md`;
 //! here is what they may not exceed.
 
-use crate::{LineageSettings, authorize::ReportKind, mock::*};
-use frame_support::assert_ok;
+use crate::{authorize::ReportKind, mock::*};
 use std::collections::BTreeMap;
 
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -36,15 +35,10 @@ fn record_one(tag: u8) -> (Vec<Vec<u8>>, usize) {
 	(changed.cloned().collect(), bytes(&after) - bytes(&before))
 }
 
-fn keep(keep_last: u32) {
-	let settings = LineageSettings { paused: false, keep_last: Some(keep_last) };
-	assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings));
-}
-
 #[test]
 fn a_snapshot_takes_less_than_400_bytes_of_state_however_many_there_are() {
 	story_of_alice(|| {
-		keep(40);
+		keep_last(40);
 		record(REQUEST, 0);
 		// The lineage grows with its first snapshots: their times are there then.
 		record(REQUEST, 1);
@@ -61,7 +55,7 @@ fn a_snapshot_takes_less_than_400_bytes_of_state_however_many_there_are() {
 #[test]
 fn a_report_writes_five_entries_and_one_that_all_reports_of_a_block_share() {
 	story_of_alice(|| {
-		keep(40);
+		keep_last(40);
 		record(REQUEST, 0);
 		record(REQUEST, 1);
 		let (changed, _) = record_one(2);

@@ -8,15 +8,6 @@ fn root_origin() -> RuntimeOrigin {
 	RuntimeOrigin::root()
 }
 
-fn kept() -> Vec<u64> {
-	Backup::snapshots(REQUEST, 0).into_iter().map(|(sequence, _)| sequence).collect()
-}
-
-fn keep_last(keep_last: u32) {
-	let settings = LineageSettings { paused: false, keep_last: Some(keep_last) };
-	assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings));
-}
-
 #[test]
 fn a_held_snapshot_stays_and_those_around_it_go() {
 	story_of_alice(|| {
@@ -242,7 +233,7 @@ fn a_deletion_that_governance_has_stopped_is_taken_back_however_late() {
 		for target in targets {
 			assert_ok!(Backup::cancel_deletion(root_origin(), target));
 		}
-		assert_ok!(Backup::restore_snapshot(signed(ALICE), REQUEST, 0));
+		assert_ok!(restore(ALICE, REQUEST, 0));
 	});
 }
 

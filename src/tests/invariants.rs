@@ -41,8 +41,8 @@ fn invariant_1_sequences_and_records_agree() {
 
 #[test]
 fn invariant_2_records_and_index_agree() {
-	assert_eq!(verdict(|| SnapshotsByCid::<Test>::remove(ALICE, root(1))), "2");
-	assert_eq!(verdict(|| SnapshotsByCid::<Test>::insert(BOB, root(1), (REQUEST, 0))), "2");
+	assert_eq!(verdict(|| SnapshotsByCid::<Test>::remove((ALICE, root(1), REQUEST))), "2");
+	assert_eq!(verdict(|| SnapshotsByCid::<Test>::insert((BOB, root(1), REQUEST), 0)), "2");
 }
 
 #[test]

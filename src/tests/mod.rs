@@ -3,6 +3,7 @@
 mod access;
 mod bad_input;
 mod deletion;
+mod deposits;
 mod footprint;
 mod holds;
 mod invariants;
@@ -10,6 +11,7 @@ mod lineages;
 mod model;
 mod moves;
 mod proposals;
+mod replicas;
 mod reports;
 mod restores;
 mod retention;

@@ -557,7 +557,7 @@ impl Model {
 			self.restores.insert(self.restores_begun, restore);
 			self.restores_begun += 1;
 		}
-		(Backup::restore_snapshot(signed(who), request, sequence).is_ok(), expected)
+		(restore(who, request, sequence).is_ok(), expected)
 	}
 
 	fn take_grant(&mut self, machine: usize, to: AccountId, until: Option<u64>) -> (bool, bool) {

@@ -1,11 +1,11 @@
 //! Reports of snapshots: what is recorded, and what is refused for which reason.
 
 use crate::{
-	Backups, Event, Invalidity, LineageSettings, Lineages, ReportsInBlock, ReportsOfNode,
+	Backups, Error, Event, Invalidity, LineageSettings, Lineages, ReportsInBlock, ReportsOfNode,
 	Snapshots, SnapshotsByCid, Subscription, mock::*,
 };
 use backup_primitives::{Cid, FailureReason, cid::CID_BYTES};
-use frame_support::{assert_ok, traits::Authorize, weights::Weight};
+use frame_support::{assert_noop, assert_ok, traits::Authorize, weights::Weight};
 use sp_runtime::{
 	DispatchError,
 	transaction_validity::{InvalidTransaction, TransactionSource},
@@ -20,7 +20,7 @@ fn a_right_report_is_recorded_once_and_for_all() {
 		assert_eq!((record.cid, record.taken_at, record.recorded_at), (root(1), 5, 5));
 		assert_eq!((record.node, record.request_id), (NODE, REQUEST));
 		assert_eq!((record.logical_bytes, record.new_bytes), (DISK_BYTES, 1_000));
-		assert_eq!(SnapshotsByCid::<Test>::get(ALICE, root(1)), Some((REQUEST, 0)));
+		assert_eq!(SnapshotsByCid::<Test>::get((ALICE, root(1), REQUEST)), Some(0));
 		let header = Backups::<Test>::get(NODE, ALICE).unwrap();
 		assert_eq!((header.snapshots, header.last_snapshot), (1, Some(root(1))));
 		assert_eq!((header.created_at, header.updated_at), (1, 5));
@@ -288,11 +288,26 @@ fn a_root_sealed_to_an_unknown_key_is_refused() {
 }
 
 #[test]
-fn an_owner_has_a_root_only_once() {
+fn a_request_has_a_root_only_once() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		run_for(FREQUENCY);
+		assert_refused(snapshot(REQUEST, 1).call(), Invalidity::DuplicateCid);
+	});
+}
+
+#[test]
+fn a_node_cannot_keep_another_of_the_same_owner_from_recording_a_root() {
 	story_of_alice(|| {
 		begin(OTHER_REQUEST, ALICE);
+		record(OTHER_REQUEST, 1);
 		record(REQUEST, 1);
-		assert_refused(snapshot(OTHER_REQUEST, 1).call(), Invalidity::DuplicateCid);
+		// Which of the two is meant the owner has to say then.
+		assert_noop!(
+			Backup::restore_from_snapshot(signed(ALICE), bytes(root(1))),
+			Error::<Test>::CidAmbiguous
+		);
+		assert_ok!(restore(ALICE, REQUEST, 0));
 	});
 }
 
@@ -302,8 +317,8 @@ fn two_owners_may_name_the_same_root() {
 		begin(OTHER_REQUEST, BOB);
 		record(REQUEST, 1);
 		assert_ok!(snapshot(OTHER_REQUEST, 1).submit());
-		assert_eq!(SnapshotsByCid::<Test>::get(ALICE, root(1)), Some((REQUEST, 0)));
-		assert_eq!(SnapshotsByCid::<Test>::get(BOB, root(1)), Some((OTHER_REQUEST, 0)));
+		assert_eq!(SnapshotsByCid::<Test>::get((ALICE, root(1), REQUEST)), Some(0));
+		assert_eq!(SnapshotsByCid::<Test>::get((BOB, root(1), OTHER_REQUEST)), Some(0));
 	});
 }
 

@@ -4,10 +4,6 @@ use crate::{Event, LineageSettings, Lineages, Pallet, Snapshots, mock::*};
 use backup_primitives::RootStatus;
 use frame_support::assert_ok;
 
-fn kept() -> Vec<u64> {
-	Backup::snapshots(REQUEST, 0).into_iter().map(|(sequence, _)| sequence).collect()
-}
-
 #[test]
 fn the_newest_three_snapshots_stay() {
 	story_of_alice(|| {
@@ -29,15 +25,11 @@ fn the_newest_three_snapshots_stay() {
 #[test]
 fn a_smaller_number_takes_effect_two_snapshots_at_a_time() {
 	story_of_alice(|| {
-		let keep = |keep_last| {
-			let settings = LineageSettings { paused: false, keep_last: Some(keep_last) };
-			assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings));
-		};
-		keep(40);
+		keep_last(40);
 		for tag in 0..6 {
 			record(REQUEST, tag);
 		}
-		keep(1);
+		keep_last(1);
 		record(REQUEST, 6);
 		assert_eq!(kept(), [2, 3, 4, 5, 6]);
 		record(REQUEST, 7);

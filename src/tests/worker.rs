@@ -149,6 +149,7 @@ fn nothing(_: &Desired) -> Achieved {
 		snapshots: Default::default(),
 		restores: Default::default(),
 		deletions: Default::default(),
+		copies: Default::default(),
 	}
 }
 
@@ -440,7 +441,7 @@ fn accounts_take_turns_with_their_restores() {
 		for _ in 0..2 {
 			assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(cid)));
 		}
-		assert_ok!(Backup::restore_snapshot(signed(BOB), REQUEST, 0));
+		assert_ok!(restore(BOB, REQUEST, 0));
 		let order: Vec<_> = desk.peek().restores.iter().map(|order| order.restore).collect();
 		assert_eq!(order, [0, 2, 1]);
 	});

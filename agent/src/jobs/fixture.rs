@@ -2,7 +2,7 @@
 
 use backup_primitives::{
 	BlockRef, Cid, Consistency, LineageId, OpaqueId, Recipient, VmTag,
-	job::{DeletionOrder, Desired, LineagePlace, RestoreOrder, SnapshotOrder},
+	job::{DeletionOrder, Desired, LineagePlace, RestoreOrder, RestorePlace, SnapshotOrder},
 	report::TakenSnapshot,
 };
 
@@ -40,7 +40,15 @@ pub(crate) fn snapshot(request: u64, sequence: u64, slot: u64) -> SnapshotOrder 
 
 pub(crate) fn restore(restore: u64, request: u64, sequence: u64) -> RestoreOrder {
 	let lineage = lineage(request);
-	RestoreOrder { restore, lineage, sequence, cid: cid(sequence as u8), owner: owner(1) }
+	RestoreOrder {
+		restore,
+		lineage,
+		sequence,
+		cid: cid(sequence as u8),
+		owner: owner(1),
+		place: RestorePlace::Aside,
+		envelope: None,
+	}
 }
 
 pub(crate) fn taken(seed: u8, taken_at: u64) -> TakenSnapshot {
@@ -64,6 +72,7 @@ pub(crate) fn nothing() -> Desired {
 		snapshots: Default::default(),
 		restores: Default::default(),
 		deletions: Default::default(),
+		copies: Default::default(),
 		lineages: Default::default(),
 	}
 }

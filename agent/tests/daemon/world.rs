@@ -8,8 +8,8 @@ use backup_primitives::{
 	BlockRef, Cid, FailureReason, LineageId, OpaqueId, Recipient, VmTag,
 	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, answer_mac_is_right, request_mac},
 	job::{
-		Achieved, DeletionOrder, Desired, Orders, RECONCILE_PATH, RestoreOrder, SnapshotOrder,
-		decode_body, encode_body,
+		Achieved, DeletionOrder, Desired, Orders, RECONCILE_PATH, RestoreOrder, RestorePlace,
+		SnapshotOrder, decode_body, encode_body,
 	},
 	report::TakenSnapshot,
 };
@@ -282,6 +282,7 @@ pub(crate) fn desired() -> Desired {
 		snapshots: Orders::new(),
 		restores: Orders::new(),
 		deletions: Orders::new(),
+		copies: Orders::new(),
 		lineages: Default::default(),
 	}
 }
@@ -307,6 +308,8 @@ pub(crate) fn restore_of(order: &SnapshotOrder, cid: Cid, restore: u64) -> Resto
 		sequence: order.sequence,
 		cid,
 		owner: order.owner.clone(),
+		place: RestorePlace::Aside,
+		envelope: None,
 	}
 }
 

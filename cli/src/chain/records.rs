@@ -259,6 +259,7 @@ pub(crate) enum RestoreStateRecord {
 	Requested,
 	Fulfilled { at: u64 },
 	Failed { reason: Value, at: u64 },
+	Expired,
 }
 
 /// What became of a restore.
@@ -292,6 +293,7 @@ impl Restore {
 		let state = match record.state {
 			RestoreStateRecord::Requested if record.expires_at <= now => RestoreState::Expired,
 			RestoreStateRecord::Requested => RestoreState::Requested,
+			RestoreStateRecord::Expired => RestoreState::Expired,
 			RestoreStateRecord::Fulfilled { at } => RestoreState::Fulfilled { at },
 			RestoreStateRecord::Failed { reason, at } => {
 				RestoreState::Failed { reason: Word::of(&reason), at }

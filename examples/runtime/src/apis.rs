@@ -7,7 +7,9 @@ use crate::{
 };
 use alloc::vec::Vec;
 use backup_primitives::{Cid, RecordedRoot, RootStatus};
-use pallet_backup::{Eligibility, Grant, LineageView, SnapshotMetadata};
+use pallet_backup::{
+	BackupBytes, Eligibility, Grant, LineageView, OwedCopy, Protection, SnapshotMetadata,
+};
 use sp_runtime::{ExtrinsicInclusionMode, traits::Block as BlockT};
 use sp_version::RuntimeVersion;
 
@@ -67,6 +69,28 @@ sp_api::impl_runtime_apis! {
 
 		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>> {
 			Backup::grants(request_id)
+		}
+
+		fn bytes_of(owner: AccountId) -> BackupBytes {
+			Backup::bytes_of(owner)
+		}
+
+		fn protection(request_id: RequestId) -> Option<Protection<NodeId, BlockNumber>> {
+			Backup::protection(request_id)
+		}
+
+		fn owed_copies(
+			node_id: NodeId,
+			after: Option<RequestId>,
+		) -> (Vec<OwedCopy<AccountId, NodeId, RequestId>>, Option<RequestId>) {
+			Backup::owed_copies(node_id, after)
+		}
+
+		fn due_of_node(
+			node_id: NodeId,
+			after: Option<RequestId>,
+		) -> (Vec<RequestId>, Option<RequestId>) {
+			Backup::due_of_node(node_id, after)
 		}
 
 		fn snapshots(

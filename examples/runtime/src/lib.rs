@@ -15,10 +15,7 @@ pub mod machines;
 pub mod transactions;
 
 use alloc::borrow::Cow;
-use frame_support::{
-	derive_impl, parameter_types,
-	traits::{ConstU32, ConstU64},
-};
+use frame_support::{derive_impl, parameter_types, traits::ConstU32};
 use frame_system::EnsureRoot;
 use pallet_backup::ChainSettings;
 use sp_runtime::{
@@ -105,31 +102,26 @@ parameter_types! {
 		restore_lifetime: 7 * DAYS,
 		proposal_lifetime: 7 * DAYS,
 		key_activation_delay: DAYS,
+		replicas: 2,
+		holder_period: HOURS,
+		holder_silence: DAYS,
 	};
 }
 
+// Bounds, quotas and hooks are the defaults; what is named here depends on the chain.
+#[derive_impl(pallet_backup::config_preludes::SolochainDefaultConfig)]
 impl pallet_backup::Config for Runtime {
 	type NodeId = machines::NodeId;
 	type RequestId = machines::RequestId;
-	type AuthorityId = pallet_backup::crypto::AuthorityId;
 	type Compute = machines::Machines;
 	type Marketplace = machines::Machines;
 	type GovernanceOrigin = EnsureRoot<AccountId>;
 	// A parachain takes the relay chain's block number: its own blocks come irregularly.
 	type BlockNumberProvider = System;
 	type DefaultSettings = DefaultSettings;
-	type OnSnapshot = ();
 	type MinFrequency = ConstU32<HOURS>;
 	type MaxFrequency = ConstU32<{ 30 * DAYS }>;
 	type MaxReportDelay = ConstU32<DAYS>;
-	type MaxSnapshots = ConstU32<365>;
-	type MaxLineages = ConstU32<100>;
-	type MaxGrants = ConstU32<16>;
-	type MaxRestores = ConstU32<8>;
-	type MaxHolds = ConstU32<16>;
-	type MaxOwnerKeys = ConstU32<32>;
-	type ReportQuota = ConstU32<1_000>;
-	type ReportPriority = ConstU64<{ u64::MAX / 4 }>;
 	type WeightInfo = pallet_backup::weights::CountedWeight<Runtime>;
 }
 

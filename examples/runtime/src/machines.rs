@@ -18,6 +18,17 @@ pub type NodeId = u32;
 /// Id of a request for a machine. Never given twice.
 pub type RequestId = u64;
 
+/// A node of the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
+pub struct Node {
+	/// Who runs it.
+	pub operator: AccountId,
+	/// The key that signs its reports.
+	pub authority: AuthorityId,
+	/// The key that its agent opens backups with.
+	pub recipient: Recipient,
+}
+
 /// A machine that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
 pub struct Machine {
@@ -34,7 +45,7 @@ pub struct Machine {
 }
 
 #[storage_alias]
-type Nodes = StorageMap<Example, Blake2_128Concat, NodeId, (AuthorityId, Recipient), OptionQuery>;
+type Nodes = StorageMap<Example, Blake2_128Concat, NodeId, Node, OptionQuery>;
 
 #[storage_alias]
 type NodeOfKey = StorageMap<Example, Blake2_128Concat, AuthorityId, NodeId, OptionQuery>;
@@ -50,12 +61,11 @@ type PaidFor = StorageMap<Example, Blake2_128Concat, AccountId, bool, OptionQuer
 pub struct Machines;
 
 impl Machines {
-	/// A node joins, with the key that signs its reports and the one that its agent opens backups
-	/// with. A real chain checks a proof that the node has the first, see
+	/// A node joins. A real chain checks a proof that it has the authority key, see
 	/// [`backup_primitives::report::possession_payload`].
-	pub fn join(node: NodeId, authority: AuthorityId, recipient: Recipient) {
-		NodeOfKey::insert(&authority, node);
-		Nodes::insert(node, (authority, recipient));
+	pub fn join(id: NodeId, node: Node) {
+		NodeOfKey::insert(&node.authority, id);
+		Nodes::insert(id, node);
 	}
 
 	/// An account pays for backups, or stops to.
@@ -82,8 +92,14 @@ impl Compute<NodeId, RequestId, AccountId, AuthorityId> for Machines {
 		})
 	}
 
-	fn node(node: &NodeId) -> Option<NodeInfo<AuthorityId>> {
-		Nodes::get(node).map(|(authority, recipient)| NodeInfo { authority, recipient })
+	fn node(node: &NodeId) -> Option<NodeInfo<AuthorityId, AccountId>> {
+		Nodes::get(node).map(|node| NodeInfo {
+			authority: node.authority,
+			recipient: node.recipient,
+			operator: node.operator,
+			// Where its blocks can be fetched; needed only by chains that keep copies.
+			gateways: Default::default(),
+		})
 	}
 
 	fn node_of(authority: &AuthorityId) -> Option<NodeId> {

@@ -39,7 +39,12 @@ fn story(tell: impl FnOnce(AuthorityId)) {
 	chain.execute_with(|| {
 		start_block(1);
 		let authority = AuthorityId::generate_pair(None);
-		Machines::join(NODE, authority.clone(), Recipient([2; 32]));
+		let node = crate::machines::Node {
+			operator: alice(),
+			authority: authority.clone(),
+			recipient: Recipient([2; 32]),
+		};
+		Machines::join(NODE, node);
 		Machines::pay(&alice(), true);
 		let machine = Machine {
 			owner: alice(),

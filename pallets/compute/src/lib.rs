@@ -27,9 +27,12 @@ mod tests;
 
 pub use pallet::*;
 
-use backup_primitives::{OpaqueId, Recipient, VmTag, job::VmName, report::possession_payload};
+use backup_primitives::{
+	OpaqueId, Recipient, VmTag,
+	job::{Gateways, VmName},
+	report::possession_payload,
+};
 use codec::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen};
-use frame_support::{BoundedVec, pallet_prelude::ConstU32};
 use pallet_backup::{BackupHooks, Compute, NodeInfo, RequestInfo};
 use scale_info::TypeInfo;
 use sp_application_crypto::RuntimeAppPublic;
@@ -40,12 +43,6 @@ pub type NodeId = u32;
 
 /// Id of a request. Given in order, never twice.
 pub type RequestId = u64;
-
-/// An address at which holders of copies can fetch a node's blocks, as a URL.
-pub type Gateway = BoundedVec<u8, ConstU32<128>>;
-
-/// The gateway addresses of a node.
-pub type Gateways = BoundedVec<Gateway, ConstU32<4>>;
 
 /// A registered node.
 #[derive(
@@ -487,9 +484,14 @@ impl<T: Config> Compute<NodeId, RequestId, T::AccountId, T::AuthorityId> for Pal
 		})
 	}
 
-	fn node(node_id: &NodeId) -> Option<NodeInfo<T::AuthorityId>> {
+	fn node(node_id: &NodeId) -> Option<NodeInfo<T::AuthorityId, T::AccountId>> {
 		let node = Nodes::<T>::get(node_id)?;
-		Some(NodeInfo { authority: node.authority, recipient: node.recipient })
+		Some(NodeInfo {
+			authority: node.authority,
+			recipient: node.recipient,
+			operator: node.operator,
+			gateways: node.gateways,
+		})
 	}
 
 	fn node_of(authority: &T::AuthorityId) -> Option<NodeId> {

@@ -1,12 +1,12 @@
 //! Virtual machines, and their backups.
 
 use crate::{
-	AccountId, Backup, Balances, BlockNumber, Compute, DAYS, Governance, Marketplace, Runtime,
-	System,
+	AccountId, Backup, Balance, Balances, BlockNumber, Compute, DAYS, Governance, HOURS,
+	Marketplace, Runtime, RuntimeHoldReason, System, deposit,
 };
 use frame_support::{
 	PalletId, parameter_types,
-	traits::{ConstU32, ConstU64},
+	traits::{ConstU32, ConstU64, LinearStoragePrice, fungible::HoldConsideration},
 };
 use pallet_backup::{ChainSettings, crypto::AuthorityId};
 use sp_runtime::traits::AccountIdConversion;
@@ -28,12 +28,21 @@ parameter_types! {
 		restore_lifetime: 7 * DAYS,
 		proposal_lifetime: 7 * DAYS,
 		key_activation_delay: DAYS,
+		replicas: 2,
+		holder_period: HOURS,
+		holder_silence: DAYS,
 	};
 	/// For development. A chain with money on it wants an hour here.
 	pub const MinFrequency: BlockNumber = 5;
 	pub const MaxFrequency: BlockNumber = 30 * DAYS;
 	pub const MaxReportDelay: BlockNumber = DAYS;
 	pub const Period: BlockNumber = 30 * DAYS;
+	pub const HistoryReason: RuntimeHoldReason =
+		RuntimeHoldReason::Backup(pallet_backup::HoldReason::History);
+	pub const RestoreReason: RuntimeHoldReason =
+		RuntimeHoldReason::Backup(pallet_backup::HoldReason::Restore);
+	pub const ItemDeposit: Balance = deposit(1, 0);
+	pub const ByteDeposit: Balance = deposit(0, 1);
 	/// What owners pay for backups goes here; governance spends it.
 	pub BackupFund: AccountId = PalletId(*b"py/bkupf").into_account_truncating();
 }
@@ -55,8 +64,17 @@ impl pallet_marketplace::Config for Runtime {
 	type RequestId = pallet_compute::RequestId;
 }
 
+/// What is held of an owner for state in its name.
+type Held<Reason> = HoldConsideration<
+	AccountId,
+	Balances,
+	Reason,
+	LinearStoragePrice<ItemDeposit, ByteDeposit, Balance>,
+>;
+
 impl pallet_backup::Config for Runtime {
 	type AuthorityId = AuthorityId;
+	type BackupConsideration = Held<HistoryReason>;
 	type BlockNumberProvider = System;
 	type Compute = Compute;
 	type DefaultSettings = DefaultSettings;
@@ -64,7 +82,9 @@ impl pallet_backup::Config for Runtime {
 	type Marketplace = Marketplace;
 	type MaxFrequency = MaxFrequency;
 	type MaxLineages = ConstU32<1_000>;
+	type MaxHolders = ConstU32<4>;
 	type MaxHolds = ConstU32<16>;
+	type MaxReplacements = ConstU32<100>;
 	type MaxOwnerKeys = ConstU32<32>;
 	type MaxReportDelay = MaxReportDelay;
 	type MaxGrants = ConstU32<16>;
@@ -78,6 +98,7 @@ impl pallet_backup::Config for Runtime {
 	/// A node of 10,000 machines that are all backed up in 100 blocks, half of them in vain.
 	type ReportQuota = ConstU32<20_000>;
 	type RequestId = pallet_compute::RequestId;
+	type RestoreConsideration = Held<RestoreReason>;
 	type WeightInfo = pallet_backup::weights::CountedWeight<Runtime>;
 	#[cfg(feature = "runtime-benchmarks")]
 	type BenchmarkHelper = BenchmarkHelper;
@@ -91,10 +112,11 @@ pub struct BenchmarkHelper;
 #[cfg(feature = "runtime-benchmarks")]
 impl pallet_backup::BenchmarkHelper<NodeId, RequestId, AccountId, AuthorityId> for BenchmarkHelper {
 	fn register_node(authority: AuthorityId) -> NodeId {
-		let node_id = NodeId::MAX;
+		let node_id = (0..).find(|id| !pallet_compute::Nodes::<Runtime>::contains_key(id));
+		let node_id = node_id.unwrap_or(NodeId::MAX);
 		pallet_compute::NodeOfAuthority::<Runtime>::insert(&authority, node_id);
 		let node = pallet_compute::Node {
-			operator: BackupFund::get(),
+			operator: frame_benchmarking::account("operator", node_id, 0),
 			authority,
 			recipient: Recipient([1; 32]),
 			gateways: Default::default(),
@@ -104,7 +126,12 @@ impl pallet_backup::BenchmarkHelper<NodeId, RequestId, AccountId, AuthorityId> f
 	}
 
 	fn run_request(node: NodeId, owner: &AccountId) -> RequestId {
-		let request_id = RequestId::MAX;
+		use frame_support::traits::fungible::Mutate as _;
+		Balances::set_balance(owner, 1_000_000 * crate::UNIT);
+		let request_id = pallet_compute::NextRequestId::<Runtime>::mutate(|next| {
+			*next += 1;
+			*next
+		});
 		let vm = BoundedVec::truncate_from(b"vm".to_vec());
 		let request = pallet_compute::Request {
 			owner: owner.clone(),
