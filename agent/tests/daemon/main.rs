@@ -9,6 +9,7 @@ mod disks;
 mod fake_node;
 mod http;
 mod kills;
+mod rotation;
 mod snapshots;
 mod start;
 mod world;

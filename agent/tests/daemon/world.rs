@@ -109,9 +109,14 @@ impl World {
 		String::from_utf8(output.stderr).unwrap()
 	}
 
-	pub(crate) fn start_agent(&mut self) {
+	/// Start the agent and do not wait until it answers.
+	pub(crate) fn spawn_agent(&mut self) {
 		let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
 		self.process = Some(self.command("run").stderr(log).spawn().unwrap());
+	}
+
+	pub(crate) fn start_agent(&mut self) {
+		self.spawn_agent();
 		until("the agent to answer", || {
 			let ended = self.process.as_mut().unwrap().try_wait().unwrap();
 			assert!(ended.is_none(), "{}", self.log());
@@ -187,7 +192,6 @@ impl World {
 			"uuid = \"{tag}\"\n\n[[disk]]\nname = \"vda\"\nimage = {image:?}\nformat = \"raw\"\n"
 		);
 		fs::write(self.path(&format!("state/vms/{name}.toml")), file).unwrap();
-		let recipient = String::from_utf8(self.run("recipient").stdout).unwrap();
 		SnapshotOrder {
 			lineage,
 			sequence: 0,
@@ -197,11 +201,17 @@ impl World {
 			vm_tag: tag,
 			owner_recipients: vec![self.owner].try_into().unwrap(),
 			owner_key_version: 1,
-			node_recipient: recipient.trim().parse().unwrap(),
+			node_recipient: self.recipient(),
 			capacity_bytes: 1 << 40,
 			parent: None,
 			oldest_taken_at: 0,
 		}
+	}
+
+	/// The public key of the agent's newest identity.
+	pub(crate) fn recipient(&self) -> Recipient {
+		let recipient = String::from_utf8(self.run("recipient").stdout).unwrap();
+		recipient.trim().parse().unwrap()
 	}
 
 	pub(crate) fn image(&self, request: u64) -> PathBuf {
