@@ -1,6 +1,9 @@
 //! A node that gets a new identity: what was sealed before, and what is sealed afterwards.
 
-use crate::world::{World, noise, restore_of, until};
+use crate::{
+	orders::restore_of,
+	world::{World, noise, until},
+};
 use age::x25519::Identity;
 use backup_agent::format::RepositoryKey;
 use backup_primitives::{Cid, FailureReason, OpaqueId, Recipient, job::SnapshotOrder};
