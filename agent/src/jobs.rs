@@ -15,7 +15,7 @@ pub mod executor;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod ledger;
 pub mod plan;
 pub mod sweep;

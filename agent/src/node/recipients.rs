@@ -38,3 +38,51 @@ pub(super) fn recipients(order: &SnapshotOrder, identities: &NodeIdentities) -> 
 	}
 	recipients
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::jobs::fixture::snapshot;
+
+	/// Identities after one rotation, and the recipients of the newest and of the one before.
+	fn rotated() -> (NodeIdentities, Recipient, Recipient) {
+		let folder = tempfile::tempdir().unwrap();
+		let path = folder.path().join("identity");
+		NodeIdentities::create(&path).unwrap();
+		let older = NodeIdentities::load(&path).unwrap().recipient();
+		let identities = NodeIdentities::rotate(&path).unwrap();
+		let newest = identities.recipient();
+		(identities, newest, older)
+	}
+
+	fn order(node_recipient: Recipient) -> SnapshotOrder {
+		SnapshotOrder { node_recipient, ..snapshot(7, 1, 0) }
+	}
+
+	#[test]
+	fn a_snapshot_is_sealed_to_the_owner_and_the_newest_identity() {
+		let (identities, newest, _) = rotated();
+		check(&order(newest), &identities).unwrap();
+		let owner = order(newest).owner_recipients[0];
+		assert_eq!(recipients(&order(newest), &identities), [owner, newest]);
+	}
+
+	#[test]
+	fn an_order_that_names_an_older_identity_is_sealed_to_the_newest_as_well() {
+		let (identities, newest, older) = rotated();
+		check(&order(older), &identities).unwrap();
+		let owner = order(older).owner_recipients[0];
+		assert_eq!(recipients(&order(older), &identities), [owner, older, newest]);
+	}
+
+	#[test]
+	fn an_order_that_names_a_stranger_is_refused_with_both_keys() {
+		let (identities, newest, _) = rotated();
+		let (_, stranger, _) = rotated();
+		let refused = check(&order(stranger), &identities).unwrap_err();
+		assert_eq!(refused.reason, FailureReason::KeyRejected);
+		for recipient in [stranger, newest] {
+			assert!(refused.detail.contains(&recipient.to_string()), "{refused}");
+		}
+	}
+}
