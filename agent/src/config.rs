@@ -63,7 +63,7 @@ pub struct Settings {
 	/// File with the secret that agent and node share [default: state_dir/secret].
 	#[arg(long, env = "BACKUP_AGENT_SECRET_FILE", value_name = "FILE")]
 	pub secret_file: Option<PathBuf>,
-	/// File with the node's age identity [default: state_dir/identity].
+	/// File with the node's age identities, the newest first [default: state_dir/identity].
 	#[arg(long, env = "BACKUP_AGENT_IDENTITY_FILE", value_name = "FILE")]
 	pub identity_file: Option<PathBuf>,
 	/// Format of restored images [default: qcow2].
@@ -99,7 +99,7 @@ pub struct Config {
 	pub node_rpc: String,
 	/// File with the secret that agent and node share.
 	pub secret_file: PathBuf,
-	/// File with the node's age identity.
+	/// File with the node's age identities, the newest first.
 	pub identity_file: PathBuf,
 	/// Format of restored images.
 	pub restore_format: RestoreFormat,

@@ -7,7 +7,7 @@ use crate::{
 	jobs::{Jobs, Ledger, executor::Executor, sweep, sweep::SweepOptions},
 	node::NodeExecutor,
 	repositories::{EmbeddedStore, StoreOptions},
-	secret::{NodeIdentity, SharedSecret},
+	secret::{NodeIdentities, SharedSecret},
 	sources::Leftovers,
 };
 use anyhow::{Context, Result};
@@ -43,7 +43,7 @@ pub fn init(config: &Config) -> Result<()> {
 		make_folder(folder)?;
 	}
 	SharedSecret::create(&config.secret_file).context("failed to make the shared secret")?;
-	NodeIdentity::create(&config.identity_file).context("failed to make the node's identity")?;
+	NodeIdentities::create(&config.identity_file).context("failed to make the node's identity")?;
 	Ok(())
 }
 
@@ -58,8 +58,9 @@ fn make_folder(folder: &Path) -> Result<()> {
 /// Run the agent until it is told to end.
 pub async fn run(config: Config) -> Result<()> {
 	let secret = SharedSecret::load(&config.secret_file).context("failed to start")?;
-	let identity = NodeIdentity::load(&config.identity_file).context("failed to start")?;
-	let recipient = identity.recipient().to_string();
+	let identities = NodeIdentities::load(&config.identity_file).context("failed to start")?;
+	let recipient = identities.recipient().to_string();
+	let identity_count = identities.count();
 	let blocks = config.state_dir.join("blocks");
 	let store = EmbeddedStore::open(&blocks, StoreOptions::V1).with_context(|| {
 		format!(
@@ -70,14 +71,14 @@ pub async fn run(config: Config) -> Result<()> {
 	let ledger = Ledger::open(&config.state_dir.join("jobs.redb")).context("failed to start")?;
 	let gatekeeper =
 		Arc::new(Gatekeeper::new(secret, &ledger).context("failed to read the ledger of jobs")?);
-	let executor = Arc::new(NodeExecutor::new(&config, store.clone(), identity));
+	let executor = Arc::new(NodeExecutor::new(&config, store.clone(), identities));
 	executor.recover().context("failed to clean up what an earlier run left")?;
 	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
 	let jobs = Jobs::open(executor, ledger, config.jobs_max).context("failed to start")?;
 	let listener = TcpListener::bind(config.listen).await.with_context(|| {
 		format!("failed to listen on {}; does another program use the port?", config.listen)
 	})?;
-	tracing::info!(listen = %listener.local_addr()?, recipient, "agent started");
+	tracing::info!(listen = %listener.local_addr()?, recipient, identity_count, "agent started");
 	let chain = {
 		let gatekeeper = gatekeeper.clone();
 		Arc::new(NodeChain::new(&config.node_rpc, move || gatekeeper.genesis()))

@@ -15,7 +15,7 @@ pub mod executor;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod ledger;
 pub mod plan;
 pub mod sweep;
@@ -199,6 +199,24 @@ struct State {
 	is_stopping: bool,
 }
 
+impl State {
+	/// Forget how a job ended, and how often that was told.
+	fn forget(&mut self, subject: &Subject) {
+		self.ended.remove(subject);
+		self.handed_out.remove(subject);
+	}
+
+	/// The same of all jobs that are over in some sense, in the ledger too.
+	fn forget_all(&mut self, ledger: &Ledger, is_over: impl Fn(&Subject, &Ended) -> bool) {
+		let over = self.ended.iter().filter(|(subject, ended)| is_over(subject, ended));
+		let over: Vec<Subject> = over.map(|(subject, _)| subject.clone()).collect();
+		for subject in &over {
+			self.forget(subject);
+		}
+		ledger.forget(&over);
+	}
+}
+
 /// A job as people see it.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct JobView {
@@ -280,7 +298,7 @@ impl Jobs {
 	/// End jobs whose place is taken on chain or is to be deleted, and forget their ends.
 	fn forget_the_past(&self, desired: &Desired) {
 		let next: HashMap<&LineageId, u64> =
-			desired.lineages.iter().map(|range| (&range.lineage, range.next)).collect();
+			desired.lineages.iter().map(|place| (&place.lineage, place.next)).collect();
 		let until: HashMap<&LineageId, u64> =
 			desired.deletions.iter().map(|order| (&order.lineage, order.until)).collect();
 		let is_past = |subject: &Subject| match subject {
@@ -295,12 +313,7 @@ impl Jobs {
 				running.cancel.cancel();
 			}
 		}
-		let past: Vec<Subject> = state.ended.keys().filter(|s| is_past(s)).cloned().collect();
-		for subject in &past {
-			state.ended.remove(subject);
-			state.handed_out.remove(subject);
-		}
-		self.ledger.forget(&past);
+		state.forget_all(&self.ledger, |subject, _| is_past(subject));
 	}
 
 	fn reconcile_snapshot(
@@ -401,8 +414,7 @@ impl Jobs {
 					|| state.running.keys().filter(is_like).count() >= self.jobs_max
 					|| state.running.values().any(|running| running.vm == about.vm);
 				if !is_busy {
-					state.ended.remove(&subject);
-					state.handed_out.remove(&subject);
+					state.forget(&subject);
 					self.start(&mut state, subject, about, start);
 				}
 				None
@@ -497,7 +509,7 @@ impl Jobs {
 		let mut state = self.state();
 		let now = desired.at.number;
 		// One that was cancelled is not ordered, although its lineage is on the page.
-		let page: HashSet<_> = desired.lineages.iter().map(|range| &range.lineage).collect();
+		let page: HashSet<_> = desired.lineages.iter().map(|place| &place.lineage).collect();
 		state.deletions.retain(|lineage, known| {
 			known.ordered_at + MEMORY_BLOCKS >= now && !page.contains(lineage)
 		});
@@ -581,14 +593,7 @@ impl Jobs {
 
 	/// Tell nobody any more of a root that was given up.
 	pub(crate) fn forget_root(&self, root: &Cid) {
-		let mut state = self.state();
-		let about = state.ended.iter().filter(|(_, ended)| ended.root() == Some(root));
-		let about: Vec<Subject> = about.map(|(subject, _)| subject.clone()).collect();
-		for subject in &about {
-			state.ended.remove(subject);
-			state.handed_out.remove(subject);
-		}
-		self.ledger.forget(&about);
+		self.state().forget_all(&self.ledger, |_, ended| ended.root() == Some(root));
 	}
 
 	/// Whether a job about this very snapshot runs.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use backup_agent::{
 	config::{Config, Settings},
 	daemon,
-	secret::NodeIdentity,
+	secret::NodeIdentities,
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -43,8 +43,11 @@ enum Command {
 	Run(Box<Settings>),
 	/// Make folders, secret and identity where they are missing, and say what to do next.
 	Init(Box<Settings>),
-	/// Print the public key that backups of this node are sealed to.
+	/// Print the public key that backups of this node are sealed to: that of the newest identity.
 	Recipient(Box<Settings>),
+	/// Put a new identity on top of the identity file, print its public key, and say what to do
+	/// next. The older identities stay, for what is sealed to them.
+	RotateIdentity(Box<Settings>),
 	/// Check the configuration and print it.
 	CheckConfig(Box<Settings>),
 }
@@ -84,10 +87,11 @@ fn run(arguments: Arguments) -> Result<()> {
 		}
 		Command::Init(settings) => init(&load(*settings)?),
 		Command::Recipient(settings) => {
-			let identity = NodeIdentity::load(&load(*settings)?.identity_file)?;
-			println!("{}", identity.recipient());
+			let identities = NodeIdentities::load(&load(*settings)?.identity_file)?;
+			println!("{}", identities.recipient());
 			Ok(())
 		}
+		Command::RotateIdentity(settings) => rotate_identity(&load(*settings)?),
 		Command::CheckConfig(settings) => {
 			println!("{:#?}", load(*settings)?);
 			Ok(())
@@ -97,13 +101,28 @@ fn run(arguments: Arguments) -> Result<()> {
 
 fn init(config: &Config) -> Result<()> {
 	daemon::init(config)?;
-	let identity = NodeIdentity::load(&config.identity_file)?;
+	let identities = NodeIdentities::load(&config.identity_file)?;
 	println!("state      {}", config.state_dir.display());
 	println!("machines   {}", config.vms_dir.display());
-	println!("recipient  {}", identity.recipient());
+	println!("recipient  {}", identities.recipient());
 	println!();
 	println!("Register the node on chain with this recipient, and start it with");
 	println!("  --backup-agent-url http://{}", config.listen);
 	println!("  --backup-agent-secret-file {}", config.secret_file.display());
+	Ok(())
+}
+
+fn rotate_identity(config: &Config) -> Result<()> {
+	let identities = NodeIdentities::rotate(&config.identity_file)
+		.context("failed to rotate the node's identity")?;
+	println!("identity   {}", config.identity_file.display());
+	println!("recipient  {}", identities.recipient());
+	println!();
+	println!("1. Copy the identity file to where its earlier copies are.");
+	println!("2. Restart the agent. It opens old and new snapshots from then on.");
+	println!("3. Give the chain this recipient, with `rotate_keys`.");
+	println!(
+		"The older identities stay in the file, for as long as there are roots sealed to them."
+	);
 	Ok(())
 }

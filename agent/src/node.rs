@@ -2,22 +2,27 @@
 //!
 //! 1. A snapshot: find the machine, check its tag, hold its disks, seal them into the store
 //!    under the owner's repository key, let go of the machine, make the blocks durable, pin.
-//! 2. A restore: open the root with the node's identity, write each disk into a folder that has
+//! 2. A restore: open the root with one of the node's identities, write each disk into a folder that has
 //!    no name yet, then give the folder its name.
-//! 3. After a kill: take nodes out of machines, and remove scratch and unnamed folders.
+//! 3. At the start: take nodes that a kill left out of machines, remove scratch and unnamed
+//!    folders, and seal the repository keys to the newest identity.
 
 mod keys;
+mod recipients;
 
 use crate::{
 	config::RestoreFormat,
-	format::{Geometry, Root},
+	format::{
+		Geometry, Root, RootError,
+		envelope::{EnvelopeError, open_read_key},
+	},
 	jobs::{Executor, HeldRoot, JobContext, JobError, now_ms},
 	pipeline::{
 		Backup, BackupError, Base, Blob, Disk, Progress, Restore, RestoreError, RestoreTarget,
 		open_root,
 	},
 	repositories::{EmbeddedStore, Repository, RepositoryError, Session},
-	secret::NodeIdentity,
+	secret::NodeIdentities,
 	sources::{self, Inventory, Leftovers, OpenOptions, OpenVm, SourceError, Vm},
 	targets::{Qcow2Target, RawTarget, TargetError, is_disk_full},
 };
@@ -53,7 +58,7 @@ const DESCRIPTION_BLOB: &str = "machine.toml";
 pub struct NodeExecutor {
 	inventory: Inventory,
 	store: EmbeddedStore,
-	identity: NodeIdentity,
+	identities: NodeIdentities,
 	keys: RepositoryKeys,
 	open: OpenOptions,
 	restore_dir: PathBuf,
@@ -74,12 +79,12 @@ impl NodeExecutor {
 	pub fn new(
 		config: &crate::config::Config,
 		store: EmbeddedStore,
-		identity: NodeIdentity,
+		identities: NodeIdentities,
 	) -> Self {
 		Self {
 			inventory: Inventory::at(&config.vms_dir),
 			store,
-			identity,
+			identities,
 			keys: RepositoryKeys::at(config.state_dir.join("keys")),
 			open: OpenOptions {
 				scratch_dir: config.scratch_dir.clone(),
@@ -98,19 +103,6 @@ impl NodeExecutor {
 		&self.open.leftovers
 	}
 
-	/// A root that this node could not open would show that only when it is restored.
-	fn check_recipient(&self, order: &SnapshotOrder) -> Result<(), JobError> {
-		let own = self.identity.recipient();
-		if order.node_recipient == own {
-			return Ok(());
-		}
-		let detail = format!(
-			"the chain has {} as this node's key, the agent's is {own}; register the right one",
-			order.node_recipient
-		);
-		Err(JobError { reason: FailureReason::KeyRejected, detail })
-	}
-
 	/// Seal a machine that is held, and let go of it as soon as its disks are read.
 	fn back_up(
 		&self,
@@ -122,9 +114,8 @@ impl NodeExecutor {
 		context: &JobContext,
 	) -> Result<TakenSnapshot, JobError> {
 		let taken_at_ms = now_ms();
-		let mut recipients = order.owner_recipients.to_vec();
-		recipients.push(order.node_recipient);
-		let key = self.keys.of(&order.owner, &order.owner_recipients, &self.identity)?;
+		let recipients = recipients::recipients(order, &self.identities);
+		let key = self.keys.of(&order.owner, &order.owner_recipients, &self.identities)?;
 		let base = self.base(order);
 		let session = self.store.open_session().map_err(stored)?;
 		let report = {
@@ -195,8 +186,39 @@ impl NodeExecutor {
 			own.max_by_key(|root| root.pinned_at_ms).map(|root| root.cid)
 		};
 		let cid = newest().or(order.parent)?;
-		let block = open_root(&self.store, &cid).ok()?;
-		block.open_with_identity(self.identity.expose()).ok()
+		self.open(&cid).ok()
+	}
+
+	/// A root of this node, with whichever of its identities it was sealed to.
+	fn open(&self, cid: &Cid) -> Result<Root, JobError> {
+		let block = open_root(&self.store, cid).map_err(restored)?;
+		block.open_with_identities(self.identities.expose()).map_err(|error| match error {
+			RootError::Envelope(EnvelopeError::WrongIdentity) => self.unopened(cid),
+			error => restored(error.into()),
+		})
+	}
+
+	/// A root that its owner has sealed to this node afterwards.
+	fn open_by_envelope(&self, cid: &Cid, envelope: &[u8]) -> Result<Root, JobError> {
+		let block = open_root(&self.store, cid).map_err(restored)?;
+		let refused = |error: &dyn std::error::Error| {
+			let detail = format!("the envelope for the root {cid} is of no use: {error}");
+			JobError { reason: FailureReason::KeyRejected, detail }
+		};
+		let identities = self.identities.expose();
+		let key = open_read_key(envelope, identities).map_err(|error| refused(&error))?;
+		block.open_with_read_key(&key).map_err(|error| match error {
+			RootError::Open(_) => refused(&error),
+			error => restored(error.into()),
+		})
+	}
+
+	fn unopened(&self, cid: &Cid) -> JobError {
+		let detail = format!(
+			"none of the {} identities of this agent opens the root {cid}; put the one that was this node's when it was sealed back into the identity file, below the newest",
+			self.identities.count()
+		);
+		JobError { reason: FailureReason::KeyRejected, detail }
 	}
 
 	fn write_images(
@@ -205,10 +227,10 @@ impl NodeExecutor {
 		folder: &Path,
 		context: &JobContext,
 	) -> Result<(), JobError> {
-		let block = open_root(&self.store, &order.cid).map_err(restored)?;
-		let root = block
-			.open_with_identity(self.identity.expose())
-			.map_err(|error| restored(error.into()))?;
+		let root = match &order.envelope {
+			Some(envelope) => self.open_by_envelope(&order.cid, envelope)?,
+			None => self.open(&order.cid)?,
+		};
 		let total: u64 = root.disks.iter().map(|disk| disk.logical_bytes).sum();
 		let mut before = 0;
 		for disk in &root.disks {
@@ -260,7 +282,7 @@ impl Executor for NodeExecutor {
 		order: &SnapshotOrder,
 		context: &JobContext,
 	) -> Result<TakenSnapshot, JobError> {
-		self.check_recipient(order)?;
+		recipients::check(order, &self.identities)?;
 		let vm: Vm = self.inventory.find(&order.vm).map_err(opened)?;
 		let description = vm.describe().into_bytes();
 		// Before the disks stand still: the chain must never hear of a later time than the true
@@ -369,6 +391,7 @@ impl Executor for NodeExecutor {
 				self.open.leftovers.add(&vm);
 			}
 		}
+		self.keys.renew(&self.identities)?;
 		remove_leftovers(&self.open.scratch_dir, sources::PREFIX).map_err(written)?;
 		remove_leftovers(&self.restore_dir, PARTIAL_PREFIX).map_err(written)
 	}

@@ -1,28 +1,27 @@
-//! The two secrets of an agent: what it shares with its node, and its own age identity.
+//! The two secrets of an agent: what it shares with its node, and its own age identities.
 //!
 //! Both are files that only their owner may read; an agent refuses to start on one that
 //! others can read, since it may have leaked already. Neither is ever logged, and
 //! `Debug` shows asterisks.
 
-use age::secrecy::ExposeSecret;
-use backup_primitives::Recipient;
+mod identities;
+
+pub use identities::{IDENTITIES_MAX, NodeIdentities};
+
 use rand::{TryRngCore, rngs::OsRng};
 use std::{
 	fmt, fs,
 	io::{self, Read, Write},
-	os::unix::fs::PermissionsExt,
+	os::unix::fs::{MetadataExt, PermissionsExt, fchown},
 	path::{Path, PathBuf},
 };
 use zeroize::{Zeroize, Zeroizing};
 
-/// Most bytes of a file with a secret.
-const FILE_BYTES_MAX: u64 = 4096;
+/// Most bytes of a file with a secret. An identity has 150, more with an operator's words.
+const FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// The secret that node and agent share.
 pub struct SharedSecret(Zeroizing<[u8; 32]>);
-
-/// The identity that opens snapshots which were sealed to this node.
-pub struct NodeIdentity(age::x25519::Identity);
 
 /// Why a secret cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +59,21 @@ pub enum SecretError {
 		/// The file.
 		path: PathBuf,
 	},
-	/// The file does not hold an age identity.
-	#[error("use {path}: an age identity, AGE-SECRET-KEY-1…, is expected on a line of its own", path = .path.display())]
+	/// The file does not hold age identities.
+	#[error("use {path}: age identities, AGE-SECRET-KEY-1…, are expected, each on a line of its own", path = .path.display())]
 	NotAnIdentity {
+		/// The file.
+		path: PathBuf,
+	},
+	/// The file holds more identities than are tried.
+	#[error("use {path}: it may hold {IDENTITIES_MAX} identities; move those at its end away that no root needs any more", path = .path.display())]
+	TooManyIdentities {
+		/// The file.
+		path: PathBuf,
+	},
+	/// The file is longer than any with secrets.
+	#[error("use {path}: it has more than {FILE_BYTES_MAX} bytes", path = .path.display())]
+	TooLong {
 		/// The file.
 		path: PathBuf,
 	},
@@ -110,48 +121,6 @@ impl fmt::Debug for SharedSecret {
 	}
 }
 
-impl NodeIdentity {
-	/// Reads the identity of a file as `age-keygen` writes it: comments, and one key.
-	pub fn load(path: &Path) -> Result<Self, SecretError> {
-		let text = read_private(path)?;
-		let refused = || SecretError::NotAnIdentity { path: path.to_owned() };
-		let mut keys = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
-		match (keys.next(), keys.next()) {
-			(Some(key), None) => key.parse().map(Self).map_err(|_| refused()),
-			_ => Err(refused()),
-		}
-	}
-
-	/// Draws an identity and writes it, unless the file is there. Says whether it was written.
-	pub fn create(path: &Path) -> Result<bool, SecretError> {
-		let identity = age::x25519::Identity::generate();
-		let secret = identity.to_string();
-		let text = Zeroizing::new(format!(
-			"# public key: {}\n{}\n",
-			identity.to_public(),
-			secret.expose_secret()
-		));
-		write_private(path, text.as_bytes())
-	}
-
-	/// The public key that belongs to it, as it is registered on chain.
-	pub fn recipient(&self) -> Recipient {
-		let text = self.0.to_public().to_string();
-		text.parse().expect("what age writes as an X25519 recipient, age recipients are read from")
-	}
-
-	/// The identity itself.
-	pub fn expose(&self) -> &age::x25519::Identity {
-		&self.0
-	}
-}
-
-impl fmt::Debug for NodeIdentity {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		write!(f, "NodeIdentity({}, ***)", self.recipient())
-	}
-}
-
 fn read_private(path: &Path) -> Result<Zeroizing<String>, SecretError> {
 	let failed = |source: io::Error| match source.kind() {
 		io::ErrorKind::NotFound => SecretError::Missing { path: path.to_owned() },
@@ -163,26 +132,56 @@ fn read_private(path: &Path) -> Result<Zeroizing<String>, SecretError> {
 		return Err(SecretError::Exposed { path: path.to_owned(), mode });
 	}
 	// All at once, so that no copy stays behind in a buffer that was outgrown.
-	let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize));
-	file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-	Ok(text)
+	let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize + 1));
+	file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+	// A part of the file would be taken for the whole: the identities at its end would be gone.
+	match text.len() as u64 <= FILE_BYTES_MAX {
+		true => Ok(text),
+		false => Err(SecretError::TooLong { path: path.to_owned() }),
+	}
 }
 
 /// Writes a new file of mode 600 and makes it durable. An existing one is never replaced.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<bool, SecretError> {
 	let failed = |source| SecretError::Io { path: path.to_owned(), source };
-	let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-	// The file gets its name when it is complete. Temporary files have mode 600.
-	let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-	file.write_all(bytes).map_err(failed)?;
-	file.as_file().sync_all().map_err(failed)?;
+	let folder = folder_of(path);
+	let file = write_aside(folder, bytes).map_err(failed)?;
 	match file.persist_noclobber(path) {
 		Ok(_) => {}
 		Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
 		Err(error) => return Err(failed(error.error)),
 	}
-	fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+	sync_folder(folder).map_err(failed)?;
 	Ok(true)
+}
+
+/// Replaces a file by one of mode 600 and the same owner, durably and as a whole.
+fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
+	let failed = |source| SecretError::Io { path: path.to_owned(), source };
+	let folder = folder_of(path);
+	let before = fs::metadata(path).map_err(failed)?;
+	let file = write_aside(folder, bytes).map_err(failed)?;
+	// An operator may be root where the agent is not, and the agent must be able to read it.
+	fchown(file.as_file(), Some(before.uid()), Some(before.gid())).map_err(failed)?;
+	file.as_file().sync_all().map_err(failed)?;
+	file.persist(path).map_err(|error| failed(error.error))?;
+	sync_folder(folder).map_err(failed)
+}
+
+/// The bytes, durable in a file that is not complete by its name. Temporary files have mode 600.
+fn write_aside(folder: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+	let mut file = tempfile::NamedTempFile::new_in(folder)?;
+	file.write_all(bytes)?;
+	file.as_file().sync_all()?;
+	Ok(file)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+	fs::File::open(folder)?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+	path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -204,18 +203,6 @@ mod tests {
 	}
 
 	#[test]
-	fn an_identity_is_written_once_and_shows_its_recipient_only() {
-		let dir = tempfile::tempdir().unwrap();
-		let path = dir.path().join("identity");
-		assert!(NodeIdentity::create(&path).unwrap());
-		assert!(!NodeIdentity::create(&path).unwrap());
-		let identity = NodeIdentity::load(&path).unwrap();
-		let shown = format!("{identity:?}");
-		assert!(shown.contains(&identity.recipient().to_string()) && !shown.contains("SECRET"));
-		assert!(fs::read_to_string(&path).unwrap().contains(&identity.recipient().to_string()));
-	}
-
-	#[test]
 	fn a_file_that_others_can_read_is_refused() {
 		let dir = tempfile::tempdir().unwrap();
 		let path = dir.path().join("secret");
@@ -233,6 +220,17 @@ mod tests {
 		assert!(SharedSecret::load(&path).unwrap_err().to_string().contains("init"));
 		write_private(&path, b"hunter2").unwrap();
 		assert!(SharedSecret::load(&path).unwrap_err().to_string().contains("64 hex"));
-		assert!(NodeIdentity::load(&path).unwrap_err().to_string().contains("AGE-SECRET-KEY"));
+	}
+
+	#[test]
+	fn boundary_a_file_that_is_too_long_is_refused_and_not_read_in_part() {
+		let dir = tempfile::tempdir().unwrap();
+		let path = dir.path().join("secret");
+		let longest = format!("{}{}", "ab".repeat(32), " ".repeat(FILE_BYTES_MAX as usize - 64));
+		write_private(&path, longest.as_bytes()).unwrap();
+		SharedSecret::load(&path).unwrap();
+		fs::write(&path, format!("{longest} ")).unwrap();
+		let error = SharedSecret::load(&path).unwrap_err();
+		assert!(matches!(error, SecretError::TooLong { .. }), "{error}");
 	}
 }

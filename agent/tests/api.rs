@@ -2,20 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+#[path = "fixtures/orders.rs"]
+#[expect(dead_code, reason = "the interface is the same for restores and deletions")]
+mod orders;
+
 use backup_agent::{
 	api::{Api, Gatekeeper},
 	jobs::{Executor, HeldRoot, JobContext, JobError, Jobs, Ledger},
 	secret::SharedSecret,
 };
 use backup_primitives::{
-	BlockRef, Cid, Consistency, FailureReason, LineageId, OpaqueId, Recipient, RecordedRoot, VmTag,
+	Cid, Consistency, FailureReason, OpaqueId, RecordedRoot,
 	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, answer_mac_is_right, request_mac},
 	job::{
-		Achieved, BODY_BYTES_MAX, Desired, Orders, RestoreOrder, SnapshotOrder, decode_body,
-		encode_body,
+		Achieved, BODY_BYTES_MAX, Desired, RestoreOrder, SnapshotOrder, decode_body, encode_body,
 	},
 	report::TakenSnapshot,
 };
+use orders::{snapshot, snapshots};
 use std::{
 	path::PathBuf,
 	sync::{Arc, Mutex, mpsc},
@@ -164,34 +168,11 @@ impl Call {
 }
 
 fn desired(genesis: u8, orders: Vec<SnapshotOrder>) -> Desired {
-	Desired {
-		genesis: [genesis; 32],
-		node: OpaqueId::of(&1u32).unwrap(),
-		at: BlockRef { number: 12, hash: [8; 32] },
-		now: 12,
-		snapshots: Orders::try_from(orders).unwrap(),
-		restores: Orders::default(),
-		deletions: Orders::default(),
-		copies: Orders::default(),
-		lineages: Default::default(),
-	}
+	Desired { genesis: [genesis; 32], ..snapshots(orders) }
 }
 
 fn order(slot: u64) -> SnapshotOrder {
-	SnapshotOrder {
-		lineage: LineageId { request: OpaqueId::of(&7u64).unwrap(), salt: [2; 32] },
-		sequence: 0,
-		slot,
-		owner: OpaqueId::of(&[1u8; 32]).unwrap(),
-		vm: b"vm-7".to_vec().try_into().unwrap(),
-		vm_tag: VmTag([4; 16]),
-		owner_recipients: vec![Recipient([5; 32])].try_into().unwrap(),
-		owner_key_version: 1,
-		node_recipient: Recipient([6; 32]),
-		capacity_bytes: 1 << 30,
-		parent: None,
-		oldest_taken_at: 0,
-	}
+	snapshot(7, 0, slot)
 }
 
 #[tokio::test]
@@ -203,7 +184,7 @@ async fn an_order_is_carried_out_once_and_answered_until_it_is_not_asked_for() {
 	agent.end.send(Ok(9)).unwrap();
 	let first = agent.until_ended(&wanted).await;
 	let snapshot = first.snapshots[0].outcome.clone().unwrap();
-	assert_eq!((snapshot.cid, snapshot.taken_at), (Cid::dag_cbor([9; 32]), 12));
+	assert_eq!((snapshot.cid, snapshot.taken_at), (Cid::dag_cbor([9; 32]), 100));
 	assert_eq!(first.snapshots[0].handed_out, 0);
 	let again = agent.reconcile(&desired(1, vec![order(5)])).await;
 	assert_eq!(again.snapshots[0].handed_out, 1);

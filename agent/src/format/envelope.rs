@@ -47,9 +47,9 @@ pub fn seal_read_key(key: &ReadKey, recipients: &[Recipient]) -> Result<Vec<u8>,
 	seal(key.as_bytes(), recipients)
 }
 
-/// Opens an envelope that holds a root's read key.
-pub fn open_read_key(sealed: &[u8], identity: &Identity) -> Result<ReadKey, EnvelopeError> {
-	let secret = open(sealed, identity, 32)?;
+/// Opens an envelope that holds a root's read key, with any of the identities.
+pub fn open_read_key(sealed: &[u8], identities: &[Identity]) -> Result<ReadKey, EnvelopeError> {
+	let secret = open(sealed, identities, 32)?;
 	let bytes = secret.as_slice().try_into().map_err(|_| EnvelopeError::Content)?;
 	Ok(ReadKey::from_bytes(bytes))
 }
@@ -120,20 +120,18 @@ const LOW_ORDER: [[u8; 32]; 7] = {
 
 pub(crate) fn open(
 	sealed: &[u8],
-	identity: &Identity,
+	identities: &[Identity],
 	max: usize,
 ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
 	if sealed.len() > ENVELOPE_BYTES_MAX {
 		return Err(EnvelopeError::Malformed);
 	}
 	let decryptor = age::Decryptor::new_buffered(sealed).map_err(|_| EnvelopeError::Malformed)?;
-	let reader =
-		decryptor.decrypt(core::iter::once(identity as &dyn age::Identity)).map_err(|error| {
-			match error {
-				age::DecryptError::NoMatchingKeys => EnvelopeError::WrongIdentity,
-				_ => EnvelopeError::Malformed,
-			}
-		})?;
+	let as_dyn = identities.iter().map(|identity| identity as &dyn age::Identity);
+	let reader = decryptor.decrypt(as_dyn).map_err(|error| match error {
+		age::DecryptError::NoMatchingKeys => EnvelopeError::WrongIdentity,
+		_ => EnvelopeError::Malformed,
+	})?;
 	// The buffer never grows, so no copy of the secret stays behind.
 	let mut secret = Zeroizing::new(Vec::with_capacity(ENVELOPE_BYTES_MAX));
 	reader
@@ -178,7 +176,7 @@ mod tests {
 
 		#[test]
 		fn arbitrary_bytes_are_no_envelope(bytes: Vec<u8>) {
-			prop_assert!(open(&bytes, &Identity::generate(), 32).is_err());
+			prop_assert!(open(&bytes, &[Identity::generate()], 32).is_err());
 		}
 	}
 }

@@ -83,9 +83,9 @@ impl RepositoryKey {
 		envelope::seal(&secret, recipients)
 	}
 
-	/// Opens what [`seal_to`](Self::seal_to) wrote.
-	pub fn open(sealed: &[u8], identity: &Identity) -> Result<Self, EnvelopeError> {
-		let secret = envelope::open(sealed, identity, REPOSITORY_KEY_BYTES)?;
+	/// Opens what [`seal_to`](Self::seal_to) wrote, with any of the identities.
+	pub fn open(sealed: &[u8], identities: &[Identity]) -> Result<Self, EnvelopeError> {
+		let secret = envelope::open(sealed, identities, REPOSITORY_KEY_BYTES)?;
 		match secret.split_first() {
 			Some((&REPOSITORY_KEY_VERSION, halves)) => {
 				Self::from_halves(halves).ok_or(EnvelopeError::Content)
@@ -127,6 +127,7 @@ pub(crate) fn secret_bytes(hash: blake3::Hash) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use std::slice;
 
 	fn recipient(identity: &Identity) -> Recipient {
 		identity.to_public().to_string().parse().unwrap()
@@ -139,10 +140,10 @@ mod tests {
 		let key = RepositoryKey::generate();
 		let sealed = key.seal_to(&[recipient(&node), recipient(&owner)]).unwrap();
 		for identity in [&node, &owner] {
-			let opened = RepositoryKey::open(&sealed, identity).unwrap();
+			let opened = RepositoryKey::open(&sealed, slice::from_ref(identity)).unwrap();
 			assert_eq!((opened.siv, opened.enc, opened.id), (key.siv, key.enc, key.id));
 		}
-		let opened = RepositoryKey::open(&sealed, &stranger);
+		let opened = RepositoryKey::open(&sealed, &[stranger]);
 		assert!(matches!(opened, Err(EnvelopeError::WrongIdentity)));
 	}
 
@@ -151,7 +152,7 @@ mod tests {
 		let node = Identity::generate();
 		for content in [&[1u8; 33][..], &[2; 65], &[], &[1; 66]] {
 			let sealed = envelope::seal(content, &[recipient(&node)]).unwrap();
-			let opened = RepositoryKey::open(&sealed, &node);
+			let opened = RepositoryKey::open(&sealed, slice::from_ref(&node));
 			assert!(matches!(opened, Err(EnvelopeError::Content)), "{} bytes", content.len());
 		}
 	}

@@ -26,6 +26,7 @@ use crate::format::{
 };
 use age::x25519::Identity;
 use backup_primitives::{Consistency, OpaqueId, Recipient, cid::BlockCodec, id::ID_BYTES_MAX};
+use core::slice;
 
 /// Most disks of one snapshot, and most blobs.
 pub const OBJECTS_MAX: usize = 64;
@@ -435,14 +436,19 @@ impl RootBlock {
 		&self.clear.blobs
 	}
 
-	/// The root's read key, for one of those whom it is sealed to.
-	pub fn read_key(&self, identity: &Identity) -> Result<ReadKey, RootError> {
-		Ok(envelope::open_read_key(&self.envelope, identity)?)
+	/// The root's read key, if it is sealed to one of these identities.
+	pub fn read_key(&self, identities: &[Identity]) -> Result<ReadKey, RootError> {
+		Ok(envelope::open_read_key(&self.envelope, identities)?)
 	}
 
 	/// Opens the root as one of those whom it is sealed to: its owner or its node.
 	pub fn open_with_identity(&self, identity: &Identity) -> Result<Root, RootError> {
-		self.open_with_read_key(&self.read_key(identity)?)
+		self.open_with_identities(slice::from_ref(identity))
+	}
+
+	/// The same for one who has had several identities.
+	pub fn open_with_identities(&self, identities: &[Identity]) -> Result<Root, RootError> {
+		self.open_with_read_key(&self.read_key(identities)?)
 	}
 
 	/// Opens the root with its read key, which may come from a later envelope.

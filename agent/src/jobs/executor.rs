@@ -50,7 +50,7 @@ pub trait Executor: Send + Sync + 'static {
 	/// Free the blocks that no root needs, and say how many bytes they had.
 	fn collect(&self) -> Result<u64, JobError>;
 
-	/// Clean up what a killed agent left.
+	/// Clean up what a killed agent left, and bring what is kept to its newest form.
 	fn recover(&self) -> Result<(), JobError>;
 }
 

@@ -74,6 +74,8 @@ pub(crate) struct FakeExecutor {
 	pub(crate) acts: Mutex<Vec<Act>>,
 	/// Whether pins cannot be given up.
 	pub(crate) is_stuck: AtomicBool,
+	/// Whether jobs are so near their end that they do not mind being cancelled.
+	pub(crate) is_deaf: AtomicBool,
 	/// Whether blocks lie around that no root needs.
 	pub(crate) has_garbage: AtomicBool,
 	/// Whether pins may have been lost.
@@ -106,6 +108,7 @@ impl FakeExecutor {
 				roots: Mutex::default(),
 				acts: Mutex::default(),
 				is_stuck: AtomicBool::new(false),
+				is_deaf: AtomicBool::new(false),
 				has_garbage: AtomicBool::new(false),
 				is_unconfirmed: AtomicBool::new(false),
 				meanwhile: Mutex::default(),
@@ -125,7 +128,9 @@ impl FakeExecutor {
 		loop {
 			match ended.recv_timeout(Duration::from_millis(1)) {
 				Ok(result) => return result,
-				Err(RecvTimeoutError::Timeout) if context.cancel.is_cancelled() => {
+				Err(RecvTimeoutError::Timeout)
+					if context.cancel.is_cancelled() && !self.is_deaf.load(Ordering::Relaxed) =>
+				{
 					return Err(JobError::internal("cancelled"));
 				}
 				Err(RecvTimeoutError::Timeout) => {}

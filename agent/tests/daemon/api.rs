@@ -2,7 +2,8 @@
 
 use crate::{
 	http,
-	world::{GENESIS, World, desired, fresh, now_ms, until},
+	orders::{GENESIS, nothing},
+	world::{World, fresh, now_ms, until},
 };
 use backup_primitives::{
 	Cid,
@@ -28,10 +29,10 @@ fn logged(world: &World, words: &str) {
 #[test]
 fn a_second_chain_is_refused_also_after_a_restart() {
 	let mut world = World::start();
-	let other = encode_body(&Desired { genesis: [0xab; 32], ..desired() });
+	let other = encode_body(&Desired { genesis: [0xab; 32], ..nothing() });
 	assert_eq!(status(&world, &[7; 32], &other), 401, "a stranger binds nothing");
 	logged(&world, "give both the same secret file");
-	world.reconcile(&desired());
+	world.reconcile(&nothing());
 	assert_eq!(status(&world, &world.secret(), &other), 409);
 	// Each kind of refusal is told on its own: the stranger's must not hide this one.
 	logged(&world, &"ab".repeat(32));
@@ -39,13 +40,13 @@ fn a_second_chain_is_refused_also_after_a_restart() {
 	world.kill();
 	world.start_agent();
 	assert_eq!(status(&world, &world.secret(), &other), 409);
-	world.reconcile(&desired());
+	world.reconcile(&nothing());
 }
 
 #[test]
 fn what_anybody_may_read_holds_no_secret() {
 	let world = World::start();
-	world.reconcile(&desired());
+	world.reconcile(&nothing());
 	let secret = hex::encode(world.secret());
 	for path in ["/healthz", "/v1/status", "/v1/jobs", "/v1/snapshots"] {
 		let answer = world.get(path);

@@ -1,6 +1,9 @@
 //! Nothing is destroyed unless the finalized chain has let it go.
 
-use crate::world::{World, desired, desired_deletion, desired_snapshot, noise, restore_of, until};
+use crate::{
+	orders::{deletion, nothing, restore_of, snapshots},
+	world::{World, noise, until},
+};
 use backup_primitives::{
 	RootStatus,
 	job::{DeletionResult, Desired, SnapshotOrder},
@@ -29,7 +32,7 @@ fn a_deletion_is_carried_out_when_it_is_final_and_spares_what_others_share() {
 	world.node.say(gone_root, RootStatus::Retained);
 	world.node.say(kept_root, RootStatus::Retained);
 
-	let deletion = desired_deletion(&gone, 1);
+	let deletion = deletion(7, 1);
 	assert_eq!(world.reconcile(&deletion).deletions.len(), 0);
 	asked_again(&world, 4);
 	assert_eq!(world.reconcile(&deletion).deletions.len(), 0, "it is not final yet");
@@ -51,8 +54,7 @@ fn a_deletion_is_carried_out_when_it_is_final_and_spares_what_others_share() {
 fn a_deletion_does_not_touch_later_snapshots_of_its_lineage() {
 	let world = World::start();
 	let order = SnapshotOrder { sequence: 4, ..world.machine(7, &noise(1, MIB)) };
-	let both =
-		Desired { snapshots: desired_snapshot(&order).snapshots, ..desired_deletion(&order, 4) };
+	let both = Desired { snapshots: snapshots([order.clone()]).snapshots, ..deletion(7, 4) };
 	let told = |handed_out| {
 		until("the snapshot to be told", || {
 			let result = world.reconcile(&both).snapshots.into_iter().next()?;
@@ -91,7 +93,7 @@ fn nothing_goes_while_the_node_cannot_be_asked() {
 	let root = world.take(&order).unwrap().cid;
 	world.node.stop();
 	world.node.say(root, RootStatus::Deleted);
-	let deletion = desired_deletion(&order, 1);
+	let deletion = deletion(7, 1);
 	assert_eq!(world.reconcile(&deletion).deletions.len(), 0);
 	logged(&world, "nothing is given up");
 	assert_eq!(world.reconcile(&deletion).deletions.len(), 0);
@@ -109,11 +111,11 @@ fn a_node_of_another_chain_is_not_believed() {
 	let mut world = World::prepare();
 	world.node.state().genesis = [0xee; 32];
 	world.start_agent();
-	world.reconcile(&desired());
+	world.reconcile(&nothing());
 	let order = world.machine(7, &noise(1, MIB));
 	let root = world.take(&order).unwrap().cid;
 	world.node.say(root, RootStatus::Deleted);
-	assert_eq!(world.reconcile(&desired_deletion(&order, 1)).deletions.len(), 0);
+	assert_eq!(world.reconcile(&deletion(7, 1)).deletions.len(), 0);
 	logged(&world, &"ee".repeat(32));
 	assert_eq!(world.roots(), [root.to_string()]);
 	assert_eq!(world.node.state().asked, 0);

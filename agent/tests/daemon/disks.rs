@@ -1,6 +1,9 @@
 //! Disks that are full. They are small tmpfs mounts, which only root can make.
 
-use crate::world::{World, noise, restore_of};
+use crate::{
+	orders::restore_of,
+	world::{World, noise},
+};
 use backup_primitives::{FailureReason, job::SnapshotOrder};
 use std::{
 	fs,

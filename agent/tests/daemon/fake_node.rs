@@ -1,6 +1,6 @@
 //! A node whose finalized state the test decides, behind real JSON-RPC over WebSocket.
 
-use crate::world::GENESIS;
+use crate::orders::GENESIS;
 use backup_primitives::{Cid, RecordedRoot, RootStatus};
 use codec::{DecodeAll, Encode};
 use jsonrpsee::{

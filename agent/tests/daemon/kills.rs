@@ -1,6 +1,9 @@
 //! An agent that ends in the middle of its work, and what the next one finds.
 
-use crate::world::{World, desired, desired_restore, desired_snapshot, noise, restore_of, until};
+use crate::{
+	orders::{nothing, restore_of, restores, snapshots},
+	world::{World, noise, until},
+};
 use backup_primitives::{RecordedRoot, RootStatus};
 use std::{fs, path::Path};
 
@@ -17,7 +20,7 @@ fn a_backup_that_is_killed_ends_well_after_the_restart() {
 	let mut world = World::start();
 	let bytes = noise(1, LONG_BYTES);
 	let order = world.machine(7, &bytes);
-	world.reconcile(&desired_snapshot(&order));
+	world.reconcile(&snapshots([order.clone()]));
 	world.wait_for_progress();
 	world.kill();
 	world.start_agent();
@@ -36,7 +39,7 @@ fn a_restore_that_is_killed_ends_well_after_the_restart() {
 	let order = world.machine(7, &bytes);
 	let taken = world.take(&order).unwrap();
 	let restore = restore_of(&order, taken.cid, 1);
-	world.reconcile(&desired_restore(&restore));
+	world.reconcile(&restores([restore.clone()]));
 	world.wait_for_progress();
 	world.kill();
 	assert_eq!(world.restored().len(), 1);
@@ -52,7 +55,7 @@ fn a_restore_that_is_killed_ends_well_after_the_restart() {
 fn an_agent_that_is_told_to_end_cleans_up_and_goes_on_at_the_next_start() {
 	let mut world = World::start();
 	let order = world.machine(7, &noise(3, LONG_BYTES));
-	world.reconcile(&desired_snapshot(&order));
+	world.reconcile(&snapshots([order.clone()]));
 	world.wait_for_progress();
 	let status = world.terminate();
 	assert_eq!(status.code(), Some(0), "{}", world.log());
@@ -65,12 +68,12 @@ fn an_agent_that_is_told_to_end_cleans_up_and_goes_on_at_the_next_start() {
 fn what_a_killed_backup_had_stored_is_collected() {
 	let mut world = World::start();
 	let order = world.machine(7, &noise(4, LONG_BYTES));
-	world.reconcile(&desired_snapshot(&order));
+	world.reconcile(&snapshots([order.clone()]));
 	let stored = |world: &World| world.get("/v1/status").json()["stored_bytes"].as_u64().unwrap();
 	until("blocks to be stored", || (stored(&world) > 0).then_some(()));
 	world.kill();
 	world.start_agent();
-	world.reconcile(&desired());
+	world.reconcile(&nothing());
 	until("the blocks to be collected", || (stored(&world) == 0).then_some(()));
 }
 
@@ -94,7 +97,7 @@ fn a_store_that_lost_index_and_pins_takes_them_from_the_chain() {
 	world.start_agent();
 	assert_eq!(world.roots(), [""; 0]);
 	until("the pins", || {
-		world.reconcile(&desired());
+		world.reconcile(&nothing());
 		(world.roots().len() == 2).then_some(())
 	});
 	until("the lost root to be told", || {

@@ -9,6 +9,9 @@ mod disks;
 mod fake_node;
 mod http;
 mod kills;
+#[path = "../fixtures/orders.rs"]
+mod orders;
+mod rotation;
 mod snapshots;
 mod start;
 mod world;

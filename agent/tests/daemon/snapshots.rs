@@ -1,7 +1,13 @@
 //! Machines that are off: backed up, restored, refused.
 
-use crate::world::{World, desired_snapshot, noise, restore_of, until};
-use backup_primitives::{Consistency, FailureReason, VmTag, job::SnapshotOrder};
+use crate::{
+	orders::{restore_of, snapshots},
+	world::{World, noise, until},
+};
+use backup_primitives::{
+	Consistency, FailureReason, VmTag,
+	job::{RestoreOrder, RestorePlace, SnapshotOrder},
+};
 use sha2::{Digest, Sha256};
 use std::{
 	fs,
@@ -27,7 +33,7 @@ fn a_machine_comes_back_byte_for_byte_and_the_second_snapshot_stores_the_change_
 	let first = world.machine(7, &bytes);
 	let one = world.take(&first).unwrap();
 	assert_eq!(one.logical_bytes, bytes.len() as u64);
-	assert_eq!((one.taken_at, one.consistency), (12, Consistency::Stopped));
+	assert_eq!((one.taken_at, one.consistency), (100, Consistency::Stopped));
 	assert!(one.new_bytes > 6 << 20, "{one:?}");
 
 	let before = bytes.clone();
@@ -57,7 +63,7 @@ fn a_result_is_told_again_and_again_also_after_a_restart() {
 	let order = world.machine(7, &noise(1, MIB));
 	let taken = world.take(&order).unwrap();
 	let asked = |order: &SnapshotOrder| {
-		let achieved = world.reconcile(&desired_snapshot(order));
+		let achieved = world.reconcile(&snapshots([order.clone()]));
 		let result = achieved.snapshots.into_iter().next().unwrap();
 		(result.handed_out, result.outcome)
 	};
@@ -76,7 +82,7 @@ fn a_snapshot_that_is_too_old_for_the_chain_is_taken_anew() {
 	let order = world.machine(7, &noise(1, MIB));
 	let old = world.take(&order).unwrap();
 	let strict = SnapshotOrder { oldest_taken_at: old.taken_at + 1, ..order };
-	let mut desired = desired_snapshot(&strict);
+	let mut desired = snapshots([strict.clone()]);
 	desired.now = old.taken_at + 5;
 	let new = until("a newer snapshot", || world.reconcile(&desired).snapshots.into_iter().next());
 	let new = new.outcome.unwrap();
@@ -153,6 +159,18 @@ fn a_restore_of_what_is_not_here_fails_and_leaves_no_file() {
 
 /// A restore that a re-org undid had left its folder, and another restore with the same numbers
 /// was told to be done although the images were those of the first.
+#[test]
+fn the_disks_of_a_machine_are_not_touched_by_an_agent_that_cannot_replace_them() {
+	let world = World::start();
+	let disk = noise(1, MIB);
+	let order = world.machine(7, &disk);
+	let taken = world.take(&order).unwrap();
+	let place = RestorePlace::Replace { vm: order.vm.clone(), vm_tag: order.vm_tag };
+	let replace = RestoreOrder { place, ..restore_of(&order, taken.cid, 1) };
+	assert_eq!(world.restore(&replace), Err(FailureReason::Unsupported));
+	assert!(fs::read(world.image(7)).unwrap() == disk, "the image was changed");
+}
+
 #[test]
 fn images_of_another_restore_are_neither_taken_for_its_own_nor_overwritten() {
 	let world = World::start();

@@ -3,13 +3,13 @@
 use crate::{
 	fake_node::FakeNode,
 	http::{self, Answer},
+	orders::{GENESIS, restores, snapshot, snapshots},
 };
 use backup_primitives::{
-	BlockRef, Cid, FailureReason, LineageId, OpaqueId, Recipient, VmTag,
+	Cid, FailureReason, Recipient, VmTag,
 	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, answer_mac_is_right, request_mac},
 	job::{
-		Achieved, DeletionOrder, Desired, Orders, RECONCILE_PATH, RestoreOrder, RestorePlace,
-		SnapshotOrder, decode_body, encode_body,
+		Achieved, Desired, RECONCILE_PATH, RestoreOrder, SnapshotOrder, decode_body, encode_body,
 	},
 	report::TakenSnapshot,
 };
@@ -23,8 +23,6 @@ use std::{
 	thread,
 	time::{Duration, Instant, SystemTime},
 };
-
-pub(crate) const GENESIS: [u8; 32] = [9; 32];
 
 /// How long anything may take, on a machine that does much else.
 pub(crate) const TIME_MAX: Duration = Duration::from_secs(120);
@@ -109,9 +107,14 @@ impl World {
 		String::from_utf8(output.stderr).unwrap()
 	}
 
-	pub(crate) fn start_agent(&mut self) {
+	/// Start the agent and do not wait until it answers.
+	pub(crate) fn spawn_agent(&mut self) {
 		let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
 		self.process = Some(self.command("run").stderr(log).spawn().unwrap());
+	}
+
+	pub(crate) fn start_agent(&mut self) {
+		self.spawn_agent();
 		until("the agent to answer", || {
 			let ended = self.process.as_mut().unwrap().try_wait().unwrap();
 			assert!(ended.is_none(), "{}", self.log());
@@ -177,31 +180,27 @@ impl World {
 
 	/// A machine that is off, with one raw disk of these bytes, and an order to back it up.
 	pub(crate) fn machine(&self, request: u64, bytes: &[u8]) -> SnapshotOrder {
-		let name = format!("vm-{request}");
 		let image = self.image(request);
 		fs::write(&image, bytes).unwrap();
-		let owner = OpaqueId::of(&[1u8; 32]).unwrap();
-		let lineage = LineageId { request: OpaqueId::of(&request).unwrap(), salt: [2; 32] };
-		let tag = VmTag::derive(&GENESIS, &lineage.request, &owner);
+		let order = snapshot(request, 0, 0);
+		let tag = VmTag::derive(&GENESIS, &order.lineage.request, &order.owner);
 		let file = format!(
 			"uuid = \"{tag}\"\n\n[[disk]]\nname = \"vda\"\nimage = {image:?}\nformat = \"raw\"\n"
 		);
-		fs::write(self.path(&format!("state/vms/{name}.toml")), file).unwrap();
-		let recipient = String::from_utf8(self.run("recipient").stdout).unwrap();
+		fs::write(self.path(&format!("state/vms/vm-{request}.toml")), file).unwrap();
 		SnapshotOrder {
-			lineage,
-			sequence: 0,
-			slot: 0,
-			owner,
-			vm: name.into_bytes().try_into().unwrap(),
 			vm_tag: tag,
 			owner_recipients: vec![self.owner].try_into().unwrap(),
-			owner_key_version: 1,
-			node_recipient: recipient.trim().parse().unwrap(),
+			node_recipient: self.recipient(),
 			capacity_bytes: 1 << 40,
-			parent: None,
-			oldest_taken_at: 0,
+			..order
 		}
+	}
+
+	/// The public key of the agent's newest identity.
+	pub(crate) fn recipient(&self) -> Recipient {
+		let recipient = String::from_utf8(self.run("recipient").stdout).unwrap();
+		recipient.trim().parse().unwrap()
 	}
 
 	pub(crate) fn image(&self, request: u64) -> PathBuf {
@@ -211,7 +210,7 @@ impl World {
 	/// Send what the chain wants until the snapshot job has ended, and say how.
 	pub(crate) fn take(&self, order: &SnapshotOrder) -> Result<TakenSnapshot, FailureReason> {
 		let result = until("a snapshot job to end", || {
-			let achieved = self.reconcile(&desired_snapshot(order));
+			let achieved = self.reconcile(&snapshots([order.clone()]));
 			achieved.snapshots.into_iter().next()
 		});
 		assert_eq!((&result.lineage, result.sequence), (&order.lineage, order.sequence));
@@ -221,7 +220,7 @@ impl World {
 	/// The same with a restore; the folder of the images if it went well.
 	pub(crate) fn restore(&self, order: &RestoreOrder) -> Result<PathBuf, FailureReason> {
 		let result = until("a restore job to end", || {
-			self.reconcile(&desired_restore(order)).restores.into_iter().next()
+			self.reconcile(&restores([order.clone()])).restores.into_iter().next()
 		});
 		assert_eq!(result.restore, order.restore);
 		let ending = format!("-{}-{}", order.sequence, order.restore);
@@ -270,47 +269,6 @@ impl Drop for World {
 
 fn ends_with(path: &Path, ending: &str) -> bool {
 	path.file_name().unwrap().to_str().unwrap().ends_with(ending)
-}
-
-/// A chain that wants nothing.
-pub(crate) fn desired() -> Desired {
-	Desired {
-		genesis: GENESIS,
-		node: OpaqueId::of(&1u32).unwrap(),
-		at: BlockRef { number: 12, hash: [8; 32] },
-		now: 12,
-		snapshots: Orders::new(),
-		restores: Orders::new(),
-		deletions: Orders::new(),
-		copies: Orders::new(),
-		lineages: Default::default(),
-	}
-}
-
-pub(crate) fn desired_snapshot(order: &SnapshotOrder) -> Desired {
-	Desired { snapshots: vec![order.clone()].try_into().unwrap(), ..desired() }
-}
-
-pub(crate) fn desired_restore(order: &RestoreOrder) -> Desired {
-	Desired { restores: vec![order.clone()].try_into().unwrap(), ..desired() }
-}
-
-pub(crate) fn desired_deletion(order: &SnapshotOrder, until: u64) -> Desired {
-	let deletion = DeletionOrder { lineage: order.lineage.clone(), until };
-	Desired { deletions: vec![deletion].try_into().unwrap(), ..desired() }
-}
-
-/// An order to restore what an order to back up has brought.
-pub(crate) fn restore_of(order: &SnapshotOrder, cid: Cid, restore: u64) -> RestoreOrder {
-	RestoreOrder {
-		restore,
-		lineage: order.lineage.clone(),
-		sequence: order.sequence,
-		cid,
-		owner: order.owner.clone(),
-		place: RestorePlace::Aside,
-		envelope: None,
-	}
 }
 
 pub(crate) fn fresh(time_ms: u64) -> Freshness {

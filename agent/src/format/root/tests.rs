@@ -46,6 +46,23 @@ fn a_root_opens_for_owner_and_node() {
 }
 
 #[test]
+fn any_of_several_identities_opens_a_root_whatever_their_order() {
+	let [older, newer] = [Identity::generate(), Identity::generate()];
+	for sealed_to in [&older, &newer] {
+		let sealed = root().seal(&repository_key(), &[recipient(sealed_to)]).unwrap();
+		let block = RootBlock::decode(&sealed.block).unwrap();
+		for identities in [[newer.clone(), older.clone()], [older.clone(), newer.clone()]] {
+			assert_eq!(block.open_with_identities(&identities), Ok(root()));
+		}
+		let others = [Identity::generate(), Identity::generate()];
+		for identities in [&others[..], &[]] {
+			let refused = Err(RootError::Envelope(EnvelopeError::WrongIdentity));
+			assert_eq!(block.open_with_identities(identities), refused);
+		}
+	}
+}
+
+#[test]
 fn all_links_stand_in_clear() {
 	let sealed = root().seal(&repository_key(), &[recipient(&Identity::generate())]).unwrap();
 	assert_eq!(links(&sealed.block), Ok(vec![Cid::raw([2; 32]), Cid::dag_cbor([1; 32])]));
@@ -70,7 +87,7 @@ fn a_later_envelope_opens_the_same_root() {
 	let successor = Identity::generate();
 	let sealed = root().seal(&repository_key(), &[recipient(&Identity::generate())]).unwrap();
 	let later = envelope::seal_read_key(&sealed.read_key, &[recipient(&successor)]).unwrap();
-	let key = envelope::open_read_key(&later, &successor).unwrap();
+	let key = envelope::open_read_key(&later, &[successor]).unwrap();
 	assert_eq!(RootBlock::decode(&sealed.block).unwrap().open_with_read_key(&key), Ok(root()));
 }
 
