@@ -8,6 +8,7 @@
 //! - [`chain`]: reads and transactions over the node's own metadata.
 //! - [`story`]: an operator, an owner, a machine, and backups that are paid for.
 //! - [`world`]: all of it together, for a scenario.
+//! - [`network`]: links between nodes, to be cut and joined.
 //!
 //! Nothing here sleeps and hopes: what is waited for is looked at until a deadline.
 
@@ -16,6 +17,7 @@ pub mod chain;
 pub mod command;
 pub mod guest;
 pub mod lab;
+pub mod network;
 pub mod node;
 pub mod process;
 pub mod story;
