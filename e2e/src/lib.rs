@@ -4,6 +4,7 @@
 //! - [`lab`]: the folder of a run; logs are printed when a run fails.
 //! - [`process`]: programs that are ended by their id and waited for.
 //! - [`node`], [`agent`]: the programs of this project, found where cargo puts them.
+//! - [`impostor`]: a program in the agent's place that is none.
 //! - [`guest`]: a machine that writes to its disk.
 //! - [`chain`]: reads and transactions over the node's own metadata.
 //! - [`story`]: an operator, an owner, a machine, and backups that are paid for.
@@ -16,6 +17,7 @@ pub mod agent;
 pub mod chain;
 pub mod command;
 pub mod guest;
+pub mod impostor;
 pub mod lab;
 pub mod network;
 pub mod node;

@@ -182,10 +182,44 @@ impl Node {
 		Ok(())
 	}
 
+	/// How much memory it has in use, in bytes.
+	pub fn memory_bytes(&self) -> Result<u64> {
+		self.process.as_ref().context("the node does not run")?.memory_bytes()
+	}
+
+	/// The runs of its worker after a block, as it has logged them.
+	pub fn worker_runs(&self, after: u64) -> Vec<WorkerRun> {
+		let runs = self.output();
+		let runs = runs.lines().filter_map(WorkerRun::read);
+		runs.filter(|run| run.block > after).collect()
+	}
+
 	/// All that it has logged.
 	pub fn output(&self) -> String {
 		let log = std::fs::read(&self.log).unwrap_or_default();
 		String::from_utf8_lossy(&log).into_owned()
+	}
+}
+
+/// A run of the worker at a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerRun {
+	/// The block.
+	pub block: u64,
+	/// Lineages that it told the agent of.
+	pub lineages: u64,
+	/// Time from the first read to the agent's answer, or until it gave up.
+	pub took_ms: u64,
+}
+
+impl WorkerRun {
+	fn read(line: &str) -> Option<Self> {
+		let (_, words) = line.split_once("block ")?;
+		let (block, words) = words.split_once(": reconciled ")?;
+		let (lineages, words) = words.split_once(" lineages in ")?;
+		let (took_ms, _) = words.split_once(" ms")?;
+		let (block, lineages) = (block.parse().ok()?, lineages.parse().ok()?);
+		Some(Self { block, lineages, took_ms: took_ms.parse().ok()? })
 	}
 }
 
