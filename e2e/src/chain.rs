@@ -101,6 +101,11 @@ impl Chain {
 		Ok(self.at(view).await?.block_number())
 	}
 
+	/// Hash of the block with this number on the node's best chain, `null` if it is not there yet.
+	pub async fn block_hash(&self, number: u64) -> Result<Json> {
+		self.rpc("chain_getBlockHash", &[json!(number)]).await
+	}
+
 	/// A value in storage, `null` if there is none.
 	pub async fn storage(&self, pallet: &str, entry: &str, keys: Vec<Value>) -> Result<Json> {
 		let at = self.at(View::Best).await?;

@@ -4,10 +4,12 @@
 //! - [`lab`]: the folder of a run; logs are printed when a run fails.
 //! - [`process`]: programs that are ended by their id and waited for.
 //! - [`node`], [`agent`]: the programs of this project, found where cargo puts them.
+//! - [`impostor`]: a program in the agent's place that is none.
 //! - [`guest`]: a machine that writes to its disk.
 //! - [`chain`]: reads and transactions over the node's own metadata.
 //! - [`story`]: an operator, an owner, a machine, and backups that are paid for.
 //! - [`world`]: all of it together, for a scenario.
+//! - [`network`]: links between nodes, to be cut and joined.
 //!
 //! Nothing here sleeps and hopes: what is waited for is looked at until a deadline.
 
@@ -15,7 +17,9 @@ pub mod agent;
 pub mod chain;
 pub mod command;
 pub mod guest;
+pub mod impostor;
 pub mod lab;
+pub mod network;
 pub mod node;
 pub mod process;
 pub mod story;

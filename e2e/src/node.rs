@@ -1,16 +1,27 @@
-//! A real node with a chain of its own that makes blocks.
+//! A real node: alone with a chain of its own, a host on that chain, or one of its authorities.
 
 use crate::{
 	chain::Chain,
 	lab::{Lab, free_port},
+	network::Seat,
 	process::{Process, built},
 	wait,
 };
-use anyhow::{Context, Result};
-use std::{path::PathBuf, process::Command, time::Duration};
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+	path::{Path, PathBuf},
+	process::Command,
+	time::Duration,
+};
 
 /// How long a node may take until it answers.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Where a node listens whose peers ask it for its address.
+const ANY_PORT: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// The authorities of a local network, by the names of their development accounts.
+const AUTHORITIES: [&str; 3] = ["alice", "bob", "charlie"];
 
 /// A node that runs. Its database stays when it is stopped, so it can be started again.
 #[derive(Debug)]
@@ -31,6 +42,8 @@ enum Role {
 	Author,
 	/// It follows the chain of the node at an address, and hosts machines with a key.
 	Host { peer: String, suri: String },
+	/// It is one of several authorities of a chain, and hosts machines with the same key.
+	Authority { name: &'static str, chain_spec: PathBuf, seat: Seat, peers: Vec<Seat> },
 }
 
 impl Node {
@@ -60,6 +73,36 @@ impl Node {
 		})
 	}
 
+	/// All authorities of a local network, the operator's own first. They speak with each other
+	/// and with nobody else.
+	pub fn prepare_authorities(lab: &Lab) -> Result<Vec<Self>> {
+		let program = built("backup-node")?;
+		let chain_spec = lab.path().join("chain.json");
+		write_raw_spec(&program, &chain_spec)?;
+		let key_file = |name: &str| lab.path().join(format!("{name}.p2p"));
+		let seats = AUTHORITIES.iter().map(|name| Seat::make(&program, key_file(name)));
+		let seats: Vec<Seat> = seats.collect::<Result<_>>()?;
+		let prepare = |(place, name): (usize, &&'static str)| {
+			let mut peers = seats.clone();
+			let (seat, chain_spec) = (peers.remove(place), chain_spec.clone());
+			Ok(Self {
+				base_path: lab.path().join(name),
+				log: lab.log(name),
+				role: Role::Authority { name, chain_spec, seat, peers },
+				..Self::prepare(lab)?
+			})
+		};
+		AUTHORITIES.iter().enumerate().map(prepare).collect()
+	}
+
+	/// Its place in the network, if that is known before it starts.
+	pub fn seat(&self) -> Result<&Seat> {
+		match &self.role {
+			Role::Authority { seat, .. } => Ok(seat),
+			Role::Author | Role::Host { .. } => bail!("this node finds its own place"),
+		}
+	}
+
 	/// From the next start on, use the agent at this address, with the secret in this file.
 	/// Without one the worker is idle.
 	pub fn use_agent(&mut self, url: String, secret_file: PathBuf) {
@@ -70,16 +113,29 @@ impl Node {
 	pub fn start(&mut self) -> Result<()> {
 		let mut command = Command::new(&self.program);
 		match &self.role {
-			Role::Author => command.arg("--dev"),
+			Role::Author => command.args(["--dev", "--listen-addr", ANY_PORT]),
 			Role::Host { peer, suri } => command
 				.args(["--chain", "dev", "--offchain-worker", "always"])
+				.args(["--listen-addr", ANY_PORT])
 				.args(["--bootnodes", peer, "--backup-dev-key", suri]),
+			Role::Authority { name, chain_spec, seat, peers } => command
+				.arg("--chain")
+				.arg(chain_spec)
+				.arg(format!("--{name}"))
+				// One that is cut off goes on making blocks.
+				.arg("--force-authoring")
+				.args(["--listen-addr", &format!("/ip4/127.0.0.1/tcp/{}", seat.port)])
+				.arg("--node-key-file")
+				.arg(&seat.key_file)
+				// A reserved peer that is removed would else stay as one of many.
+				.args(["--in-peers", "0", "--out-peers", "0"])
+				.args(["--reserved-only", "--reserved-nodes"])
+				.args(peers.iter().map(Seat::address)),
 		};
 		command
 			.arg("--base-path")
 			.arg(&self.base_path)
 			.args(["--rpc-port", &self.rpc_port.to_string()])
-			.args(["--listen-addr", "/ip4/127.0.0.1/tcp/0"])
 			.args(["--no-mdns", "--no-telemetry", "--no-prometheus"])
 			.args(["--state-pruning", "archive", "--blocks-pruning", "archive"])
 			.args(["-l", "runtime::backup=debug,txpool=debug"]);
@@ -126,9 +182,56 @@ impl Node {
 		Ok(())
 	}
 
+	/// How much memory it has in use, in bytes.
+	pub fn memory_bytes(&self) -> Result<u64> {
+		self.process.as_ref().context("the node does not run")?.memory_bytes()
+	}
+
+	/// The runs of its worker after a block, as it has logged them.
+	pub fn worker_runs(&self, after: u64) -> Vec<WorkerRun> {
+		let runs = self.output();
+		let runs = runs.lines().filter_map(WorkerRun::read);
+		runs.filter(|run| run.block > after).collect()
+	}
+
 	/// All that it has logged.
 	pub fn output(&self) -> String {
 		let log = std::fs::read(&self.log).unwrap_or_default();
 		String::from_utf8_lossy(&log).into_owned()
 	}
+}
+
+/// A run of the worker at a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerRun {
+	/// The block.
+	pub block: u64,
+	/// Lineages that it told the agent of.
+	pub lineages: u64,
+	/// Time from the first read to the agent's answer, or until it gave up.
+	pub took_ms: u64,
+}
+
+impl WorkerRun {
+	fn read(line: &str) -> Option<Self> {
+		let (_, words) = line.split_once("block ")?;
+		let (block, words) = words.split_once(": reconciled ")?;
+		let (lineages, words) = words.split_once(" lineages in ")?;
+		let (took_ms, _) = words.split_once(" ms")?;
+		let (block, lineages) = (block.parse().ok()?, lineages.parse().ok()?);
+		Some(Self { block, lineages, took_ms: took_ms.parse().ok()? })
+	}
+}
+
+/// Write the genesis of a local network. Whoever starts from its name instead has to make it
+/// first, which takes longer than all the rest.
+fn write_raw_spec(program: &Path, path: &Path) -> Result<()> {
+	let output = Command::new(program)
+		.args(["export-chain-spec", "--chain", "local", "--raw", "--output"])
+		.arg(path)
+		.output()
+		.context("failed to run backup-node")?;
+	let words = String::from_utf8_lossy(&output.stderr).into_owned();
+	ensure!(output.status.success(), "backup-node wrote no specification: {words}");
+	Ok(())
 }

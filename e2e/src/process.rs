@@ -42,6 +42,16 @@ impl Process {
 		self.child.id()
 	}
 
+	/// How much memory it has in use, in bytes.
+	pub fn memory_bytes(&self) -> Result<u64> {
+		let path = format!("/proc/{}/status", self.id());
+		let status = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+		let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+		let words = line.and_then(|line| line.trim().strip_suffix(" kB"));
+		let kib: u64 = words.with_context(|| format!("{} has ended", self.name))?.parse()?;
+		Ok(kib * 1024)
+	}
+
 	/// All that it has written.
 	pub fn output(&self) -> String {
 		String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -5,6 +5,7 @@ use crate::{
 	chain::Chain,
 	guest::{Guest, GuestOptions, make_disk, make_guest},
 	lab::Lab,
+	network,
 	node::Node,
 	story::{self, Identity, Pace},
 };
@@ -38,8 +39,19 @@ pub struct World {
 	pub agent: Agent,
 	/// The node.
 	pub node: Node,
+	/// The chain's other authorities.
+	pub peers: Vec<Peer>,
 	/// The folder. The last to go.
 	pub lab: Lab,
+}
+
+/// An authority beside the operator's node. It hosts no machines.
+#[derive(Debug)]
+pub struct Peer {
+	/// Connection to it.
+	pub chain: Chain,
+	/// The node.
+	pub node: Node,
 }
 
 /// A machine of an owner, with its request on chain.
@@ -65,8 +77,23 @@ impl World {
 	/// Start node and agent, set the chain's pace, register the node.
 	pub async fn start(name: &str, pace: Pace) -> Result<Self> {
 		let lab = Lab::new(name)?;
-		match Self::start_in(&lab, pace).await {
-			Ok((chain, agent, node)) => Ok(Self { chain, agent, node, lab }),
+		let programs = start_alone(&lab, pace).await;
+		Self::of(lab, programs)
+	}
+
+	/// The same on a chain of three authorities, one of which is the node. The chain keeps the
+	/// pace that it begins with.
+	pub async fn start_network(name: &str) -> Result<Self> {
+		let lab = Lab::new(name)?;
+		let programs = start_network(&lab).await;
+		Self::of(lab, programs)
+	}
+
+	fn of(lab: Lab, programs: Result<Programs>) -> Result<Self> {
+		match programs {
+			Ok(Programs { chain, agent, node, peers }) => {
+				Ok(Self { chain, agent, node, peers, lab })
+			}
 			Err(error) => {
 				eprintln!("{}", lab.logs());
 				Err(error)
@@ -74,15 +101,11 @@ impl World {
 		}
 	}
 
-	async fn start_in(lab: &Lab, pace: Pace) -> Result<(Chain, Agent, Node)> {
-		let mut node = Node::prepare(lab)?;
-		let mut agent = Agent::prepare(lab, &node.url())?;
-		node.use_agent(agent.url(), agent.secret_file());
-		node.start()?;
-		agent.start().await?;
-		let chain = node.connect().await?;
-		story::open(&chain, pace, agent.recipient()).await?;
-		Ok((chain, agent, node))
+	/// Start the node again after it ended.
+	pub async fn resume_node(&mut self) -> Result<()> {
+		self.node.start()?;
+		self.chain = self.node.connect().await?;
+		Ok(())
 	}
 
 	/// An owner's machine that runs and is known to chain and agent. Its owner has no key
@@ -134,9 +157,62 @@ impl World {
 	}
 }
 
+/// A world without its folder.
+struct Programs {
+	chain: Chain,
+	agent: Agent,
+	node: Node,
+	peers: Vec<Peer>,
+}
+
+async fn start_alone(lab: &Lab, pace: Pace) -> Result<Programs> {
+	let programs = start_programs(lab, Node::prepare(lab)?, Vec::new()).await?;
+	story::open(&programs.chain, pace, programs.agent.recipient()).await?;
+	Ok(programs)
+}
+
+async fn start_network(lab: &Lab) -> Result<Programs> {
+	let mut nodes = Node::prepare_authorities(lab)?;
+	let node = nodes.remove(0);
+	let programs = start_programs(lab, node, nodes).await?;
+	let Programs { chain, agent, peers, .. } = &programs;
+	// Nodes that have not met yet may each have begun a chain, of which one stays.
+	for chain in peers.iter().map(|peer| &peer.chain).chain([chain]) {
+		network::wait_for_peers(chain, peers.len()).await?;
+	}
+	story::register_node(chain, &story::operator(), story::NODE, agent.recipient()).await?;
+	Ok(programs)
+}
+
+/// Start the operator's node with its agent, and the others beside it.
+async fn start_programs(lab: &Lab, mut node: Node, mut others: Vec<Node>) -> Result<Programs> {
+	let mut agent = Agent::prepare(lab, &node.url())?;
+	node.use_agent(agent.url(), agent.secret_file());
+	node.start()?;
+	for other in &mut others {
+		other.start()?;
+	}
+	agent.start().await?;
+	let chain = node.connect().await?;
+	let mut peers = Vec::new();
+	for mut node in others {
+		peers.push(Peer { chain: node.connect().await?, node });
+	}
+	Ok(Programs { chain, agent, node, peers })
+}
+
 /// Run a scenario. When it fails, it says why and prints the logs.
 pub async fn scenario(name: &str, pace: Pace, act: impl AsyncFnOnce(&mut World) -> Result<()>) {
-	let mut world = match World::start(name, pace).await {
+	play(name, World::start(name, pace).await, act).await;
+}
+
+/// The same on a chain of three authorities.
+pub async fn network_scenario(name: &str, act: impl AsyncFnOnce(&mut World) -> Result<()>) {
+	play(name, World::start_network(name).await, act).await;
+}
+
+async fn play(name: &str, world: Result<World>, act: impl AsyncFnOnce(&mut World) -> Result<()>) {
+	let mut world = match world {
 		Ok(world) => world,
 		Err(error) => panic!("the scenario {name} could not begin: {error:#}"),
 	};

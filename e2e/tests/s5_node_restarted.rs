@@ -11,19 +11,13 @@ use backup_e2e::{
 use busy::wait_for_running_job;
 use std::time::Duration;
 
-async fn restart(world: &mut World, how: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
-	how(world)?;
-	world.node.start()?;
-	world.chain = world.node.connect().await?;
-	Ok(())
-}
-
 async fn one_snapshot_is_recorded(name: &str, how: impl FnOnce(&mut World) -> Result<()>) {
 	scenario(name, Pace::ONCE, async |world| {
 		let machine = world.full_machine(&story::owner(), "vm-1", 1024, 600).await?;
 		world.begin_backups(&machine).await?;
 		wait_for_running_job(&world.agent, "snapshot").await?;
-		restart(world, how).await?;
+		how(world)?;
+		world.resume_node().await?;
 
 		world.chain.wait_for_snapshots(machine.request, 1, SNAPSHOT_TIME_MAX).await?;
 		let now = world.chain.number(View::Best).await?;

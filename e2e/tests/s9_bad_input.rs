@@ -100,8 +100,7 @@ async fn a_wrong_secret_or_another_program_on_the_port_is_told() {
 		fs::set_permissions(&wrong, fs::Permissions::from_mode(0o600))?;
 		world.node.stop()?;
 		world.node.use_agent(world.agent.url(), wrong);
-		world.node.start()?;
-		world.chain = world.node.connect().await?;
+		world.resume_node().await?;
 		world.begin_backups(&machine).await?;
 		wait_for_log(world, "it refused our secret")?;
 		ensure!(world.agent.jobs().await?.is_empty(), "a stranger's order was carried out");
@@ -116,8 +115,7 @@ async fn a_wrong_secret_or_another_program_on_the_port_is_told() {
 			}
 		});
 		world.node.use_agent(world.agent.url(), right.clone());
-		world.node.start()?;
-		world.chain = world.node.connect().await?;
+		world.resume_node().await?;
 		wait_for_log(world, "not signed with our secret")?;
 		let refused = world.agent.start_and_fail()?;
 		ensure!(refused.contains("does another program use the port"), "{refused}");

@@ -54,25 +54,15 @@ async fn main() -> Result<()> {
 		Ok((chain.number(View::Best).await? > until).then_some(()))
 	})
 	.await?;
-	let mut times = times(&world.node.output(), from);
-	times.sort_unstable_by_key(|(_, milliseconds)| *milliseconds);
-	let (lineages, median) = *times.get(times.len() / 2).context("the worker logged nothing")?;
-	let slowest = times.last().map_or(0, |(_, milliseconds)| *milliseconds);
+	let mut runs = world.node.worker_runs(from);
+	runs.sort_unstable_by_key(|run| run.took_ms);
+	let median = *runs.get(runs.len() / 2).context("the worker logged nothing")?;
+	let slowest_ms = runs.last().map_or(0, |run| run.took_ms);
 	println!(
-		"{} runs, {lineages} lineages each: median {median} ms, slowest {slowest} ms",
-		times.len()
+		"{} runs, {} lineages each: median {} ms, slowest {slowest_ms} ms",
+		runs.len(),
+		median.lineages,
+		median.took_ms
 	);
 	Ok(())
-}
-
-/// Lineages and milliseconds of each run after a block, from the node's log.
-fn times(log: &str, after: u64) -> Vec<(u64, u64)> {
-	let runs = log.lines().filter_map(|line| {
-		let (_, words) = line.split_once("block ")?;
-		let (block, words) = words.split_once(": reconciled ")?;
-		let (lineages, words) = words.split_once(" lineages in ")?;
-		let (milliseconds, _) = words.split_once(" ms")?;
-		Some((block.parse::<u64>().ok()?, lineages.parse().ok()?, milliseconds.parse().ok()?))
-	});
-	runs.filter(|(block, ..)| *block > after).map(|(_, lineages, ms)| (lineages, ms)).collect()
 }
