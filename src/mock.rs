@@ -23,7 +23,10 @@ use sp_runtime::{
 	traits::{Dispatchable, IdentityLookup},
 	transaction_validity::{TransactionSource, TransactionValidityError, ValidTransaction},
 };
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+	cell::RefCell,
+	collections::{BTreeMap, BTreeSet},
+};
 
 pub(crate) type AccountId = u64;
 pub(crate) type NodeId = u32;
@@ -165,6 +168,8 @@ pub struct World {
 	poor: BTreeMap<AccountId, u64>,
 	/// Nothing that was put down can be returned.
 	frozen: bool,
+	/// Nodes whose workers run elsewhere.
+	elsewhere: BTreeSet<NodeId>,
 	filtered: bool,
 }
 
@@ -239,6 +244,11 @@ impl World {
 		Self::change(|world| world.frozen = frozen);
 	}
 
+	/// A node's key is in another keystore: workers here do not speak for it.
+	pub(crate) fn withhold(node: NodeId) {
+		Self::change(|world| world.elsewhere.insert(node));
+	}
+
 	pub(crate) fn remove_node(node: NodeId) {
 		Self::change(|world| world.authorities.remove(&node));
 	}
@@ -272,7 +282,8 @@ impl Compute<NodeId, RequestId, AccountId, AuthorityId> for World {
 
 	fn node_of(authority: &AuthorityId) -> Option<NodeId> {
 		World::change(|world| {
-			world.authorities.iter().find(|(_, key)| *key == authority).map(|(node, _)| *node)
+			let here = world.authorities.iter().filter(|(node, _)| !world.elsewhere.contains(node));
+			here.filter(|(_, key)| *key == authority).map(|(node, _)| *node).next()
 		})
 	}
 }

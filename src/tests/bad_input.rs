@@ -59,6 +59,9 @@ fn signed_calls() -> Vec<(&'static str, AnyCall)> {
 		("close_deletion", call(|who| Backup::close_deletion(who, REQUEST, None))),
 		("approve_backup", call(|who| Backup::approve_backup(who, REQUEST))),
 		("reject_backup", call(|who| Backup::reject_backup(who, REQUEST))),
+		("reclaim_deposit", call(|who| Backup::reclaim_deposit(who, REQUEST))),
+		("dismiss_storage_node", call(|who| Backup::dismiss_storage_node(who, NODE))),
+		("replace_holders", call(|who| Backup::replace_holders(who, REQUEST))),
 		(
 			"set_backup_offchain_worker_frequency",
 			call(|who| Backup::set_backup_offchain_worker_frequency(who, 50)),
@@ -73,10 +76,12 @@ fn nobody_calls_anything() {
 			let refused = call(RuntimeOrigin::none());
 			assert_eq!(refused, Err(DispatchError::BadOrigin), "{name}");
 		}
-		assert_noop!(
-			Backup::set_settings(RuntimeOrigin::none(), Backup::settings()),
-			DispatchError::BadOrigin
-		);
+		for origin in [RuntimeOrigin::none(), signed(ALICE)] {
+			let bad = DispatchError::BadOrigin;
+			assert_noop!(Backup::set_settings(origin.clone(), Backup::settings()), bad);
+			assert_noop!(Backup::set_paused(origin.clone(), true), bad);
+			assert_noop!(Backup::admit_storage_node(origin, OTHER_NODE), bad);
+		}
 	});
 }
 
@@ -89,6 +94,7 @@ fn governance_is_no_owner() {
 				name,
 				"set_backup_offchain_worker_frequency"
 					| "hold_snapshot"
+					| "dismiss_storage_node"
 					| "release_snapshot"
 					| "cancel_deletion"
 			);
@@ -121,6 +127,9 @@ fn a_stranger_changes_nothing_of_anothers() {
 			("close_deletion", Error::DeletionNotFound),
 			("approve_backup", Error::ProposalNotFound),
 			("reject_backup", Error::ProposalNotFound),
+			("reclaim_deposit", Error::DepositNotFound),
+			("dismiss_storage_node", Error::NotAuthorized),
+			("replace_holders", Error::NothingToReplace),
 			("set_backup_offchain_worker_frequency", Error::BackupNotFound),
 		];
 		let mut refusals: BTreeMap<_, _> = refusals.into_iter().collect();

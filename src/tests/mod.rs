@@ -13,6 +13,7 @@ mod moves;
 mod proposals;
 mod replicas;
 mod reports;
+mod restore_options;
 mod restores;
 mod retention;
 mod settings;

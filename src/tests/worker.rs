@@ -1,8 +1,8 @@
 //! The worker against an agent that the tests play.
 
 use crate::{
-	BackupHooks, Call, LineageSettings, Lineages, RestoreRequests, Snapshots, mock::*, opaque,
-	worker::Speaker,
+	BackupHooks, Call, LineageSettings, Lineages, RestoreRequests, Snapshots, lineage_id, mock::*,
+	opaque, worker::Speaker,
 };
 use backup_primitives::{
 	Consistency, FailureReason,
@@ -11,8 +11,8 @@ use backup_primitives::{
 		answer_mac, request_mac,
 	},
 	job::{
-		Achieved, BODY_BYTES_MAX, DeletionResult, Desired, RestoreResult, SnapshotResult,
-		decode_body, encode_body,
+		Achieved, BODY_BYTES_MAX, CopyResult, DeletionResult, Desired, RestoreResult,
+		SnapshotResult, decode_body, encode_body,
 	},
 	report::TakenSnapshot,
 };
@@ -141,6 +141,112 @@ fn desk_story(tell: impl FnOnce(Desk)) {
 		World::remove_node(OTHER_NODE);
 		tell(Desk { offchain: state, pool: pool_state });
 		assert_eq!(Backup::do_try_state(), Ok(()));
+	});
+}
+
+/// The agent holds copies of these ranges.
+fn holding(copies: Vec<(RequestId, u64, u64)>) -> impl FnOnce(&Desired) -> Achieved {
+	move |desired| {
+		let result = |(request, from, to)| CopyResult {
+			lineage: lineage_id(&request, Lineages::<Test>::get(request).unwrap().salt),
+			from,
+			to,
+		};
+		let results: Vec<_> = copies.into_iter().map(result).collect();
+		Achieved { copies: results.try_into().unwrap(), ..nothing(desired) }
+	}
+}
+
+/// Tell a story of a node that holds copies of Alice's machine, which another node hosts.
+fn holder_story(tell: impl FnOnce(Desk)) {
+	desk_story(|desk| {
+		World::add_node(OTHER_NODE);
+		World::move_to(REQUEST, OTHER_NODE);
+		assert_ok!(Backup::admit_storage_node(RuntimeOrigin::root(), NODE));
+		assert_ok!(Backup::replace_holders(signed(BOB), REQUEST));
+		tell(desk);
+	});
+}
+
+#[test]
+fn what_a_node_has_to_hold_is_ordered_with_where_to_fetch_it() {
+	holder_story(|desk| {
+		record(REQUEST, 1);
+		World::withhold(OTHER_NODE);
+		let desired = desk.peek();
+		assert!(desired.snapshots.is_empty() && desired.lineages.is_empty());
+		let order = &desired.copies[0];
+		assert_eq!((order.next, &order.owner), (1, &opaque(&ALICE)));
+		assert_eq!(order.sources.len(), 1);
+		assert_eq!(&order.sources[0][..], b"http://node-11");
+	});
+}
+
+#[test]
+fn what_a_node_holds_is_said_once_a_period() {
+	holder_story(|desk| {
+		record(REQUEST, 1);
+		World::withhold(OTHER_NODE);
+		let mut reports = Vec::new();
+		for number in System::block_number() + 1..=System::block_number() + 30 {
+			run_to(number);
+			desk.run(holding(vec![(REQUEST, 0, 1)]));
+			for call in desk.submitted() {
+				assert_ok!(submit(call));
+				reports.push(number);
+			}
+		}
+		assert_eq!(reports.len(), 2, "{reports:?}");
+		assert!(reports[1] - reports[0] >= 20, "{reports:?}");
+		assert_eq!(Backup::confirmed_to(&REQUEST), 1);
+	});
+}
+
+#[test]
+fn a_report_of_copies_that_the_pool_dropped_is_made_again() {
+	holder_story(|desk| {
+		record(REQUEST, 1);
+		World::withhold(OTHER_NODE);
+		let mut made = Vec::new();
+		for number in System::block_number() + 1..=System::block_number() + 12 {
+			run_to(number);
+			desk.run(holding(vec![(REQUEST, 0, 1)]));
+			made.extend(desk.submitted().into_iter().map(encoded));
+		}
+		assert_eq!(made.len(), 3);
+		made.dedup();
+		assert_eq!(made.len(), 3, "each is another transaction");
+	});
+}
+
+#[test]
+fn what_an_agent_says_of_copies_that_are_not_its_own_goes_nowhere() {
+	holder_story(|desk| {
+		begin(OTHER_REQUEST, BOB);
+		World::withhold(OTHER_NODE);
+		run_to(4);
+		desk.run(holding(vec![(OTHER_REQUEST, 0, 0), (REQUEST, 0, 9), (REQUEST, 1, 0)]));
+		assert_eq!(desk.submitted(), []);
+	});
+}
+
+#[test]
+fn a_holder_gives_up_what_is_deleted_and_says_so() {
+	holder_story(|desk| {
+		record(REQUEST, 1);
+		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
+		run_for(20);
+		World::withhold(OTHER_NODE);
+		let desired = desk.run(|desired| {
+			let order = &desired.deletions[0];
+			let (lineage, until) = (order.lineage.clone(), order.until);
+			let done = DeletionResult { lineage, until, handed_out: 0 };
+			Achieved { deletions: vec![done].try_into().unwrap(), ..nothing(desired) }
+		});
+		assert!(desired.copies.is_empty());
+		let calls = desk.submitted();
+		assert_ok!(submit(calls[0].clone()));
+		assert!(!crate::HoldersOf::<Test>::contains_key(REQUEST));
 	});
 }
 
