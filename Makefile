@@ -67,6 +67,10 @@ e2e: ## Run the end-to-end tests: real node, agent and guests
 bench: ## Measure the agent; the figures in docs/performance.md come from here
 	cargo bench --locked -p backup-agent
 
+.PHONY: cost
+cost: ## Measure a report on a chain with a million snapshots
+	cargo test --locked --release -p pallet-backup --lib cost -- --ignored --nocapture
+
 .PHONY: deny
 deny: ## Check licences, advisories and sources (needs cargo-deny)
 	cargo deny check

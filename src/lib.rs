@@ -3,7 +3,24 @@
 //! Backs up the virtual machines of a compute chain by itself: the chain holds what should
 //! exist and what was proven, an offchain worker compares that with reality at every block.
 //!
-//! ## Terminology
+//! ## Pallet API
+//!
+//! See the [`pallet`] module for configuration, calls, events, errors and storage. Neighbours
+//! answer through [`Compute`] and [`Marketplace`], and tell of changes through [`BackupHooks`].
+//! Wallets and agents read through view functions, or the same as [`runtime_api::BackupApi`].
+//!
+//! ## Overview
+//!
+//! | who | what for |
+//! |---|---|
+//! | owner | [`Call::create_backup`], [`Call::approve_backup`], [`Call::set_backup_settings`], [`Call::register_owner_key`], [`Call::request_snapshot`], [`Call::hold_snapshot`] |
+//! | owner, or whom it lets in with [`Call::grant_access`] | [`Call::restore_from_snapshot`], [`Call::restore_snapshot`], [`Call::close_restore`] |
+//! | owner, to end things | [`Call::delete_snapshot`], [`Call::delete_backup`], [`Call::cancel_deletion`], [`Call::reclaim_deposit`] |
+//! | governance | [`Call::set_settings`], [`Call::set_paused`], [`Call::admit_storage_node`], and [`Call::hold_snapshot`] for evidence |
+//! | everybody | [`Call::prune`], [`Call::close_deletion`], [`Call::replace_holders`] |
+//! | a node's worker, without a fee | [`Call::add_snapshot`], [`Call::report_snapshot_failed`], [`Call::report_restore`], [`Call::report_deleted`], [`Call::report_held`] |
+//!
+//! ### Terminology
 //!
 //! - *Request*: an owner's virtual machine, as the compute pallet knows it.
 //! - *Node*: the machine that runs it; it speaks through its *authority* key.
@@ -11,8 +28,9 @@
 //! - *Snapshot*: one recorded state of the disks, named by the CID of its *root*.
 //! - *Cadence*: how many blocks lie between two snapshots of a request.
 //! - *Agent*: the program beside the node that reads disks and holds blocks.
+//! - *Holder*: another node that keeps copies of a lineage's snapshots.
 //!
-//! ## How it goes
+//! ### How it goes
 //!
 //! 1. A node fulfils a request. If the owner has backups enabled, a lineage begins; if not, that
 //!    counts as the node's proposal, which the owner approves with [`Call::approve_backup`], or
@@ -26,12 +44,70 @@
 //! 5. The owner asks for an image with [`Call::restore_from_snapshot`]. The agent writes it,
 //!    the worker reports with [`Call::report_restore`].
 //!
-//! ## What holds everywhere
+//! 6. Other nodes hold copies and say so with [`Call::report_held`]. What they confirm is what
+//!    [`Pallet::protection`] counts.
+//!
+//! ## Example
+//!
+//! What the pallet asks of the chain around it, for a chain with one node and one machine. A whole
+//! runtime stands in `examples/runtime`, and `docs/integrate.md` goes through it step by step.
+//!
+//! ```
+//! use pallet_backup::{Compute, Marketplace, NodeInfo, RequestInfo, Subscription};
+//! use pallet_backup::crypto::AuthorityId;
+//! use sp_core::crypto::UncheckedFrom;
+//!
+//! struct Chain;
+//!
+//! fn authority() -> AuthorityId {
+//!     sp_core::sr25519::Public::unchecked_from([1; 32]).into()
+//! }
+//!
+//! impl Compute<u32, u64, u64, AuthorityId> for Chain {
+//!     fn request(request: &u64) -> Option<RequestInfo<u32, u64>> {
+//!         (*request == 7).then(|| RequestInfo {
+//!             owner: 1,
+//!             node: Some(10),
+//!             running: true,
+//!             // Named by the node, never by the owner.
+//!             vm: b"web".to_vec().try_into().expect("it is short"),
+//!             vm_tag: backup_primitives::VmTag([7; 16]),
+//!             capacity_bytes: 1 << 30,
+//!         })
+//!     }
+//!
+//!     fn node(node: &u32) -> Option<NodeInfo<AuthorityId, u64>> {
+//!         (*node == 10).then(|| NodeInfo {
+//!             authority: authority(),
+//!             recipient: backup_primitives::Recipient([2; 32]),
+//!             operator: 2,
+//!             gateways: Default::default(),
+//!         })
+//!     }
+//!
+//!     fn node_of(key: &AuthorityId) -> Option<u32> {
+//!         (*key == authority()).then_some(10)
+//!     }
+//! }
+//!
+//! impl Marketplace<u64> for Chain {
+//!     fn subscription(_: &u64) -> Subscription {
+//!         Subscription::Active
+//!     }
+//! }
+//!
+//! assert_eq!(Chain::request(&7).and_then(|request| request.node), Chain::node_of(&authority()));
+//! ```
+//!
+//! ## Implementation details
 //!
 //! - No unauthenticated CID is ever stored: who reports is decided by a key on chain.
 //! - What passed `authorize` cannot fail in dispatch, and touches no balance.
 //! - Every map is bounded per account, and every call costs a constant.
 //! - Reports take at most a quarter of a block, and a node has a quota of them.
+//! - Deposits are taken and returned by signed calls and in idle time only.
+//! - Eviction, choosing of holders and judging of reports read a constant number of records,
+//!   however many there are.
 //! - Expiry is computed on read; there is no `on_initialize`. What has expired goes in `on_idle`.
 
 #![cfg_attr(not(feature = "std"), no_std)]

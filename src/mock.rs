@@ -432,7 +432,8 @@ pub(crate) fn hash_of(number: u64) -> H256 {
 	hash
 }
 
-fn start_block(number: u64) {
+/// Begin a block, without a look at what the ones before have left.
+pub(crate) fn start_block(number: u64) {
 	System::reset_events();
 	System::initialize(&number, &hash_of(number - 1), &Default::default());
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod cost;
 mod deletion;
 mod deposits;
 mod footprint;
