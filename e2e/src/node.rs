@@ -9,10 +9,13 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{
+	fs,
+	io::Write,
 	path::{Path, PathBuf},
 	process::Command,
-	time::Duration,
+	time::{Duration, UNIX_EPOCH},
 };
+use tempfile::NamedTempFile;
 
 /// How long a node may take until it answers.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
@@ -28,6 +31,7 @@ const AUTHORITIES: [&str; 3] = ["alice", "bob", "charlie"];
 pub struct Node {
 	process: Option<Process>,
 	program: PathBuf,
+	chain_spec: PathBuf,
 	base_path: PathBuf,
 	log: PathBuf,
 	rpc_port: u16,
@@ -43,21 +47,13 @@ enum Role {
 	/// It follows the chain of the node at an address, and hosts machines with a key.
 	Host { peer: String, suri: String },
 	/// It is one of several authorities of a chain, and hosts machines with the same key.
-	Authority { name: &'static str, chain_spec: PathBuf, seat: Seat, peers: Vec<Seat> },
+	Authority { name: &'static str, seat: Seat, peers: Vec<Seat> },
 }
 
 impl Node {
 	/// Choose a folder and ports for a development chain. Nothing runs yet.
 	pub fn prepare(lab: &Lab) -> Result<Self> {
-		Ok(Self {
-			process: None,
-			program: built("backup-node")?,
-			base_path: lab.path().join("node"),
-			log: lab.log("node"),
-			rpc_port: free_port()?,
-			agent: None,
-			role: Role::Author,
-		})
+		Self::prepare_as(lab, "node", "dev", Role::Author)
 	}
 
 	/// The same for a node that makes no blocks. `chain` is a connection to the one that does,
@@ -65,34 +61,36 @@ impl Node {
 	pub async fn prepare_host(lab: &Lab, name: &str, chain: &Chain, suri: &str) -> Result<Self> {
 		let addresses = chain.rpc("system_localListenAddresses", &[]).await?;
 		let peer = addresses[0].as_str().context("the node listens nowhere")?.to_owned();
-		Ok(Self {
-			base_path: lab.path().join(name),
-			log: lab.log(name),
-			role: Role::Host { peer, suri: suri.to_owned() },
-			..Self::prepare(lab)?
-		})
+		Self::prepare_as(lab, name, "dev", Role::Host { peer, suri: suri.to_owned() })
 	}
 
 	/// All authorities of a local network, the operator's own first. They speak with each other
 	/// and with nobody else.
 	pub fn prepare_authorities(lab: &Lab) -> Result<Vec<Self>> {
 		let program = built("backup-node")?;
-		let chain_spec = lab.path().join("chain.json");
-		write_raw_spec(&program, &chain_spec)?;
 		let key_file = |name: &str| lab.path().join(format!("{name}.p2p"));
 		let seats = AUTHORITIES.iter().map(|name| Seat::make(&program, key_file(name)));
 		let seats: Vec<Seat> = seats.collect::<Result<_>>()?;
 		let prepare = |(place, name): (usize, &&'static str)| {
 			let mut peers = seats.clone();
-			let (seat, chain_spec) = (peers.remove(place), chain_spec.clone());
-			Ok(Self {
-				base_path: lab.path().join(name),
-				log: lab.log(name),
-				role: Role::Authority { name, chain_spec, seat, peers },
-				..Self::prepare(lab)?
-			})
+			let seat = peers.remove(place);
+			Self::prepare_as(lab, name, "local", Role::Authority { name, seat, peers })
 		};
 		AUTHORITIES.iter().enumerate().map(prepare).collect()
+	}
+
+	fn prepare_as(lab: &Lab, name: &str, chain: &str, role: Role) -> Result<Self> {
+		let program = built("backup-node")?;
+		Ok(Self {
+			process: None,
+			chain_spec: raw_spec(&program, chain)?,
+			program,
+			base_path: lab.path().join(name),
+			log: lab.log(name),
+			rpc_port: free_port()?,
+			agent: None,
+			role,
+		})
 	}
 
 	/// Its place in the network, if that is known before it starts.
@@ -115,12 +113,10 @@ impl Node {
 		match &self.role {
 			Role::Author => command.args(["--dev", "--listen-addr", ANY_PORT]),
 			Role::Host { peer, suri } => command
-				.args(["--chain", "dev", "--offchain-worker", "always"])
+				.args(["--offchain-worker", "always"])
 				.args(["--listen-addr", ANY_PORT])
 				.args(["--bootnodes", peer, "--backup-dev-key", suri]),
-			Role::Authority { name, chain_spec, seat, peers } => command
-				.arg("--chain")
-				.arg(chain_spec)
+			Role::Authority { name, seat, peers } => command
 				.arg(format!("--{name}"))
 				// One that is cut off goes on making blocks.
 				.arg("--force-authoring")
@@ -133,6 +129,8 @@ impl Node {
 				.args(peers.iter().map(Seat::address)),
 		};
 		command
+			.arg("--chain")
+			.arg(&self.chain_spec)
 			.arg("--base-path")
 			.arg(&self.base_path)
 			.args(["--rpc-port", &self.rpc_port.to_string()])
@@ -196,7 +194,7 @@ impl Node {
 
 	/// All that it has logged.
 	pub fn output(&self) -> String {
-		let log = std::fs::read(&self.log).unwrap_or_default();
+		let log = fs::read(&self.log).unwrap_or_default();
 		String::from_utf8_lossy(&log).into_owned()
 	}
 }
@@ -223,15 +221,26 @@ impl WorkerRun {
 	}
 }
 
-/// Write the genesis of a local network. Whoever starts from its name instead has to make it
-/// first, which takes longer than all the rest.
-fn write_raw_spec(program: &Path, path: &Path) -> Result<()> {
+/// The specification of a chain with its genesis made. A node that starts from the chain's name
+/// makes it anew, which takes longer than all the rest; so it is kept beside the program.
+fn raw_spec(program: &Path, chain: &str) -> Result<PathBuf> {
+	let about = fs::metadata(program).context("backup-node is gone")?;
+	let built_at = about.modified()?.duration_since(UNIX_EPOCH)?.as_nanos();
+	// Another build may have another genesis.
+	let path = program.with_file_name(format!("backup-node-{chain}-{built_at}.json"));
+	if path.exists() {
+		return Ok(path);
+	}
 	let output = Command::new(program)
-		.args(["export-chain-spec", "--chain", "local", "--raw", "--output"])
-		.arg(path)
+		.args(["export-chain-spec", "--raw", "--chain", chain])
 		.output()
 		.context("failed to run backup-node")?;
 	let words = String::from_utf8_lossy(&output.stderr).into_owned();
 	ensure!(output.status.success(), "backup-node wrote no specification: {words}");
-	Ok(())
+	// Another test may be about to do the same.
+	let folder = program.parent().context("a program is in a folder")?;
+	let mut file = NamedTempFile::new_in(folder).context("failed to write a specification")?;
+	file.write_all(&output.stdout).context("failed to write a specification")?;
+	file.persist(&path).context("failed to write a specification")?;
+	Ok(path)
 }
