@@ -67,6 +67,16 @@ e2e: ## Run the end-to-end tests: real node, agent and guests
 bench: ## Measure the agent; the figures in docs/performance.md come from here
 	cargo bench --locked -p backup-agent
 
+.PHONY: weights
+weights: ## Measure what the calls cost (needs frame-omni-bencher)
+	@scripts/weights.sh
+
+.PHONY: coverage
+coverage: ## Measure which lines of the pallet its tests reach (needs cargo-tarpaulin)
+	cargo tarpaulin --locked --engine llvm -p pallet-backup --lib --include-files 'src/*' \
+		--exclude-files 'src/tests/*' 'src/mock.rs' 'src/benchmarking.rs' 'src/weights/*' \
+		--target-dir $${CARGO_TARGET_DIR:-target}/coverage --out Stdout
+
 .PHONY: cost
 cost: ## Measure a report on a chain with a million snapshots
 	cargo test --locked --release -p pallet-backup --lib cost -- --ignored --nocapture

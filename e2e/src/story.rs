@@ -90,27 +90,13 @@ pub async fn open(chain: &Chain, pace: Pace, recipient: Recipient) -> Result<()>
 	]);
 	let set = runtime_call("Backup", "set_settings", [("settings", settings)]);
 	let operator = operator();
-	let account = operator.public_key().0;
-	let payload = possession_payload(&chain.genesis(), &opaque(&NODE), &opaque(&account));
-	let calls = [
-		// A council of one decides at once.
-		runtime_call(
-			"Council",
-			"propose",
-			[("threshold", number(1)), ("proposal", set), ("length_bound", number(1_000))],
-		),
-		runtime_call(
-			"Compute",
-			"register_node",
-			[
-				("node_id", number(NODE.into())),
-				("authority", bytes(&account)),
-				("recipient", bytes(&recipient.0)),
-				("gateways", Value::unnamed_composite([])),
-				("proof", bytes(&operator.sign(&payload).0)),
-			],
-		),
-	];
+	// A council of one decides at once.
+	let propose = runtime_call(
+		"Council",
+		"propose",
+		[("threshold", number(1)), ("proposal", set), ("length_bound", number(1_000))],
+	);
+	let calls = [propose, registration(chain, &operator, NODE, recipient)];
 	batch(chain, &operator, calls).await?;
 	Ok(())
 }
@@ -164,17 +150,25 @@ pub async fn register_node(
 	node: u32,
 	recipient: Recipient,
 ) -> Result<()> {
+	batch(chain, operator, [registration(chain, operator, node, recipient)]).await?;
+	Ok(())
+}
+
+/// The call that registers a node whose authority key is the operator's own.
+fn registration(chain: &Chain, operator: &Keypair, node: u32, recipient: Recipient) -> Value {
 	let account = operator.public_key().0;
 	let payload = possession_payload(&chain.genesis(), &opaque(&node), &opaque(&account));
-	let arguments = vec![
-		number(node.into()),
-		bytes(&account),
-		bytes(&recipient.0),
-		Value::unnamed_composite([]),
-		bytes(&operator.sign(&payload).0),
-	];
-	chain.submit(operator, "Compute", "register_node", arguments).await?;
-	Ok(())
+	runtime_call(
+		"Compute",
+		"register_node",
+		[
+			("node_id", number(node.into())),
+			("authority", bytes(&account)),
+			("recipient", bytes(&recipient.0)),
+			("gateways", Value::unnamed_composite([])),
+			("proof", bytes(&operator.sign(&payload).0)),
+		],
+	)
 }
 
 /// The owner registers the key; from now on the first snapshot is due.

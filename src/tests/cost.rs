@@ -1,6 +1,6 @@
 //! What recording a snapshot costs as the state grows. The figures stand in `docs/performance.md`.
 
-use crate::{ChainSettings, mock::*};
+use crate::{ChainSettings, mock::*, worker::Speaker};
 use backup_primitives::{Cid, Consistency, report::TakenSnapshot};
 use codec::Encode;
 use frame_support::assert_ok;
@@ -26,9 +26,10 @@ struct Cost {
 fn chain_with(snapshots: u64) -> sp_io::TestExternalities {
 	let mut ext = new_test_ext();
 	ext.execute_with(|| {
-		let settings = ChainSettings { keep_last: 40, ..Backup::settings() };
+		let settings = ChainSettings { keep_last: 40, frequency: 1_000, ..Backup::settings() };
 		assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
 		begin(REQUEST, ALICE);
+		assert_ok!(Backup::set_backup_offchain_worker_frequency(signed(ALICE), FREQUENCY));
 	});
 	for machine in 0..snapshots.div_ceil(SNAPSHOTS) {
 		ext.execute_with(|| fill(machine, SNAPSHOTS.min(snapshots - machine * SNAPSHOTS)));
@@ -107,4 +108,33 @@ fn a_hundred_times_the_snapshots_make_the_proof_of_a_report_a_little_longer() {
 fn a_million_snapshots_make_it_longer_by_the_depth_of_the_trie() {
 	let (few, many) = (cost_of_a_report(1_000), cost_of_a_report(1_000_000));
 	assert!(many.proof_bytes < 4 * few.proof_bytes, "{few:?}, {many:?}");
+}
+
+#[test]
+#[ignore = "measures: `make cost` runs it"]
+fn a_page_of_ten_thousand_machines_is_as_long_as_one_of_a_thousand() {
+	let pages = [1_000, 10_000].map(|machines| {
+		let mut ext = chain_with(machines * SNAPSHOTS);
+		let page = ext.execute_with(|| {
+			// The worker runs after its block is made.
+			let number = System::block_number();
+			frame_system::BlockHash::<Test>::insert(number, hash_of(number));
+			let speaker = Speaker::of(World::authority(NODE)).expect("a registered node");
+			let mut page = 0;
+			let mut once = || {
+				let began = Instant::now();
+				let desired = Backup::desired(&speaker);
+				let micros = began.elapsed().as_micros();
+				assert!(desired.snapshots.len() <= 1, "only Alice's is due");
+				page = desired.lineages.len();
+				micros
+			};
+			let micros: Vec<_> = (0..20).map(|_| once()).collect();
+			println!("{machines} machines: a page of {page}, {:?} µs", micros.iter().min());
+			page
+		});
+		assert!(page <= 256);
+		page
+	});
+	assert!(pages.iter().all(|page| *page > 64), "{pages:?}");
 }

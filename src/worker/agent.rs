@@ -41,7 +41,9 @@ impl fmt::Display for ExchangeError {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {
 			Self::Address => f.write_str("its address is not text; check --backup-agent-url"),
-			Self::Unreachable => f.write_str("nobody answers at its address; is it running?"),
+			Self::Unreachable => {
+				f.write_str("nobody answers at its address, or not in HTTP; is it running there?")
+			}
 			Self::Late => write!(f, "no complete answer within {CALL_TIME_MAX_MS} ms"),
 			Self::Status(401) => f.write_str(
 				"it refused our secret; both sides must have the same secret file and time",
