@@ -7,7 +7,7 @@
 
 use crate::{
 	Call, ClockFor, Config, OnSnapshot, Pallet, Paused, ReportsInBlock, ReportsOfNode, SignatureOf,
-	WeightInfo, opaque,
+	WeightInfo, deletion::DELETIONS_MAX, opaque,
 };
 use backup_primitives::{
 	BlockRef,
@@ -100,10 +100,14 @@ impl ReportKind {
 				T::WeightInfo::add_snapshot().saturating_add(T::OnSnapshot::weight()),
 			),
 			Self::SnapshotFailed => {
-				(T::WeightInfo::authorize_report(), T::WeightInfo::report_snapshot_failed())
+				let judging = T::WeightInfo::authorize_snapshot_failed();
+				(judging, T::WeightInfo::report_snapshot_failed())
 			}
-			Self::Restore => (T::WeightInfo::authorize_report(), T::WeightInfo::report_restore()),
-			Self::Deleted => (T::WeightInfo::authorize_report(), T::WeightInfo::report_deleted()),
+			Self::Restore => (T::WeightInfo::authorize_restore(), T::WeightInfo::report_restore()),
+			Self::Deleted => {
+				let recording = T::WeightInfo::report_deleted(DELETIONS_MAX);
+				(T::WeightInfo::authorize_deleted(), recording)
+			}
 			Self::Held(count) => {
 				(T::WeightInfo::authorize_held(count), T::WeightInfo::report_held(count))
 			}

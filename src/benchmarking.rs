@@ -53,6 +53,12 @@ fn pass<T: Config>(blocks: ClockFor<T>) {
 	T::BlockNumberProvider::set_block_number(now);
 }
 
+/// What the pool does with a report.
+fn judge<T: Config>(report: Call<T>) {
+	let verdict = report.authorize(TransactionSource::External);
+	verdict.expect("reports are authorized").expect("it is right");
+}
+
 impl<T: Config> Machine<T> {
 	/// One that runs, without backups.
 	fn without_backup() -> Self {
@@ -153,6 +159,50 @@ impl<T: Config> Machine<T> {
 			at,
 			signature: self.sign(&at, &report),
 		}
+	}
+
+	fn failure_report(&self) -> Call<T> {
+		let lineage = self.lineage();
+		let reason = backup_primitives::FailureReason::VmTagMismatch;
+		let sequence = lineage.next;
+		// The block that is being made is the next one.
+		let at = recent::<T>();
+		let slot = lineage.slot(Pallet::<T>::now(), Pallet::<T>::frequency_of(&self.owner));
+		let report = Report::SnapshotFailed { lineage: self.id(), sequence, slot, reason };
+		Call::report_snapshot_failed {
+			node_id: self.node,
+			request_id: self.request,
+			salt: lineage.salt,
+			sequence,
+			slot,
+			reason,
+			at,
+			signature: self.sign(&at, &report),
+		}
+	}
+
+	fn deleted_report(&self) -> Call<T> {
+		let lineage = self.lineage();
+		let at = recent::<T>();
+		let report = Report::Deleted { lineage: self.id(), until: lineage.next };
+		Call::report_deleted {
+			node_id: self.node,
+			request_id: self.request,
+			salt: lineage.salt,
+			until: lineage.next,
+			at,
+			signature: self.sign(&at, &report),
+		}
+	}
+
+	/// One with so many snapshots, which its owner wanted deleted a grace period ago.
+	fn whose_deletion_is_due(snapshots: u32) -> Self {
+		let machine = Self::new();
+		machine.fill(snapshots);
+		machine.grant(T::MaxGrants::get());
+		Pallet::<T>::begin_deletion(&machine.owner);
+		pass::<T>(Pallet::<T>::settings().deletion_grace);
+		machine
 	}
 
 	fn sign(&self, at: &BlockRef, report: &Report) -> SignatureOf<T> {
@@ -399,15 +449,11 @@ mod benchmarks {
 		assert!(!SnapshotDeletions::<T>::contains_key(machine.request, 0));
 	}
 
-	/// As many snapshots as one call takes away, and the lineage with them.
+	/// So many snapshots, and the lineage with them.
 	#[benchmark]
-	fn close_deletion() {
-		let machine = Machine::<T>::new();
-		machine.fill(DELETIONS_MAX);
-		machine.grant(T::MaxGrants::get());
-		Pallet::<T>::begin_deletion(&machine.owner);
-		let settings = Pallet::<T>::settings();
-		pass::<T>(settings.deletion_grace.saturating_add(settings.deletion_deadline));
+	fn close_deletion(n: Linear<0, DELETIONS_MAX>) {
+		let machine = Machine::<T>::whose_deletion_is_due(n);
+		pass::<T>(Pallet::<T>::settings().deletion_deadline);
 		#[extrinsic_call]
 		_(RawOrigin::Signed(machine.owner.clone()), machine.request, None);
 		assert!(!Lineages::<T>::contains_key(machine.request));
@@ -443,9 +489,11 @@ mod benchmarks {
 		assert_eq!(LineageCountOfNode::<T>::get(machine.node), 1);
 	}
 
-	/// With as many evictions as one report makes, behind as many places as it may pass over.
+	/// With as many evictions as one report makes, behind as many places as it may pass over, and
+	/// as many holders as there may be.
 	#[benchmark]
 	fn add_snapshot() {
+		Machine::<T>::admit(T::MaxHolders::get());
 		let machine = Machine::<T>::new();
 		machine.fill(EVICTIONS_MAX.saturating_add(2));
 		let owner = holds::Party::Account(machine.owner.clone());
@@ -471,8 +519,7 @@ mod benchmarks {
 		let report = machine.snapshot_report();
 		#[block]
 		{
-			let verdict = report.authorize(TransactionSource::External);
-			verdict.expect("reports are authorized").expect("it is right");
+			judge(report);
 		}
 	}
 
@@ -500,13 +547,10 @@ mod benchmarks {
 		assert!(matches!(state, Some(RestoreState::Fulfilled { .. })));
 	}
 
-	/// As many snapshots as one report takes away, and the lineage with them.
+	/// So many snapshots, and the lineage with them.
 	#[benchmark]
-	fn report_deleted() {
-		let machine = Machine::<T>::new();
-		machine.fill(DELETIONS_MAX);
-		machine.grant(T::MaxGrants::get());
-		Pallet::<T>::begin_deletion(&machine.owner);
+	fn report_deleted(n: Linear<0, DELETIONS_MAX>) {
+		let machine = Machine::<T>::whose_deletion_is_due(n);
 		#[block]
 		{
 			Pallet::<T>::record_deleted(machine.node, machine.request);
@@ -514,16 +558,35 @@ mod benchmarks {
 		assert!(!Lineages::<T>::contains_key(machine.request));
 	}
 
-	/// That of a restore that somebody else than the owner asked for: it reads the most.
 	#[benchmark]
-	fn authorize_report() {
+	fn authorize_snapshot_failed() {
+		let machine = Machine::<T>::new();
+		let report = machine.failure_report();
+		#[block]
+		{
+			judge(report);
+		}
+	}
+
+	/// One that somebody else than the owner asked for.
+	#[benchmark]
+	fn authorize_restore() {
 		let machine = Machine::<T>::new();
 		machine.fill(1);
 		let report = machine.restore_report(machine.restore());
 		#[block]
 		{
-			let verdict = report.authorize(TransactionSource::External);
-			verdict.expect("reports are authorized").expect("it is right");
+			judge(report);
+		}
+	}
+
+	#[benchmark]
+	fn authorize_deleted() {
+		let machine = Machine::<T>::whose_deletion_is_due(1);
+		let report = machine.deleted_report();
+		#[block]
+		{
+			judge(report);
 		}
 	}
 
@@ -619,8 +682,7 @@ mod benchmarks {
 		let call = Call::<T>::report_held { node_id, marks, at, signature };
 		#[block]
 		{
-			let verdict = call.authorize(TransactionSource::External);
-			verdict.expect("reports are authorized").expect("it is right");
+			judge(call);
 		}
 	}
 

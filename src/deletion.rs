@@ -318,7 +318,7 @@ impl<T: Config> Pallet<T> {
 	/// Carry out deletions of snapshots whose grace period is over, a few in a block. Returns what
 	/// that has cost.
 	pub(crate) fn carry_out_deletions(room: Weight) -> Weight {
-		let each = T::WeightInfo::close_deletion();
+		let each = T::WeightInfo::close_deletion(1);
 		let count = idle_steps(room, each);
 		if count == 0 {
 			return Weight::zero();

@@ -1300,7 +1300,7 @@ pub mod pallet {
 		/// [`Call::add_snapshot`].
 		#[pallet::call_index(11)]
 		#[pallet::weight(T::WeightInfo::report_snapshot_failed())]
-		#[pallet::weight_of_authorize(T::WeightInfo::authorize_report())]
+		#[pallet::weight_of_authorize(T::WeightInfo::authorize_snapshot_failed())]
 		#[pallet::authorize(Self::authorize_snapshot_failed)]
 		pub fn report_snapshot_failed(
 			origin: OriginFor<T>,
@@ -1321,7 +1321,7 @@ pub mod pallet {
 		/// Record how a restore ended. Authorized like [`Call::add_snapshot`].
 		#[pallet::call_index(12)]
 		#[pallet::weight(T::WeightInfo::report_restore())]
-		#[pallet::weight_of_authorize(T::WeightInfo::authorize_report())]
+		#[pallet::weight_of_authorize(T::WeightInfo::authorize_restore())]
 		#[pallet::authorize(Self::authorize_restore)]
 		pub fn report_restore(
 			origin: OriginFor<T>,
@@ -1339,8 +1339,8 @@ pub mod pallet {
 		/// Record that the blocks of a lineage are given up, and take its records away, at
 		/// most 32 in one call. Authorized like [`Call::add_snapshot`].
 		#[pallet::call_index(13)]
-		#[pallet::weight(T::WeightInfo::report_deleted())]
-		#[pallet::weight_of_authorize(T::WeightInfo::authorize_report())]
+		#[pallet::weight(T::WeightInfo::report_deleted(deletion::DELETIONS_MAX))]
+		#[pallet::weight_of_authorize(T::WeightInfo::authorize_deleted())]
 		#[pallet::authorize(Self::authorize_deleted)]
 		pub fn report_deleted(
 			origin: OriginFor<T>,
@@ -1435,7 +1435,7 @@ pub mod pallet {
 		/// nodes have not confirmed in time. Everyone may; of a long history at most 32 records
 		/// go at once.
 		#[pallet::call_index(21)]
-		#[pallet::weight(T::WeightInfo::close_deletion())]
+		#[pallet::weight(T::WeightInfo::close_deletion(deletion::DELETIONS_MAX))]
 		pub fn close_deletion(
 			origin: OriginFor<T>,
 			request_id: T::RequestId,

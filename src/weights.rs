@@ -46,8 +46,8 @@ pub trait WeightInfo {
 	fn delete_snapshot() -> Weight;
 	/// [`crate::Call::cancel_deletion`].
 	fn cancel_deletion() -> Weight;
-	/// [`crate::Call::close_deletion`], for as many snapshots as it may take.
-	fn close_deletion() -> Weight;
+	/// [`crate::Call::close_deletion`], which takes `n` snapshots and what was left of the lineage.
+	fn close_deletion(n: u32) -> Weight;
 	/// [`crate::Call::approve_backup`].
 	fn approve_backup() -> Weight;
 	/// [`crate::Call::reject_backup`].
@@ -78,10 +78,15 @@ pub trait WeightInfo {
 	fn report_snapshot_failed() -> Weight;
 	/// Dispatch of [`crate::Call::report_restore`].
 	fn report_restore() -> Weight;
-	/// Dispatch of [`crate::Call::report_deleted`], for as many snapshots as it may take.
-	fn report_deleted() -> Weight;
-	/// Judging a report that is not of a snapshot.
-	fn authorize_report() -> Weight;
+	/// Dispatch of [`crate::Call::report_deleted`], which takes `n` snapshots and what was left of
+	/// the lineage.
+	fn report_deleted(n: u32) -> Weight;
+	/// Judging [`crate::Call::report_snapshot_failed`].
+	fn authorize_snapshot_failed() -> Weight;
+	/// Judging [`crate::Call::report_restore`].
+	fn authorize_restore() -> Weight;
+	/// Judging [`crate::Call::report_deleted`].
+	fn authorize_deleted() -> Weight;
 	/// [`crate::BackupHooks::deletion_requested`].
 	fn deletion_requested() -> Weight;
 }
@@ -172,8 +177,8 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 		Self::counted(CALL_MICROS, 3, 1)
 	}
 
-	fn close_deletion() -> Weight {
-		Self::report_deleted()
+	fn close_deletion(n: u32) -> Weight {
+		Self::report_deleted(n)
 	}
 
 	fn approve_backup() -> Weight {
@@ -211,13 +216,21 @@ impl<T: frame_system::Config> WeightInfo for CountedWeight<T> {
 		Self::counted(CALL_MICROS, 6, 6)
 	}
 
-	fn report_deleted() -> Weight {
-		let snapshots = u64::from(crate::deletion::DELETIONS_MAX);
+	fn report_deleted(n: u32) -> Weight {
+		let snapshots = u64::from(n);
 		Self::counted(CALL_MICROS, 10 + 2 * snapshots, 12 + 4 * snapshots)
 	}
 
-	fn authorize_report() -> Weight {
+	fn authorize_snapshot_failed() -> Weight {
 		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 17, 0)
+	}
+
+	fn authorize_restore() -> Weight {
+		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 12, 0)
+	}
+
+	fn authorize_deleted() -> Weight {
+		Self::counted(CALL_MICROS + SIGNATURE_MICROS, 12, 0)
 	}
 
 	fn deletion_requested() -> Weight {
