@@ -364,12 +364,9 @@ impl<T: Config> BackupHooks<T::RequestId, T::AccountId> for Pallet<T> {
 	/// Begins the lineage, if the owner's marketplace account says that it wants backups. If
 	/// it does not, or cannot put down the deposit, the wish of the node is kept as a proposal. A
 	/// request that has a lineage takes it along to its node.
-	fn fulfilled(request_id: &T::RequestId) -> Weight {
-		let weight = T::WeightInfo::create_backup()
-			.max(T::WeightInfo::move_backup())
-			.saturating_add(Self::weight_of_choice());
-		let Some(request) = T::Compute::request(request_id) else { return weight };
-		let Some(node) = request.node else { return weight };
+	fn fulfilled(request_id: &T::RequestId) {
+		let Some(request) = T::Compute::request(request_id) else { return };
+		let Some(node) = request.node else { return };
 		match Lineages::<T>::get(request_id) {
 			Some(lineage) if lineage.owner == request.owner && lineage.node != node => {
 				Self::move_lineage(request_id, lineage, node);
@@ -391,11 +388,19 @@ impl<T: Config> BackupHooks<T::RequestId, T::AccountId> for Pallet<T> {
 				}
 			}
 		}
-		weight
 	}
 
-	fn deletion_requested(owner: &T::AccountId) -> Weight {
+	fn weight_of_fulfilled() -> Weight {
+		T::WeightInfo::create_backup()
+			.max(T::WeightInfo::move_backup())
+			.saturating_add(Self::weight_of_choice())
+	}
+
+	fn deletion_requested(owner: &T::AccountId) {
 		Self::begin_deletion(owner);
+	}
+
+	fn weight_of_deletion_requested() -> Weight {
 		T::WeightInfo::deletion_requested()
 	}
 }

@@ -94,23 +94,33 @@ impl<AccountId> Marketplace<AccountId> for () {
 	}
 }
 
-/// What the pallets around tell this one. Each call costs the weight that it returns, which
-/// does not depend on how much is stored.
+/// What the pallets around tell this one. What each costs does not depend on how much is stored;
+/// who calls it adds that weight to its own.
 pub trait BackupHooks<RequestId, AccountId> {
 	/// A node has fulfilled the request: its machine runs, for the first time or on another node
 	/// than before. The owner must have agreed to that node.
-	fn fulfilled(request: &RequestId) -> Weight;
+	fn fulfilled(request: &RequestId);
+
+	/// What one call of [`BackupHooks::fulfilled`] costs at most.
+	fn weight_of_fulfilled() -> Weight;
 
 	/// The owner wants all its backups deleted.
-	fn deletion_requested(owner: &AccountId) -> Weight;
+	fn deletion_requested(owner: &AccountId);
+
+	/// What one call of [`BackupHooks::deletion_requested`] costs at most.
+	fn weight_of_deletion_requested() -> Weight;
 }
 
 impl<RequestId, AccountId> BackupHooks<RequestId, AccountId> for () {
-	fn fulfilled(_: &RequestId) -> Weight {
+	fn fulfilled(_: &RequestId) {}
+
+	fn weight_of_fulfilled() -> Weight {
 		Weight::zero()
 	}
 
-	fn deletion_requested(_: &AccountId) -> Weight {
+	fn deletion_requested(_: &AccountId) {}
+
+	fn weight_of_deletion_requested() -> Weight {
 		Weight::zero()
 	}
 }

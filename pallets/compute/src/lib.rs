@@ -306,7 +306,10 @@ pub mod pallet {
 		/// Say that the machine of an assigned request runs, and under which name.
 		#[pallet::call_index(3)]
 		#[pallet::weight(
-			T::DbWeight::get().reads_writes(16, 10).saturating_add(CALL)
+			T::DbWeight::get()
+				.reads_writes(4, 2)
+				.saturating_add(CALL)
+				.saturating_add(T::Backup::weight_of_fulfilled())
 		)]
 		pub fn fulfil_request(
 			origin: OriginFor<T>,

@@ -77,12 +77,17 @@ impl Told {
 }
 
 impl BackupHooks<u64, u64> for Told {
-	fn fulfilled(_: &u64) -> frame_support::weights::Weight {
+	fn fulfilled(_: &u64) {}
+
+	fn weight_of_fulfilled() -> frame_support::weights::Weight {
 		Default::default()
 	}
 
-	fn deletion_requested(owner: &u64) -> frame_support::weights::Weight {
+	fn deletion_requested(owner: &u64) {
 		TOLD.with_borrow_mut(|owners| owners.push(*owner));
+	}
+
+	fn weight_of_deletion_requested() -> frame_support::weights::Weight {
 		Default::default()
 	}
 }
