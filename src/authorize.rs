@@ -92,6 +92,14 @@ impl ReportKind {
 		Self::Held(WATERMARKS_MAX),
 	];
 
+	/// What a report counts in its node's quota.
+	fn count(self) -> u32 {
+		match self {
+			Self::Held(count) => count,
+			_ => 1,
+		}
+	}
+
 	/// What a report takes of a block: judging it and recording it.
 	pub(crate) fn weight<T: Config>(self) -> Weight {
 		let (judging, recording) = match self {
@@ -194,7 +202,7 @@ impl<T: Config> Pallet<T> {
 		let this = frame_system::Pallet::<T>::block_number();
 		let weight = Self::weight_of_reports().saturating_add(kind.weight::<T>());
 		ReportsInBlock::<T>::put((this, weight));
-		let count = Self::reports_of(&node).saturating_add(1);
+		let count = Self::reports_of(&node).saturating_add(kind.count());
 		ReportsOfNode::<T>::insert(node, (Self::quota_window(), count));
 	}
 

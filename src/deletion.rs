@@ -125,6 +125,7 @@ impl<T: Config> Pallet<T> {
 			DeletionTarget::Request(request_id) => {
 				let mut lineage = Self::lineage_for(party, request_id)?;
 				in_time(lineage.delete_at.take(), lineage.governance_holds > 0)?;
+				lineage.is_given_up = false;
 				Lineages::<T>::insert(request_id, lineage);
 			}
 			DeletionTarget::Snapshot(request_id, sequence) => {
@@ -147,26 +148,38 @@ impl<T: Config> Pallet<T> {
 	/// Whether a lineage is to be deleted, the grace period is over, and governance neither holds
 	/// any of it nor has paused everything.
 	pub(crate) fn deletion_is_due(lineage: &LineageOf<T>) -> bool {
+		Self::grace_is_over(lineage) && !Paused::<T>::get()
+	}
+
+	/// The same, whether everything is paused or not: a node may have acted on it before.
+	fn grace_is_over(lineage: &LineageOf<T>) -> bool {
 		lineage.governance_holds == 0
 			&& Self::deletion_of(lineage).is_some_and(|at| at <= Self::now())
-			&& !Paused::<T>::get()
+	}
+
+	/// Whether nodes may give up a snapshot now.
+	fn may_be_given_up(request_id: &T::RequestId, sequence: u64, lineage: &LineageOf<T>) -> bool {
+		!Paused::<T>::get() && Self::may_be_gone(request_id, sequence, lineage)
 	}
 
 	/// Whether nodes may have given up a snapshot already.
-	pub(crate) fn may_be_given_up(
+	pub(crate) fn may_be_gone(
 		request_id: &T::RequestId,
 		sequence: u64,
 		lineage: &LineageOf<T>,
 	) -> bool {
-		Self::deletion_is_due(lineage) || Self::snapshot_deletion_is_due(request_id, sequence)
+		Self::grace_is_over(lineage) || Self::snapshot_grace_is_over(request_id, sequence)
 	}
 
 	/// Whether one snapshot is to go, the grace period is over, and governance neither holds it nor has
 	/// paused everything.
 	fn snapshot_deletion_is_due(request_id: &T::RequestId, sequence: u64) -> bool {
+		Self::snapshot_grace_is_over(request_id, sequence) && !Paused::<T>::get()
+	}
+
+	fn snapshot_grace_is_over(request_id: &T::RequestId, sequence: u64) -> bool {
 		SnapshotDeletions::<T>::get(request_id, sequence).is_some_and(|at| at <= Self::now())
 			&& SnapshotLocks::<T>::get(request_id, sequence).is_none_or(|lock| !lock.by_governance)
-			&& !Paused::<T>::get()
 	}
 
 	pub(crate) fn authorize_deleted(
@@ -224,6 +237,8 @@ impl<T: Config> Pallet<T> {
 			return;
 		};
 		Self::count_report(ReportKind::Deleted, node_id);
+		// Nobody waits for the word of a node that is not there any more.
+		Self::drop_gone(&request_id, &lineage);
 		if lineage.node == node_id {
 			lineage.is_given_up = true;
 		} else {

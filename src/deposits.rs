@@ -19,9 +19,11 @@ pub(crate) const SNAPSHOT_STATE_BYTES: usize = 400;
 const RESTORE_STATE_BYTES: usize = 1_000;
 
 impl<T: Config> Pallet<T> {
-	/// What the history of a request takes of the state, with these settings.
-	fn footprint_of(settings: &LineageSettings) -> Footprint {
-		let kept = settings.keep_last.unwrap_or_else(|| Self::settings().keep_last) as usize;
+	/// What the history of a request takes of the state with these settings, now that so many
+	/// snapshots are there.
+	fn footprint_of(settings: &LineageSettings, kept: u32) -> Footprint {
+		let keep_last = settings.keep_last.unwrap_or_else(|| Self::settings().keep_last);
+		let kept = keep_last.max(kept) as usize;
 		Footprint::from_parts(kept, kept.saturating_mul(SNAPSHOT_STATE_BYTES))
 	}
 
@@ -30,8 +32,9 @@ impl<T: Config> Pallet<T> {
 		owner: &T::AccountId,
 		request_id: &T::RequestId,
 		settings: &LineageSettings,
+		kept: u32,
 	) -> DispatchResult {
-		let footprint = Self::footprint_of(settings);
+		let footprint = Self::footprint_of(settings, kept);
 		let ticket = match HistoryTickets::<T>::get(owner, request_id) {
 			Some(ticket) => ticket.update(owner, footprint)?,
 			None => T::BackupConsideration::new(owner, footprint)?,

@@ -45,7 +45,7 @@ impl<T: Config> Pallet<T> {
 		let mut lineage = Self::lineage_for(party, &request_id)?;
 		let is_there = Snapshots::<T>::contains_key(request_id, sequence);
 		ensure!(is_there, Error::<T>::SnapshotNotFound);
-		let is_gone = Self::may_be_given_up(&request_id, sequence, &lineage);
+		let is_gone = Self::may_be_gone(&request_id, sequence, &lineage);
 		ensure!(!is_gone, Error::<T>::DeletionInEffect);
 		let mut lock = SnapshotLocks::<T>::get(request_id, sequence).unwrap_or_default();
 		let (is_held, count) = hold_of(party, &mut lock, &mut lineage);

@@ -102,7 +102,7 @@ impl<T: Config> Pallet<T> {
 		ensure!(!UserDeletions::<T>::contains_key(who), Error::<T>::DeletionPending);
 		let count = LineageCountOfAccount::<T>::get(who);
 		ensure!(count < T::MaxLineages::get(), Error::<T>::TooManyBackups);
-		Self::hold_deposit(who, request_id, &LineageSettings::default())?;
+		Self::hold_deposit(who, request_id, &LineageSettings::default(), 0)?;
 		Self::insert_lineage(node, who.clone(), *request_id, description);
 		Ok(())
 	}
@@ -238,7 +238,7 @@ impl<T: Config> Pallet<T> {
 		let in_bounds = settings.keep_last.is_none_or(Self::keep_last_in_bounds);
 		ensure!(in_bounds, Error::<T>::SettingsOutOfBounds);
 		let mut lineage = Self::owned_lineage(who, request_id)?;
-		Self::hold_deposit(who, request_id, &settings)?;
+		Self::hold_deposit(who, request_id, &settings, lineage.kept)?;
 		lineage.settings = settings;
 		Lineages::<T>::insert(request_id, &lineage);
 		Self::update_header(lineage.node, who, |_| ());

@@ -23,7 +23,8 @@ impl<T: Config> Pallet<T> {
 			header.description = header.description.take().or(description);
 		});
 		// A host is no holder of its own copies.
-		if Self::drop_gone(request_id, &lineage) > 0 {
+		let is_short = Self::drop_gone(request_id, &lineage) > 0;
+		if is_short && Self::deletion_of(&lineage).is_none() {
 			Self::choose_holders(request_id, &lineage);
 		}
 		Lineages::<T>::insert(request_id, lineage);

@@ -150,8 +150,8 @@ impl<T: Config> Pallet<T> {
 		(page.into_iter().filter(is_due).collect(), last)
 	}
 
-	/// The roots that a node sealed and has to hold, from behind one request on; and the request
-	/// to go on behind, if there are more.
+	/// The roots that a node sealed, or holds copies of, and has to keep, from behind one request
+	/// on; and the request to go on behind, if there are more.
 	///
 	/// Looks at the machines of all nodes: one that has moved away has left its snapshots. That
 	/// takes long on a large chain, and is asked only by an agent that lost its pins.
@@ -177,8 +177,9 @@ impl<T: Config> Pallet<T> {
 		let mut roots = Vec::new();
 		for (count, (request_id, lineage)) in (1..).zip(lineages) {
 			let id = lineage_id(&request_id, lineage.salt);
+			let is_holder = Owed::<T>::contains_key(node_id, request_id);
 			let mut own: Vec<_> = Snapshots::<T>::iter_prefix(request_id)
-				.filter(|(_, record)| record.node == node_id)
+				.filter(|(_, record)| record.node == node_id || is_holder)
 				.map(|(sequence, record)| (sequence, record.cid))
 				.collect();
 			own.sort_unstable_by_key(|(sequence, _)| *sequence);

@@ -11,7 +11,7 @@
 
 use crate::{
 	Call, ClockFor, Compute, Config, Error, Event, Holder, HoldersOf, Invalidity, LineageOf,
-	Lineages, Owed, OwedCount, Pallet, Paused, Replacements, ResumedAt, SignatureOf,
+	Lineages, Owed, OwedCount, Pallet, Paused, Replacements, ResumedAt, SignatureOf, Snapshots,
 	StorageNodeCount, StorageNodePlaces, StorageNodes, WeightInfo,
 	authorize::{ReportKind, hash_bytes},
 	lineages::decrease,
@@ -137,45 +137,77 @@ impl<T: Config> Pallet<T> {
 		silent_from < Self::now() && !Paused::<T>::get()
 	}
 
-	/// Whether a holder is gone for good: its node is not registered any more, or hosts the machine
-	/// now.
+	/// Whether a holder is gone for good: its node is not registered any more, or who runs it hosts
+	/// the machine now.
 	fn is_gone(holder: &Holder<T::NodeId, ClockFor<T>>, lineage: &LineageOf<T>) -> bool {
-		holder.node == lineage.node || T::Compute::node(&holder.node).is_none()
+		let host = T::Compute::node(&lineage.node).map(|info| info.operator);
+		holder.node == lineage.node
+			|| T::Compute::node(&holder.node).is_none_or(|info| Some(info.operator) == host)
 	}
 
 	/// Replace holders of a request that are gone, dismissed or silent, and add those that it
 	/// lacks.
+	///
+	/// New ones come first. One that is silent or dismissed goes when there are enough others and
+	/// one of them has as much as it has: until then its copy may be the only one.
 	pub(crate) fn replace_missing(request_id: T::RequestId) -> DispatchResult {
 		ensure!(!Paused::<T>::get(), Error::<T>::BackupPaused);
 		let lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
 		ensure!(Self::deletion_of(&lineage).is_none(), Error::<T>::DeletionPending);
-		let mut changes = Self::drop_gone(&request_id, &lineage);
-		let mut holders = HoldersOf::<T>::get(request_id);
-		for slot in 0..holders.len() {
-			let holder = &holders[slot];
-			let is_good =
-				StorageNodePlaces::<T>::contains_key(holder.node) && !Self::is_silent(holder);
-			if is_good {
-				continue;
+		let gone = Self::drop_gone(&request_id, &lineage);
+		let before = HoldersOf::<T>::get(request_id);
+		let mut holders = before.clone();
+		let wanted = Self::settings().replicas as usize;
+		while Self::good_ones(&holders).count() < wanted {
+			let slot = holders.len() as u32;
+			let Some(node) = Self::candidate(&request_id, &lineage, &holders, slot) else { break };
+			if holders.is_full() {
+				let Some(least) = Self::least_of_the_bad(&holders) else { break };
+				holders.remove(least);
 			}
-			// An old copy is better than none: it stays until another node is there for it.
-			let old = holder.node;
-			let Some(node) = Self::candidate(&request_id, &lineage, &holders, slot as u32) else {
-				continue;
-			};
-			Self::count_replacement()?;
-			holders[slot] = Self::new_holder(node);
-			Self::owe_no_more(old, &request_id);
-			Self::deposit_event(Event::HolderDropped { node_id: old, request_id });
-			Self::owe(node, &request_id);
-			changes = changes.saturating_add(1);
+			let is_lacking = holders.iter().all(Self::is_good);
+			if !is_lacking {
+				Self::count_replacement()?;
+			}
+			if holders.try_push(Self::new_holder(node)).is_err() {
+				break;
+			}
 		}
-		let before = holders.len();
+		if Self::good_ones(&holders).count() >= wanted {
+			let best = Self::good_ones(&holders).filter(|h| h.to > h.from).map(|h| h.to).max();
+			holders
+				.retain(|h| Self::is_good(h) || h.to > h.from && best.is_none_or(|to| to < h.to));
+		}
+		ensure!(gone > 0 || holders != before, Error::<T>::NothingToReplace);
+		for holder in before.iter().filter(|old| holders.iter().all(|h| h.node != old.node)) {
+			Self::owe_no_more(holder.node, &request_id);
+			Self::deposit_event(Event::HolderDropped { node_id: holder.node, request_id });
+		}
+		for holder in holders.iter().filter(|new| before.iter().all(|h| h.node != new.node)) {
+			Self::owe(holder.node, &request_id);
+		}
 		Self::put_holders(&request_id, holders);
-		Self::choose_holders(&request_id, &lineage);
-		let has_more = HoldersOf::<T>::decode_len(request_id).unwrap_or(0) > before;
-		ensure!(changes > 0 || has_more, Error::<T>::NothingToReplace);
 		Ok(())
+	}
+
+	/// Whether a holder is admitted and heard of.
+	fn is_good(holder: &Holder<T::NodeId, ClockFor<T>>) -> bool {
+		StorageNodePlaces::<T>::contains_key(holder.node) && !Self::is_silent(holder)
+	}
+
+	fn good_ones(
+		holders: &crate::HolderList<T>,
+	) -> impl Iterator<Item = &Holder<T::NodeId, ClockFor<T>>> {
+		holders.iter().filter(|holder| Self::is_good(holder))
+	}
+
+	/// The place of that among several bad holders which has the least. The last of them stays if it
+	/// has anything.
+	fn least_of_the_bad(holders: &crate::HolderList<T>) -> Option<usize> {
+		let bad = holders.iter().enumerate().filter(|(_, holder)| !Self::is_good(holder));
+		let is_last = bad.clone().count() == 1;
+		let (place, least) = bad.min_by_key(|(_, holder)| holder.to)?;
+		(!is_last || least.to == least.from).then_some(place)
 	}
 
 	/// Strike holders that are gone off the list, and say how many.
@@ -225,9 +257,21 @@ impl<T: Config> Pallet<T> {
 	/// The sequence behind the newest snapshot that a holder, who is not silent, says to have; zero
 	/// if there is none.
 	pub(crate) fn confirmed_to(request_id: &T::RequestId) -> u64 {
+		Self::held_to(request_id, |holder| !Self::is_silent(holder))
+	}
+
+	/// The same for silent holders too. Their copies are not counted on, but not given up either.
+	pub(crate) fn ever_confirmed_to(request_id: &T::RequestId) -> u64 {
+		Self::held_to(request_id, |_| true)
+	}
+
+	fn held_to(
+		request_id: &T::RequestId,
+		counts: impl Fn(&Holder<T::NodeId, ClockFor<T>>) -> bool,
+	) -> u64 {
 		let holders = HoldersOf::<T>::get(request_id);
-		let heard = holders.iter().filter(|h| h.to > h.from && !Self::is_silent(h));
-		heard.map(|holder| holder.to).max().unwrap_or(0)
+		let held = holders.iter().filter(|h| h.to > h.from && counts(h));
+		held.map(|holder| holder.to).max().unwrap_or(0)
 	}
 
 	pub(crate) fn authorize_held(
@@ -272,6 +316,11 @@ impl<T: Config> Pallet<T> {
 		ensure!(mark.from <= mark.to, Invalidity::NothingHeld);
 		// A peer that lags has not seen the newest snapshot yet.
 		ensure!(mark.to <= lineage.next, InvalidTransaction::Future);
+		// A range ends with a snapshot, or a gap would pass for the newest copy.
+		let is_empty = mark.from == mark.to;
+		let last = mark.to.saturating_sub(1);
+		let ends_well = is_empty || Snapshots::<T>::contains_key(request_id, last);
+		ensure!(ends_well, Invalidity::NothingHeld);
 		// Bad news need not wait.
 		let is_news = mark.to < holder.to || Self::may_speak(holder);
 		ensure!(is_news, InvalidTransaction::Stale);

@@ -42,6 +42,16 @@ const NEW_BYTES_MARGIN: u64 = 64 * 1024 * 1024;
 /// chunk of 256 KiB, twice over.
 const OVERHEAD_SHARE: u64 = 1024;
 
+/// What was found when one has to go that is too young for it.
+enum Worst<T: Config> {
+	/// The oldest that nobody else has.
+	Found(u64, SnapshotOf<T>),
+	/// There may be one behind the places that were looked at.
+	NotYet,
+	/// All are held, or others have them.
+	Nothing,
+}
+
 impl<T: Config> Pallet<T> {
 	#[expect(clippy::too_many_arguments, reason = "the callback takes what the call takes")]
 	pub(crate) fn authorize_add_snapshot(
@@ -236,9 +246,11 @@ impl<T: Config> Pallet<T> {
 		if lineage.kept <= keep {
 			return 0;
 		}
-		let confirmed_to = Self::confirmed_to(request_id);
-		let is_newest_confirmed = |sequence: u64| sequence.saturating_add(1) == confirmed_to;
-		if let Some(guarded) = lineage.guarded.filter(|guarded| !is_newest_confirmed(*guarded)) {
+		let confirmed_to = Self::ever_confirmed_to(request_id);
+		let newest_copy = Self::newest_copy(request_id, confirmed_to);
+		// A copy stays guarded until there is a newer one, whoever fell silent or was dropped since.
+		let is_outdated = |guarded: &u64| newest_copy.is_some_and(|newest| newest > *guarded);
+		if let Some(guarded) = lineage.guarded.filter(is_outdated) {
 			lineage.evict_from = lineage.evict_from.min(guarded);
 			lineage.guarded = None;
 		}
@@ -254,14 +266,19 @@ impl<T: Config> Pallet<T> {
 					break;
 				}
 				if is_young && sequence < confirmed_to {
-					let worst = Self::oldest_unconfirmed(request_id, lineage, confirmed_to, steps);
-					if let Some((sequence, record)) = worst {
-						Self::evict_one(request_id, sequence, &record, true, lineage);
-						evicted = evicted.saturating_add(1);
-						break;
+					let left = end.saturating_sub(sequence);
+					match Self::worst_young(request_id, lineage, confirmed_to, left) {
+						Worst::Found(sequence, record) => {
+							Self::evict_one(request_id, sequence, &record, true, lineage);
+							evicted = evicted.saturating_add(1);
+							break;
+						}
+						// The next one goes on with the search.
+						Worst::NotYet => break,
+						Worst::Nothing => (),
 					}
 				}
-				if is_newest_confirmed(sequence) {
+				if newest_copy == Some(sequence) {
 					lineage.guarded = Some(sequence);
 				} else {
 					Self::evict_one(request_id, sequence, &record, is_young, lineage);
@@ -273,29 +290,39 @@ impl<T: Config> Pallet<T> {
 		evicted
 	}
 
+	/// The newest snapshot that another node has: that below the end of what is confirmed, or one
+	/// shortly below where its owner has deleted that.
+	fn newest_copy(request_id: &T::RequestId, confirmed_to: u64) -> Option<u64> {
+		let places = confirmed_to.saturating_sub(EVICTION_STEPS.into())..confirmed_to;
+		places.rev().find(|sequence| Snapshots::<T>::contains_key(request_id, sequence))
+	}
+
 	/// A snapshot that is there, if nothing keeps it from eviction.
 	fn evictable(request_id: &T::RequestId, sequence: u64) -> Option<SnapshotOf<T>> {
 		let is_held = SnapshotLocks::<T>::contains_key(request_id, sequence);
 		Snapshots::<T>::get(request_id, sequence).filter(|_| !is_held)
 	}
 
-	/// The oldest snapshot that no other node has confirmed and that may go, within so many places.
-	/// It is never the newest.
-	fn oldest_unconfirmed(
+	/// Look for the oldest snapshot that no other node has confirmed and that may go, within so many
+	/// places. It is never the newest.
+	fn worst_young(
 		request_id: &T::RequestId,
 		lineage: &mut LineageOf<T>,
 		confirmed_to: u64,
-		steps: u32,
-	) -> Option<(u64, SnapshotOf<T>)> {
+		steps: u64,
+	) -> Worst<T> {
+		let newest = lineage.next.saturating_sub(1);
 		let start = lineage.force_from.max(confirmed_to);
-		let end = start.saturating_add(steps.into()).min(lineage.next.saturating_sub(1));
-		for sequence in start..end {
+		for sequence in start..start.saturating_add(steps).min(newest) {
 			lineage.force_from = sequence.saturating_add(1);
 			if let Some(record) = Self::evictable(request_id, sequence) {
-				return Some((sequence, record));
+				return Worst::Found(sequence, record);
 			}
 		}
-		None
+		match lineage.force_from < newest && start < newest {
+			true => Worst::NotYet,
+			false => Worst::Nothing,
+		}
 	}
 
 	fn evict_one(
@@ -319,10 +346,12 @@ impl<T: Config> Pallet<T> {
 		let mut lineage = Lineages::<T>::get(request_id).ok_or(Error::<T>::BackupNotFound)?;
 		ensure!(!Paused::<T>::get() && !lineage.settings.paused, Error::<T>::BackupPaused);
 		let limit = limit.min(PRUNED_MAX);
-		let before = lineage.evict_from;
+		let before = (lineage.evict_from, lineage.force_from);
 		let evicted = Self::evict(&request_id, &mut lineage, limit, limit);
 		// Passing over a gap is progress, too: behind it there may be what is to go.
-		ensure!(evicted > 0 || lineage.evict_from > before, Error::<T>::NothingToPrune);
+		let has_passed =
+			(lineage.evict_from, lineage.force_from) > before || lineage.force_from > before.1;
+		ensure!(evicted > 0 || has_passed, Error::<T>::NothingToPrune);
 		Self::update_header(lineage.node, &lineage.owner, |header| {
 			header.snapshots = header.snapshots.saturating_sub(evicted);
 		});

@@ -136,9 +136,6 @@ impl<T: Config> Pallet<T> {
 			copies: Orders::new(),
 			lineages: Default::default(),
 		};
-		if !is_paused {
-			Self::add_copies(&speaker.node, &mut desired);
-		}
 		for (request_id, lineage) in page {
 			let id = lineage_id(&request_id, lineage.salt);
 			let place = LineagePlace { lineage: id.clone(), next: lineage.next };
@@ -153,6 +150,9 @@ impl<T: Config> Pallet<T> {
 			} else if let Some(order) = Self::snapshot_order(&request_id, &lineage) {
 				let _ = desired.snapshots.try_push(order);
 			}
+		}
+		if !is_paused {
+			Self::add_copies(&speaker.node, &mut desired);
 		}
 		desired
 	}
@@ -437,7 +437,10 @@ impl<T: Config> Pallet<T> {
 	/// One report of all copies of which it is time to speak. Whether it was recorded shows on chain
 	/// soon; until then it is sent again at every fourth block.
 	fn held_call(speaker: &Speaker<T>, copies: &[CopyResult]) -> Option<Call<T>> {
-		if !speaker.at.number.is_multiple_of(REPORT_EVERY.into()) {
+		// The page of copies that this block asked for comes round in as many blocks as there are.
+		let pages = pages_of(OwedCount::<T>::get(speaker.node), ORDERS_MAX);
+		let visit = speaker.at.number / pages;
+		if !visit.is_multiple_of(u64::from(REPORT_EVERY).div_ceil(pages)) {
 			return None;
 		}
 		let marks = copies.iter().filter_map(|copy| Self::mark_of(speaker, copy));
@@ -482,7 +485,7 @@ where
 	Map: IterableStorageDoubleMap<T::NodeId, T::RequestId, ()>
 		+ StorageDoubleMapKeys<T::NodeId, T::RequestId, ()>,
 {
-	let pages = u64::from(count.div_ceil(limit / 2).max(1));
+	let pages = pages_of(count, limit);
 	let number: u64 = frame_system::Pallet::<T>::block_number().saturated_into();
 	let start = ((number % pages) * (1 << 16) / pages) as u16;
 	let mut from = Map::storage_double_map_final_key1(node);
@@ -490,6 +493,11 @@ where
 	Map::iter_key_prefix_from(node, from)
 		.chain(Map::iter_key_prefix(node))
 		.take(count.min(limit) as usize)
+}
+
+/// How many pages of at most `limit` entries so many make.
+fn pages_of(count: u32, limit: u32) -> u64 {
+	count.div_ceil(limit / 2).max(1).into()
 }
 
 fn block_ref<T: Config>(number: BlockNumberFor<T>) -> BlockRef {

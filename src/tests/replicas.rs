@@ -449,3 +449,174 @@ fn a_copy_is_no_host() {
 		assert_refused(failure, Invalidity::WrongNode);
 	});
 }
+
+/// Settings under which nothing is old enough to go and nobody falls silent.
+fn nothing_goes_by_age() {
+	let settings =
+		crate::ChainSettings { min_age: 10_000, holder_silence: 10_000, ..Backup::settings() };
+	assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
+}
+
+#[test]
+fn a_range_ends_with_a_snapshot_so_that_no_gap_passes_for_the_newest_copy() {
+	story_with(&[21, 22], || {
+		for tag in 0..5 {
+			record(REQUEST, tag);
+		}
+		assert_eq!(kept(), [2, 3, 4]);
+		run_for(1);
+		assert_refused(held_report(21, &[(REQUEST, 0, 2)]), Invalidity::NothingHeld);
+		assert_ok!(submit(held_report(21, &[(REQUEST, 0, 3)])));
+	});
+}
+
+#[test]
+fn a_copy_stays_guarded_when_its_holder_falls_silent() {
+	story_with(&[21, 22], || {
+		record(REQUEST, 0);
+		hold_up_to(21, 1);
+		for tag in 1..7 {
+			record(REQUEST, tag);
+		}
+		assert_eq!(confirmed(), None, "it is silent");
+		assert_eq!(kept(), [0, 5, 6], "but when it is back, its copy counts");
+	});
+}
+
+#[test]
+fn where_the_newest_copy_is_deleted_the_one_before_is_guarded() {
+	story_with(&[21, 22], || {
+		keep_last(10);
+		for tag in 0..3 {
+			record(REQUEST, tag);
+		}
+		hold_up_to(21, 3);
+		assert_ok!(Backup::delete_snapshot(signed(ALICE), REQUEST, 2));
+		run_for(20);
+		assert_ok!(Backup::close_deletion(signed(BOB), REQUEST, Some(2)));
+		keep_last(2);
+		for tag in 3..7 {
+			record(REQUEST, tag);
+		}
+		assert_eq!(kept(), [1, 6]);
+	});
+}
+
+#[test]
+fn a_silent_holder_that_has_something_stays_until_another_has_as_much() {
+	story_with(&[21, 22], || {
+		record(REQUEST, 0);
+		hold_up_to(21, 1);
+		run_for(61);
+		with_holders(&[23]);
+		assert_ok!(Backup::replace_holders(signed(BOB), REQUEST));
+		// 22 had nothing and went, 23 came; there is no fourth node.
+		let mut nodes = holders(REQUEST);
+		assert!(nodes.contains(&21) && nodes.contains(&23), "{nodes:?}");
+		with_holders(&[24]);
+		assert_ok!(Backup::replace_holders(signed(BOB), REQUEST));
+		nodes = holders(REQUEST);
+		assert_eq!(nodes, [21, 23, 24], "21 has the only copy");
+		nothing_to_replace();
+		hold_up_to(24, 1);
+		assert_ok!(Backup::replace_holders(signed(BOB), REQUEST));
+		assert_eq!(holders(REQUEST), [23, 24]);
+	});
+}
+
+#[test]
+fn a_holder_whose_operator_becomes_the_host_confirms_no_more() {
+	story(|| {
+		World::operate(21, BOB);
+		World::operate(OTHER_NODE, BOB);
+		with_holders(&HOLDERS);
+		replicas(3);
+		begin(REQUEST, ALICE);
+		assert_eq!(holders(REQUEST), HOLDERS);
+		World::move_to(REQUEST, OTHER_NODE);
+		assert_eq!(holders(REQUEST), [22, 23]);
+	});
+}
+
+#[test]
+fn the_search_for_what_nobody_has_goes_on_where_it_stopped() {
+	story_with(&[21, 22], || {
+		nothing_goes_by_age();
+		for tag in 0..40 {
+			record(REQUEST, tag);
+		}
+		hold_up_to(21, 2);
+		for tag in 40..50 {
+			record(REQUEST, tag);
+		}
+		assert_eq!(kept()[..3], [0, 1, 12]);
+		// Somebody lets go of an old one: the search begins again, at a gap of ten places.
+		assert_ok!(Backup::hold_snapshot(signed(ALICE), REQUEST, 1));
+		assert_ok!(Backup::release_snapshot(signed(ALICE), REQUEST, 1));
+		record(REQUEST, 50);
+		assert_eq!(kept()[..3], [0, 1, 12], "no good copy goes for that");
+		assert_eq!(Backup::eligibility(REQUEST), crate::Eligibility::Full);
+		while Backup::prune(signed(BOB), REQUEST, 4).is_ok() {}
+		assert_eq!(kept()[..3], [0, 1, 13]);
+	});
+}
+
+#[test]
+fn a_deletion_that_was_taken_back_forgets_who_had_confirmed() {
+	story_with(&[21, 22], || {
+		record(REQUEST, 1);
+		assert_ok!(Backup::hold_snapshot(RuntimeOrigin::root(), REQUEST, 0));
+		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
+		run_for(20);
+		let target = crate::DeletionTarget::Request(REQUEST);
+		assert_ok!(Backup::cancel_deletion(signed(ALICE), target));
+		Lineages::<Test>::mutate(REQUEST, |lineage| {
+			assert!(!lineage.as_ref().unwrap().is_given_up);
+		});
+	});
+}
+
+#[test]
+fn what_nodes_may_have_given_up_is_not_held_while_all_is_paused() {
+	story_with(&[21, 22], || {
+		record(REQUEST, 1);
+		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
+		run_for(20);
+		assert_ok!(submit(deleted_report(REQUEST)));
+		assert_ok!(Backup::set_paused(RuntimeOrigin::root(), true));
+		let late = Error::<Test>::DeletionInEffect;
+		assert_noop!(Backup::hold_snapshot(RuntimeOrigin::root(), REQUEST, 0), late);
+	});
+}
+
+#[test]
+fn a_holder_that_lost_its_pins_asks_for_its_copies_too() {
+	story_with(&[21, 22], || {
+		let cid = record(REQUEST, 1);
+		let (roots, _) = Backup::roots_of_node(21, None);
+		assert_eq!(roots.iter().map(|root| root.cid).collect::<Vec<_>>(), [cid]);
+		assert_eq!(Backup::roots_of_node(23, None).0, []);
+	});
+}
+
+#[test]
+fn each_copy_counts_in_the_quota_of_its_holder() {
+	story_with(&[21, 22], || {
+		begin(OTHER_REQUEST, BOB);
+		run_for(1);
+		assert_ok!(submit(held_report(21, &[(REQUEST, 0, 0), (OTHER_REQUEST, 0, 0)])));
+		assert_eq!(crate::ReportsOfNode::<Test>::get(21).unwrap().1, 2);
+	});
+}
+
+#[test]
+fn nobody_waits_for_the_word_of_a_holder_that_is_gone() {
+	story_with(&[21, 22], || {
+		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
+		run_for(20);
+		assert_ok!(submit(deleted_report_of(21, REQUEST)));
+		World::remove_node(22);
+		assert_ok!(submit(deleted_report(REQUEST)));
+		assert!(!Lineages::<Test>::contains_key(REQUEST));
+	});
+}
