@@ -1,0 +1,99 @@
+//! Restores: who may ask for one, how long it waits, and when it is over.
+
+use super::{ACCOUNTS, MACHINES, Model, RESTORE_LIFETIME, RESTORES_MAX, Verdict, owner};
+use crate::mock::*;
+use backup_primitives::Cid;
+
+/// What the model knows of a restore.
+#[derive(Clone, Debug)]
+pub(super) struct Restore {
+	pub(super) requester: AccountId,
+	pub(super) machine: usize,
+	pub(super) sequence: u64,
+	pub(super) cid: Cid,
+	/// Who carries it out.
+	pub(super) node: NodeId,
+	pub(super) asked_at: u64,
+	pub(super) is_waiting: bool,
+}
+
+impl Model {
+	pub(super) fn is_open(&self, restore: &Restore) -> bool {
+		let owns = restore.requester == owner(restore.machine);
+		let history = self.histories.get(&restore.machine);
+		let since = history.and_then(|history| history.access_since(restore.requester, self.now));
+		restore.is_waiting
+			&& self.now < restore.asked_at + RESTORE_LIFETIME
+			&& (owns || since.is_some_and(|since| since <= restore.asked_at))
+	}
+
+	/// Whether everyone may take the record of a restore away.
+	pub(super) fn is_over(&self, restore: &Restore) -> bool {
+		self.now >= restore.asked_at + RESTORE_LIFETIME
+			|| restore.is_waiting && !self.is_open(restore)
+	}
+
+	/// The restore that a step means.
+	pub(super) fn nth_restore(&self, restore: usize) -> Option<u64> {
+		self.restores.keys().copied().nth(restore)
+	}
+
+	pub(super) fn take_restore(&mut self, who: AccountId, machine: usize, place: u64) -> Verdict {
+		let request = MACHINES[machine].0;
+		let history = self.histories.get(&machine);
+		let sequence = history.map_or(0, |history| history.place(place));
+		let asked = self.restore_of(who, machine, sequence);
+		let expected = asked.is_some();
+		if let Some(restore) = asked {
+			self.restores.insert(self.restores_begun, restore);
+			self.restores_begun += 1;
+		}
+		(restore(who, request, sequence).is_ok(), expected)
+	}
+
+	/// The restore that somebody asks for, if it may be.
+	fn restore_of(&self, who: AccountId, machine: usize, sequence: u64) -> Option<Restore> {
+		let history = self.histories.get(&machine)?;
+		let snapshot = history.kept.get(&sequence)?;
+		let count = self.restores.values().filter(|restore| restore.requester == who).count();
+		let may = who == owner(machine) || history.access_since(who, self.now).is_some();
+		let is_deleted =
+			self.deletion_of(machine, history).is_some() || history.dooms.contains_key(&sequence);
+		(may && !is_deleted && count < RESTORES_MAX).then_some(Restore {
+			requester: who,
+			machine,
+			sequence,
+			cid: snapshot.cid,
+			node: snapshot.node,
+			asked_at: self.now,
+			is_waiting: true,
+		})
+	}
+
+	pub(super) fn take_close(&mut self, who: usize, restore: usize) -> Verdict {
+		let Some(id) = self.nth_restore(restore) else { return (true, true) };
+		let (who, restore) = (ACCOUNTS[who], self.restores[&id].clone());
+		let expected =
+			who == restore.requester || who == owner(restore.machine) || self.is_over(&restore);
+		if expected {
+			self.close(id);
+		}
+		(Backup::close_restore(signed(who), id).is_ok(), expected)
+	}
+
+	/// The record of a restore goes.
+	fn close(&mut self, id: u64) {
+		let restore = self.restores.remove(&id).expect("seen by the caller");
+		self.unlock(restore.machine, restore.sequence);
+	}
+
+	/// Idle time takes a few of those that are over, in its own order, and nothing else.
+	pub(super) fn follow_idle_restores(&mut self) {
+		for (id, restore) in self.restores.clone() {
+			if !crate::RestoreRequests::<Test>::contains_key(id) {
+				assert!(self.is_over(&restore), "restore {id} was closed before its time");
+				self.close(id);
+			}
+		}
+	}
+}

@@ -1,0 +1,208 @@
+//! What can happen in a story. Numbers pick among what there is, so that a story stays one when
+//! steps are taken out of it.
+
+use super::{ACCOUNTS, MACHINES, NODES};
+use proptest::prelude::*;
+
+/// One step of a story.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+	Pass {
+		blocks: u64,
+	},
+	Create {
+		machine: usize,
+	},
+	Record {
+		machine: usize,
+		age: u64,
+	},
+	Fail {
+		machine: usize,
+	},
+	Ask {
+		machine: usize,
+	},
+	Restore {
+		who: usize,
+		machine: usize,
+		place: u64,
+	},
+	ReportRestore {
+		restore: usize,
+		failed: bool,
+	},
+	Close {
+		who: usize,
+		restore: usize,
+	},
+	Grant {
+		machine: usize,
+		to: usize,
+		blocks: Option<u64>,
+	},
+	Revoke {
+		who: usize,
+		machine: usize,
+		from: usize,
+	},
+	Settings {
+		machine: usize,
+		keep_last: Option<u32>,
+		paused: bool,
+	},
+	Frequency {
+		who: usize,
+		blocks: u64,
+	},
+	Hold {
+		party: Party,
+		machine: usize,
+		place: u64,
+	},
+	Release {
+		party: Party,
+		machine: usize,
+		place: u64,
+	},
+	Prune {
+		machine: usize,
+		limit: u32,
+	},
+	Delete {
+		target: Target,
+	},
+	Cancel {
+		party: Party,
+		target: Target,
+	},
+	ReportDeleted {
+		node: usize,
+		machine: usize,
+	},
+	CloseLate {
+		machine: usize,
+		place: Option<u64>,
+	},
+	Move {
+		machine: usize,
+		to: usize,
+	},
+	Idle,
+	/// A report that was signed before comes in again, of this branch or of one that was lost.
+	Again {
+		report: usize,
+	},
+	/// Blocks from here on may be lost.
+	Fork,
+	/// The branch since the fork is final.
+	Settle,
+	/// The branch since the fork is lost.
+	GoBack,
+}
+
+/// Who speaks: governance, or one of the accounts.
+pub(super) type Party = Option<usize>;
+
+/// What is deleted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+	Account(usize),
+	Machine(usize),
+	Snapshot(usize, u64),
+}
+
+fn machine() -> impl Strategy<Value = usize> {
+	0..MACHINES.len()
+}
+
+fn who() -> impl Strategy<Value = usize> {
+	0..ACCOUNTS.len()
+}
+
+fn node() -> impl Strategy<Value = usize> {
+	0..NODES.len()
+}
+
+fn place() -> impl Strategy<Value = u64> {
+	0..5u64
+}
+
+fn party() -> impl Strategy<Value = Party> {
+	proptest::option::weighted(0.7, who())
+}
+
+fn target() -> impl Strategy<Value = Target> {
+	prop_oneof![
+		1 => who().prop_map(Target::Account),
+		1 => machine().prop_map(Target::Machine),
+		2 => (machine(), place()).prop_map(|(machine, place)| Target::Snapshot(machine, place)),
+	]
+}
+
+/// Any step, the more often the more there is to see in it.
+pub(super) fn step() -> impl Strategy<Value = Step> {
+	prop_oneof![
+		10 => time(),
+		16 => reports(),
+		17 => owners(),
+		10 => deletions(),
+		3 => forks(),
+	]
+}
+
+fn time() -> impl Strategy<Value = Step> {
+	prop_oneof![
+		2 => (1..4u64).prop_map(|blocks| Step::Pass { blocks }),
+		6 => (1..60u64).prop_map(|blocks| Step::Pass { blocks }),
+		2 => Just(Step::Idle),
+	]
+}
+
+fn reports() -> impl Strategy<Value = Step> {
+	prop_oneof![
+		8 => (machine(), 0..4u64).prop_map(|(machine, age)| Step::Record { machine, age }),
+		2 => machine().prop_map(|machine| Step::Fail { machine }),
+		2 => (0..4usize, any::<bool>())
+			.prop_map(|(restore, failed)| Step::ReportRestore { restore, failed }),
+		2 => (node(), machine()).prop_map(|(node, machine)| Step::ReportDeleted { node, machine }),
+		2 => (0..6usize).prop_map(|report| Step::Again { report }),
+	]
+}
+
+fn owners() -> impl Strategy<Value = Step> {
+	prop_oneof![
+		1 => machine().prop_map(|machine| Step::Create { machine }),
+		2 => machine().prop_map(|machine| Step::Ask { machine }),
+		3 => (who(), machine(), place())
+			.prop_map(|(who, machine, place)| Step::Restore { who, machine, place }),
+		2 => (who(), 0..4usize).prop_map(|(who, restore)| Step::Close { who, restore }),
+		2 => (machine(), who(), proptest::option::of(1..80u64))
+			.prop_map(|(machine, to, blocks)| Step::Grant { machine, to, blocks }),
+		1 => (who(), machine(), who())
+			.prop_map(|(who, machine, from)| Step::Revoke { who, machine, from }),
+		1 => (machine(), proptest::option::of(0..45u32), any::<bool>()).prop_map(
+			|(machine, keep_last, paused)| Step::Settings { machine, keep_last, paused }
+		),
+		1 => (who(), 5..200u64).prop_map(|(who, blocks)| Step::Frequency { who, blocks }),
+		2 => (party(), machine(), place())
+			.prop_map(|(party, machine, place)| Step::Hold { party, machine, place }),
+		2 => (party(), machine(), place())
+			.prop_map(|(party, machine, place)| Step::Release { party, machine, place }),
+		1 => (machine(), node()).prop_map(|(machine, to)| Step::Move { machine, to }),
+	]
+}
+
+fn deletions() -> impl Strategy<Value = Step> {
+	prop_oneof![
+		1 => (machine(), 0..70u32).prop_map(|(machine, limit)| Step::Prune { machine, limit }),
+		2 => target().prop_map(|target| Step::Delete { target }),
+		1 => (party(), target()).prop_map(|(party, target)| Step::Cancel { party, target }),
+		2 => (machine(), proptest::option::weighted(0.7, place()))
+			.prop_map(|(machine, place)| Step::CloseLate { machine, place }),
+	]
+}
+
+fn forks() -> impl Strategy<Value = Step> {
+	prop_oneof![4 => Just(Step::Fork), 1 => Just(Step::Settle), 4 => Just(Step::GoBack)]
+}
