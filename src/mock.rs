@@ -213,7 +213,7 @@ impl World {
 
 	/// A node has another key.
 	pub(crate) fn rotate(node: NodeId) {
-		let key = AuthorityId::generate_pair(Some(format!("//new//{node}").into_bytes()));
+		let key = new_key(u64::from(node) | 1 << 32);
 		Self::change(|world| world.authorities.insert(node, key));
 	}
 
@@ -225,7 +225,7 @@ impl World {
 
 	/// A node joins the chain, with a key in the keystore.
 	pub(crate) fn add_node(node: NodeId) {
-		let key = AuthorityId::generate_pair(Some(format!("//node//{node}").into_bytes()));
+		let key = new_key(node.into());
 		Self::change(|world| world.authorities.insert(node, key));
 	}
 
@@ -281,6 +281,12 @@ impl World {
 	pub(crate) fn authority(node: NodeId) -> AuthorityId {
 		Self::change(|world| world.authorities[&node].clone())
 	}
+}
+
+/// A key in the keystore. Made of a bare seed: the keystore makes it anew for each signature, and
+/// from words that would take longer than all the rest.
+fn new_key(seed: u64) -> AuthorityId {
+	AuthorityId::generate_pair(Some(format!("0x{seed:064x}").into_bytes()))
 }
 
 impl Compute<NodeId, RequestId, AccountId, AuthorityId> for World {

@@ -11,8 +11,11 @@ mod history;
 mod reports;
 mod restores;
 mod steps;
+mod workers;
 
+use super::desk::Desk;
 use crate::{ChainSettings, Lineages, mock::*};
+use backup_primitives::Cid;
 use forks::Fork;
 use frame_support::{assert_ok, traits::Hooks, weights::Weight};
 use history::History;
@@ -22,6 +25,7 @@ use restores::Restore;
 use sp_core::storage::StateVersion;
 use std::collections::{BTreeMap, VecDeque};
 use steps::{Party, Step, Target, step};
+use workers::Agents;
 
 /// Machines by owner.
 const MACHINES: [(RequestId, AccountId); 3] = [(7, ALICE), (8, BOB), (9, ALICE)];
@@ -76,6 +80,10 @@ struct Tale {
 	signed: VecDeque<Signed>,
 	/// How many roots there were.
 	roots: u64,
+	/// The highest block of a branch that was lost.
+	best: u64,
+	agents: Agents,
+	desk: Desk,
 }
 
 impl Model {
@@ -156,9 +164,17 @@ impl Model {
 }
 
 impl Tale {
-	fn begin() -> Self {
-		let model = Model::begin_story();
-		Self { model, fork: None, signed: VecDeque::new(), roots: 0 }
+	fn begin(desk: Desk) -> Self {
+		desk.open();
+		Self {
+			model: Model::begin_story(),
+			fork: None,
+			signed: VecDeque::new(),
+			roots: 0,
+			best: 0,
+			agents: Agents::default(),
+			desk,
+		}
 	}
 
 	/// Tell how it goes on: both do the step and must agree.
@@ -208,6 +224,7 @@ impl Tale {
 			Step::Move { machine, to } => model.take_move(machine, NODES[to]),
 			Step::Idle => model.take_idle(),
 			Step::Again { report } => self.take_again(report),
+			Step::Work { luck, drops } => self.take_work(luck, drops),
 			Step::Fork => self.take_fork(),
 			Step::Settle => self.take_settle(),
 			Step::GoBack => self.take_go_back(),
@@ -226,6 +243,14 @@ fn origin(party: Party) -> RuntimeOrigin {
 	}
 }
 
+/// A root that no snapshot has, on no branch, by how many there were.
+fn root_of(roots: &mut u64) -> Cid {
+	*roots += 1;
+	let mut digest = [0; 32];
+	digest[..8].copy_from_slice(&roots.to_le_bytes());
+	Cid::dag_cbor(digest)
+}
+
 fn state_root() -> Vec<u8> {
 	sp_io::storage::root(StateVersion::V1)
 }
@@ -235,8 +260,10 @@ proptest! {
 
 	#[test]
 	fn the_pallet_does_what_its_model_does(steps in prop::collection::vec(step(), 1..150)) {
-		story(|| {
-			let mut tale = Tale::begin();
+		let mut ext = new_test_ext();
+		let desk = Desk::beside(&mut ext);
+		ext.execute_with(|| {
+			let mut tale = Tale::begin(desk);
 			for step in &steps {
 				tale.go_on(step);
 			}

@@ -35,6 +35,7 @@ impl Tale {
 
 	pub(super) fn take_go_back(&mut self) -> Verdict {
 		let Some(Fork { model, world, first }) = self.fork.take() else { return (true, true) };
+		self.best = self.best.max(self.model.now);
 		let lost = [first - 1, first].map(hash_of);
 		sp_io::storage::rollback_transaction();
 		World::go_back(world, first);

@@ -3,7 +3,7 @@
 //! Every report is judged here by what stands in it, whoever submits it and on whichever branch it
 //! was signed: one that was signed on a lost branch is refused, or right on this one as well.
 
-use super::{MACHINES, Model, REPORT_AGE_MAX, Tale, Verdict};
+use super::{MACHINES, Model, REPORT_AGE_MAX, Tale, Verdict, root_of};
 use crate::{Call, mock::*};
 use backup_primitives::{BlockRef, Cid, FailureReason};
 
@@ -32,9 +32,14 @@ impl Tale {
 		if expected && recorded {
 			self.model.follow(&report.call);
 		}
+		self.keep(report);
+		(recorded, expected)
+	}
+
+	/// Keep a report that may come in again.
+	pub(super) fn keep(&mut self, report: Signed) {
 		self.signed.push_front(report);
 		self.signed.truncate(SIGNED_MAX);
-		(recorded, expected)
 	}
 
 	/// Submit a report that was submitted before.
@@ -50,7 +55,7 @@ impl Tale {
 		if !self.model.histories.contains_key(&machine) {
 			return (true, true);
 		}
-		let cid = self.new_root();
+		let cid = root_of(&mut self.roots);
 		let report = snapshot(MACHINES[machine].0, 0).with(|report| {
 			report.cid = cid;
 			report.claim.taken_at = now.saturating_sub(age);
@@ -80,14 +85,6 @@ impl Tale {
 			true => self.submit(deleted_report_of(node, MACHINES[machine].0).into()),
 			false => (true, true),
 		}
-	}
-
-	/// A root that no snapshot has, on no branch.
-	pub(super) fn new_root(&mut self) -> Cid {
-		self.roots += 1;
-		let mut digest = [0; 32];
-		digest[..8].copy_from_slice(&self.roots.to_le_bytes());
-		Cid::dag_cbor(digest)
 	}
 }
 

@@ -9,6 +9,8 @@ use backup_primitives::Cid;
 pub(super) struct Restore {
 	pub(super) requester: AccountId,
 	pub(super) machine: usize,
+	/// That of its history, which may be gone.
+	pub(super) salt: [u8; 32],
 	pub(super) sequence: u64,
 	pub(super) cid: Cid,
 	/// Who carries it out.
@@ -62,6 +64,7 @@ impl Model {
 		(may && !is_deleted && count < RESTORES_MAX).then_some(Restore {
 			requester: who,
 			machine,
+			salt: history.salt,
 			sequence,
 			cid: snapshot.cid,
 			node: snapshot.node,

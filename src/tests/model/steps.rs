@@ -1,7 +1,7 @@
 //! What can happen in a story. Numbers pick among what there is, so that a story stays one when
 //! steps are taken out of it.
 
-use super::{ACCOUNTS, MACHINES, NODES};
+use super::{ACCOUNTS, MACHINES, NODES, workers::Luck};
 use proptest::prelude::*;
 
 /// One step of a story.
@@ -93,6 +93,11 @@ pub(super) enum Step {
 	Again {
 		report: usize,
 	},
+	/// The workers of all nodes run, and the pool drops their first reports.
+	Work {
+		luck: Luck,
+		drops: usize,
+	},
 	/// Blocks from here on may be lost.
 	Fork,
 	/// The branch since the fork is final.
@@ -144,6 +149,7 @@ fn target() -> impl Strategy<Value = Target> {
 pub(super) fn step() -> impl Strategy<Value = Step> {
 	prop_oneof![
 		10 => time(),
+		8 => work(),
 		16 => reports(),
 		17 => owners(),
 		10 => deletions(),
@@ -157,6 +163,12 @@ fn time() -> impl Strategy<Value = Step> {
 		6 => (1..60u64).prop_map(|blocks| Step::Pass { blocks }),
 		2 => Just(Step::Idle),
 	]
+}
+
+fn work() -> impl Strategy<Value = Step> {
+	let luck = prop_oneof![1 => Just(Luck::Slow), 4 => Just(Luck::Good), 1 => Just(Luck::Bad)];
+	let drops = prop_oneof![2 => Just(0), 1 => 1..4usize];
+	(luck, drops).prop_map(|(luck, drops)| Step::Work { luck, drops })
 }
 
 fn reports() -> impl Strategy<Value = Step> {
