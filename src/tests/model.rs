@@ -6,15 +6,17 @@
 
 mod access;
 mod deletion;
+mod deposits;
 mod forks;
 mod history;
+mod holders;
 mod reports;
 mod restores;
 mod steps;
 mod workers;
 
 use super::desk::Desk;
-use crate::{ChainSettings, Lineages, mock::*};
+use crate::{ChainSettings, HoldersOf, Lineages, mock::*};
 use backup_primitives::Cid;
 use forks::Fork;
 use frame_support::{assert_ok, traits::Hooks, weights::Weight};
@@ -23,7 +25,7 @@ use proptest::prelude::*;
 use reports::Signed;
 use restores::Restore;
 use sp_core::storage::StateVersion;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use steps::{Party, Step, Target, step};
 use workers::Agents;
 
@@ -49,6 +51,11 @@ const EVICTIONS: usize = 2;
 const EVICTION_STEPS: u64 = 4;
 const PRUNED_MAX: u32 = 64;
 const DELETIONS: usize = 32;
+const REPLICAS: usize = 2;
+const REPLACEMENTS_MAX: usize = 4;
+const QUOTA_WINDOW: u64 = 100;
+const HOLDER_PERIOD: u64 = 20;
+const HOLDER_SILENCE: u64 = 60;
 
 /// How old a snapshot must be to be evicted; the story begins with it.
 const AGE_MIN: u64 = 25;
@@ -69,6 +76,14 @@ struct Model {
 	frequencies: BTreeMap<AccountId, u64>,
 	/// When deletions take effect.
 	deletions: BTreeMap<AccountId, u64>,
+	/// Nodes that may hold copies.
+	storage_nodes: BTreeSet<NodeId>,
+	/// How many holders were replaced in which window.
+	replacements: (u64, usize),
+	/// What [`deposits::POOR`] has left.
+	purse: u64,
+	/// What was put down for histories, in snapshots.
+	tickets: BTreeMap<usize, u64>,
 }
 
 /// A story as far as it is told: what the chain should know, and what does not go back with it when
@@ -100,13 +115,21 @@ impl Model {
 			restores_begun: 0,
 			frequencies: BTreeMap::new(),
 			deletions: BTreeMap::new(),
+			storage_nodes: BTreeSet::new(),
+			replacements: (0, 0),
+			purse: deposits::PURSE,
+			tickets: BTreeMap::new(),
 		};
 		for node in NODES {
 			World::add_node(node);
 		}
+		for node in &NODES[2..] {
+			assert_eq!(model.take_admit(*node), (true, true));
+		}
+		World::impoverish(deposits::POOR, deposits::PURSE);
 		for (machine, (request, owner)) in MACHINES.into_iter().enumerate() {
 			begin(request, owner);
-			model.begin(machine);
+			assert!(model.begin(machine));
 		}
 		model
 	}
@@ -147,6 +170,9 @@ impl Model {
 			let expected =
 				history.map(|history| (self.hosts[machine], history.salt, self.next[machine]));
 			assert_eq!(found, expected, "where request {request} is");
+			let found = HoldersOf::<Test>::get(request).into_inner();
+			let expected = history.map_or(Vec::new(), |history| history.holders.clone());
+			assert_eq!(found, expected, "who holds copies of {request}");
 		}
 		let found: BTreeMap<_, _> = crate::RestoreRequests::<Test>::iter()
 			.map(|(id, restore)| {
@@ -160,6 +186,7 @@ impl Model {
 			.map(|(id, restore)| (*id, (restore.node, restore.cid, restore.is_waiting)))
 			.collect();
 		assert_eq!(found, expected);
+		assert_eq!(World::units(deposits::POOR), self.purse);
 	}
 }
 
@@ -198,8 +225,8 @@ impl Tale {
 			Step::Record { machine, age } => self.take_record(machine, age),
 			Step::Fail { machine } => self.take_fail(machine),
 			Step::Ask { machine } => model.take_ask(machine),
-			Step::Restore { who, machine, place } => {
-				model.take_restore(ACCOUNTS[who], machine, place)
+			Step::Restore { who, machine, place, wish } => {
+				model.take_restore(ACCOUNTS[who], machine, place, wish)
 			}
 			Step::ReportRestore { restore, failed } => self.take_report_restore(restore, failed),
 			Step::Close { who, restore } => model.take_close(who, restore),
@@ -222,6 +249,13 @@ impl Tale {
 			Step::ReportDeleted { node, machine } => self.take_report_deleted(NODES[node], machine),
 			Step::CloseLate { machine, place } => model.take_close_late(machine, place),
 			Step::Move { machine, to } => model.take_move(machine, NODES[to]),
+			Step::Reclaim { machine } => model.take_reclaim(machine),
+			Step::Admit { node } => model.take_admit(NODES[node]),
+			Step::Dismiss { node } => model.take_dismiss(NODES[node]),
+			Step::Say { node, machine, from, missing } => {
+				self.take_say(NODES[node], machine, from, missing)
+			}
+			Step::Replace { machine } => model.take_replace(machine),
 			Step::Idle => model.take_idle(),
 			Step::Again { report } => self.take_again(report),
 			Step::Work { luck, drops } => self.take_work(luck, drops),

@@ -3,7 +3,7 @@
 
 use super::{
 	AGE_MIN, EVICTION_STEPS, EVICTIONS, FREQUENCY_MIN, KEEP, MACHINES, Model, PRUNED_MAX,
-	REPORT_DELAY_MAX, SNAPSHOTS_MAX, TOLERANCE, Verdict, owner,
+	REPORT_DELAY_MAX, SNAPSHOTS_MAX, TOLERANCE, Verdict, holders::Holder, owner,
 };
 use crate::{LineageSettings, mock::*};
 use backup_primitives::Cid;
@@ -18,9 +18,14 @@ pub(super) struct History {
 	pub(super) kept: BTreeMap<u64, Kept>,
 	/// Where eviction goes on.
 	pub(super) evict_from: u64,
+	/// What it passed over as the newest that another node has.
+	guarded: Option<u64>,
+	pub(super) holders: Vec<Holder>,
 	pub(super) owner_holds: BTreeSet<u64>,
 	pub(super) governance_holds: BTreeSet<u64>,
 	pub(super) delete_at: Option<u64>,
+	/// Whether the host has confirmed that.
+	pub(super) is_given_up: bool,
 	/// Snapshots that are to be deleted, and when.
 	pub(super) dooms: BTreeMap<u64, u64>,
 	pub(super) taken_at: Option<u64>,
@@ -50,9 +55,12 @@ impl History {
 			salt: hash_of(created_at - 1).0,
 			kept: BTreeMap::new(),
 			evict_from: first,
+			guarded: None,
+			holders: Vec::new(),
 			owner_holds: BTreeSet::new(),
 			governance_holds: BTreeSet::new(),
 			delete_at: None,
+			is_given_up: false,
 			dooms: BTreeMap::new(),
 			taken_at: None,
 			recorded_at: None,
@@ -186,11 +194,19 @@ impl Model {
 		self.histories.insert(machine, history);
 	}
 
-	/// Evict from a history, and say how many went.
+	/// Evict from a history, and say how many went. The newest never goes, nor the newest that
+	/// another node has.
 	fn evict(&self, machine: usize, history: &mut History, limit: usize, steps: u64) -> usize {
+		let keep = history.keep_last.unwrap_or(KEEP) as usize;
+		if history.kept.len() <= keep {
+			return 0;
+		}
+		let confirmed = self.newest_confirmed(history);
+		if let Some(guarded) = history.guarded.take_if(|guarded| confirmed != Some(*guarded)) {
+			history.evict_from = history.evict_from.min(guarded);
+		}
 		let newest = self.next[machine].saturating_sub(1);
 		let end = newest.min(history.evict_from + steps);
-		let keep = history.keep_last.unwrap_or(KEEP) as usize;
 		let mut evicted = 0;
 		while evicted < limit && history.evict_from < end && history.kept.len() > keep {
 			let sequence = history.evict_from;
@@ -201,8 +217,12 @@ impl Model {
 				if is_young && history.kept.len() <= SNAPSHOTS_MAX {
 					break;
 				}
-				history.remove(sequence);
-				evicted += 1;
+				if confirmed == Some(sequence) {
+					history.guarded = confirmed;
+				} else {
+					history.remove(sequence);
+					evicted += 1;
+				}
 			}
 			history.evict_from += 1;
 		}
@@ -224,17 +244,20 @@ impl Model {
 
 	pub(super) fn take_create(&mut self, machine: usize) -> Verdict {
 		let (request, owner) = MACHINES[machine];
-		let expected =
-			!self.histories.contains_key(&machine) && !self.deletions.contains_key(&owner);
 		let created = Backup::create_backup(signed(owner), request, None).is_ok();
-		if expected {
-			self.begin(machine);
-		}
-		(created, expected)
+		(created, self.begin(machine))
 	}
 
-	pub(super) fn begin(&mut self, machine: usize) {
-		self.histories.insert(machine, History::new(self.now, self.next[machine]));
+	/// The backup of a machine begins, if it may.
+	pub(super) fn begin(&mut self, machine: usize) -> bool {
+		let may_begin = !self.histories.contains_key(&machine)
+			&& !self.deletions.contains_key(&owner(machine))
+			&& self.pay_history(machine, None);
+		if may_begin {
+			self.histories.insert(machine, History::new(self.now, self.next[machine]));
+			self.choose_holders(machine);
+		}
+		may_begin
 	}
 
 	pub(super) fn take_ask(&mut self, machine: usize) -> Verdict {
@@ -254,10 +277,12 @@ impl Model {
 	) -> Verdict {
 		let (request, owner) = MACHINES[machine];
 		let in_bounds = keep_last.is_none_or(|n| (1..=SNAPSHOTS_MAX as u32).contains(&n));
-		let history = self.histories.get_mut(&machine).filter(|_| in_bounds);
-		let expected = history.is_some();
-		if let Some(history) = history {
-			(history.keep_last, history.paused) = (keep_last, paused);
+		let expected = in_bounds
+			&& self.histories.contains_key(&machine)
+			&& self.pay_history(machine, keep_last);
+		if expected {
+			let history = self.histories.entry(machine);
+			history.and_modify(|h| (h.keep_last, h.paused) = (keep_last, paused));
 		}
 		let settings = LineageSettings { paused, keep_last };
 		(Backup::set_backup_settings(signed(owner), request, settings).is_ok(), expected)
@@ -275,14 +300,18 @@ impl Model {
 	/// A machine runs on another node now. Its owner has backups enabled, so that one which has no
 	/// backup begins it.
 	pub(super) fn take_move(&mut self, machine: usize, to: NodeId) -> Verdict {
-		let (request, owner) = MACHINES[machine];
-		World::move_to(request, to);
+		World::move_to(MACHINES[machine].0, to);
 		let has_moved = core::mem::replace(&mut self.hosts[machine], to) != to;
 		match self.histories.get_mut(&machine) {
-			Some(history) if has_moved => history.failed = None,
+			Some(history) if has_moved => {
+				history.failed = None;
+				history.is_given_up = false;
+				self.drop_host(machine);
+			}
 			Some(_) => (),
-			None if self.deletions.contains_key(&owner) => (),
-			None => self.begin(machine),
+			None => {
+				self.begin(machine);
+			}
 		}
 		(true, true)
 	}

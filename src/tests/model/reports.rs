@@ -133,9 +133,12 @@ impl Model {
 				let machine = machine_of(*request_id);
 				self.knows(at)
 					&& self.histories.get(&machine).is_some_and(|h| h.salt == *salt)
-					&& self.hosts[machine] == *node_id
+					&& self.is_awaited(*node_id, machine)
 					&& self.next[machine] == *until
 					&& self.is_deletion_due(machine)
+			}
+			Call::report_held { node_id, marks, at, .. } => {
+				self.knows(at) && marks.iter().all(|mark| self.believes_mark(*node_id, mark))
 			}
 			call => unreachable!("{call:?} is no report"),
 		}
@@ -164,7 +167,12 @@ impl Model {
 				let (machine, sequence) = (restore.machine, restore.sequence);
 				self.unlock(machine, sequence);
 			}
-			Call::report_deleted { request_id, .. } => self.take_records(machine_of(*request_id)),
+			Call::report_deleted { node_id, request_id, .. } => {
+				self.give_up(*node_id, machine_of(*request_id));
+			}
+			Call::report_held { node_id, marks, .. } => {
+				marks.iter().for_each(|mark| self.follow_mark(*node_id, mark));
+			}
 			call => unreachable!("{call:?} is no report"),
 		}
 	}

@@ -1,108 +1,47 @@
 //! What can happen in a story. Numbers pick among what there is, so that a story stays one when
 //! steps are taken out of it.
 
-use super::{ACCOUNTS, MACHINES, NODES, workers::Luck};
+use super::{ACCOUNTS, MACHINES, NODES, restores::Wish, workers::Luck};
 use proptest::prelude::*;
 
 /// One step of a story.
+///
+/// Three of them concern forks: from `Fork` on blocks may be lost; with `Settle` they are final, with
+/// `GoBack` they are lost. `Again` submits a report anew that was signed before, be it on a branch
+/// that was lost. With `Work` the workers of all nodes run, and the pool drops their first reports.
+/// With `Say` a node says that it has copies, but for the newest few.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-	Pass {
-		blocks: u64,
-	},
-	Create {
-		machine: usize,
-	},
-	Record {
-		machine: usize,
-		age: u64,
-	},
-	Fail {
-		machine: usize,
-	},
-	Ask {
-		machine: usize,
-	},
-	Restore {
-		who: usize,
-		machine: usize,
-		place: u64,
-	},
-	ReportRestore {
-		restore: usize,
-		failed: bool,
-	},
-	Close {
-		who: usize,
-		restore: usize,
-	},
-	Grant {
-		machine: usize,
-		to: usize,
-		blocks: Option<u64>,
-	},
-	Revoke {
-		who: usize,
-		machine: usize,
-		from: usize,
-	},
-	Settings {
-		machine: usize,
-		keep_last: Option<u32>,
-		paused: bool,
-	},
-	Frequency {
-		who: usize,
-		blocks: u64,
-	},
-	Hold {
-		party: Party,
-		machine: usize,
-		place: u64,
-	},
-	Release {
-		party: Party,
-		machine: usize,
-		place: u64,
-	},
-	Prune {
-		machine: usize,
-		limit: u32,
-	},
-	Delete {
-		target: Target,
-	},
-	Cancel {
-		party: Party,
-		target: Target,
-	},
-	ReportDeleted {
-		node: usize,
-		machine: usize,
-	},
-	CloseLate {
-		machine: usize,
-		place: Option<u64>,
-	},
-	Move {
-		machine: usize,
-		to: usize,
-	},
+	Pass { blocks: u64 },
+	Create { machine: usize },
+	Record { machine: usize, age: u64 },
+	Fail { machine: usize },
+	Ask { machine: usize },
+	Restore { who: usize, machine: usize, place: u64, wish: Wish },
+	ReportRestore { restore: usize, failed: bool },
+	Close { who: usize, restore: usize },
+	Grant { machine: usize, to: usize, blocks: Option<u64> },
+	Revoke { who: usize, machine: usize, from: usize },
+	Settings { machine: usize, keep_last: Option<u32>, paused: bool },
+	Frequency { who: usize, blocks: u64 },
+	Hold { party: Party, machine: usize, place: u64 },
+	Release { party: Party, machine: usize, place: u64 },
+	Prune { machine: usize, limit: u32 },
+	Delete { target: Target },
+	Cancel { party: Party, target: Target },
+	ReportDeleted { node: usize, machine: usize },
+	CloseLate { machine: usize, place: Option<u64> },
+	Reclaim { machine: usize },
+	Move { machine: usize, to: usize },
+	Admit { node: usize },
+	Dismiss { node: usize },
+	Say { node: usize, machine: usize, from: u64, missing: u64 },
+	Replace { machine: usize },
+	Work { luck: Luck, drops: usize },
 	Idle,
-	/// A report that was signed before comes in again, of this branch or of one that was lost.
-	Again {
-		report: usize,
-	},
-	/// The workers of all nodes run, and the pool drops their first reports.
-	Work {
-		luck: Luck,
-		drops: usize,
-	},
-	/// Blocks from here on may be lost.
+	Again { report: usize },
 	Fork,
-	/// The branch since the fork is final.
 	Settle,
-	/// The branch since the fork is lost.
 	GoBack,
 }
 
@@ -151,8 +90,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
 		10 => time(),
 		8 => work(),
 		16 => reports(),
-		17 => owners(),
+		19 => owners(),
 		10 => deletions(),
+		8 => holders(),
 		3 => forks(),
 	]
 }
@@ -186,8 +126,9 @@ fn owners() -> impl Strategy<Value = Step> {
 	prop_oneof![
 		1 => machine().prop_map(|machine| Step::Create { machine }),
 		2 => machine().prop_map(|machine| Step::Ask { machine }),
-		3 => (who(), machine(), place())
-			.prop_map(|(who, machine, place)| Step::Restore { who, machine, place }),
+		4 => (who(), machine(), place(), wish()).prop_map(|(who, machine, place, wish)| {
+			Step::Restore { who, machine, place, wish }
+		}),
 		2 => (who(), 0..4usize).prop_map(|(who, restore)| Step::Close { who, restore }),
 		2 => (machine(), who(), proptest::option::of(1..80u64))
 			.prop_map(|(machine, to, blocks)| Step::Grant { machine, to, blocks }),
@@ -202,6 +143,7 @@ fn owners() -> impl Strategy<Value = Step> {
 		2 => (party(), machine(), place())
 			.prop_map(|(party, machine, place)| Step::Release { party, machine, place }),
 		1 => (machine(), node()).prop_map(|(machine, to)| Step::Move { machine, to }),
+		1 => machine().prop_map(|machine| Step::Reclaim { machine }),
 	]
 }
 
@@ -212,6 +154,24 @@ fn deletions() -> impl Strategy<Value = Step> {
 		1 => (party(), target()).prop_map(|(party, target)| Step::Cancel { party, target }),
 		2 => (machine(), proptest::option::weighted(0.7, place()))
 			.prop_map(|(machine, place)| Step::CloseLate { machine, place }),
+	]
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+	let target = proptest::option::of(machine());
+	let wish = (any::<bool>(), target, any::<bool>())
+		.prop_map(|(replaces, target, has_envelope)| Wish { replaces, target, has_envelope });
+	prop_oneof![1 => Just(Wish::default()), 1 => wish]
+}
+
+fn holders() -> impl Strategy<Value = Step> {
+	prop_oneof![
+		2 => node().prop_map(|node| Step::Admit { node }),
+		1 => node().prop_map(|node| Step::Dismiss { node }),
+		6 => (node(), machine(), prop_oneof![3 => Just(0), 1 => 0..4u64], 0..4u64).prop_map(
+			|(node, machine, from, missing)| Step::Say { node, machine, from, missing }
+		),
+		3 => machine().prop_map(|machine| Step::Replace { machine }),
 	]
 }
 

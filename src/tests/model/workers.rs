@@ -4,16 +4,21 @@
 //! Two things must hold: the orders are those of the model, and on a chain that has not changed
 //! since, no report of a worker is refused. The pool may drop reports silently; they come in again.
 
-use super::{MACHINES, Model, Tale, Verdict, owner, reports::Signed};
+use super::{
+	MACHINES, Model, Tale, Verdict, owner,
+	reports::{Signed, machine_of},
+	restores::Restore,
+};
 use crate::{Call, mock::*, opaque, tests::desk::nothing};
 use backup_primitives::{
 	Cid, Consistency, FailureReason, LineageId, OpaqueId, VmTag,
 	job::{
-		Achieved, DeletionOrder, DeletionResult, Desired, LineagePlace, RestoreOrder, RestorePlace,
-		RestoreResult, SnapshotOrder, SnapshotResult,
+		Achieved, CopyOrder, CopyResult, DeletionOrder, DeletionResult, Desired, LineagePlace,
+		RestoreOrder, RestorePlace, RestoreResult, SnapshotOrder, SnapshotResult, VmName,
 	},
-	report::TakenSnapshot,
+	report::{TakenSnapshot, Watermark},
 };
+use frame_support::{BoundedVec, pallet_prelude::ConstU32};
 use std::collections::BTreeMap;
 
 /// Every how many times that a result is handed out the worker reports it.
@@ -34,6 +39,8 @@ pub(super) struct Agents {
 	snapshots: BTreeMap<(OpaqueId, LineageId, u64), SnapshotResult>,
 	restores: BTreeMap<(OpaqueId, u64), (RestoreOrder, RestoreResult)>,
 	deletions: BTreeMap<(OpaqueId, LineageId), DeletionResult>,
+	/// Behind which sequence they have no more copies.
+	copies: BTreeMap<(OpaqueId, LineageId), u64>,
 }
 
 /// Hand a result out, and say how often that was done before.
@@ -63,7 +70,21 @@ impl Agents {
 			let result = self.delete(node, order, luck);
 			result.into_iter().for_each(|result| achieved.deletions.try_push(result).unwrap());
 		}
+		for order in &desired.copies {
+			achieved.copies.try_push(self.copy(node, order, luck)).unwrap();
+		}
 		achieved
+	}
+
+	/// With good luck all copies are there, with bad luck none is.
+	fn copy(&mut self, node: &OpaqueId, order: &CopyOrder, luck: Luck) -> CopyResult {
+		let to = self.copies.entry((node.clone(), order.lineage.clone())).or_insert(0);
+		*to = match luck {
+			Luck::Slow => order.next.min(*to),
+			Luck::Good => order.next,
+			Luck::Bad => 0,
+		};
+		CopyResult { lineage: order.lineage.clone(), from: 0, to: *to }
 	}
 
 	/// A snapshot answers the orders of every slot while the chain would take it, a failure those
@@ -198,14 +219,36 @@ impl Tale {
 
 /// Orders in an order that does not depend on hashes.
 fn sorted(mut desired: Desired) -> Desired {
-	let sort = |places: &mut Vec<LineagePlace>| places.sort_by_key(|place| place.lineage.clone());
-	let mut lineages = desired.lineages.into_inner();
-	sort(&mut lineages);
-	desired.lineages = lineages.try_into().unwrap();
+	desired.lineages.sort_by_key(|place| place.lineage.clone());
 	desired.snapshots.sort_by_key(|order| order.lineage.clone());
 	desired.deletions.sort_by_key(|order| order.lineage.clone());
+	desired.copies.sort_by_key(|order| order.lineage.clone());
 	desired.restores.sort_by_key(|order| order.restore);
 	desired
+}
+
+fn vm_of(request: RequestId) -> VmName {
+	list(format!("vm-{request}").into_bytes())
+}
+
+fn list<T, const MAX: u32>(items: impl IntoIterator<Item = T>) -> BoundedVec<T, ConstU32<MAX>> {
+	BoundedVec::truncate_from(items.into_iter().collect())
+}
+
+fn restore_order(id: u64, restore: &Restore) -> RestoreOrder {
+	let target = MACHINES[restore.wish.target.unwrap_or(restore.machine)].0;
+	RestoreOrder {
+		restore: id,
+		lineage: crate::lineage_id(&MACHINES[restore.machine].0, restore.salt),
+		sequence: restore.sequence,
+		cid: restore.cid,
+		owner: opaque(&owner(restore.machine)),
+		place: match restore.wish.replaces {
+			false => RestorePlace::Aside,
+			true => RestorePlace::Replace { vm: vm_of(target), vm_tag: VmTag([target as u8; 16]) },
+		},
+		envelope: restore.wish.envelope(),
+	}
 }
 
 impl Model {
@@ -220,36 +263,45 @@ impl Model {
 			lineage: self.lineage(machine),
 			next: self.next[machine],
 		});
-		let deletions = hosted().filter(|machine| self.is_deletion_due(*machine)).map(|machine| {
-			DeletionOrder { lineage: self.lineage(machine), until: self.next[machine] }
+		let held = || {
+			let is_held = |machine: &usize| self.histories[machine].holder(node).is_some();
+			self.histories.keys().copied().filter(is_held)
+		};
+		let copies = held()
+			.filter(|machine| !self.is_deletion_due(*machine))
+			.map(|machine| self.copy_order(node, machine));
+		let gone = hosted().chain(held()).filter(|machine| self.is_deletion_due(*machine));
+		let deletions = gone.map(|machine| DeletionOrder {
+			lineage: self.lineage(machine),
+			until: self.next[machine],
 		});
 		let restores = self
 			.restores
 			.iter()
 			.filter(|(_, restore)| restore.node == node && self.is_open(restore))
-			.map(|(id, restore)| RestoreOrder {
-				restore: *id,
-				lineage: crate::lineage_id(&MACHINES[restore.machine].0, restore.salt),
-				sequence: restore.sequence,
-				cid: restore.cid,
-				owner: opaque(&owner(restore.machine)),
-				place: RestorePlace::Aside,
-				envelope: None,
-			});
+			.map(|(id, restore)| restore_order(*id, restore));
 		Desired {
 			genesis: hash_of(0).0,
 			node: opaque(&node),
 			at: block(self.now),
 			now: self.now,
-			snapshots: hosted()
-				.filter_map(|m| self.snapshot_order(m))
-				.collect::<Vec<_>>()
-				.try_into()
-				.unwrap(),
-			restores: restores.collect::<Vec<_>>().try_into().unwrap(),
-			deletions: deletions.collect::<Vec<_>>().try_into().unwrap(),
-			copies: Default::default(),
-			lineages: lineages.collect::<Vec<_>>().try_into().unwrap(),
+			snapshots: list(hosted().filter_map(|machine| self.snapshot_order(machine))),
+			restores: list(restores),
+			deletions: list(deletions),
+			copies: list(copies),
+			lineages: list(lineages),
+		}
+	}
+
+	/// What a holder is to have, from the host first, then from the other holders.
+	fn copy_order(&self, node: NodeId, machine: usize) -> CopyOrder {
+		let others = self.histories[&machine].holders.iter().map(|holder| holder.node);
+		let sources = core::iter::once(self.hosts[machine]).chain(others.filter(|n| *n != node));
+		CopyOrder {
+			lineage: self.lineage(machine),
+			owner: opaque(&owner(machine)),
+			next: self.next[machine],
+			sources: list(sources.map(|node| list(format!("http://node-{node}").into_bytes()))),
 		}
 	}
 
@@ -262,7 +314,7 @@ impl Model {
 			sequence,
 			slot: self.slot(machine, history),
 			owner: opaque(&owner),
-			vm: format!("vm-{request}").into_bytes().try_into().unwrap(),
+			vm: vm_of(request),
 			vm_tag: VmTag([request as u8; 16]),
 			owner_recipients: vec![key(owner as u8)].try_into().unwrap(),
 			owner_key_version: 1,
@@ -284,8 +336,17 @@ impl Model {
 			is_time(result.handed_out) && (result.outcome.is_ok() || is_of_slot)
 		});
 		let restores = achieved.restores.iter().filter(|result| is_time(result.handed_out));
-		let deletions = achieved.deletions.iter().filter(|result| is_time(result.handed_out));
-		let _ = node;
-		snapshots.count() + restores.count() + deletions.count()
+		let deletions = achieved.deletions.iter().filter(|result| {
+			let machine = machine_of(result.lineage.request.decode_as().unwrap());
+			is_time(result.handed_out) && self.is_awaited(node, machine)
+		});
+		// All copies in one, every few blocks.
+		let is_news = |copy: &CopyResult| {
+			let CopyResult { lineage, from, to } = copy.clone();
+			self.believes_mark(node, &Watermark { lineage, from, to })
+		};
+		let has_news =
+			self.now % u64::from(REPORT_EVERY) == 0 && achieved.copies.iter().any(is_news);
+		snapshots.count() + restores.count() + deletions.count() + usize::from(has_news)
 	}
 }
