@@ -57,8 +57,12 @@ const QUOTA_WINDOW: u64 = 100;
 const HOLDER_PERIOD: u64 = 20;
 const HOLDER_SILENCE: u64 = 60;
 
-/// How old a snapshot must be to be evicted; the story begins with it.
+// The story begins with these.
+
+/// How old a snapshot must be to be evicted.
 const AGE_MIN: u64 = 25;
+/// How many blocks lie between two snapshots: few, so that much happens.
+const CADENCE: u64 = 20;
 
 /// Whether a step was done, and whether the model allows it.
 type Verdict = (bool, bool);
@@ -104,7 +108,7 @@ struct Tale {
 impl Model {
 	/// All machines run and are backed up, and nothing else has happened.
 	fn begin_story() -> Self {
-		let settings = ChainSettings { min_age: AGE_MIN, ..Backup::settings() };
+		let settings = ChainSettings { min_age: AGE_MIN, frequency: CADENCE, ..Backup::settings() };
 		assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
 		let mut model = Self {
 			now: 1,
@@ -293,7 +297,7 @@ proptest! {
 	#![proptest_config(ProptestConfig::with_cases(48))]
 
 	#[test]
-	fn the_pallet_does_what_its_model_does(steps in prop::collection::vec(step(), 1..150)) {
+	fn the_pallet_does_what_its_model_does(steps in prop::collection::vec(step(), 1..200)) {
 		let mut ext = new_test_ext();
 		let desk = Desk::beside(&mut ext);
 		ext.execute_with(|| {

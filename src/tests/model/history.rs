@@ -2,7 +2,7 @@
 //! machine, when the next snapshot is due, and which old ones go.
 
 use super::{
-	AGE_MIN, EVICTION_STEPS, EVICTIONS, FREQUENCY_MIN, KEEP, MACHINES, Model, PRUNED_MAX,
+	AGE_MIN, CADENCE, EVICTION_STEPS, EVICTIONS, FREQUENCY_MIN, KEEP, MACHINES, Model, PRUNED_MAX,
 	REPORT_DELAY_MAX, SNAPSHOTS_MAX, TOLERANCE, Verdict, holders::Holder, owner,
 };
 use crate::{LineageSettings, mock::*};
@@ -102,7 +102,7 @@ impl History {
 
 impl Model {
 	fn frequency(&self, machine: usize) -> u64 {
-		self.frequencies.get(&owner(machine)).copied().unwrap_or(FREQUENCY)
+		self.frequencies.get(&owner(machine)).copied().unwrap_or(CADENCE)
 	}
 
 	pub(super) fn slot(&self, machine: usize, history: &History) -> u64 {

@@ -1,7 +1,7 @@
 //! What can happen in a story. Numbers pick among what there is, so that a story stays one when
 //! steps are taken out of it.
 
-use super::{ACCOUNTS, MACHINES, NODES, restores::Wish, workers::Luck};
+use super::{ACCOUNTS, MACHINES, NODES, owner, restores::Wish, workers::Luck};
 use proptest::prelude::*;
 
 /// One step of a story.
@@ -69,18 +69,38 @@ fn node() -> impl Strategy<Value = usize> {
 }
 
 fn place() -> impl Strategy<Value = u64> {
-	0..5u64
+	prop_oneof![3 => 0..2u64, 1 => 2..5u64]
+}
+
+fn keep() -> impl Strategy<Value = u32> {
+	prop_oneof![3 => 1..5u32, 1 => 0..45u32]
+}
+
+/// A machine, and somebody who speaks of it: mostly its owner.
+fn owned() -> impl Strategy<Value = (usize, usize)> {
+	(machine(), proptest::option::weighted(0.2, who())).prop_map(|(machine, other)| {
+		let owner = ACCOUNTS.iter().position(|account| *account == owner(machine));
+		(machine, other.or(owner).expect("every owner has an account"))
+	})
+}
+
+/// A machine, and its owner, governance or somebody else.
+fn spoken() -> impl Strategy<Value = (usize, Party)> {
+	prop_oneof![
+		2 => owned().prop_map(|(machine, who)| (machine, Some(who))),
+		1 => machine().prop_map(|machine| (machine, None)),
+	]
 }
 
 fn party() -> impl Strategy<Value = Party> {
-	proptest::option::weighted(0.7, who())
+	proptest::option::weighted(0.6, who())
 }
 
 fn target() -> impl Strategy<Value = Target> {
 	prop_oneof![
 		1 => who().prop_map(Target::Account),
 		1 => machine().prop_map(Target::Machine),
-		2 => (machine(), place()).prop_map(|(machine, place)| Target::Snapshot(machine, place)),
+		6 => (machine(), place()).prop_map(|(machine, place)| Target::Snapshot(machine, place)),
 	]
 }
 
@@ -88,19 +108,19 @@ fn target() -> impl Strategy<Value = Target> {
 pub(super) fn step() -> impl Strategy<Value = Step> {
 	prop_oneof![
 		10 => time(),
-		8 => work(),
+		10 => work(),
 		16 => reports(),
-		19 => owners(),
-		10 => deletions(),
+		20 => owners(),
+		5 => deletions(),
 		8 => holders(),
-		3 => forks(),
+		4 => forks(),
 	]
 }
 
 fn time() -> impl Strategy<Value = Step> {
 	prop_oneof![
 		2 => (1..4u64).prop_map(|blocks| Step::Pass { blocks }),
-		6 => (1..60u64).prop_map(|blocks| Step::Pass { blocks }),
+		6 => (1..40u64).prop_map(|blocks| Step::Pass { blocks }),
 		2 => Just(Step::Idle),
 	]
 }
@@ -115,33 +135,34 @@ fn reports() -> impl Strategy<Value = Step> {
 	prop_oneof![
 		8 => (machine(), 0..4u64).prop_map(|(machine, age)| Step::Record { machine, age }),
 		2 => machine().prop_map(|machine| Step::Fail { machine }),
-		2 => (0..4usize, any::<bool>())
+		3 => (0..3usize, any::<bool>())
 			.prop_map(|(restore, failed)| Step::ReportRestore { restore, failed }),
 		2 => (node(), machine()).prop_map(|(node, machine)| Step::ReportDeleted { node, machine }),
-		2 => (0..6usize).prop_map(|report| Step::Again { report }),
+		3 => (0..6usize).prop_map(|report| Step::Again { report }),
 	]
 }
 
 fn owners() -> impl Strategy<Value = Step> {
 	prop_oneof![
-		1 => machine().prop_map(|machine| Step::Create { machine }),
+		2 => machine().prop_map(|machine| Step::Create { machine }),
 		2 => machine().prop_map(|machine| Step::Ask { machine }),
-		4 => (who(), machine(), place(), wish()).prop_map(|(who, machine, place, wish)| {
+		6 => (owned(), place(), wish()).prop_map(|((machine, who), place, wish)| {
 			Step::Restore { who, machine, place, wish }
 		}),
 		2 => (who(), 0..4usize).prop_map(|(who, restore)| Step::Close { who, restore }),
 		2 => (machine(), who(), proptest::option::of(1..80u64))
 			.prop_map(|(machine, to, blocks)| Step::Grant { machine, to, blocks }),
-		1 => (who(), machine(), who())
-			.prop_map(|(who, machine, from)| Step::Revoke { who, machine, from }),
-		1 => (machine(), proptest::option::of(0..45u32), any::<bool>()).prop_map(
+		1 => (owned(), who())
+			.prop_map(|((machine, who), from)| Step::Revoke { who, machine, from }),
+		1 => (machine(), proptest::option::of(keep()), proptest::bool::weighted(0.2)).prop_map(
 			|(machine, keep_last, paused)| Step::Settings { machine, keep_last, paused }
 		),
-		1 => (who(), 5..200u64).prop_map(|(who, blocks)| Step::Frequency { who, blocks }),
-		2 => (party(), machine(), place())
-			.prop_map(|(party, machine, place)| Step::Hold { party, machine, place }),
-		2 => (party(), machine(), place())
-			.prop_map(|(party, machine, place)| Step::Release { party, machine, place }),
+		1 => (machine(), 0..70u32).prop_map(|(machine, limit)| Step::Prune { machine, limit }),
+		1 => (who(), 5..60u64).prop_map(|(who, blocks)| Step::Frequency { who, blocks }),
+		2 => (spoken(), place())
+			.prop_map(|((machine, party), place)| Step::Hold { party, machine, place }),
+		2 => (spoken(), place())
+			.prop_map(|((machine, party), place)| Step::Release { party, machine, place }),
 		1 => (machine(), node()).prop_map(|(machine, to)| Step::Move { machine, to }),
 		1 => machine().prop_map(|machine| Step::Reclaim { machine }),
 	]
@@ -149,10 +170,9 @@ fn owners() -> impl Strategy<Value = Step> {
 
 fn deletions() -> impl Strategy<Value = Step> {
 	prop_oneof![
-		1 => (machine(), 0..70u32).prop_map(|(machine, limit)| Step::Prune { machine, limit }),
 		2 => target().prop_map(|target| Step::Delete { target }),
 		1 => (party(), target()).prop_map(|(party, target)| Step::Cancel { party, target }),
-		2 => (machine(), proptest::option::weighted(0.7, place()))
+		1 => (machine(), proptest::option::weighted(0.7, place()))
 			.prop_map(|(machine, place)| Step::CloseLate { machine, place }),
 	]
 }
