@@ -5,7 +5,7 @@
 
 use super::{MACHINES, Model, REPORT_AGE_MAX, Tale, Verdict, root_of};
 use crate::{Call, mock::*};
-use backup_primitives::{BlockRef, Cid, FailureReason};
+use backup_primitives::{BlockRef, FailureReason, LineageId};
 
 /// How many of the reports that were signed may come in again.
 const SIGNED_MAX: usize = 24;
@@ -14,8 +14,12 @@ const SIGNED_MAX: usize = 24;
 #[derive(Clone, Debug)]
 pub(super) struct Signed {
 	pub(super) call: Call<Test>,
-	/// Of a restore: the root that was restored, or should have been.
-	pub(super) restored: Option<Cid>,
+	/// Of a restore: the history that it was of.
+	///
+	/// NOTE: not which snapshot. A report of a restore names its id and its history only. Two
+	/// branches may give one id to restores of different snapshots, and a report that names a block
+	/// of both is believed on both.
+	pub(super) restored: Option<LineageId>,
 }
 
 impl From<Call<Test>> for Signed {
@@ -75,7 +79,7 @@ impl Tale {
 
 	pub(super) fn take_report_restore(&mut self, restore: usize, failed: bool) -> Verdict {
 		let Some(id) = self.model.nth_restore(restore) else { return (true, true) };
-		let restored = Some(self.model.restores[&id].cid);
+		let restored = Some(self.model.restores[&id].lineage());
 		let call = restore_report(id, failed.then_some(FailureReason::BlockMissing));
 		self.submit(Signed { call, restored })
 	}
@@ -125,7 +129,7 @@ impl Model {
 				self.knows(at)
 					&& self.restores.get(restore_id).is_some_and(|restore| {
 						restore.node == *node_id
-							&& Some(restore.cid) == report.restored
+							&& Some(restore.lineage()) == report.restored
 							&& self.is_open(restore)
 					})
 			}

@@ -3,7 +3,7 @@
 use super::{ACCOUNTS, MACHINES, Model, RESTORE_LIFETIME, RESTORES_MAX, Verdict, owner};
 use crate::{RestoreOptions, mock::*};
 use backup_primitives::{
-	Cid,
+	Cid, LineageId,
 	job::{Envelope, RestoreMode},
 };
 
@@ -51,6 +51,12 @@ pub(super) struct Restore {
 	pub(super) node: NodeId,
 	pub(super) asked_at: u64,
 	pub(super) is_waiting: bool,
+}
+
+impl Restore {
+	pub(super) fn lineage(&self) -> LineageId {
+		crate::lineage_id(&MACHINES[self.machine].0, self.salt)
+	}
 }
 
 impl Model {

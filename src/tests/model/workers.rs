@@ -178,7 +178,7 @@ impl Agents {
 	fn signed(&self, call: Call<Test>) -> Signed {
 		let restored = match &call {
 			Call::report_restore { node_id, restore_id, .. } => {
-				Some(self.restores[&(opaque(node_id), *restore_id)].0.cid)
+				Some(self.restores[&(opaque(node_id), *restore_id)].0.lineage.clone())
 			}
 			_ => None,
 		};
@@ -239,7 +239,7 @@ fn restore_order(id: u64, restore: &Restore) -> RestoreOrder {
 	let target = MACHINES[restore.wish.target.unwrap_or(restore.machine)].0;
 	RestoreOrder {
 		restore: id,
-		lineage: crate::lineage_id(&MACHINES[restore.machine].0, restore.salt),
+		lineage: restore.lineage(),
 		sequence: restore.sequence,
 		cid: restore.cid,
 		owner: opaque(&owner(restore.machine)),
@@ -346,7 +346,7 @@ impl Model {
 			self.believes_mark(node, &Watermark { lineage, from, to })
 		};
 		let has_news =
-			self.now % u64::from(REPORT_EVERY) == 0 && achieved.copies.iter().any(is_news);
+			self.now.is_multiple_of(REPORT_EVERY.into()) && achieved.copies.iter().any(is_news);
 		snapshots.count() + restores.count() + deletions.count() + usize::from(has_news)
 	}
 }
