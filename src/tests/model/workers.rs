@@ -197,7 +197,7 @@ impl Tale {
 		let mut expected = 0;
 		desk.run_for_all(|desired| {
 			let node = desired.node.decode_as().expect("a node of the story");
-			assert_eq!(sorted(desired.clone()), sorted(model.desired(node)), "orders of {node}");
+			compare(node, sorted(desired.clone()), sorted(model.desired(node)));
 			let achieved = agents.reconcile(desired, luck, || super::root_of(roots));
 			expected += model.reports_of(node, desired, &achieved);
 			achieved
@@ -215,6 +215,15 @@ impl Tale {
 		}
 		(true, true)
 	}
+}
+
+/// Check what a worker orders, part by part, so that a difference can be read.
+fn compare(node: NodeId, found: Desired, expected: Desired) {
+	assert_eq!(found.snapshots, expected.snapshots, "snapshots that {node} orders");
+	assert_eq!(found.restores, expected.restores, "restores that {node} orders");
+	assert_eq!(found.deletions, expected.deletions, "deletions that {node} orders");
+	assert_eq!(found.copies, expected.copies, "copies that {node} orders");
+	assert_eq!(found, expected, "what {node} knows of the chain");
 }
 
 /// Orders in an order that does not depend on hashes.
