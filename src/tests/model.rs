@@ -3,6 +3,10 @@
 //!
 //! What passed `authorize` is dispatched at once and must succeed ([`submit`] sees to that), what
 //! was refused must leave the state as it was, and every invariant holds after every step.
+//!
+//! In these stories branches of the chain are lost, the real worker orders and reports, its agents do
+//! well or badly, and the pool drops what it likes. Each module here knows one part of what the chain
+//! should do; what it may choose freely, such as the nodes that hold copies, is read from the chain.
 
 mod access;
 mod deletion;
