@@ -157,7 +157,7 @@ where
 }
 
 /// The nodes, requests and subscriptions around the pallet, as a test wants them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct World {
 	requests: BTreeMap<RequestId, RequestInfo<NodeId, AccountId>>,
 	subscriptions: BTreeMap<AccountId, Subscription>,
@@ -171,6 +171,11 @@ pub struct World {
 	/// Nodes whose workers run elsewhere.
 	elsewhere: BTreeSet<NodeId>,
 	filtered: bool,
+	/// The branches that this one grew on, the last one last: the first block of each, and its
+	/// number among all that there ever were.
+	branches: Vec<(u64, u32)>,
+	/// How many branches were lost.
+	lost: u32,
 }
 
 thread_local! {
@@ -208,7 +213,7 @@ impl World {
 
 	/// A node has another key.
 	pub(crate) fn rotate(node: NodeId) {
-		let key = AuthorityId::generate_pair(Some(format!("//new//{node}").into_bytes()));
+		let key = new_key(u64::from(node) | 1 << 32);
 		Self::change(|world| world.authorities.insert(node, key));
 	}
 
@@ -220,7 +225,7 @@ impl World {
 
 	/// A node joins the chain, with a key in the keystore.
 	pub(crate) fn add_node(node: NodeId) {
-		let key = AuthorityId::generate_pair(Some(format!("//node//{node}").into_bytes()));
+		let key = new_key(node.into());
 		Self::change(|world| world.authorities.insert(node, key));
 	}
 
@@ -253,6 +258,21 @@ impl World {
 		Self::change(|world| world.authorities.remove(&node));
 	}
 
+	/// All that is around the pallet now, to go back to.
+	pub(crate) fn look() -> World {
+		Self::change(|world| world.clone())
+	}
+
+	/// Go back to what was around the pallet, on another branch: from its first block on no block
+	/// has the hash that it had.
+	pub(crate) fn go_back(past: World, first: u64) {
+		Self::change(|world| {
+			let lost = world.lost + 1;
+			*world = World { lost, ..past };
+			world.branches.push((first, lost));
+		});
+	}
+
 	/// Let the runtime's call filter refuse all calls of the pallet.
 	pub(crate) fn filter_calls() {
 		Self::change(|world| world.filtered = true);
@@ -261,6 +281,12 @@ impl World {
 	pub(crate) fn authority(node: NodeId) -> AuthorityId {
 		Self::change(|world| world.authorities[&node].clone())
 	}
+}
+
+/// A key in the keystore. Made of a bare seed: the keystore makes it anew for each signature, and
+/// from words that would take longer than all the rest.
+fn new_key(seed: u64) -> AuthorityId {
+	AuthorityId::generate_pair(Some(format!("0x{seed:064x}").into_bytes()))
 }
 
 impl Compute<NodeId, RequestId, AccountId, AuthorityId> for World {
@@ -426,9 +452,17 @@ pub(crate) fn root(tag: u8) -> Cid {
 	Cid::dag_cbor([tag; 32])
 }
 
+/// The hash of a block on this branch.
 pub(crate) fn hash_of(number: u64) -> H256 {
 	let mut hash = H256::repeat_byte(0xb0);
 	hash.0[..8].copy_from_slice(&number.to_le_bytes());
+	let branch = World::change(|world| {
+		let grown = world.branches.iter().rev().find(|(first, _)| *first <= number);
+		grown.map(|(_, branch)| *branch)
+	});
+	if let Some(branch) = branch {
+		hash.0[8..12].copy_from_slice(&branch.to_le_bytes());
+	}
 	hash
 }
 
@@ -442,6 +476,13 @@ pub(crate) fn start_block(number: u64) {
 pub(crate) fn run_to(number: u64) {
 	while System::block_number() < number {
 		assert_eq!(Backup::do_try_state(), Ok(()));
+		start_block(System::block_number() + 1);
+	}
+}
+
+/// Go on by so many blocks in which nothing happens, and check nothing in them.
+pub(crate) fn skip(blocks: u64) {
+	for _ in 0..blocks {
 		start_block(System::block_number() + 1);
 	}
 }
@@ -502,7 +543,11 @@ pub(crate) fn snapshot(request: RequestId, tag: u8) -> SnapshotStory {
 
 /// The parent of this block.
 pub(crate) fn recent() -> BlockRef {
-	let number = System::block_number() - 1;
+	block(System::block_number() - 1)
+}
+
+/// A block of this branch.
+pub(crate) fn block(number: u64) -> BlockRef {
 	BlockRef { number, hash: hash_of(number).0 }
 }
 

@@ -5,6 +5,7 @@ mod bad_input;
 mod cost;
 mod deletion;
 mod deposits;
+mod desk;
 mod footprint;
 mod holds;
 mod invariants;

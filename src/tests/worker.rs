@@ -1,145 +1,35 @@
 //! The worker against an agent that the tests play.
 
+use super::desk::{Desk, nothing};
 use crate::{
 	BackupHooks, Call, LineageSettings, Lineages, RestoreRequests, Snapshots, lineage_id, mock::*,
-	opaque, worker::Speaker,
+	opaque,
 };
 use backup_primitives::{
 	Consistency, FailureReason,
-	auth::{
-		AgentEndpoint, ENDPOINT_STORAGE_KEY, Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER,
-		answer_mac, request_mac,
-	},
+	auth::ENDPOINT_STORAGE_KEY,
 	job::{
 		Achieved, BODY_BYTES_MAX, CopyResult, DeletionResult, Desired, RestoreResult,
 		SnapshotResult, decode_body, encode_body,
 	},
 	report::TakenSnapshot,
 };
-use codec::{Decode, Encode};
 use frame_support::{
 	assert_ok,
 	traits::{Authorize, Hooks},
 };
-use sp_core::{
-	bytes::to_hex,
-	offchain::{
-		OffchainDbExt, OffchainWorkerExt, TransactionPoolExt,
-		testing::{
-			OffchainState, PendingRequest, PoolState, TestOffchainExt, TestTransactionPoolExt,
-		},
-	},
-};
 use sp_runtime::transaction_validity::TransactionSource;
-use std::sync::Arc;
-
-const SECRET: [u8; 32] = [7; 32];
-const URL: &str = "http://127.0.0.1:9955";
-
-/// A node with a worker whose agent and pool are in the hands of the test.
-struct Desk {
-	offchain: Arc<parking_lot::RwLock<OffchainState>>,
-	pool: Arc<parking_lot::RwLock<PoolState>>,
-}
-
-impl Desk {
-	/// Run the worker once. The agent answers with `answer`; what the worker asked for is
-	/// returned.
-	fn run(&self, answer: impl FnOnce(&Desired) -> Achieved) -> Desired {
-		let desired = self.peek();
-		let body = encode_body(&answer(&desired));
-		self.run_with(&desired, 200, &body, true);
-		desired
-	}
-
-	/// What the worker would ask for now.
-	fn peek(&self) -> Desired {
-		know_this_block();
-		let speaker = Speaker::of(World::authority(NODE)).expect("a registered node");
-		Backup::desired(&speaker)
-	}
-
-	fn run_with(&self, desired: &Desired, status: u16, answer: &[u8], is_signed: bool) {
-		let body = encode_body(desired);
-		let (seed, time_ms) = {
-			let state = self.offchain.read();
-			(state.seed, state.timestamp.unix_millis())
-		};
-		let mut nonce = [0; 16];
-		nonce.copy_from_slice(&seed[..16]);
-		let mac = request_mac(&SECRET, &Freshness { nonce, time_ms }, &body);
-		let secret = if is_signed { SECRET } else { [8; 32] };
-		let stated = bare(&answer_mac(&secret, &mac, answer));
-		self.offchain.write().expect_request(PendingRequest {
-			method: "POST".into(),
-			uri: format!("{URL}/v1/reconcile"),
-			headers: vec![
-				("content-type".into(), "application/octet-stream".into()),
-				("content-length".into(), body.len().to_string()),
-				(NONCE_HEADER.into(), bare(&nonce)),
-				(TIME_HEADER.into(), time_ms.to_string()),
-				(MAC_HEADER.into(), bare(&mac)),
-			],
-			body,
-			sent: true,
-			response: Some(answer.to_vec()),
-			response_headers: vec![
-				(MAC_HEADER.into(), stated),
-				("x-status".into(), status.to_string()),
-			],
-			..Default::default()
-		});
-		start_worker();
-	}
-
-	/// The calls that the worker submitted since the last look.
-	fn submitted(&self) -> Vec<Call<Test>> {
-		self.pool
-			.write()
-			.transactions
-			.drain(..)
-			.map(|bytes| match Extrinsic::decode(&mut &bytes[..]).unwrap().function {
-				RuntimeCall::Backup(call) => call,
-				RuntimeCall::System(_) => unreachable!("the worker submits our calls only"),
-			})
-			.collect()
-	}
-}
-
-/// Workers run after their block is made, so the system tells them its hash.
-fn know_this_block() {
-	let number = System::block_number();
-	frame_system::BlockHash::<Test>::insert(number, hash_of(number));
-}
-
-fn start_worker() {
-	know_this_block();
-	Backup::offchain_worker(System::block_number());
-}
-
-fn bare(bytes: &[u8]) -> String {
-	to_hex(bytes, false).split_off(2)
-}
 
 /// Tell a story of Alice's machine on a node that has an agent.
 fn desk_story(tell: impl FnOnce(Desk)) {
 	let mut ext = new_test_ext();
-	let (offchain, state) = TestOffchainExt::new();
-	let (pool, pool_state) = TestTransactionPoolExt::new();
-	ext.register_extension(OffchainDbExt::new(offchain.clone()));
-	ext.register_extension(OffchainWorkerExt::new(offchain));
-	ext.register_extension(TransactionPoolExt::new(pool));
+	let desk = Desk::beside(&mut ext);
 	ext.execute_with(|| {
 		// One key in the keystore, as on a real node: the other node is elsewhere.
 		begin(REQUEST, ALICE);
-		let endpoint = AgentEndpoint { url: URL.into(), secret: SECRET };
-		sp_io::offchain::local_storage_set(
-			sp_core::offchain::StorageKind::PERSISTENT,
-			ENDPOINT_STORAGE_KEY,
-			&endpoint.encode(),
-		);
+		desk.open();
 		World::remove_node(OTHER_NODE);
-		tell(Desk { offchain: state, pool: pool_state });
+		tell(desk);
 		assert_eq!(Backup::do_try_state(), Ok(()));
 	});
 }
@@ -248,15 +138,6 @@ fn a_holder_gives_up_what_is_deleted_and_says_so() {
 		assert_ok!(submit(calls[0].clone()));
 		assert!(!crate::HoldersOf::<Test>::contains_key(REQUEST));
 	});
-}
-
-fn nothing(_: &Desired) -> Achieved {
-	Achieved {
-		snapshots: Default::default(),
-		restores: Default::default(),
-		deletions: Default::default(),
-		copies: Default::default(),
-	}
 }
 
 /// The agent took the snapshot that was ordered.
