@@ -150,7 +150,9 @@ impl<T: Config> Machine<T> {
 	}
 
 	fn restore_report(&self, restore_id: u64) -> Call<T> {
-		let report = Report::Restore { restore: restore_id, lineage: self.id(), failure: None };
+		let wish = RestoreRequests::<T>::get(restore_id).expect("asked for").digest();
+		let report =
+			Report::Restore { restore: restore_id, lineage: self.id(), wish, failure: None };
 		let at = recent::<T>();
 		Call::report_restore {
 			node_id: self.node,

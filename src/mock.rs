@@ -598,7 +598,7 @@ pub(crate) fn sign(
 pub(crate) fn restore_report(restore: u64, failure: Option<FailureReason>) -> Call<Test> {
 	let record = crate::RestoreRequests::<Test>::get(restore).expect("a restore");
 	let lineage = lineage_id(&record.request_id, record.salt);
-	let report = Report::Restore { restore, lineage, failure };
+	let report = Report::Restore { restore, lineage, wish: record.digest(), failure };
 	let at = recent();
 	let node = record.node;
 	let signature = sign(node, node, &at, &report);

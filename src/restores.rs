@@ -213,8 +213,12 @@ impl<T: Config> Pallet<T> {
 		ensure!(Self::restore_is_open(&restore), InvalidTransaction::Stale);
 
 		let place = lineage_id(&restore.request_id, restore.salt);
-		let report =
-			Report::Restore { restore: *restore_id, lineage: place.clone(), failure: *failure };
+		let report = Report::Restore {
+			restore: *restore_id,
+			lineage: place.clone(),
+			wish: restore.digest(),
+			failure: *failure,
+		};
 		let kind = ReportKind::Restore;
 		let longevity = Self::ensure_reportable(kind, source, node_id, at, &report, signature)?;
 		Self::valid_report(node_id, (kind, place, *restore_id), longevity)

@@ -283,6 +283,19 @@ pub struct RestoreRequest<AccountId, NodeId, RequestId, BlockNumber> {
 	pub state: RestoreState<BlockNumber>,
 }
 
+impl<AccountId: Encode, NodeId: Encode, RequestId: Encode, BlockNumber: Encode>
+	RestoreRequest<AccountId, NodeId, RequestId, BlockNumber>
+{
+	/// Digest of everything that was asked for, and when: what a report of its end signs.
+	pub fn digest(&self) -> [u8; 32] {
+		let Self { requester, owner, request_id, salt, sequence, cid, node, .. } = self;
+		let what = (requester, owner, request_id, salt, sequence, cid, node);
+		let how = (&self.mode, &self.target, &self.envelope);
+		let times = (&self.requested_at, &self.expires_at);
+		(what, how, times).using_encoded(sp_io::hashing::blake2_256)
+	}
+}
+
 /// How a snapshot is to be restored.
 #[derive(
 	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,

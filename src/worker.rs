@@ -402,7 +402,8 @@ impl<T: Config> Pallet<T> {
 			return None;
 		}
 		let failure = result.failure;
-		let report = Report::Restore { restore: result.restore, lineage, failure };
+		let wish = restore.digest();
+		let report = Report::Restore { restore: result.restore, lineage, wish, failure };
 		Some(Call::report_restore {
 			node_id: speaker.node,
 			restore_id: result.restore,

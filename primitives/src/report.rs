@@ -252,6 +252,9 @@ pub enum Report {
 		restore: u64,
 		/// The lineage that was restored from.
 		lineage: LineageId,
+		/// Digest of what the chain keeps of the wish: on another fork the same id may stand for
+		/// another one.
+		wish: [u8; 32],
 		/// Why nothing was restored, or nothing if it was.
 		failure: Option<FailureReason>,
 	},
@@ -388,9 +391,12 @@ mod tests {
 		let report = Report::Restore {
 			restore: 9,
 			lineage: lineage(),
+			wish: [0xdd; 32],
 			failure: Some(FailureReason::BlockMissing),
 		};
-		assert_eq!(payload(report), [HEAD, "02", "0900000000000000", LINEAGE, "010a"].concat());
+		let wish = "dd".repeat(32);
+		let expected = [HEAD, "02", "0900000000000000", LINEAGE, &wish, "010a"].concat();
+		assert_eq!(payload(report), expected);
 	}
 
 	#[test]

@@ -33,6 +33,21 @@ fn a_backup_costs_a_deposit_for_each_snapshot_that_is_kept() {
 }
 
 #[test]
+fn the_deposit_covers_what_is_there_until_it_is_evicted() {
+	story(|| {
+		World::impoverish(ALICE, 10);
+		begin(REQUEST, ALICE);
+		for tag in 0..3 {
+			record(REQUEST, tag);
+		}
+		// Paused, so that nothing is evicted.
+		let settings = LineageSettings { paused: true, keep_last: Some(1) };
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, settings));
+		assert_eq!(World::units(ALICE), 10 - 3);
+	});
+}
+
+#[test]
 fn who_cannot_pay_the_deposit_has_no_backup() {
 	story(|| {
 		World::impoverish(ALICE, 2);

@@ -56,6 +56,7 @@ const EVICTION_STEPS: u64 = 4;
 const PRUNED_MAX: u32 = 64;
 const DELETIONS: usize = 32;
 const REPLICAS: usize = 2;
+const HOLDERS_MAX: usize = 3;
 const REPLACEMENTS_MAX: usize = 4;
 const QUOTA_WINDOW: u64 = 100;
 const HOLDER_PERIOD: u64 = 20;

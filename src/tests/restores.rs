@@ -198,3 +198,19 @@ fn boundary_the_snapshot_as_of_a_block_is_the_newest_before_it() {
 		assert_eq!(Backup::snapshot_as_of(OTHER_REQUEST, u64::MAX), None);
 	});
 }
+
+#[test]
+fn a_report_of_a_lost_branch_is_not_taken_for_another_restore() {
+	story_of_alice(|| {
+		record(REQUEST, 0);
+		record(REQUEST, 1);
+		run_for(1);
+		sp_io::storage::start_transaction();
+		assert_ok!(restore(ALICE, REQUEST, 0));
+		let lost = restore_report(0, None);
+		sp_io::storage::rollback_transaction();
+		// On this branch the same id stands for another snapshot.
+		assert_ok!(restore(ALICE, REQUEST, 1));
+		assert_refused(lost, sp_runtime::transaction_validity::InvalidTransaction::BadProof);
+	});
+}

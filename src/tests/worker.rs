@@ -9,7 +9,7 @@ use backup_primitives::{
 	Consistency, FailureReason,
 	auth::ENDPOINT_STORAGE_KEY,
 	job::{
-		Achieved, BODY_BYTES_MAX, CopyResult, DeletionResult, Desired, RestoreResult,
+		Achieved, BODY_BYTES_MAX, CopyOrder, CopyResult, DeletionResult, Desired, RestoreResult,
 		SnapshotResult, decode_body, encode_body,
 	},
 	report::TakenSnapshot,
@@ -89,6 +89,37 @@ fn what_a_node_holds_is_said_once_a_period() {
 		assert_eq!(reports.len(), 2, "{reports:?}");
 		assert!(reports[1] - reports[0] >= 20, "{reports:?}");
 		assert_eq!(Backup::confirmed_to(&REQUEST), 1);
+	});
+}
+
+#[test]
+fn every_copy_of_many_is_spoken_of() {
+	holder_story(|desk| {
+		let settings = crate::ChainSettings { holder_period: 50, ..Backup::settings() };
+		assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
+		// Four pages: as many blocks as lie between two reports.
+		for request in 100..220 {
+			begin(request, 1_000 + request / 3);
+			World::move_to(request, OTHER_NODE);
+			assert_ok!(Backup::replace_holders(signed(BOB), request));
+		}
+		World::withhold(OTHER_NODE);
+		for number in System::block_number() + 1..=System::block_number() + 16 {
+			start_block(number);
+			desk.run(|desired| {
+				let result = |order: &CopyOrder| {
+					let lineage = order.lineage.clone();
+					CopyResult { lineage, from: 0, to: 0 }
+				};
+				let copies: Vec<_> = desired.copies.iter().map(result).collect();
+				Achieved { copies: copies.try_into().unwrap(), ..nothing(desired) }
+			});
+			for call in desk.submitted() {
+				assert_ok!(submit(call));
+			}
+		}
+		let all = crate::HoldersOf::<Test>::iter_values().flatten();
+		assert_eq!(all.filter(|holder| holder.confirmed_at.is_none()).count(), 0);
 	});
 }
 

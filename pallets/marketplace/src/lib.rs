@@ -171,7 +171,12 @@ pub mod pallet {
 		/// Ask that all backups of the calling account are deleted, after the chain's grace
 		/// period: blocks and metadata.
 		#[pallet::call_index(2)]
-		#[pallet::weight(CALL.saturating_add(T::Backup::weight_of_deletion_requested()))]
+		#[pallet::weight(
+			T::DbWeight::get()
+				.reads_writes(1, 1)
+				.saturating_add(CALL)
+				.saturating_add(T::Backup::weight_of_deletion_requested())
+		)]
 		pub fn request_deletion(origin: OriginFor<T>) -> DispatchResult {
 			let owner = ensure_signed(origin)?;
 			Subscriptions::<T>::remove(&owner);

@@ -83,6 +83,7 @@ impl Model {
 					});
 				if let Some(history) = history.filter(|_| expected) {
 					history.delete_at = None;
+					history.is_given_up = false;
 				}
 				(DeletionTarget::Request(MACHINES[machine].0), expected)
 			}

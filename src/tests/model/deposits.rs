@@ -24,7 +24,8 @@ impl Model {
 	/// Put down what a history takes with these settings, if its owner can.
 	pub(super) fn pay_history(&mut self, machine: usize, keep_last: Option<u32>) -> bool {
 		let back = self.tickets.get(&machine).copied().unwrap_or(0);
-		let units = keep_last.unwrap_or(KEEP).into();
+		let kept = self.histories.get(&machine).map_or(0, |history| history.kept.len());
+		let units = u64::from(keep_last.unwrap_or(KEEP)).max(kept as u64);
 		let paid = self.pay(owner(machine), back, units);
 		if paid {
 			self.tickets.insert(machine, units);

@@ -202,7 +202,8 @@ impl Model {
 			return 0;
 		}
 		let confirmed = self.newest_confirmed(history);
-		if let Some(guarded) = history.guarded.take_if(|guarded| confirmed != Some(*guarded)) {
+		let is_outdated = |guarded: &mut u64| confirmed.is_some_and(|newest| newest > *guarded);
+		if let Some(guarded) = history.guarded.take_if(is_outdated) {
 			history.evict_from = history.evict_from.min(guarded);
 		}
 		let newest = self.next[machine].saturating_sub(1);

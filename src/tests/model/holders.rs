@@ -2,8 +2,8 @@
 //! them: that it reads from the chain, and goes on from there.
 
 use super::{
-	HOLDER_PERIOD, HOLDER_SILENCE, History, MACHINES, Model, QUOTA_WINDOW, REPLACEMENTS_MAX,
-	REPLICAS, Tale, Verdict, reports::machine_of,
+	EVICTION_STEPS, HOLDER_PERIOD, HOLDER_SILENCE, HOLDERS_MAX, History, MACHINES, Model,
+	QUOTA_WINDOW, REPLACEMENTS_MAX, REPLICAS, Tale, Verdict, reports::machine_of,
 };
 use crate::{HoldersOf, mock::*};
 use backup_primitives::report::Watermark;
@@ -11,10 +11,13 @@ use backup_primitives::report::Watermark;
 /// A node that holds copies of a machine, and what it said of them.
 pub(super) type Holder = crate::Holder<NodeId, u64>;
 
-/// Which of the holders are replaced, and how many more there are then.
-struct Replacement {
-	is_replaced: Vec<bool>,
+/// The holders of a machine after a choice: those that stay, in their order, and new ones behind
+/// them.
+struct Choice {
+	stay: Vec<Holder>,
 	added: usize,
+	/// How many of the new ones count as replacements.
+	replacements: usize,
 }
 
 impl History {
@@ -38,10 +41,13 @@ impl Model {
 		holder.confirmed_at.unwrap_or(holder.since) + HOLDER_SILENCE < self.now
 	}
 
-	/// The newest snapshot of a history that another node has, if any.
+	/// The newest snapshot of a history that another node has, if any: where what holders said ends,
+	/// or shortly below.
 	pub(super) fn newest_confirmed(&self, history: &History) -> Option<u64> {
-		let heard = history.holders.iter().filter(|h| h.to > h.from && !self.is_silent(h));
-		heard.map(|holder| holder.to - 1).max()
+		let said =
+			history.holders.iter().filter(|h| h.to > h.from).map(|holder| holder.to).max()?;
+		let near = said.saturating_sub(EVICTION_STEPS)..said;
+		history.kept.range(near).next_back().map(|(sequence, _)| *sequence)
 	}
 
 	/// The storage nodes that may hold one more copy of a machine.
@@ -50,17 +56,18 @@ impl Model {
 		self.storage_nodes.iter().copied().filter(is_free).collect()
 	}
 
-	/// How many holders a machine gets beside these.
-	fn lacking(&self, machine: usize, taken: &[NodeId]) -> usize {
-		self.candidates(machine, taken).len().min(REPLICAS.saturating_sub(taken.len()))
+	/// How many more nodes may hold a copy beside these and so many others.
+	fn free(&self, machine: usize, stay: &[Holder], added: usize) -> usize {
+		let taken: Vec<_> = stay.iter().map(|holder| holder.node).collect();
+		self.candidates(machine, &taken).len().saturating_sub(added)
 	}
 
 	/// A machine gets the holders that it lacks.
 	pub(super) fn choose_holders(&mut self, machine: usize) {
-		let holders = &self.histories[&machine].holders;
-		let taken: Vec<_> = holders.iter().map(|holder| holder.node).collect();
-		let added = self.lacking(machine, &taken);
-		self.adopt(machine, &Replacement { is_replaced: vec![false; taken.len()], added });
+		let stay = self.histories[&machine].holders.clone();
+		let lacking = REPLICAS.saturating_sub(stay.len());
+		let added = self.free(machine, &stay, 0).min(lacking);
+		self.adopt(machine, Choice { stay, added, replacements: 0 });
 	}
 
 	/// A host is no holder of its own copies.
@@ -69,68 +76,83 @@ impl Model {
 		let history = self.histories.get_mut(&machine).expect("seen by the caller");
 		let before = history.holders.len();
 		history.holders.retain(|holder| holder.node != host);
-		if history.holders.len() < before {
+		if history.holders.len() < before && self.is_free(machine) {
 			self.choose_holders(machine);
 		}
 	}
 
 	/// Read the nodes that the chain chose, which are storage nodes, each once, and not the host.
-	fn adopt(&mut self, machine: usize, replacement: &Replacement) {
+	fn adopt(&mut self, machine: usize, choice: Choice) {
 		let chosen: Vec<NodeId> =
 			HoldersOf::<Test>::get(MACHINES[machine].0).iter().map(|h| h.node).collect();
-		let (now, host) = (self.now, self.hosts[machine]);
-		let storage_nodes = &self.storage_nodes;
-		let holders = &mut self.histories.get_mut(&machine).expect("seen by the caller").holders;
-		assert_eq!(chosen.len(), holders.len() + replacement.added, "holders of {machine}");
-		for (slot, node) in chosen.iter().copied().enumerate() {
-			if replacement.is_replaced.get(slot) == Some(&false) {
-				assert_eq!(node, holders[slot].node, "a holder that is heard of stays");
-				continue;
-			}
-			assert!(storage_nodes.contains(&node) && node != host, "{node} may not hold it");
-			assert_eq!(chosen.iter().filter(|other| **other == node).count(), 1);
-			let holder = Holder { node, since: now, from: 0, to: 0, confirmed_at: None };
-			match holders.get_mut(slot) {
-				Some(old) => *old = holder,
-				None => holders.push(holder),
-			}
+		let Choice { stay: mut holders, added, .. } = choice;
+		assert_eq!(chosen.len(), holders.len() + added, "holders of {machine}");
+		for (found, stays) in chosen.iter().zip(&holders) {
+			assert_eq!(*found, stays.node, "who stays stands first");
 		}
+		for node in chosen[holders.len()..].iter().copied() {
+			let may_hold = self.storage_nodes.contains(&node) && node != self.hosts[machine];
+			assert!(may_hold, "{node} may not hold it");
+			assert_eq!(chosen.iter().filter(|other| **other == node).count(), 1);
+			holders.push(Holder { node, since: self.now, from: 0, to: 0, confirmed_at: None });
+		}
+		self.histories.get_mut(&machine).expect("seen by the caller").holders = holders;
 	}
 
 	pub(super) fn take_replace(&mut self, machine: usize) -> Verdict {
-		let replacement = self.is_free(machine).then(|| self.plan_replacement(machine));
+		let choice = self.is_free(machine).then(|| self.plan_replacement(machine));
 		let window = self.now - self.now % QUOTA_WINDOW;
-		let (begun, mut count) = self.replacements;
-		if begun != window {
-			count = 0;
-		}
-		let replacement = replacement.filter(|plan| {
-			count += plan.is_replaced.iter().filter(|is_replaced| **is_replaced).count();
-			let is_any = plan.added > 0 || plan.is_replaced.contains(&true);
-			is_any && count <= REPLACEMENTS_MAX
+		let (begun, count) = self.replacements;
+		let count = if begun == window { count } else { 0 };
+		let choice = choice.filter(|choice| {
+			let before = self.histories[&machine].holders.len();
+			let is_other = choice.added > 0 || choice.stay.len() < before;
+			is_other && count + choice.replacements <= REPLACEMENTS_MAX
 		});
+		let expected = choice.is_some();
 		let replaced = Backup::replace_holders(signed(CHARLIE), MACHINES[machine].0).is_ok();
-		if let Some(replacement) = replacement.as_ref().filter(|_| replaced) {
-			self.replacements = (window, count);
-			self.adopt(machine, replacement);
+		if let Some(choice) = choice.filter(|_| replaced) {
+			if choice.replacements > 0 {
+				self.replacements = (window, count + choice.replacements);
+			}
+			self.adopt(machine, choice);
 		}
-		(replaced, replacement.is_some())
+		(replaced, expected)
 	}
 
-	/// Holders that are silent or dismissed are replaced, as far as there are others. How many there
-	/// are does not depend on which of them are chosen.
-	fn plan_replacement(&self, machine: usize) -> Replacement {
-		let holders = &self.histories[&machine].holders;
-		let mut taken: Vec<_> = holders.iter().map(|holder| holder.node).collect();
-		let mut is_replaced = Vec::new();
-		for (slot, holder) in holders.iter().enumerate() {
-			let is_good = self.storage_nodes.contains(&holder.node) && !self.is_silent(holder);
-			let other = self.candidates(machine, &taken).first().copied().filter(|_| !is_good);
-			is_replaced.push(other.is_some());
-			taken[slot] = other.unwrap_or(holder.node);
+	fn is_good(&self, holder: &Holder) -> bool {
+		self.storage_nodes.contains(&holder.node) && !self.is_silent(holder)
+	}
+
+	/// New holders come as long as there are too few that are heard of and admitted. Others go to
+	/// make room, those with the least first, or when one that stays has as much as they have. How
+	/// many there are does not depend on which are chosen.
+	fn plan_replacement(&self, machine: usize) -> Choice {
+		let mut stay = self.histories[&machine].holders.clone();
+		let (mut added, mut replacements) = (0, 0);
+		let good = |stay: &[Holder]| stay.iter().filter(|holder| self.is_good(holder)).count();
+		while good(&stay) + added < REPLICAS && self.free(machine, &stay, added) > 0 {
+			if stay.len() + added == HOLDERS_MAX {
+				let bad = (0..stay.len()).filter(|slot| !self.is_good(&stay[*slot]));
+				let bad: Vec<_> = bad.collect();
+				let Some(least) = bad.iter().copied().min_by_key(|slot| stay[*slot].to) else {
+					break;
+				};
+				if bad.len() == 1 && stay[least].to > stay[least].from {
+					break;
+				}
+				stay.remove(least);
+			}
+			replacements += usize::from(good(&stay) < stay.len());
+			added += 1;
 		}
-		let added = self.lacking(machine, &taken);
-		Replacement { is_replaced, added }
+		if good(&stay) + added >= REPLICAS {
+			let has_something = |holder: &Holder| holder.to > holder.from;
+			let best = stay.iter().filter(|h| self.is_good(h) && has_something(h)).map(|h| h.to);
+			let best = best.max().unwrap_or(0);
+			stay.retain(|h| self.is_good(h) || has_something(h) && h.to > best);
+		}
+		Choice { stay, added, replacements }
 	}
 
 	/// Whether what a holder says of a copy is believed.
@@ -140,9 +162,11 @@ impl Model {
 		let holder = history.and_then(|history| history.holder(node));
 		holder.is_some_and(|holder| {
 			let may_speak = holder.confirmed_at.is_none_or(|at| at + HOLDER_PERIOD <= self.now);
+			let ends_well = mark.from == mark.to
+				|| self.histories[&machine].kept.contains_key(&(mark.to.saturating_sub(1)));
 			mark.from <= mark.to
 				&& mark.to <= self.next[machine]
-				&& (may_speak || mark.to < holder.to)
+				&& ends_well && (may_speak || mark.to < holder.to)
 		})
 	}
 

@@ -4,8 +4,8 @@
 //! was signed: one that was signed on a lost branch is refused, or right on this one as well.
 
 use super::{MACHINES, Model, REPORT_AGE_MAX, Tale, Verdict, root_of};
-use crate::{Call, mock::*};
-use backup_primitives::{BlockRef, FailureReason, LineageId};
+use crate::{Call, RestoreOf, RestoreRequests, mock::*};
+use backup_primitives::{BlockRef, FailureReason};
 
 /// How many of the reports that were signed may come in again.
 const SIGNED_MAX: usize = 24;
@@ -14,17 +14,18 @@ const SIGNED_MAX: usize = 24;
 #[derive(Clone, Debug)]
 pub(super) struct Signed {
 	pub(super) call: Call<Test>,
-	/// Of a restore: the history that it was of.
-	///
-	/// NOTE: not which snapshot. A report of a restore names its id and its history only. Two
-	/// branches may give one id to restores of different snapshots, and a report that names a block
-	/// of both is believed on both.
-	pub(super) restored: Option<LineageId>,
+	/// Of a restore: what was asked for where it was signed. On another branch the same id may stand
+	/// for something else.
+	pub(super) restored: Option<RestoreOf<Test>>,
 }
 
 impl From<Call<Test>> for Signed {
 	fn from(call: Call<Test>) -> Self {
-		Self { call, restored: None }
+		let restored = match &call {
+			Call::report_restore { restore_id, .. } => RestoreRequests::<Test>::get(restore_id),
+			_ => None,
+		};
+		Self { call, restored }
 	}
 }
 
@@ -79,9 +80,8 @@ impl Tale {
 
 	pub(super) fn take_report_restore(&mut self, restore: usize, failed: bool) -> Verdict {
 		let Some(id) = self.model.nth_restore(restore) else { return (true, true) };
-		let restored = Some(self.model.restores[&id].lineage());
 		let call = restore_report(id, failed.then_some(FailureReason::BlockMissing));
-		self.submit(Signed { call, restored })
+		self.submit(call.into())
 	}
 
 	pub(super) fn take_report_deleted(&mut self, node: NodeId, machine: usize) -> Verdict {
@@ -129,7 +129,7 @@ impl Model {
 				self.knows(at)
 					&& self.restores.get(restore_id).is_some_and(|restore| {
 						restore.node == *node_id
-							&& Some(restore.lineage()) == report.restored
+							&& report.restored.as_ref().is_some_and(|asked| restore.is(asked))
 							&& self.is_open(restore)
 					})
 			}

@@ -1,7 +1,7 @@
 //! Restores: who may ask for which, who carries it out, how long it waits, and when it is over.
 
 use super::{ACCOUNTS, MACHINES, Model, RESTORE_LIFETIME, RESTORES_MAX, Verdict, owner};
-use crate::{RestoreOptions, mock::*};
+use crate::{RestoreOf, RestoreOptions, mock::*};
 use backup_primitives::{
 	Cid, LineageId,
 	job::{Envelope, RestoreMode},
@@ -54,6 +54,18 @@ pub(super) struct Restore {
 }
 
 impl Restore {
+	/// Whether this is what was asked for elsewhere.
+	pub(super) fn is(&self, asked: &RestoreOf<Test>) -> bool {
+		let wish = self.wish;
+		let request = |machine: usize| MACHINES[machine].0;
+		asked.requester == self.requester
+			&& (asked.request_id, asked.salt) == (request(self.machine), self.salt)
+			&& (asked.sequence, asked.cid) == (self.sequence, self.cid)
+			&& (asked.node, asked.requested_at) == (self.node, self.asked_at)
+			&& (asked.mode, asked.target) == (wish.mode(), wish.target.map(request))
+			&& asked.envelope == wish.envelope()
+	}
+
 	pub(super) fn lineage(&self) -> LineageId {
 		crate::lineage_id(&MACHINES[self.machine].0, self.salt)
 	}

@@ -9,7 +9,7 @@ use super::{
 	reports::{Signed, machine_of},
 	restores::Restore,
 };
-use crate::{Call, mock::*, opaque, tests::desk::nothing};
+use crate::{mock::*, opaque, tests::desk::nothing};
 use backup_primitives::{
 	Cid, Consistency, FailureReason, LineageId, OpaqueId, VmTag,
 	job::{
@@ -173,17 +173,6 @@ impl Agents {
 		let handed_out = hand_out(&mut done.handed_out);
 		Some(DeletionResult { handed_out, ..done.clone() })
 	}
-
-	/// What a worker's report is of.
-	fn signed(&self, call: Call<Test>) -> Signed {
-		let restored = match &call {
-			Call::report_restore { node_id, restore_id, .. } => {
-				Some(self.restores[&(opaque(node_id), *restore_id)].0.lineage.clone())
-			}
-			_ => None,
-		};
-		Signed { call, restored }
-	}
 }
 
 impl Tale {
@@ -205,7 +194,7 @@ impl Tale {
 		let calls = self.desk.submitted();
 		assert_eq!(calls.len(), expected, "reports of what is done: {calls:?}");
 		for (place, call) in calls.into_iter().enumerate() {
-			let report = self.agents.signed(call);
+			let report = Signed::from(call);
 			if place < drops {
 				self.keep(report);
 				continue;
