@@ -278,6 +278,7 @@ pub mod pallet {
 	/// Defaults for what a chain seldom wants otherwise, for `derive_impl`.
 	pub mod config_preludes {
 		use super::DefaultConfig;
+		use crate::crypto;
 		use frame_support::{
 			derive_impl,
 			pallet_prelude::inject_runtime_type,
@@ -294,7 +295,7 @@ pub mod pallet {
 
 		#[frame_support::register_default_impl(SolochainDefaultConfig)]
 		impl DefaultConfig for SolochainDefaultConfig {
-			type AuthorityId = crate::crypto::AuthorityId;
+			type AuthorityId = crypto::AuthorityId;
 			type OnSnapshot = ();
 			type BackupConsideration = ();
 			type RestoreConsideration = ();

@@ -110,11 +110,8 @@ impl<T: Config> Pallet<T> {
 		let count = StorageNodeCount::<T>::get();
 		let taken: Vec<T::NodeId> =
 			holders.iter().map(|h| h.node).chain(core::iter::once(lineage.node)).collect();
-		let operators: Vec<T::AccountId> = taken
-			.iter()
-			.filter_map(|node| T::Compute::node(node))
-			.map(|info| info.operator)
-			.collect();
+		let operators: Vec<T::AccountId> =
+			taken.iter().filter_map(T::Compute::node).map(|info| info.operator).collect();
 		let parent = hash_bytes::<T>(frame_system::Pallet::<T>::parent_hash());
 		let seed = (lineage.salt, parent, request_id, slot);
 		let start = u128::from_le_bytes(seed.using_encoded(sp_io::hashing::blake2_128));

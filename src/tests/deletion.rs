@@ -286,7 +286,7 @@ fn a_deletion_is_taken_back_in_its_grace_period() {
 					DeletionTarget::Request(request) => {
 						assert_ok!(Backup::delete_backup(signed(ALICE), request));
 					}
-					DeletionTarget::Account(owner) => drop(Backup::deletion_requested(&owner)),
+					DeletionTarget::Account(owner) => Backup::deletion_requested(&owner),
 				}
 				run_for(GRACE - 1);
 				assert!(cancel(signed(BOB), target.clone()).is_err());
