@@ -6,6 +6,7 @@
 use super::*;
 use crate::{
 	deletion::DELETIONS_MAX,
+	deposits::SNAPSHOT_STATE_BYTES,
 	snapshots::{EVICTIONS_MAX, PRUNED_MAX},
 };
 use backup_primitives::{
@@ -18,7 +19,7 @@ use frame_benchmarking::v2::*;
 use frame_support::{
 	BoundedVec,
 	pallet_prelude::TransactionSource,
-	traits::{Authorize, EnsureOrigin, Get},
+	traits::{Authorize, Consideration, EnsureOrigin, Footprint, Get},
 };
 use frame_system::RawOrigin;
 use sp_application_crypto::RuntimeAppPublic;
@@ -59,10 +60,19 @@ fn judge<T: Config>(report: Call<T>) {
 	verdict.expect("reports are authorized").expect("it is right");
 }
 
+/// Let an account have what it needs to put down.
+fn fund<T: Config>(account: &T::AccountId) {
+	let snapshots = T::MaxSnapshots::get() as usize;
+	let history = Footprint::from_parts(snapshots, snapshots * SNAPSHOT_STATE_BYTES);
+	T::BackupConsideration::ensure_successful(account, history);
+	T::RestoreConsideration::ensure_successful(account, history);
+}
+
 impl<T: Config> Machine<T> {
 	/// One that runs, without backups.
 	fn without_backup() -> Self {
 		let owner: T::AccountId = whitelisted_caller();
+		fund::<T>(&owner);
 		let authority = T::AuthorityId::generate_pair(None);
 		let node = T::BenchmarkHelper::register_node(authority.clone());
 		let request = T::BenchmarkHelper::run_request(node, &owner);
@@ -220,6 +230,7 @@ impl<T: Config> Machine<T> {
 			let grant = Pallet::<T>::grant(self.owner.clone(), self.request, last.clone(), None);
 			grant.expect("there is room");
 		}
+		fund::<T>(&last);
 		last
 	}
 
@@ -246,6 +257,7 @@ impl<T: Config> Machine<T> {
 		let mut marks = alloc::vec![];
 		for index in 0..count {
 			let owner: T::AccountId = account("owner", index, 0);
+			fund::<T>(&owner);
 			let request = T::BenchmarkHelper::run_request(machine.node, &owner);
 			Pallet::<T>::begin_lineage(&owner, &request, None).expect("it has none");
 			let salt = Lineages::<T>::get(request).expect("begun").salt;

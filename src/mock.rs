@@ -123,7 +123,7 @@ impl pallet_backup::Config for Test {
 	type MaxOwnerKeys = frame_support::traits::ConstU32<3>;
 	type ReportQuota = frame_support::traits::ConstU32<200>;
 	type ReportPriority = frame_support::traits::ConstU64<1000>;
-	type WeightInfo = crate::weights::CountedWeight<Test>;
+	type WeightInfo = crate::weights::SubstrateWeight<Test>;
 	#[cfg(feature = "runtime-benchmarks")]
 	type BenchmarkHelper = World;
 }

@@ -15,7 +15,6 @@ use crate::{
 	StorageNodeCount, StorageNodePlaces, StorageNodes, WeightInfo,
 	authorize::{ReportKind, hash_bytes},
 	lineages::decrease,
-	weights::PROOF_BYTES_PER_READ,
 };
 use alloc::vec::Vec;
 use backup_primitives::{
@@ -34,6 +33,9 @@ use sp_runtime::{DispatchResult, Saturating, traits::UniqueSaturatedInto};
 /// Places of the list of storage nodes that are looked at for one copy. Eight in a row: where there
 /// are no more than eight nodes, one that may hold a copy is always found.
 const PROBES_MAX: u32 = 8;
+
+/// What each read of such a place adds to a proof at most, in bytes.
+const PROOF_BYTES_PER_READ: u64 = 3_600;
 
 impl<T: Config> Pallet<T> {
 	/// Let a node hold copies.

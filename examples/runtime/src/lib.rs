@@ -122,7 +122,7 @@ impl pallet_backup::Config for Runtime {
 	type MinFrequency = ConstU32<HOURS>;
 	type MaxFrequency = ConstU32<{ 30 * DAYS }>;
 	type MaxReportDelay = ConstU32<DAYS>;
-	type WeightInfo = pallet_backup::weights::CountedWeight<Runtime>;
+	type WeightInfo = pallet_backup::weights::SubstrateWeight<Runtime>;
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ impl pallet_backup::Config for Runtime {
 	type ReportQuota = ConstU32<20_000>;
 	type RequestId = pallet_compute::RequestId;
 	type RestoreConsideration = Held<RestoreReason>;
-	type WeightInfo = pallet_backup::weights::CountedWeight<Runtime>;
+	type WeightInfo = pallet_backup::weights::SubstrateWeight<Runtime>;
 	#[cfg(feature = "runtime-benchmarks")]
 	type BenchmarkHelper = BenchmarkHelper;
 }
@@ -126,8 +126,6 @@ impl pallet_backup::BenchmarkHelper<NodeId, RequestId, AccountId, AuthorityId> f
 	}
 
 	fn run_request(node: NodeId, owner: &AccountId) -> RequestId {
-		use frame_support::traits::fungible::Mutate as _;
-		Balances::set_balance(owner, 1_000_000 * crate::UNIT);
 		let request_id = pallet_compute::NextRequestId::<Runtime>::mutate(|next| {
 			*next += 1;
 			*next
