@@ -20,6 +20,7 @@ use std::{
 	net::TcpListener,
 	path::{Path, PathBuf},
 	process::{Child, Command, ExitStatus, Output, Stdio},
+	sync::atomic::{AtomicU32, Ordering},
 	thread,
 	time::{Duration, Instant, SystemTime},
 };
@@ -118,7 +119,9 @@ impl World {
 		until("the agent to answer", || {
 			let ended = self.process.as_mut().unwrap().try_wait().unwrap();
 			assert!(ended.is_none(), "{}", self.log());
-			http::ask(self.port, "GET", "/healthz", &[], &[]).ok().map(drop)
+			let answer = http::ask(self.port, "GET", "/healthz", &[], &[]).ok()?;
+			assert_eq!(answer.text(), "ok\n", "another program answers");
+			Some(())
 		});
 	}
 
@@ -299,6 +302,15 @@ pub(crate) fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 	}
 }
 
+/// A port that is free, below those that the system gives out by itself: one of those could go to
+/// another test's server before the agent has bound it.
 fn free_port() -> u16 {
-	TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+	static TAKEN: AtomicU32 = AtomicU32::new(0);
+	let first = std::process::id().wrapping_mul(64);
+	let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+	let mut ports = std::iter::repeat_with(|| {
+		let next = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+		20_000 + (next % 10_000) as u16
+	});
+	ports.find(is_free).unwrap()
 }
