@@ -7,7 +7,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use backup_primitives::RecordedRoot;
-use frame_support::traits::Get;
+use frame_support::{storage::IterableStorageDoubleMap, traits::Get};
 
 /// Most snapshots that one read returns.
 pub(crate) const SNAPSHOTS_PAGE: usize = 64;
@@ -108,15 +108,7 @@ impl<T: Config> Pallet<T> {
 		node_id: T::NodeId,
 		after: Option<T::RequestId>,
 	) -> (Vec<OwedCopyOf<T>>, Option<T::RequestId>) {
-		let requests = match after {
-			Some(after) => {
-				let behind = Owed::<T>::hashed_key_for(node_id, after);
-				Owed::<T>::iter_key_prefix_from(node_id, behind)
-			}
-			None => Owed::<T>::iter_key_prefix(node_id),
-		};
-		let page: Vec<T::RequestId> = requests.take(COPIES_PAGE).collect();
-		let last = page.last().copied().filter(|_| page.len() == COPIES_PAGE);
+		let (page, last) = page_behind::<T, Owed<T>>(node_id, after, COPIES_PAGE);
 		let copies = page.into_iter().filter_map(|request_id| {
 			let lineage = Lineages::<T>::get(request_id)?;
 			Some(OwedCopy {
@@ -135,15 +127,7 @@ impl<T: Config> Pallet<T> {
 		node_id: T::NodeId,
 		after: Option<T::RequestId>,
 	) -> (Vec<T::RequestId>, Option<T::RequestId>) {
-		let requests = match after {
-			Some(after) => {
-				let behind = LineagesOfNode::<T>::hashed_key_for(node_id, after);
-				LineagesOfNode::<T>::iter_key_prefix_from(node_id, behind)
-			}
-			None => LineagesOfNode::<T>::iter_key_prefix(node_id),
-		};
-		let page: Vec<T::RequestId> = requests.take(DUE_PAGE).collect();
-		let last = page.last().copied().filter(|_| page.len() == DUE_PAGE);
+		let (page, last) = page_behind::<T, LineagesOfNode<T>>(node_id, after, DUE_PAGE);
 		let is_due = |request_id: &T::RequestId| {
 			matches!(Self::judge_eligibility(request_id), Eligibility::Eligible { .. })
 		};
@@ -214,4 +198,24 @@ impl<T: Config> Pallet<T> {
 		records.truncate(SNAPSHOTS_PAGE);
 		records
 	}
+}
+
+/// So many requests of a node in a map, from behind one on, and the one to go on behind if there may
+/// be more.
+fn page_behind<T, Map>(
+	node: T::NodeId,
+	after: Option<T::RequestId>,
+	limit: usize,
+) -> (Vec<T::RequestId>, Option<T::RequestId>)
+where
+	T: Config,
+	Map: IterableStorageDoubleMap<T::NodeId, T::RequestId, ()>,
+{
+	let requests = match after {
+		Some(after) => Map::iter_key_prefix_from(node, Map::hashed_key_for(node, after)),
+		None => Map::iter_key_prefix(node),
+	};
+	let page: Vec<T::RequestId> = requests.take(limit).collect();
+	let last = page.last().copied().filter(|_| page.len() == limit);
+	(page, last)
 }

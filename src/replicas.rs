@@ -214,6 +214,9 @@ impl<T: Config> Pallet<T> {
 		let mut holders = HoldersOf::<T>::get(request_id);
 		let gone: Vec<T::NodeId> =
 			holders.iter().filter(|h| Self::is_gone(h, lineage)).map(|h| h.node).collect();
+		if gone.is_empty() {
+			return 0;
+		}
 		holders.retain(|holder| !gone.contains(&holder.node));
 		for node in &gone {
 			Self::owe_no_more(*node, request_id);
@@ -224,15 +227,12 @@ impl<T: Config> Pallet<T> {
 	}
 
 	/// Strike one holder off the list, if it is there.
-	pub(crate) fn drop_holder(request_id: &T::RequestId, node: T::NodeId) -> bool {
+	pub(crate) fn drop_holder(request_id: &T::RequestId, node: T::NodeId) {
 		let mut holders = HoldersOf::<T>::get(request_id);
-		let Some(slot) = holders.iter().position(|holder| holder.node == node) else {
-			return false;
-		};
+		let Some(slot) = holders.iter().position(|holder| holder.node == node) else { return };
 		holders.remove(slot);
 		Self::owe_no_more(node, request_id);
 		Self::put_holders(request_id, holders);
-		true
 	}
 
 	/// Strike all holders off the list of a lineage that goes.
@@ -307,8 +307,7 @@ impl<T: Config> Pallet<T> {
 	) -> Result<Option<ClockFor<T>>, InvalidTransaction> {
 		let request_id: T::RequestId =
 			mark.lineage.request.decode_as().ok_or(Invalidity::Unknown)?;
-		let lineage = Lineages::<T>::get(request_id).ok_or(Invalidity::Unknown)?;
-		ensure!(lineage.salt == mark.lineage.salt, Invalidity::WrongLineage);
+		let lineage = Self::lineage_of_salt(&request_id, mark.lineage.salt)?;
 		let holders = HoldersOf::<T>::get(request_id);
 		let holder = holders.iter().find(|holder| holder.node == *node_id);
 		let holder = holder.ok_or(Invalidity::WrongNode)?;

@@ -366,9 +366,7 @@ fn the_newest_snapshot_that_another_node_has_is_not_evicted() {
 #[test]
 fn at_the_hard_cap_the_oldest_goes_that_nobody_has_confirmed() {
 	story_with(&[21, 22], || {
-		let settings =
-			crate::ChainSettings { min_age: 10_000, holder_silence: 10_000, ..Backup::settings() };
-		assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
+		nothing_goes_by_age();
 		for tag in 0..5 {
 			record(REQUEST, tag);
 		}
@@ -389,9 +387,7 @@ fn at_the_hard_cap_the_oldest_goes_that_nobody_has_confirmed() {
 #[test]
 fn at_the_hard_cap_the_oldest_goes_if_all_are_confirmed() {
 	story_with(&[21, 22], || {
-		let settings =
-			crate::ChainSettings { min_age: 10_000, holder_silence: 10_000, ..Backup::settings() };
-		assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
+		nothing_goes_by_age();
 		for tag in 0..40 {
 			record(REQUEST, tag);
 		}
