@@ -15,6 +15,7 @@
 pub mod backup;
 pub mod base;
 pub mod copy;
+pub mod export;
 pub mod restore;
 pub mod source;
 mod store;
@@ -26,6 +27,7 @@ mod tests;
 pub use backup::{Backup, BackupError, BackupReport, Blob, Disk, Stored};
 pub use base::Base;
 pub use copy::{CopyError, copy};
+pub use export::{ExportError, Exported, export};
 pub use restore::{Restore, RestoreError, open_root};
 pub use source::{DiskReader, RestoreTarget};
 

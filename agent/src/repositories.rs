@@ -1,6 +1,6 @@
 //! Where blocks are kept.
 //!
-//! A [`Repository`] holds blocks by CID and pins that say which trees of blocks must stay.
+//! A [`BlockSource`] gives blocks by CID. A [`Repository`] keeps them too, and pins that say which trees of blocks must stay.
 //! Writing goes through a [`Session`]: whatever a session stored, or said to be there already,
 //! stays at least until the session ends, so a backup may build on each "yes". The order of a
 //! backup is: open a session, put children before parents, pin the root, drop the session.
@@ -15,10 +15,12 @@
 //!
 //! All calls block. Adding a kind of repository means one file here and touches no other.
 
+pub mod car;
 pub mod embedded;
 pub mod error;
 pub mod verify;
 
+pub use car::{CarError, CarFile, CarWriter};
 pub use embedded::{EmbeddedStore, StoreOptions};
 pub use error::RepositoryError;
 pub use verify::{VerifyReport, verify};
@@ -28,14 +30,8 @@ use crate::format::Cid;
 /// Most bytes of a pin's label.
 pub const LABEL_BYTES_MAX: usize = 256;
 
-/// A place that keeps blocks.
-pub trait Repository: Send + Sync {
-	/// Opens a session to write in.
-	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError>;
-
-	/// Whether the block is there now, which promises nothing for later.
-	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError>;
-
+/// A place that blocks can be read from.
+pub trait BlockSource: Send + Sync {
 	/// The block, checked against its CID; `None` if it is not there.
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError>;
 
@@ -43,6 +39,15 @@ pub trait Repository: Send + Sync {
 	fn get_unchecked(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
 		self.get(cid)
 	}
+}
+
+/// A place that keeps blocks.
+pub trait Repository: BlockSource {
+	/// Opens a session to write in.
+	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError>;
+
+	/// Whether the block is there now, which promises nothing for later.
+	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError>;
 
 	/// All pins, in the order of their CIDs.
 	fn pins(&self) -> Result<Vec<Pin>, RepositoryError>;

@@ -19,6 +19,7 @@ use std::{
 };
 
 pub use self::{
+	partial::PartialFile,
 	qcow2::{QCOW2_LOGICAL_BYTES_MAX, Qcow2Target},
 	raw::RawTarget,
 };

@@ -82,6 +82,10 @@ pub(crate) enum Command {
 	},
 	/// Write the image of a snapshot here. Needs no chain: a root, a secret and blocks.
 	Restore(Restore),
+	/// Write a snapshot, sealed as it is, to a CAR file. Needs no chain and no secret.
+	Export(Export),
+	/// Put the snapshots of a CAR file into a block store. Needs no chain and no secret.
+	Import(Import),
 	/// Say how the chain, the backups and the agent are.
 	Status {
 		/// The request; all of the owner if not given.
@@ -157,8 +161,44 @@ pub(crate) enum Key {
 	},
 }
 
+/// Where blocks are read from.
 #[derive(Debug, ClapArgs)]
 #[command(group = clap::ArgGroup::new("place").required(true))]
+pub(crate) struct From {
+	/// Folder of the block store of an agent that does not run.
+	#[arg(long, value_name = "DIR", group = "place")]
+	pub(crate) store: Option<PathBuf>,
+	/// IPFS gateway that serves raw blocks; can be given more than once.
+	#[arg(long, value_name = "URL", group = "place")]
+	pub(crate) gateway: Vec<String>,
+	/// CAR file.
+	#[arg(long, value_name = "FILE", group = "place")]
+	pub(crate) car: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Export {
+	/// Root of the snapshot.
+	#[arg(long, value_name = "CID", value_parser = parse_cid)]
+	pub(crate) root: Cid,
+	#[command(flatten)]
+	pub(crate) from: From,
+	/// File to write. It appears when it is complete; an existing one is never overwritten.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Import {
+	/// CAR file.
+	#[arg(value_name = "FILE")]
+	pub(crate) file: PathBuf,
+	/// Folder of the block store; made if it is not there. Its agent must not run.
+	#[arg(long, value_name = "DIR")]
+	pub(crate) store: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct Restore {
 	/// Root of the snapshot.
 	#[arg(long, value_name = "CID", value_parser = parse_cid)]
@@ -166,12 +206,8 @@ pub(crate) struct Restore {
 	/// File with the age identity of the owner or of the node.
 	#[arg(long, value_name = "FILE")]
 	pub(crate) identity: PathBuf,
-	/// Folder of the block store of an agent that does not run.
-	#[arg(long, value_name = "DIR", group = "place")]
-	pub(crate) store: Option<PathBuf>,
-	/// IPFS gateway that serves raw blocks; can be given more than once.
-	#[arg(long, value_name = "URL", group = "place")]
-	pub(crate) gateway: Vec<String>,
+	#[command(flatten)]
+	pub(crate) from: From,
 	/// File to write. It appears when it is complete; an existing one is never overwritten.
 	#[arg(long, value_name = "FILE")]
 	pub(crate) output: PathBuf,

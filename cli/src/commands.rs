@@ -1,6 +1,9 @@
 //! One file a verb.
 
 mod backups;
+mod blocks;
+mod export;
+mod import;
 mod key;
 mod marketplace;
 mod node;
@@ -33,6 +36,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 		}
 		Command::CloseRestore { restore } => request_restore::close(restore, global, output).await,
 		Command::Restore(restore) => restore::run(restore, output).await,
+		Command::Export(export) => export::run(export, output).await,
+		Command::Import(import) => import::run(import, output).await,
 		Command::Status { request, owner, agent } => {
 			status::run(request, owner.as_deref(), agent.as_deref(), global, output).await
 		}

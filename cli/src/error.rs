@@ -75,8 +75,16 @@ pub(crate) enum CliError {
 	AgentUnreachable { url: String, reason: String },
 	#[error("'{url}' is not a gateway: {reason}")]
 	GatewayUnusable { url: String, reason: String },
-	#[error("the snapshot {root} could not be restored: {reason}")]
-	Restore { root: Cid, reason: String, exit: u8, hint: &'static str },
+	#[error("{path} is no CAR file that can be used: {reason}")]
+	BadCar { path: PathBuf, reason: String },
+	#[error("{path} holds no block store")]
+	NoStore { path: PathBuf },
+	#[error("the block store {path} is in use by another process")]
+	StoreInUse { path: PathBuf },
+	#[error("the block store {path} could not be opened: {reason}")]
+	BadStore { path: PathBuf, reason: String },
+	#[error("the snapshot {root} could not be {verb}: {reason}")]
+	Snapshot { root: Cid, verb: &'static str, reason: String, exit: u8, hint: &'static str },
 }
 
 fn docs_suffix(docs: &str) -> String {
@@ -106,10 +114,16 @@ impl CliError {
 				exit::NOT_FOUND
 			}
 			Self::NoSigner | Self::BadSigner { .. } | Self::BadIdentity { .. } => exit::KEY,
-			Self::FileExists { .. } | Self::FileWrite { .. } | Self::FileRead { .. } => exit::FILE,
+			Self::FileExists { .. }
+			| Self::FileWrite { .. }
+			| Self::FileRead { .. }
+			| Self::NoStore { .. }
+			| Self::StoreInUse { .. }
+			| Self::BadStore { .. } => exit::FILE,
+			Self::BadCar { .. } => exit::BLOCKS,
 			Self::Late { .. } | Self::RestoreExpired { .. } => exit::LATE,
 			Self::RestoreFailed { .. } => exit::FAILED,
-			Self::Restore { exit, .. } => *exit,
+			Self::Snapshot { exit, .. } => *exit,
 			Self::Interrupted => exit::INTERRUPTED,
 		}
 	}
@@ -182,7 +196,17 @@ impl CliError {
 			Self::GatewayUnusable { .. } => {
 				"a gateway is an address such as http://127.0.0.1:8080".into()
 			}
-			Self::Restore { hint, .. } => (*hint).into(),
+			Self::BadCar { .. } => {
+				"a CAR file is what 'backup export' writes; take another copy of it".into()
+			}
+			Self::NoStore { .. } => {
+				"name the folder with the files *.pack, of a stopped agent".into()
+			}
+			Self::StoreInUse { .. } => {
+				"its agent runs: use --gateway with the agent's address, or stop it".into()
+			}
+			Self::BadStore { .. } => "check the folder, its permissions and free space".into(),
+			Self::Snapshot { hint, .. } => (*hint).into(),
 		}
 	}
 }

@@ -5,7 +5,7 @@
 //! them learns sizes and shapes, not content.
 
 use super::Api;
-use crate::repositories::{Repository, RepositoryError};
+use crate::repositories::{BlockSource, RepositoryError};
 use axum::{
 	extract::{Path, Query, State},
 	http::{HeaderMap, StatusCode, header},

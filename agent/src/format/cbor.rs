@@ -156,6 +156,11 @@ impl<'a> Decoder<'a> {
 		Self { input, at: 0 }
 	}
 
+	/// Where the next item stands.
+	pub(crate) fn at(&self) -> usize {
+		self.at
+	}
+
 	/// Says that the content is complete; fails if the block is not.
 	pub(crate) fn end(&self) -> Result<(), CborError> {
 		match self.at == self.input.len() {

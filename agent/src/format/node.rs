@@ -13,6 +13,7 @@ use crate::format::{
 	digest,
 	seal::{Domain, Sealed, open_bounded},
 };
+use backup_primitives::cid::BlockCodec;
 use zeroize::Zeroizing;
 
 const CHILD_SECRET_BYTES: usize = 32 + 16;
@@ -32,6 +33,17 @@ pub struct ChildRef {
 	pub key: ReadKey,
 	/// What it holds, for deduplication.
 	pub id: PlaintextId,
+}
+
+impl ChildRef {
+	/// Refuses a link that this level of a tree cannot have: chunks are raw, all above is not.
+	pub(crate) fn ensure_level(&self, level: usize) -> Result<(), NodeError> {
+		let expected = if level == 0 { BlockCodec::Raw } else { BlockCodec::DagCbor };
+		match self.cid.check() == Ok(expected) {
+			true => Ok(()),
+			false => Err(NodeError::Inconsistent),
+		}
+	}
 }
 
 /// A node as it is used: one place per child, empty where the disk is zero.
@@ -58,7 +70,7 @@ pub enum NodeError {
 	/// The sealed part does not open.
 	#[error("the node does not open: {0}")]
 	Open(#[from] OpenError),
-	/// The sealed part and the links do not fit together.
+	/// The sealed part and the links do not fit together, or a link does not fit its level.
 	#[error("the node's children do not fit its links")]
 	Inconsistent,
 }

@@ -308,9 +308,14 @@ impl ObjectHead {
 
 	fn decode(decoder: &mut Decoder<'_>) -> Result<Self, CborError> {
 		let mut tree = None;
-		if decoder.map(2)? == 2 {
-			decoder.key("tree")?;
-			tree = Some(decoder.link()?);
+		let at = decoder.at();
+		match decoder.map(2)? {
+			1 => (),
+			2 => {
+				decoder.key("tree")?;
+				tree = Some(decoder.link()?);
+			}
+			_ => return Err(CborError::Unexpected { at }),
 		}
 		decoder.key("bytes")?;
 		Ok(Self { logical_bytes: decoder.unsigned()?, tree })

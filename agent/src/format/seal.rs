@@ -16,12 +16,16 @@ use crate::format::{
 };
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroize;
+use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 
 /// Bytes that sealing adds at most: the codec byte and the tag.
 pub const SEAL_OVERHEAD_BYTES: usize = 1 + 16;
 
 /// The zstd level of new snapshots.
 pub const ZSTD_LEVEL: i32 = 3;
+
+/// What a frame begins with. Frames that a decoder skips begin otherwise.
+const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 
 const CODEC_RAW: u8 = 0;
 const CODEC_ZSTD: u8 = 1;
@@ -235,14 +239,19 @@ pub(crate) fn open_bounded(
 	}
 }
 
-/// Decompresses at most as many bytes as `plaintext` has and says how many there were.
+/// Decompresses at most as many bytes as `plaintext` has and says how many there were. The bytes
+/// are exactly one frame that states its size, so that every reader comes to the same result.
 fn decompress(bytes: &[u8], plaintext: &mut [u8]) -> Result<usize, OpenError> {
 	let expected = plaintext.len();
-	// What the frame says of itself is only used for a better message.
-	if let Ok(Some(found)) = zstd::zstd_safe::get_frame_content_size(bytes)
-		&& found > expected as u64
-	{
+	if !bytes.starts_with(&ZSTD_MAGIC) {
+		return Err(OpenError::Decompress);
+	}
+	let stated = get_frame_content_size(bytes).ok().flatten().ok_or(OpenError::Decompress)?;
+	if stated > expected as u64 {
 		return Err(OpenError::Length { found: expected + 1, expected });
+	}
+	if find_frame_compressed_size(bytes) != Ok(bytes.len()) {
+		return Err(OpenError::Decompress);
 	}
 	zstd::bulk::decompress_to_buffer(bytes, plaintext).map_err(|_| OpenError::Decompress)
 }

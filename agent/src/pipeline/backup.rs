@@ -7,7 +7,7 @@ use crate::{
 		base::{BaseError, Cursor},
 		store::{ObjectPlan, Storing},
 	},
-	repositories::{Put, Repository, RepositoryError, Session},
+	repositories::{BlockSource, Put, RepositoryError, Session},
 };
 use backup_primitives::{Cid, Consistency, OpaqueId, Recipient};
 use std::{io, num::NonZero, ops::Range};
@@ -41,7 +41,7 @@ pub struct Backup<'a> {
 	/// Where blocks go.
 	pub session: &'a dyn Session,
 	/// Where the base is read from: the repository of the session.
-	pub repository: &'a dyn Repository,
+	pub repository: &'a dyn BlockSource,
 	/// How many threads compress and seal.
 	pub threads: NonZero<usize>,
 	/// Is told how far it has come, about every 16 MiB.

@@ -2,7 +2,7 @@
 
 use crate::{
 	format::{ChildRef, Geometry, Node, NodeBlock, NodeError, Object, Root},
-	repositories::{Repository, RepositoryError},
+	repositories::{BlockSource, RepositoryError},
 };
 use std::ops::Range;
 
@@ -39,7 +39,7 @@ impl<'a> Base<'a> {
 /// Finds children by their places. Asked in rising order, it reads each node once and keeps one
 /// per level.
 pub(crate) struct Cursor<'a> {
-	repository: &'a dyn Repository,
+	repository: &'a dyn BlockSource,
 	geometry: Geometry,
 	object: &'a Object,
 	/// The node last used on each level above the chunks, with its index there.
@@ -48,7 +48,7 @@ pub(crate) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
 	pub(crate) fn new(
-		repository: &'a dyn Repository,
+		repository: &'a dyn BlockSource,
 		geometry: Geometry,
 		object: &'a Object,
 	) -> Self {
@@ -84,7 +84,9 @@ impl<'a> Cursor<'a> {
 		let fan_out = u64::from(self.geometry.fan_out());
 		let place = usize::try_from(index % fan_out).expect("a place is below the fan-out");
 		let node = self.node(level + 1, index / fan_out)?;
-		Ok(node.and_then(|node| node.children[place].clone()))
+		let child = node.and_then(|node| node.children[place].clone());
+		child.as_ref().map_or(Ok(()), |child| child.ensure_level(level))?;
+		Ok(child)
 	}
 
 	fn node(&mut self, level: usize, index: u64) -> Result<Option<&Node>, BaseError> {

@@ -6,8 +6,8 @@
 
 use crate::{
 	format::{CborError, links},
-	pipeline::{Cancel, Stored},
-	repositories::{Repository, RepositoryError, Session},
+	pipeline::{Cancel, OnProgress, Progress, Stored},
+	repositories::{BlockSource, RepositoryError, Session},
 };
 use backup_primitives::{Cid, cid::BlockCodec};
 use std::{
@@ -55,13 +55,15 @@ enum Step {
 	Leave(Cid, Vec<u8>),
 }
 
-/// Copies a snapshot, blocking. `threads` fetch the chunks of one node at a time. Pin the root
-/// with the same session afterwards.
+/// Copies a snapshot, blocking. `threads` fetch the chunks of one node at a time. How much there
+/// will be is not known beforehand: progress has no total. Pin the root with the same session
+/// afterwards.
 pub fn copy(
-	from: &dyn Repository,
+	from: &dyn BlockSource,
 	to: &dyn Session,
 	root: &Cid,
 	threads: NonZero<usize>,
+	on_progress: OnProgress<'_>,
 	cancel: &Cancel,
 ) -> Result<Stored, CopyError> {
 	let copying = Copying { from, to, threads, cancel };
@@ -77,6 +79,7 @@ pub fn copy(
 				let block = copying.read(&cid)?;
 				let (nodes, chunks) = children(&cid, &block)?;
 				stored.add(&copying.chunks(&chunks)?);
+				on_progress(Progress { written_bytes: stored.new_bytes, ..Progress::default() });
 				pending.push(Step::Leave(cid, block));
 				pending.extend(nodes.into_iter().map(Step::Enter));
 			}
@@ -99,7 +102,7 @@ fn children(cid: &Cid, block: &[u8]) -> Result<(Vec<Cid>, Vec<Cid>), CopyError> 
 }
 
 struct Copying<'a> {
-	from: &'a dyn Repository,
+	from: &'a dyn BlockSource,
 	to: &'a dyn Session,
 	threads: NonZero<usize>,
 	cancel: &'a Cancel,

@@ -10,9 +10,9 @@ use crate::{
 		seal::open_chunk,
 	},
 	pipeline::{Cancel, OnProgress, Progress, RestoreTarget, base::place_range},
-	repositories::{Repository, RepositoryError},
+	repositories::{BlockSource, RepositoryError},
 };
-use backup_primitives::Cid;
+use backup_primitives::{Cid, cid::BlockCodec};
 use std::{
 	io,
 	num::NonZero,
@@ -34,7 +34,7 @@ const PROGRESS_STEP_BYTES: u64 = 16 * 1024 * 1024;
 #[expect(missing_debug_implementations, reason = "repositories have none")]
 pub struct Restore<'a> {
 	/// Where blocks come from.
-	pub repository: &'a dyn Repository,
+	pub repository: &'a dyn BlockSource,
 	/// How the snapshot's trees are built.
 	pub geometry: Geometry,
 	/// The disk or blob of the opened root.
@@ -123,7 +123,7 @@ impl RestoreError {
 
 /// Fetches the root of a snapshot, checked against its CID. It opens with an identity or a read
 /// key; a repository key is not needed.
-pub fn open_root(repository: &dyn Repository, cid: &Cid) -> Result<RootBlock, RestoreError> {
+pub fn open_root(repository: &dyn BlockSource, cid: &Cid) -> Result<RootBlock, RestoreError> {
 	let block = match repository.get(cid) {
 		Ok(block) => block.ok_or(RestoreError::NoSuchRoot { cid: *cid })?,
 		Err(RepositoryError::Corrupt { cid }) => {
@@ -131,7 +131,10 @@ pub fn open_root(repository: &dyn Repository, cid: &Cid) -> Result<RootBlock, Re
 		}
 		Err(source) => return Err(RestoreError::Repository { cid: *cid, source }),
 	};
-	Ok(RootBlock::decode(&block)?)
+	match cid.codec() {
+		BlockCodec::DagCbor => Ok(RootBlock::decode(&block)?),
+		BlockCodec::Raw => Err(RootError::NotARoot.into()),
+	}
 }
 
 /// A chunk to fetch.
@@ -219,10 +222,11 @@ impl Shared<'_> {
 		while let Some((level, index, child)) = pending.pop() {
 			let range = place_range(geometry, level, index, object.logical_bytes);
 			let offset = range.start;
-			if range.is_empty() {
-				let source = NodeError::Inconsistent;
-				return Err(RestoreError::Unusable { cid: child.cid, offset, source });
-			}
+			let fits = match range.is_empty() {
+				true => Err(NodeError::Inconsistent),
+				false => child.ensure_level(level),
+			};
+			fits.map_err(|source| RestoreError::Unusable { cid: child.cid, offset, source })?;
 			if level == 0 {
 				let len = usize::try_from(range.end - offset).expect("a chunk fits memory");
 				self.send(jobs, Job { offset, len, child })?;

@@ -35,7 +35,7 @@ pub(crate) mod tests;
 
 use crate::{
 	format::{Cid, digest},
-	repositories::{Collected, Pin, Repository, RepositoryError, Session, Usage},
+	repositories::{BlockSource, Collected, Pin, Repository, RepositoryError, Session, Usage},
 };
 use backup_primitives::cid::BlockCodec;
 use files::{DiskFiles, Files};
@@ -129,16 +129,7 @@ impl EmbeddedStore {
 	}
 }
 
-impl Repository for EmbeddedStore {
-	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError> {
-		Ok(Box::new(StoreSession::open(&self.shared)))
-	}
-
-	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
-		let _gate = self.shared.enter();
-		Ok(self.shared.find(cid)?.is_some())
-	}
-
+impl BlockSource for EmbeddedStore {
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
 		match self.get_unchecked(cid)? {
 			Some(block) if digest(&block) != cid.digest() => {
@@ -154,6 +145,17 @@ impl Repository for EmbeddedStore {
 			Some(entry) => self.shared.read(&entry).map(Some),
 			None => Ok(None),
 		}
+	}
+}
+
+impl Repository for EmbeddedStore {
+	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError> {
+		Ok(Box::new(StoreSession::open(&self.shared)))
+	}
+
+	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
+		let _gate = self.shared.enter();
+		Ok(self.shared.find(cid)?.is_some())
 	}
 
 	fn pins(&self) -> Result<Vec<Pin>, RepositoryError> {

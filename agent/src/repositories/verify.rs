@@ -2,7 +2,7 @@
 
 use crate::{
 	format::{Cid, links},
-	repositories::{Repository, RepositoryError},
+	repositories::{BlockSource, RepositoryError},
 };
 use backup_primitives::cid::BlockCodec;
 use std::collections::HashSet;
@@ -43,7 +43,7 @@ impl VerifyReport {
 /// Reads and hashes everything below `root`, depth first. `proceed` is asked before each block
 /// and ends the walk early by saying no.
 pub fn verify(
-	repository: &dyn Repository,
+	repository: &dyn BlockSource,
 	root: &Cid,
 	proceed: &mut dyn FnMut(&VerifyReport) -> bool,
 ) -> Result<VerifyReport, RepositoryError> {

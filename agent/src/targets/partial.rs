@@ -25,16 +25,16 @@ const ATTEMPTS_MAX: usize = 4;
 
 /// A file in the making; removed when dropped, unless it was completed.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub struct PartialFile {
 	file: File,
 	partial: PathBuf,
 	path: PathBuf,
 	completed: bool,
 }
 
-impl Partial {
+impl PartialFile {
 	/// Makes `<path>.partial`, empty and mode 600, in place of one that nobody writes any more.
-	pub(super) fn create(path: &Path) -> Result<Self, TargetError> {
+	pub fn create(path: &Path) -> Result<Self, TargetError> {
 		let name =
 			path.file_name().ok_or_else(|| TargetError::NoFileName { path: path.to_owned() })?;
 		ensure_free(path)?;
@@ -52,14 +52,15 @@ impl Partial {
 		Err(TargetError::Busy { path: path.to_owned() })
 	}
 
-	pub(super) fn file(&self) -> &File {
+	/// What is written to.
+	pub fn file(&self) -> &File {
 		&self.file
 	}
 
 	/// Makes the file durable and gives it its name. Fails, and leaves both files, when the name
 	/// was taken meanwhile. When only the last step fails, the folder's sync, the file has its
 	/// name already and keeps it.
-	pub(super) fn complete(&mut self) -> io::Result<()> {
+	pub fn complete(&mut self) -> io::Result<()> {
 		self.file.sync_all()?;
 		match rename_new(&self.partial, &self.path) {
 			Ok(()) => {}
@@ -73,7 +74,7 @@ impl Partial {
 	}
 }
 
-impl Drop for Partial {
+impl Drop for PartialFile {
 	fn drop(&mut self) {
 		if self.completed {
 			return;

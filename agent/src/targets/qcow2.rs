@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
 	pipeline::source::RestoreTarget,
-	targets::{Stage, TargetError, invalid, partial::Partial},
+	targets::{Stage, TargetError, invalid, partial::PartialFile},
 };
 
 /// The largest disk: 128 TiB, for which cluster numbers of 32 bits suffice.
@@ -38,7 +38,7 @@ const SECTOR_BYTES: u64 = 512;
 /// Restores a disk to a qcow2 image.
 #[derive(Debug)]
 pub struct Qcow2Target {
-	partial: Partial,
+	partial: PartialFile,
 	stage: Stage,
 	map: Mutex<ClusterMap>,
 }
@@ -50,7 +50,7 @@ impl Qcow2Target {
 	/// Fails when `path` exists or its folder does not, and when another restore writes there.
 	pub fn create(path: &Path) -> Result<Self, TargetError> {
 		Ok(Self {
-			partial: Partial::create(path)?,
+			partial: PartialFile::create(path)?,
 			stage: Stage::Made,
 			map: Mutex::new(ClusterMap::default()),
 		})

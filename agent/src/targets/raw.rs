@@ -4,13 +4,13 @@ use std::{io, os::unix::fs::FileExt, path::Path};
 
 use crate::{
 	pipeline::source::RestoreTarget,
-	targets::{Stage, TargetError, partial::Partial},
+	targets::{Stage, TargetError, partial::PartialFile},
 };
 
 /// Restores a disk to a sparse raw file.
 #[derive(Debug)]
 pub struct RawTarget {
-	partial: Partial,
+	partial: PartialFile,
 	stage: Stage,
 }
 
@@ -20,7 +20,7 @@ impl RawTarget {
 	/// # Errors
 	/// Fails when `path` exists or its folder does not, and when another restore writes there.
 	pub fn create(path: &Path) -> Result<Self, TargetError> {
-		Ok(Self { partial: Partial::create(path)?, stage: Stage::Made })
+		Ok(Self { partial: PartialFile::create(path)?, stage: Stage::Made })
 	}
 }
 

@@ -1,17 +1,18 @@
 //! `backup restore`: an image from a root, a secret and blocks, without a chain.
 //!
-//! 1. Find the blocks: an agent's store on this machine, or gateways.
+//! 1. Find the blocks: an agent's store on this machine, gateways, or a CAR file.
 //! 2. Open the root with the identity, and choose the disk.
 //! 3. Write the image beside its name; it gets the name when it is complete and durable.
 //!
 //! Whatever ends it before leaves no file: the unfinished one goes with the thread that
 //! writes it, which looks for Ctrl-C between two blocks.
 
-mod gateway;
-
 use crate::{
 	args::{Format, Restore},
-	commands::key::read_identity,
+	commands::{
+		blocks::{Place, bar, work},
+		key::read_identity,
+	},
 	error::{CliError, exit},
 	output::Output,
 	words,
@@ -20,23 +21,12 @@ use age::x25519;
 use backup_agent::{
 	format::{Object, Root},
 	pipeline::{Cancel, Progress, Restore as DiskRestore, RestoreError, RestoreTarget, open_root},
-	repositories::{EmbeddedStore, Repository, RepositoryError, StoreOptions},
+	repositories::BlockSource,
 	targets::{Qcow2Target, RawTarget, TargetError, is_disk_full},
 };
 use backup_primitives::Cid;
-use gateway::Gateways;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use std::{
-	fs,
-	io::{self, IsTerminal},
-	num::NonZero,
-	path::Path,
-	thread,
-};
-
-/// Threads that fetch from gateways, where most of the time is waiting.
-const GATEWAY_THREADS: usize = 8;
+use std::{fs, path::Path};
 
 /// What is told of a restored image.
 #[derive(Debug, Serialize)]
@@ -52,10 +42,7 @@ struct Answer {
 }
 
 pub(crate) async fn run(restore: Restore, output: Output) -> Result<(), CliError> {
-	let cancel = CancelOnDrop(Cancel::new());
-	let switch = cancel.0.clone();
-	let work = tokio::task::spawn_blocking(move || write_image(&restore, &switch));
-	let answer = work.await.map_err(|error| CliError::Runtime { source: error.into() })??;
+	let answer = work(move |cancel| write_image(&restore, cancel)).await?;
 	output.answer(&answer, || {
 		format!(
 			"{} holds disk {} of request {}, snapshot {}: {}, {} written",
@@ -69,15 +56,6 @@ pub(crate) async fn run(restore: Restore, output: Output) -> Result<(), CliError
 	})
 }
 
-/// Tells the thread that writes to end, when nobody waits for it any more.
-struct CancelOnDrop(Cancel);
-
-impl Drop for CancelOnDrop {
-	fn drop(&mut self) {
-		self.0.cancel();
-	}
-}
-
 fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
 	let root = restore.root;
 	// Before anything is fetched for a name that is taken.
@@ -85,13 +63,13 @@ fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
 		return Err(CliError::FileExists { path: restore.output.clone() });
 	}
 	let identity = read_identity(&restore.identity)?;
-	let place = Place::open(restore)?;
-	let (opened, disk) = open(&*place.repository, root, &identity, restore.disk.as_deref())?;
+	let place = Place::open(&restore.from)?;
+	let (opened, disk) = open(&*place.source, root, &identity, restore.disk.as_deref())?;
 	let mut target = create_target(&restore.output, restore.format)?;
-	let bar = bar(disk.logical_bytes);
+	let bar = bar(Some(disk.logical_bytes));
 	let on_progress = |progress: Progress| bar.set_position(progress.done_bytes);
 	let work = DiskRestore {
-		repository: &*place.repository,
+		repository: &*place.source,
 		geometry: opened.geometry,
 		object: &disk,
 		threads: place.threads,
@@ -115,51 +93,9 @@ fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
 	})
 }
 
-/// Where blocks come from.
-struct Place {
-	repository: Box<dyn Repository>,
-	threads: NonZero<usize>,
-}
-
-impl Place {
-	fn open(restore: &Restore) -> Result<Self, CliError> {
-		match &restore.store {
-			Some(folder) => Self::store(restore.root, folder),
-			None => Ok(Self {
-				repository: Box::new(Gateways::new(&restore.gateway)?),
-				threads: NonZero::new(GATEWAY_THREADS).expect("the constant is not zero"),
-			}),
-		}
-	}
-
-	/// A store that is there: opening a folder that is none would make one in it.
-	fn store(root: Cid, folder: &Path) -> Result<Self, CliError> {
-		let fail =
-			|reason: String, hint| CliError::Restore { root, reason, exit: exit::FILE, hint };
-		let is_pack = |entry: fs::DirEntry| {
-			entry.path().extension().is_some_and(|extension| extension == "pack")
-		};
-		let mut entries = fs::read_dir(folder)
-			.map_err(|source| CliError::FileRead { path: folder.to_owned(), source })?;
-		if !entries.any(|entry| entry.is_ok_and(is_pack)) {
-			let reason = format!("{} holds no block store", folder.display());
-			return Err(fail(reason, "name the folder with the files *.pack, of a stopped agent"));
-		}
-		let store = EmbeddedStore::open(folder, StoreOptions::V1).map_err(|error| match error {
-			RepositoryError::InUse { .. } => fail(
-				error.to_string(),
-				"its agent runs: use --gateway with the agent's address, or stop it",
-			),
-			other => fail(other.to_string(), "check the folder, its permissions and free space"),
-		})?;
-		let threads = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-		Ok(Self { repository: Box::new(store), threads })
-	}
-}
-
 /// The opened root, and the disk that is meant.
 fn open(
-	repository: &dyn Repository,
+	repository: &dyn BlockSource,
 	cid: Cid,
 	identity: &x25519::Identity,
 	name: Option<&str>,
@@ -181,8 +117,9 @@ fn open(
 
 fn choose_disk(root: Cid, opened: &Root) -> CliError {
 	let names: Vec<_> = opened.disks.iter().map(|d| words::escape(d.name.as_bytes())).collect();
-	CliError::Restore {
+	CliError::Snapshot {
 		root,
+		verb: "restored",
 		reason: format!("it has the disks {}", names.join(", ")),
 		exit: exit::USAGE,
 		hint: "name one of them with --disk",
@@ -194,11 +131,16 @@ fn create_target(path: &Path, format: Format) -> Result<Box<dyn RestoreTarget>, 
 		Format::Raw => RawTarget::create(path).map(|target| Box::new(target) as _),
 		Format::Qcow2 => Qcow2Target::create(path).map(|target| Box::new(target) as _),
 	};
-	made.map_err(|error| match error {
+	made.map_err(|error| create_error(path, error))
+}
+
+/// Why a file could not be made.
+pub(super) fn create_error(path: &Path, error: TargetError) -> CliError {
+	match error {
 		TargetError::Exists { path } => CliError::FileExists { path },
 		TargetError::Io { path, source } => CliError::FileWrite { path, source },
 		other => CliError::FileWrite { path: path.to_owned(), source: other.into() },
-	})
+	}
 }
 
 /// What went wrong, and what would be right.
@@ -231,15 +173,5 @@ fn explain(root: Cid, error: &RestoreError) -> CliError {
 		RestoreError::Cancelled => return CliError::Interrupted,
 		_ => (exit::UNEXPECTED, "check that the command is as new as the agent"),
 	};
-	CliError::Restore { root, reason: error.to_string(), exit, hint }
-}
-
-/// Shown to people only: on a terminal, on standard error.
-fn bar(total_bytes: u64) -> ProgressBar {
-	if !io::stderr().is_terminal() {
-		return ProgressBar::hidden();
-	}
-	let template = "{bar:40} {percent:>3}% {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-	let style = ProgressStyle::with_template(template).expect("the template is a constant");
-	ProgressBar::with_draw_target(Some(total_bytes), ProgressDrawTarget::stderr()).with_style(style)
+	CliError::Snapshot { root, verb: "restored", reason: error.to_string(), exit, hint }
 }

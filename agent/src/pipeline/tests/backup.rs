@@ -2,7 +2,7 @@ use super::fixture::*;
 use crate::{
 	format::{Geometry, Node, NodeBlock, Root},
 	pipeline::{BackupError, Blob, CopyError, Disk, Restore, copy},
-	repositories::{Repository, RepositoryError, verify},
+	repositories::{BlockSource, Repository, RepositoryError, verify},
 };
 use proptest::prelude::*;
 use std::{num::NonZero, ops::Range};
@@ -271,19 +271,20 @@ fn a_copy_moves_what_is_new_and_nothing_else() {
 	let other = World { store: memory_store(), ..World::new() };
 	let session = other.store.open_session().unwrap();
 	let threads = NonZero::new(3).unwrap();
-	let all = copy(&world.store, &*session, &first.root, threads, &world.cancel).unwrap();
+	let all = copy(&world.store, &*session, &first.root, threads, &|_| {}, &world.cancel).unwrap();
 	assert_eq!(all.new_blocks, first.stored.new_blocks);
-	let rest = copy(&world.store, &*session, &second.root, threads, &world.cancel).unwrap();
+	let rest =
+		copy(&world.store, &*session, &second.root, threads, &|_| {}, &world.cancel).unwrap();
 	assert_eq!(rest.new_blocks, second.stored.new_blocks);
 	session.pin(&second.root, b"").unwrap();
 	assert!(verify(&other.store, &second.root, &mut |_| true).unwrap().is_good());
 
 	let missing = backup_primitives::Cid::dag_cbor([9; 32]);
-	let result = copy(&world.store, &*session, &missing, threads, &world.cancel);
+	let result = copy(&world.store, &*session, &missing, threads, &|_| {}, &world.cancel);
 	assert!(matches!(result, Err(CopyError::Missing { cid }) if cid == missing));
 	world.cancel.cancel();
 	let session = memory_store().open_session().unwrap();
-	let result = copy(&world.store, &*session, &first.root, threads, &world.cancel);
+	let result = copy(&world.store, &*session, &first.root, threads, &|_| {}, &world.cancel);
 	assert!(matches!(result, Err(CopyError::Cancelled)));
 	assert!(matches!(session.pin(&first.root, b""), Err(RepositoryError::Missing { .. })));
 }

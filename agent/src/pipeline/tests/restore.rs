@@ -1,29 +1,21 @@
 use super::fixture::*;
 use crate::{
-	format::{Object, Root},
+	format::{ChildRef, Node, NodeError, Object, Root, RootError, Sealer},
 	pipeline::{RestoreError, open_root},
-	repositories::{Collected, Pin, Repository, RepositoryError, Session, Usage},
+	repositories::{BlockSource, RepositoryError},
 };
 use age::x25519::Identity;
 use backup_primitives::Cid;
-use std::num::NonZero;
+use std::{collections::HashMap, num::NonZero};
 
 /// A repository in which one block is missing or damaged.
 struct Broken<'a> {
-	repository: &'a dyn Repository,
+	repository: &'a dyn BlockSource,
 	cid: Cid,
 	is_damaged: bool,
 }
 
-impl Repository for Broken<'_> {
-	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError> {
-		self.repository.open_session()
-	}
-
-	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
-		self.repository.has(cid)
-	}
-
+impl BlockSource for Broken<'_> {
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
 		let block = self.repository.get(cid)?;
 		match *cid == self.cid {
@@ -36,27 +28,11 @@ impl Repository for Broken<'_> {
 			})),
 		}
 	}
-
-	fn pins(&self) -> Result<Vec<Pin>, RepositoryError> {
-		self.repository.pins()
-	}
-
-	fn unpin(&self, root: &Cid) -> Result<bool, RepositoryError> {
-		self.repository.unpin(root)
-	}
-
-	fn collect(&self) -> Result<Collected, RepositoryError> {
-		self.repository.collect()
-	}
-
-	fn usage(&self) -> Result<Usage, RepositoryError> {
-		self.repository.usage()
-	}
 }
 
 fn restore_from(
 	world: &World,
-	repository: &dyn Repository,
+	repository: &dyn BlockSource,
 	object: &Object,
 ) -> Result<u64, RestoreError> {
 	let mut target = MemoryTarget::default();
@@ -131,6 +107,64 @@ fn a_tree_that_is_larger_than_its_disk_is_refused() {
 	object.logical_bytes = 90 * CHUNK as u64;
 	let result = restore_from(&world, &world.store, &object);
 	assert!(matches!(result, Err(RestoreError::Unusable { .. })), "{result:?}");
+}
+
+/// Blocks, whatever they are.
+struct Blocks(HashMap<Cid, Vec<u8>>);
+
+impl BlockSource for Blocks {
+	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		Ok(self.0.get(cid).cloned())
+	}
+}
+
+#[test]
+fn links_that_do_not_fit_their_level_are_refused() {
+	let world = World::new();
+	let mut sealer = Sealer::new(&world.key);
+	let (block, key) = sealer.chunk(&[7; CHUNK]);
+	let (block, id) = (block.to_vec(), sealer.chunk_id(&[7; CHUNK]));
+	let digest = crate::format::digest(&block);
+	let named = |cid| ChildRef { cid, key: key.clone(), id };
+	let node_over = |child: ChildRef, sealer: &mut Sealer| {
+		let mut node = Node::empty(world.geometry);
+		node.children[0] = Some(child);
+		node.seal(sealer)
+	};
+	let restore = |tree: ChildRef, blocks: Vec<(Cid, Vec<u8>)>, chunks: usize| {
+		let object =
+			Object { name: "vda".into(), logical_bytes: (chunks * CHUNK) as u64, tree: Some(tree) };
+		let source = Blocks(blocks.into_iter().collect());
+		restore_from(&world, &source, &object)
+	};
+	let inconsistent = |result| {
+		let source = NodeError::Inconsistent;
+		matches!(result, Err(RestoreError::Unusable { source: found, .. }) if found == source)
+	};
+	// A chunk that is linked as a node.
+	let (raw, as_node) = (Cid::raw(digest), Cid::dag_cbor(digest));
+	let (wrong, over_wrong) = node_over(named(as_node), &mut sealer);
+	let blocks = vec![(as_node, block.clone()), (over_wrong.cid, wrong)];
+	assert!(inconsistent(restore(over_wrong, blocks, 4)));
+	// A node that is linked as a chunk.
+	let (right, over_right) = node_over(named(raw), &mut sealer);
+	let hidden = ChildRef { cid: Cid::raw(over_right.cid.digest()), ..over_right.clone() };
+	let (top, over_top) = node_over(hidden.clone(), &mut sealer);
+	let blocks = vec![(raw, block.clone()), (hidden.cid, right.clone()), (over_top.cid, top)];
+	assert!(inconsistent(restore(over_top, blocks, 16)));
+	// As it should be.
+	let (top, over_top) = node_over(over_right.clone(), &mut sealer);
+	let blocks = vec![(raw, block), (over_right.cid, right), (over_top.cid, top)];
+	restore(over_top, blocks, 16).unwrap();
+}
+
+#[test]
+fn a_root_by_the_name_of_a_chunk_is_refused() {
+	let (world, cid, _) = world_with_a_disk();
+	let block = world.store.get(&cid).unwrap().unwrap();
+	let raw = Cid::raw(cid.digest());
+	let result = open_root(&Blocks([(raw, block)].into()), &raw);
+	assert!(matches!(result, Err(RestoreError::Root(RootError::NotARoot))));
 }
 
 #[test]

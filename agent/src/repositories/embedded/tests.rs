@@ -1,6 +1,6 @@
 mod basics;
 mod crash;
-mod fixture;
+pub(crate) mod fixture;
 mod full;
 mod model;
 pub(crate) mod simulated;

@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use crate::repositories::{
-	Collected, EmbeddedStore, LABEL_BYTES_MAX, Put, Repository, RepositoryError,
+	BlockSource, Collected, EmbeddedStore, LABEL_BYTES_MAX, Put, Repository, RepositoryError,
 	embedded::{collect::Marked, record::Header},
 	verify,
 };

@@ -6,7 +6,7 @@
 use crate::error::CliError;
 use backup_agent::{
 	format::{BLOCK_BYTES_MAX, digest},
-	repositories::{Collected, Pin, Repository, RepositoryError, Session, Usage},
+	repositories::{BlockSource, RepositoryError},
 };
 use backup_primitives::Cid;
 use reqwest::{StatusCode, blocking::Client, header::ACCEPT, redirect::Policy};
@@ -68,7 +68,7 @@ impl Gateways {
 	}
 }
 
-impl Repository for Gateways {
+impl BlockSource for Gateways {
 	/// The first sound answer counts. A gateway that fails or lies is passed over, and its
 	/// error told only if no other one has the block.
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
@@ -82,38 +82,10 @@ impl Repository for Gateways {
 		}
 		failure.map_or(Ok(None), Err)
 	}
-
-	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
-		Ok(self.get(cid)?.is_some())
-	}
-
-	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError> {
-		Err(read_only())
-	}
-
-	fn pins(&self) -> Result<Vec<Pin>, RepositoryError> {
-		Ok(Vec::new())
-	}
-
-	fn unpin(&self, _root: &Cid) -> Result<bool, RepositoryError> {
-		Err(read_only())
-	}
-
-	fn collect(&self) -> Result<Collected, RepositoryError> {
-		Err(read_only())
-	}
-
-	fn usage(&self) -> Result<Usage, RepositoryError> {
-		Ok(Usage::default())
-	}
 }
 
 fn unreadable(source: io::Error) -> RepositoryError {
 	RepositoryError::Io { action: "read from a gateway", source }
-}
-
-fn read_only() -> RepositoryError {
-	RepositoryError::Io { action: "write to a gateway", source: io::ErrorKind::Unsupported.into() }
 }
 
 #[cfg(test)]

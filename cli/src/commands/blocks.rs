@@ -1,0 +1,104 @@
+//! Where the verbs that need no chain find blocks: a store, gateways, or a CAR file.
+
+mod gateway;
+
+use crate::{args::From, commands::blocks::gateway::Gateways, error::CliError};
+use backup_agent::{
+	pipeline::Cancel,
+	repositories::{BlockSource, CarError, CarFile, EmbeddedStore, RepositoryError, StoreOptions},
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+	fs,
+	io::{self, IsTerminal},
+	num::NonZero,
+	path::Path,
+	thread,
+};
+
+/// Threads that fetch from gateways, where most of the time is waiting.
+const GATEWAY_THREADS: usize = 8;
+
+/// Where blocks come from.
+pub(super) struct Place {
+	pub(super) source: Box<dyn BlockSource>,
+	pub(super) threads: NonZero<usize>,
+}
+
+impl Place {
+	pub(super) fn open(from: &From) -> Result<Self, CliError> {
+		let (source, threads): (Box<dyn BlockSource>, _) = match (&from.store, &from.car) {
+			(Some(folder), _) => (Box::new(existing_store(folder)?), processors()),
+			(None, Some(file)) => (Box::new(open_car(file)?), processors()),
+			(None, None) => {
+				let threads = NonZero::new(GATEWAY_THREADS).expect("the constant is not zero");
+				(Box::new(Gateways::new(&from.gateway)?), threads)
+			}
+		};
+		Ok(Self { source, threads })
+	}
+}
+
+pub(super) fn processors() -> NonZero<usize> {
+	thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
+pub(super) fn open_car(path: &Path) -> Result<CarFile, CliError> {
+	CarFile::open(path).map_err(|error| match error {
+		CarError::Io(source) => CliError::FileRead { path: path.to_owned(), source },
+		other => CliError::BadCar { path: path.to_owned(), reason: other.to_string() },
+	})
+}
+
+/// A store that is there: opening a folder that is none would make one in it.
+fn existing_store(folder: &Path) -> Result<EmbeddedStore, CliError> {
+	let is_pack =
+		|entry: fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "pack");
+	let mut entries = fs::read_dir(folder)
+		.map_err(|source| CliError::FileRead { path: folder.to_owned(), source })?;
+	match entries.any(|entry| entry.is_ok_and(is_pack)) {
+		true => open_store(folder),
+		false => Err(CliError::NoStore { path: folder.to_owned() }),
+	}
+}
+
+/// A store, made if it is not there.
+pub(super) fn open_store(folder: &Path) -> Result<EmbeddedStore, CliError> {
+	let path = || folder.to_owned();
+	EmbeddedStore::open(folder, StoreOptions::V1).map_err(|error| match error {
+		RepositoryError::InUse { .. } => CliError::StoreInUse { path: path() },
+		other => CliError::BadStore { path: path(), reason: other.to_string() },
+	})
+}
+
+/// Tells the thread that works to end, when nobody waits for it any more.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+	fn drop(&mut self) {
+		self.0.cancel();
+	}
+}
+
+/// Do work that blocks in a thread of its own, which is told to end at Ctrl-C.
+pub(super) async fn work<T: Send + 'static>(
+	work: impl FnOnce(&Cancel) -> Result<T, CliError> + Send + 'static,
+) -> Result<T, CliError> {
+	let cancel = CancelOnDrop(Cancel::new());
+	let switch = cancel.0.clone();
+	let handle = tokio::task::spawn_blocking(move || work(&switch));
+	handle.await.map_err(|error| CliError::Runtime { source: error.into() })?
+}
+
+/// Shown to people only: on a terminal, on standard error. Without a total it counts.
+pub(super) fn bar(total_bytes: Option<u64>) -> ProgressBar {
+	if !io::stderr().is_terminal() {
+		return ProgressBar::hidden();
+	}
+	let template = match total_bytes {
+		Some(_) => "{bar:40} {percent:>3}% {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+		None => "{spinner} {bytes}, {bytes_per_sec}",
+	};
+	let style = ProgressStyle::with_template(template).expect("the template is a constant");
+	ProgressBar::with_draw_target(total_bytes, ProgressDrawTarget::stderr()).with_style(style)
+}

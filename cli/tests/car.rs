@@ -1,0 +1,200 @@
+//! `backup export` and `backup import` with real stores and files.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+use age::x25519::Identity;
+use backup_agent::{
+	format::{Geometry, RepositoryKey},
+	pipeline::{Backup, Cancel, Disk, DiskReader},
+	repositories::{EmbeddedStore, Repository, StoreOptions},
+};
+use backup_primitives::{Cid, Consistency, OpaqueId};
+use serde_json::Value;
+use std::{
+	fs, io,
+	num::NonZero,
+	ops::Range,
+	path::PathBuf,
+	process::{Command, Output},
+};
+use tempfile::TempDir;
+
+struct MemoryDisk(Vec<u8>);
+
+impl DiskReader for MemoryDisk {
+	fn logical_bytes(&self) -> u64 {
+		self.0.len() as u64
+	}
+
+	fn next_extent(&mut self, from: u64) -> io::Result<Option<Range<u64>>> {
+		let end = self.logical_bytes();
+		Ok((from < end).then_some(from..end))
+	}
+
+	fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+		let offset = offset as usize;
+		buffer.copy_from_slice(&self.0[offset..offset + buffer.len()]);
+		Ok(())
+	}
+}
+
+/// A folder with a store that holds one snapshot, and its owner's identity.
+struct World {
+	folder: TempDir,
+	root: Cid,
+	image: Vec<u8>,
+}
+
+impl World {
+	fn new() -> Self {
+		let folder = tempfile::tempdir().unwrap();
+		let identity = Identity::generate();
+		let secret = age::secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
+		fs::write(folder.path().join("owner.key"), secret).unwrap();
+		// Some megabytes, of which some are zero and some are alike.
+		let image: Vec<u8> = (0..5_000_000u32)
+			.map(|at| match at >> 20 {
+				1 => 0,
+				2 => 7,
+				_ => (at.wrapping_mul(2_654_435_761) >> 13) as u8,
+			})
+			.collect();
+		let store = EmbeddedStore::open(&folder.path().join("blocks"), StoreOptions::V1).unwrap();
+		let session = store.open_session().unwrap();
+		let recipients = [identity.to_public().to_string().parse().unwrap()];
+		let backup = Backup {
+			genesis: [1; 32],
+			node: OpaqueId::of(&2u32).unwrap(),
+			request: OpaqueId::of(&3u64).unwrap(),
+			sequence: 4,
+			taken_at_ms: 5,
+			consistency: Consistency::Stopped,
+			base: None,
+			geometry: Geometry::V1,
+			key: &RepositoryKey::generate(),
+			recipients: &recipients,
+			session: &*session,
+			repository: &store,
+			threads: NonZero::new(2).unwrap(),
+			on_progress: &|_| {},
+			cancel: &Cancel::new(),
+		};
+		let reader = Box::new(MemoryDisk(image.clone()));
+		let disk = Disk { name: "vda".into(), reader, changed: None };
+		let root = backup.run(vec![disk], vec![]).unwrap().root;
+		session.pin(&root, b"").unwrap();
+		drop(session);
+		Self { folder, root, image }
+	}
+
+	fn path(&self, name: &str) -> PathBuf {
+		self.folder.path().join(name)
+	}
+
+	fn backup(&self, arguments: &str) -> Output {
+		Command::new(env!("CARGO_BIN_EXE_backup"))
+			.args(arguments.split_whitespace())
+			.current_dir(self.folder.path())
+			.env_clear()
+			.output()
+			.unwrap()
+	}
+
+	/// The JSON of a call that succeeds.
+	fn answer(&self, arguments: &str) -> Value {
+		let output = self.backup(&format!("{arguments} --json"));
+		let errors = String::from_utf8_lossy(&output.stderr);
+		assert_eq!(output.status.code(), Some(0), "{arguments}: {errors}");
+		serde_json::from_slice(&output.stdout).unwrap()
+	}
+
+	/// The exit code and the words of a call that fails.
+	fn failure(&self, arguments: &str) -> (i32, String) {
+		let output = self.backup(arguments);
+		(output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+	}
+
+	fn export(&self) -> Value {
+		self.answer(&format!("export --root {} --store blocks --output snapshot.car", self.root))
+	}
+
+	fn assert_restores_from(&self, place: &str) {
+		let restore =
+			format!("restore --root {} --identity owner.key {place} --output image", self.root);
+		self.answer(&restore);
+		assert!(fs::read(self.path("image")).unwrap() == self.image, "other bytes came back");
+		fs::remove_file(self.path("image")).unwrap();
+	}
+}
+
+#[test]
+fn a_snapshot_is_restored_from_the_file_it_was_exported_to() {
+	let world = World::new();
+	let answer = world.export();
+	assert_eq!(answer["root"], world.root.to_string());
+	assert_eq!(answer["file_bytes"], fs::metadata(world.path("snapshot.car")).unwrap().len());
+	world.assert_restores_from("--car snapshot.car");
+}
+
+#[test]
+fn a_snapshot_is_restored_from_the_store_it_was_imported_into() {
+	let world = World::new();
+	let exported = world.export();
+	let answer = world.answer("import snapshot.car --store other");
+	assert_eq!(answer["roots"], serde_json::json!([world.root.to_string()]));
+	assert_eq!(answer["new_blocks"], exported["blocks"]);
+	world.assert_restores_from("--store other");
+	// What is there is not stored again.
+	assert_eq!(world.answer("import snapshot.car --store other")["new_blocks"], 0);
+	// A collection takes nothing of what was imported.
+	let store = EmbeddedStore::open(&world.path("other"), StoreOptions::V1).unwrap();
+	store.confirm_pins().unwrap();
+	store.collect().unwrap();
+	drop(store);
+	world.assert_restores_from("--store other");
+}
+
+#[test]
+fn an_export_from_a_file_gives_the_same_file() {
+	let world = World::new();
+	world.export();
+	world.answer(&format!("export --root {} --car snapshot.car --output again.car", world.root));
+	let read = |name| fs::read(world.path(name)).unwrap();
+	assert!(read("snapshot.car") == read("again.car"));
+}
+
+#[test]
+fn an_export_leaves_nothing_where_it_fails() {
+	let world = World::new();
+	let unknown = Cid::dag_cbor([9; 32]);
+	let export = format!("export --root {unknown} --store blocks --output other.car");
+	let (code, words) = world.failure(&export);
+	assert_eq!(code, 7, "{words}");
+	assert!(words.contains(&unknown.to_string()) && words.contains("'backup snapshots'"));
+	let names: Vec<_> = fs::read_dir(world.folder.path())
+		.unwrap()
+		.map(|entry| entry.unwrap().file_name().into_string().unwrap())
+		.filter(|name| name.contains("other"))
+		.collect();
+	assert_eq!(names, Vec::<String>::new());
+}
+
+#[test]
+fn an_incomplete_or_damaged_file_is_not_imported() {
+	let world = World::new();
+	world.export();
+	let bytes = fs::read(world.path("snapshot.car")).unwrap();
+	let import = |bytes: &[u8], words: &str| {
+		fs::write(world.path("bad.car"), bytes).unwrap();
+		let (code, found) = world.failure("import bad.car --store other");
+		assert_eq!(code, 7, "{found}");
+		assert!(found.contains(words), "{found}");
+	};
+	import(&bytes[..bytes.len() / 2], "part of it is missing");
+	let mut damaged = bytes.clone();
+	*damaged.last_mut().unwrap() ^= 1;
+	import(&damaged, "is damaged");
+	import(b"PK\x03\x04 some archive", "no CAR file");
+	let store = EmbeddedStore::open(&world.path("other"), StoreOptions::V1).unwrap();
+	assert_eq!(store.pins().unwrap(), []);
+}
