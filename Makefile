@@ -73,7 +73,8 @@ weights: ## Measure what the calls cost (needs frame-omni-bencher)
 
 .PHONY: coverage
 coverage: ## Measure which lines of the pallet its tests reach (needs cargo-tarpaulin)
-	cargo tarpaulin --locked --engine llvm -p pallet-backup --lib --include-files 'src/*' \
+	cargo tarpaulin --locked --engine llvm --skip-clean --timeout 600 \
+		-p pallet-backup --lib --include-files 'src/*' \
 		--exclude-files 'src/tests/*' 'src/mock.rs' 'src/benchmarking.rs' 'src/weights/*' \
 		--target-dir $${CARGO_TARGET_DIR:-target}/coverage --out Stdout
 

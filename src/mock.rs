@@ -200,6 +200,11 @@ impl World {
 		Self::change(|world| world.requests.insert(request, info));
 	}
 
+	/// A machine is gone, and its request with it.
+	pub(crate) fn forget(request: RequestId) {
+		Self::change(|world| world.requests.remove(&request));
+	}
+
 	pub(crate) fn edit_request(
 		request: RequestId,
 		edit: impl FnOnce(&mut RequestInfo<NodeId, AccountId>),

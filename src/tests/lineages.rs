@@ -1,8 +1,9 @@
 //! How backups begin, and when a snapshot is due.
 
 use crate::{
-	BackupHooks, Backups, Eligibility, Error, Event, LineageSettings, Lineages, LineagesOfNode,
-	Pallet, Subscription, lineage_id, mock::*,
+	BackupBytes, BackupHooks, Backups, Compute, Eligibility, Error, Event, LineageSettings,
+	Lineages, LineagesOfNode, Marketplace, Pallet, Subscription, WeightInfo, crypto::AuthorityId,
+	lineage_id, mock::*,
 };
 use backup_primitives::{FailureReason, RecordedRoot};
 use frame_support::{assert_noop, assert_ok};
@@ -225,6 +226,72 @@ fn reads_show_an_accounts_backups_and_their_snapshots() {
 		assert_eq!(roots(0), [(0, root(1)), (1, root(2))]);
 		assert_eq!(roots(1), [(1, root(2))]);
 		assert_eq!(Backup::snapshots(OTHER_REQUEST, 0), []);
+	});
+}
+
+#[test]
+fn reads_add_up_what_an_accounts_backups_take() {
+	story_of_alice(|| {
+		begin(OTHER_REQUEST, ALICE);
+		assert_eq!(Backup::bytes_of(ALICE), BackupBytes::default());
+		for (request, tag, new_bytes) in [(REQUEST, 1, 30), (OTHER_REQUEST, 2, 12)] {
+			let report = snapshot(request, tag).with(|report| report.claim.new_bytes = new_bytes);
+			assert_ok!(report.submit());
+		}
+		let expected =
+			BackupBytes { snapshots: 2, stored_bytes: 42, logical_bytes: 2 * DISK_BYTES };
+		assert_eq!(Backup::bytes_of(ALICE), expected);
+		assert_eq!(Backup::bytes_of(BOB), BackupBytes::default());
+	});
+}
+
+#[test]
+fn reads_name_the_machines_of_a_node_whose_snapshot_is_due() {
+	story_of_alice(|| {
+		begin(OTHER_REQUEST, BOB);
+		record(REQUEST, 1);
+		assert_eq!(Backup::due_of_node(NODE, None), (vec![OTHER_REQUEST], None));
+		assert_eq!(Backup::due_of_node(NODE, Some(OTHER_REQUEST)), (vec![], None));
+		assert_eq!(Backup::due_of_node(OTHER_NODE, None), (vec![], None));
+		World::subscribe(BOB, Subscription::Unpaid);
+		assert_eq!(Backup::due_of_node(NODE, None), (vec![], None));
+	});
+}
+
+#[test]
+fn reads_show_a_backup_whose_machine_is_gone() {
+	story_of_alice(|| {
+		record(REQUEST, 1);
+		World::forget(REQUEST);
+		let backup = Backup::lineage(REQUEST).unwrap();
+		assert_eq!((backup.kept, backup.eligibility), (1, Eligibility::NotRunning));
+	});
+}
+
+#[test]
+fn a_neighbour_that_fulfils_pays_for_the_holders_it_makes_the_chain_choose() {
+	story(|| {
+		let beginning = <Test as crate::Config>::WeightInfo::create_backup();
+		let choice = Backup::weight_of_choice();
+		let fulfilled = <Backup as BackupHooks<_, _>>::weight_of_fulfilled();
+		assert!(choice.any_gt(sp_runtime::Weight::zero()));
+		assert!(beginning.saturating_add(choice).all_lte(fulfilled), "{fulfilled}");
+	});
+}
+
+#[test]
+fn a_chain_without_neighbours_has_nothing_to_back_up() {
+	fn request_of<N: Compute<NodeId, RequestId, AccountId, AuthorityId>>(
+		authority: &AuthorityId,
+	) -> (bool, bool, Option<NodeId>) {
+		(N::request(&REQUEST).is_some(), N::node(&NODE).is_some(), N::node_of(authority))
+	}
+	story(|| {
+		let authority = World::authority(NODE);
+		assert_eq!(request_of::<World>(&authority), (false, true, Some(NODE)));
+		assert_eq!(request_of::<()>(&authority), (false, false, None));
+		let subscription = <() as Marketplace<AccountId>>::subscription(&ALICE);
+		assert_eq!(subscription, Subscription::Disabled);
 	});
 }
 

@@ -5,7 +5,7 @@ use crate::{
 	Subscription, mock::*,
 };
 use backup_primitives::RootStatus;
-use frame_support::{assert_noop, assert_ok};
+use frame_support::{assert_noop, assert_ok, traits::BuildGenesisConfig};
 use sp_runtime::{DispatchError, transaction_validity::InvalidTransaction};
 
 #[test]
@@ -69,6 +69,30 @@ fn fails_to_set_a_cadence_as_nobody() {
 			Backup::set_backup_offchain_worker_frequency(RuntimeOrigin::none(), 50),
 			DispatchError::BadOrigin
 		);
+	});
+}
+
+#[test]
+fn a_chain_begins_with_the_settings_of_its_genesis() {
+	new_test_ext().execute_with(|| {
+		let settings = Backup::settings();
+		let built = |settings: Option<ChainSettings<u64>>| {
+			crate::GenesisConfig::<Test> { settings, ..Default::default() }.build();
+			Backup::settings()
+		};
+		assert_eq!(built(None), settings);
+		let wanted = ChainSettings { keep_last: 9, restore_lifetime: 77, ..settings };
+		assert_eq!(built(Some(wanted.clone())), wanted);
+	});
+}
+
+#[test]
+#[should_panic(expected = "backup settings of the genesis are out of bounds")]
+fn a_chain_does_not_begin_with_settings_out_of_bounds() {
+	new_test_ext().execute_with(|| {
+		let settings = ChainSettings { frequency: 1, ..Backup::settings() };
+		let settings = Some(settings);
+		crate::GenesisConfig::<Test> { settings, ..Default::default() }.build();
 	});
 }
 

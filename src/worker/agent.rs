@@ -132,3 +132,27 @@ fn bare_hex(bytes: &[u8]) -> alloc::string::String {
 fn parse_mac(text: &str) -> Option<[u8; 32]> {
 	sp_core::bytes::from_hex(text).ok()?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests {
+	use super::{ExchangeError, ExchangeError::*};
+
+	#[test]
+	fn each_reason_says_what_an_operator_can_look_at() {
+		let said = |error: ExchangeError| alloc::string::ToString::to_string(&error);
+		for (error, part) in [
+			(Address, "--backup-agent-url"),
+			(Unreachable, "is it running"),
+			(Late, "2000 ms"),
+			(Status(401), "secret"),
+			(Status(409), "another chain"),
+			(Status(503), "503"),
+			(TooLong, "longer than"),
+			(NotTheAgent, "another program"),
+			(Unreadable, "another version"),
+		] {
+			let text = said(error);
+			assert!(text.contains(part), "{text}");
+		}
+	}
+}
