@@ -13,7 +13,7 @@ use backup_agent::{
 	pipeline::{
 		Backup, BackupReport, Base, Cancel, Disk, DiskReader, Restore, RestoreTarget, open_root,
 	},
-	repositories::{EmbeddedStore, Repository, StoreOptions, verify},
+	repositories::{Chunks, EmbeddedStore, Repository, StoreOptions, verify},
 	sources::{self, ImageFormat, Leftovers, OpenOptions, Vm},
 };
 use backup_primitives::{Consistency, OpaqueId, VmTag};
@@ -291,7 +291,7 @@ fn main() -> anyhow::Result<()> {
 	let restored = folder.path().join("restored.raw");
 	timed("restore, synced", bytes, || bench.restore(&root, &restored))?;
 	let report = timed("verify", second.stored.new_bytes.max(first.stored.new_bytes), || {
-		verify(&bench.store, &second.root, &mut |_| true)
+		verify(&bench.store, &second.root, Chunks::Hashed, &mut |_| true)
 	})?;
 	println!("  {} good blocks, {} bad", report.good_blocks, report.bad_blocks);
 	bench.store.unpin(&second.root)?;

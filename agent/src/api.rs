@@ -1,17 +1,20 @@
 //! The agent's HTTP interface, on loopback.
 //!
-//! The worker speaks `POST /v1/reconcile` with an HMAC; people and their tools read
-//! `GET /v1/status`, `/v1/jobs`, `/v1/snapshots` and `/healthz`; IPFS clients fetch blocks from
-//! `GET /ipfs/{cid}`. Only the first one changes anything. Web pages can read none of the views:
-//! a request for one must name a loopback host.
+//! The worker speaks `POST /v1/reconcile` with an HMAC, and the operator's own program likewise
+//! `POST /v1/verify`; people and their tools read `GET /v1/status`, `/v1/jobs`, `/v1/snapshots`,
+//! `/v1/verifications` and `/healthz`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only the
+//! first two do anything. Web pages can read none of the views: a request for one must name a
+//! loopback host.
 
 mod gateway;
 mod local;
 mod reconcile;
+mod verify;
 
 pub use reconcile::Gatekeeper;
+pub use verify::{VERIFY_PATH, VerificationsView, VerifyOrder};
 
-use crate::{jobs::Jobs, repositories::EmbeddedStore};
+use crate::{jobs::Jobs, repositories::EmbeddedStore, verification::Verifier};
 use axum::{
 	Json, Router,
 	extract::{DefaultBodyLimit, State},
@@ -32,6 +35,8 @@ pub struct Api {
 	pub gatekeeper: Arc<Gatekeeper>,
 	/// Where blocks are read from; nothing in tests of the protocol alone.
 	pub store: Option<EmbeddedStore>,
+	/// Verifies snapshots; nothing in tests of the protocol alone.
+	pub verifier: Option<Verifier>,
 	/// The node's own public key, as text.
 	pub recipient: String,
 }
@@ -43,9 +48,11 @@ impl Api {
 			.route("/v1/status", get(status))
 			.route("/v1/jobs", get(jobs))
 			.route("/v1/snapshots", get(snapshots))
+			.route("/v1/verifications", get(verify::verifications))
 			.layer(middleware::from_fn(local::require_local_host));
 		Router::new()
 			.route(RECONCILE_PATH, post(reconcile::reconcile))
+			.route(VERIFY_PATH, post(verify::begin))
 			.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 			.layer(middleware::from_fn(reconcile::within_time))
 			.merge(views)

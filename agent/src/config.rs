@@ -5,6 +5,7 @@
 //! keeps its default is worse than a start that fails. Nothing here touches the machine
 //! except to read the file.
 
+use crate::verification::Schedule;
 use serde::Deserialize;
 use std::{
 	fs, io,
@@ -22,6 +23,8 @@ pub const JOBS_MAX_LIMIT: u32 = 32;
 /// Shortest grace of a root that the chain does not know. A re-org and a report that is still
 /// on its way must have an end by then.
 const UNKNOWN_ROOT_GRACE_MIN: Duration = Duration::from_secs(60);
+
+const DAY_SECONDS: u64 = 24 * 3600;
 
 /// How images are written by a restore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -78,6 +81,16 @@ pub struct Settings {
 	/// How often all roots are compared with the chain [default: 600].
 	#[arg(long, env = "BACKUP_AGENT_SWEEP_SECONDS", value_name = "SECONDS")]
 	pub sweep_seconds: Option<u64>,
+	/// How often it is looked whether each snapshot is there; 0 for never [default: 86400].
+	#[arg(long, env = "BACKUP_AGENT_VERIFY_PRESENCE_SECONDS", value_name = "SECONDS")]
+	pub verify_presence_seconds: Option<u64>,
+	/// How often all blocks of each snapshot are read and hashed; 0 for never [default: 2592000].
+	#[arg(long, env = "BACKUP_AGENT_VERIFY_BLOCKS_SECONDS", value_name = "SECONDS")]
+	pub verify_blocks_seconds: Option<u64>,
+	/// How often the newest snapshot of each machine is restored into the scratch folder and
+	/// removed again; 0 for never [default: 2592000].
+	#[arg(long, env = "BACKUP_AGENT_VERIFY_DRILL_SECONDS", value_name = "SECONDS")]
+	pub verify_drill_seconds: Option<u64>,
 }
 
 /// The configuration of an agent, complete and checked.
@@ -109,6 +122,8 @@ pub struct Config {
 	pub unknown_root_grace: Duration,
 	/// How often all roots are compared with the chain.
 	pub sweep_interval: Duration,
+	/// When snapshots are verified.
+	pub verify: Schedule,
 }
 
 /// Why there is no usable configuration.
@@ -197,6 +212,9 @@ impl Settings {
 				.unknown_root_grace_seconds
 				.or(below.unknown_root_grace_seconds),
 			sweep_seconds: self.sweep_seconds.or(below.sweep_seconds),
+			verify_presence_seconds: self.verify_presence_seconds.or(below.verify_presence_seconds),
+			verify_blocks_seconds: self.verify_blocks_seconds.or(below.verify_blocks_seconds),
+			verify_drill_seconds: self.verify_drill_seconds.or(below.verify_drill_seconds),
 		}
 	}
 }
@@ -241,6 +259,23 @@ impl Config {
 			jobs_max: in_range("jobs_max", settings.jobs_max.unwrap_or(2), 1, JOBS_MAX_LIMIT)?,
 			unknown_root_grace: Duration::from_secs(grace),
 			sweep_interval: Duration::from_secs(sweep),
+			verify: Schedule {
+				presence: interval(
+					"verify_presence_seconds",
+					settings.verify_presence_seconds,
+					DAY_SECONDS,
+				)?,
+				blocks: interval(
+					"verify_blocks_seconds",
+					settings.verify_blocks_seconds,
+					30 * DAY_SECONDS,
+				)?,
+				drill: interval(
+					"verify_drill_seconds",
+					settings.verify_drill_seconds,
+					30 * DAY_SECONDS,
+				)?,
+			},
 			state_dir,
 		})
 	}
@@ -259,6 +294,19 @@ fn websocket(url: Option<String>) -> Result<String, ConfigError> {
 		Ok(url)
 	} else {
 		Err(ConfigError::NodeRpc { url })
+	}
+}
+
+/// How often something is done; `None` for never, which is written as 0.
+fn interval(
+	key: &'static str,
+	found: Option<u64>,
+	default: u64,
+) -> Result<Option<Duration>, ConfigError> {
+	match found.unwrap_or(default) {
+		0 => Ok(None),
+		seconds => in_range(key, seconds, 1, 10 * 365 * DAY_SECONDS)
+			.map(|seconds| Some(Duration::from_secs(seconds))),
 	}
 }
 
@@ -292,6 +340,7 @@ mod tests {
 		assert_eq!(config.secret_file, Path::new("/var/lib/backup-agent/secret"));
 		assert_eq!(config.jobs_max, 2);
 		assert_eq!(config.unknown_root_grace, Duration::from_secs(3600));
+		assert_eq!(config.verify.presence, Some(Duration::from_secs(86_400)));
 	}
 
 	#[test]
@@ -301,6 +350,12 @@ mod tests {
 		let config = Config::load(Some(&path), flags).unwrap();
 		assert_eq!((config.jobs_max, config.restore_format), (4, RestoreFormat::Raw));
 		assert_eq!(config.identity_file, Path::new("/b/identity"));
+	}
+
+	#[test]
+	fn a_verification_every_zero_seconds_is_none() {
+		let settings = Settings { verify_blocks_seconds: Some(0), ..Settings::default() };
+		assert_eq!(Config::check(settings).unwrap().verify.blocks, None);
 	}
 
 	#[test]
@@ -318,6 +373,9 @@ mod tests {
 		assert_eq!(
 			refused(Settings { jobs_max: Some(0), ..none() }),
 			"use jobs_max = 0: 1 to 32 is allowed"
+		);
+		assert!(
+			refused(Settings { verify_drill_seconds: Some(u64::MAX), ..none() }).contains("drill")
 		);
 		assert!(refused(Settings { sweep_seconds: Some(u64::MAX), ..none() }).contains("sweep"));
 		let open = Settings { listen: Some("0.0.0.0:9955".parse().unwrap()), ..none() };

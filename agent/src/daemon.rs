@@ -9,6 +9,7 @@ use crate::{
 	repositories::{EmbeddedStore, StoreOptions},
 	secret::{NodeIdentities, SharedSecret},
 	sources::Leftovers,
+	verification::{Verifier, schedule},
 };
 use anyhow::{Context, Result};
 use std::{
@@ -61,6 +62,7 @@ pub async fn run(config: Config) -> Result<()> {
 	let identities = NodeIdentities::load(&config.identity_file).context("failed to start")?;
 	let recipient = identities.recipient().to_string();
 	let identity_count = identities.count();
+	let identities = Arc::new(identities);
 	let blocks = config.state_dir.join("blocks");
 	let store = EmbeddedStore::open(&blocks, StoreOptions::V1).with_context(|| {
 		format!(
@@ -71,6 +73,12 @@ pub async fn run(config: Config) -> Result<()> {
 	let ledger = Ledger::open(&config.state_dir.join("jobs.redb")).context("failed to start")?;
 	let gatekeeper =
 		Arc::new(Gatekeeper::new(secret, &ledger).context("failed to read the ledger of jobs")?);
+	let verifier = Verifier::new(
+		store.clone(),
+		identities.clone(),
+		config.scratch_dir.clone(),
+		ledger.clone(),
+	);
 	let executor = Arc::new(NodeExecutor::new(&config, store.clone(), identities));
 	executor.recover().context("failed to clean up what an earlier run left")?;
 	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
@@ -86,7 +94,15 @@ pub async fn run(config: Config) -> Result<()> {
 	let options =
 		SweepOptions { interval: config.sweep_interval, unknown_grace: config.unknown_root_grace };
 	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, options));
-	let api = Api { jobs: jobs.clone(), gatekeeper, store: Some(store), recipient };
+	let verifications =
+		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), config.verify));
+	let api = Api {
+		jobs: jobs.clone(),
+		gatekeeper,
+		store: Some(store),
+		verifier: Some(verifier.clone()),
+		recipient,
+	};
 	let (stop, mut stopped) = watch::channel(());
 	let stopped = async move { drop(stopped.changed().await) };
 	let server = axum::serve(listener, api.router()).with_graceful_shutdown(stopped);
@@ -97,6 +113,8 @@ pub async fn run(config: Config) -> Result<()> {
 	};
 	sweeper.abort();
 	cleaner.abort();
+	verifications.abort();
+	verifier.stop();
 	drop(stop);
 	tracing::info!("ending: jobs clean up");
 	if tokio::time::timeout(STOP_TIME_MAX, jobs.stop()).await.is_err() {

@@ -13,3 +13,4 @@ pub mod repositories;
 pub mod secret;
 pub mod sources;
 pub mod targets;
+pub mod verification;

@@ -1,13 +1,17 @@
 //! `backup-agent`: the command line of the daemon.
 //!
-//! Exit codes: 0 when told to end, 1 when it could not start or go on, 2 for wrong arguments.
+//! Exit codes: 0 when told to end or done, 1 when it could not start or go on, 2 for wrong
+//! arguments, 3 when `verify` found a snapshot that is not good.
 
 use anyhow::{Context, Result};
 use backup_agent::{
+	api::VerifyOrder,
 	config::{Config, Settings},
 	daemon,
 	secret::NodeIdentities,
+	verification::{self, Depth},
 };
+use backup_primitives::Cid;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 use tracing_subscriber::EnvFilter;
@@ -50,13 +54,35 @@ enum Command {
 	RotateIdentity(Box<Settings>),
 	/// Check the configuration and print it.
 	CheckConfig(Box<Settings>),
+	/// Find out whether snapshots could be restored from here. Works beside a running agent.
+	Verify(Box<Verify>),
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+	/// How closely: presence looks every block up, blocks reads and hashes every block, drill
+	/// restores every disk into the scratch folder and removes it.
+	#[arg(long, value_enum, default_value = "blocks")]
+	depth: Depth,
+	/// Root of a snapshot; can be given more than once. All that are pinned if not given.
+	#[arg(long, value_name = "CID", value_parser = parse_cid)]
+	root: Vec<Cid>,
+	/// Print one JSON object for each result.
+	#[arg(long)]
+	json: bool,
+	#[command(flatten)]
+	settings: Settings,
+}
+
+fn parse_cid(text: &str) -> Result<Cid, String> {
+	text.parse().map_err(|error: backup_primitives::cid::CidError| error.to_string())
 }
 
 fn main() -> ExitCode {
 	let arguments = Arguments::parse();
 	start_log(arguments.log_format);
 	match run(arguments) {
-		Ok(()) => ExitCode::SUCCESS,
+		Ok(code) => code,
 		Err(error) => {
 			eprintln!("error: {error:#}");
 			ExitCode::FAILURE
@@ -73,7 +99,10 @@ fn start_log(format: LogFormat) {
 	}
 }
 
-fn run(arguments: Arguments) -> Result<()> {
+/// Exit code of `verify` when a snapshot is not good.
+const NOT_GOOD: u8 = 3;
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
 	let load = |settings: Settings| {
 		Config::load(arguments.config.as_deref(), settings).context("failed to start")
 	};
@@ -83,20 +112,24 @@ fn run(arguments: Arguments) -> Result<()> {
 			let result = runtime.block_on(daemon::run(load(*settings)?));
 			// A collection may be cut short at any point, so nobody has to wait for one.
 			runtime.shutdown_timeout(SHUTDOWN_TIME_MAX);
-			result
+			result?;
 		}
-		Command::Init(settings) => init(&load(*settings)?),
+		Command::Init(settings) => init(&load(*settings)?)?,
 		Command::Recipient(settings) => {
 			let identities = NodeIdentities::load(&load(*settings)?.identity_file)?;
 			println!("{}", identities.recipient());
-			Ok(())
 		}
-		Command::RotateIdentity(settings) => rotate_identity(&load(*settings)?),
-		Command::CheckConfig(settings) => {
-			println!("{:#?}", load(*settings)?);
-			Ok(())
+		Command::RotateIdentity(settings) => rotate_identity(&load(*settings)?)?,
+		Command::CheckConfig(settings) => println!("{:#?}", load(*settings)?),
+		Command::Verify(verify) => {
+			let Verify { depth, root, json, settings } = *verify;
+			let (config, order) = (load(settings)?, VerifyOrder { depth, roots: root });
+			let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
+			let all_good = runtime.block_on(verification::command::run(&config, order, json))?;
+			return Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(NOT_GOOD) });
 		}
 	}
+	Ok(ExitCode::SUCCESS)
 }
 
 fn init(config: &Config) -> Result<()> {

@@ -38,6 +38,7 @@ use std::{
 	io::{self, Write},
 	num::NonZero,
 	path::{Path, PathBuf},
+	sync::Arc,
 	time::Duration,
 };
 
@@ -58,7 +59,7 @@ const DESCRIPTION_BLOB: &str = "machine.toml";
 pub struct NodeExecutor {
 	inventory: Inventory,
 	store: EmbeddedStore,
-	identities: NodeIdentities,
+	identities: Arc<NodeIdentities>,
 	keys: RepositoryKeys,
 	open: OpenOptions,
 	restore_dir: PathBuf,
@@ -79,7 +80,7 @@ impl NodeExecutor {
 	pub fn new(
 		config: &crate::config::Config,
 		store: EmbeddedStore,
-		identities: NodeIdentities,
+		identities: Arc<NodeIdentities>,
 	) -> Self {
 		Self {
 			inventory: Inventory::at(&config.vms_dir),

@@ -22,7 +22,7 @@ mod store;
 mod tree;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use backup::{Backup, BackupError, BackupReport, Blob, Disk, Stored};
 pub use base::Base;

@@ -23,7 +23,7 @@ pub mod verify;
 pub use car::{CarError, CarFile, CarWriter};
 pub use embedded::{EmbeddedStore, StoreOptions};
 pub use error::RepositoryError;
-pub use verify::{VerifyReport, verify};
+pub use verify::{Chunks, VerifyReport, verify};
 
 use crate::format::Cid;
 
@@ -32,6 +32,11 @@ pub const LABEL_BYTES_MAX: usize = 256;
 
 /// A place that blocks can be read from.
 pub trait BlockSource: Send + Sync {
+	/// Whether the block is there now, which promises nothing for later. Not checked.
+	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
+		Ok(self.get_unchecked(cid)?.is_some())
+	}
+
 	/// The block, checked against its CID; `None` if it is not there.
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError>;
 
@@ -45,9 +50,6 @@ pub trait BlockSource: Send + Sync {
 pub trait Repository: BlockSource {
 	/// Opens a session to write in.
 	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError>;
-
-	/// Whether the block is there now, which promises nothing for later.
-	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError>;
 
 	/// All pins, in the order of their CIDs.
 	fn pins(&self) -> Result<Vec<Pin>, RepositoryError>;

@@ -49,7 +49,7 @@ pub struct Gatekeeper {
 
 /// Why a call is refused.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
 	#[error("the call carries no or malformed headers for authentication")]
 	Headers,
 	#[error("the clocks of node and agent differ by more than {CLOCK_SKEW_MAX_MS} ms; set them")]
@@ -71,7 +71,7 @@ enum Refusal {
 }
 
 impl Refusal {
-	fn status(&self) -> StatusCode {
+	pub(super) fn status(&self) -> StatusCode {
 		match self {
 			Self::Headers | Self::Clock | Self::Secret | Self::Replay | Self::Flood => {
 				StatusCode::UNAUTHORIZED
@@ -137,6 +137,19 @@ impl Gatekeeper {
 		body: &[u8],
 		now_ms: u64,
 	) -> Result<(Desired, [u8; 32]), Refusal> {
+		let mac = self.authenticate(headers, body, now_ms)?;
+		let desired: Desired = decode_body(body)?;
+		self.check_chain(desired.genesis)?;
+		Ok((desired, mac))
+	}
+
+	/// Check that a call comes from somebody who has the secret, is of now and not a repetition.
+	pub(super) fn authenticate(
+		&self,
+		headers: &HeaderMap,
+		body: &[u8],
+		now_ms: u64,
+	) -> Result<[u8; 32], Refusal> {
 		let nonce: [u8; 16] = hex_header(headers, NONCE_HEADER).ok_or(Refusal::Headers)?;
 		let mac: [u8; 32] = hex_header(headers, MAC_HEADER).ok_or(Refusal::Headers)?;
 		let time_ms = headers.get(TIME_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -149,9 +162,7 @@ impl Gatekeeper {
 			return Err(Refusal::Clock);
 		}
 		self.use_nonce(nonce, now_ms)?;
-		let desired: Desired = decode_body(body)?;
-		self.check_chain(desired.genesis)?;
-		Ok((desired, mac))
+		Ok(mac)
 	}
 
 	/// Remember a nonce for as long as its call could be sent again.
@@ -183,13 +194,13 @@ impl Gatekeeper {
 	}
 
 	/// Tell the operator, but not every time.
-	fn warn(&self, refusal: &Refusal) {
+	pub(super) fn warn(&self, refusal: &Refusal) {
 		let now = now_ms();
 		let mut warned = self.warned_at_ms.lock().unwrap_or_else(PoisonError::into_inner);
 		let last = warned.entry(discriminant(refusal)).or_insert(0);
 		if now.saturating_sub(*last) >= WARN_EVERY_MS {
 			*last = now;
-			tracing::warn!(%refusal, "a call of the node's worker was refused");
+			tracing::warn!(%refusal, "a call was refused");
 		}
 	}
 }

@@ -1,15 +1,20 @@
 //! How jobs ended, written down before anybody is told.
 //!
-//! One redb table from subject to end, both in SCALE, and one for facts of the agent itself. It
+//! One redb table from subject to end, both in SCALE, one for facts of the agent itself, and one
+//! for verifications. It
 //! keeps a bounded number of ends: the oldest go first, and what the chain has recorded goes as
 //! soon as it is seen there.
 
 use super::{Ended, Subject};
+use crate::verification::Verification;
+use backup_primitives::Cid;
 use codec::{Decode, Encode};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 const ENDED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("ended-v1");
+/// From a root and a depth to the last verification.
+const VERIFICATIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("verifications-v1");
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts-v1");
 
 const GENESIS: &str = "genesis";
@@ -57,6 +62,7 @@ impl Ledger {
 		let transaction = database.begin_write()?;
 		transaction.open_table(ENDED)?;
 		transaction.open_table(FACTS)?;
+		transaction.open_table(VERIFICATIONS)?;
 		transaction.commit()?;
 		Ok(Self { database: Arc::new(database) })
 	}
@@ -120,6 +126,49 @@ impl Ledger {
 		if let Err(error) = drop_them() {
 			tracing::warn!(%error, "failed to forget jobs");
 		}
+	}
+
+	/// The last verification of each root and depth.
+	pub(crate) fn verifications(&self) -> Result<Vec<Verification>, LedgerError> {
+		let transaction = self.database.begin_read()?;
+		let table = transaction.open_table(VERIFICATIONS)?;
+		let mut all = Vec::new();
+		for entry in table.iter()? {
+			let (_, verification) = entry?;
+			let mut bytes = verification.value();
+			all.push(Verification::decode(&mut bytes).map_err(|_| LedgerError::Malformed)?);
+		}
+		Ok(all)
+	}
+
+	/// Write down how a verification ended, in place of the one before.
+	pub(crate) fn remember_verification(&self, last: &Verification) -> Result<(), LedgerError> {
+		let key = (last.root, last.depth).encode();
+		let transaction = self.database.begin_write()?;
+		transaction.open_table(VERIFICATIONS)?.insert(key.as_slice(), last.encode().as_slice())?;
+		transaction.commit()?;
+		Ok(())
+	}
+
+	/// Drop the verifications of roots that are gone.
+	pub(crate) fn forget_verifications(
+		&self,
+		is_gone: &dyn Fn(&Cid) -> bool,
+	) -> Result<(), LedgerError> {
+		let gone: Vec<_> =
+			self.verifications()?.into_iter().filter(|last| is_gone(&last.root)).collect();
+		if gone.is_empty() {
+			return Ok(());
+		}
+		let transaction = self.database.begin_write()?;
+		{
+			let mut table = transaction.open_table(VERIFICATIONS)?;
+			for last in gone {
+				table.remove((last.root, last.depth).encode().as_slice())?;
+			}
+		}
+		transaction.commit()?;
+		Ok(())
 	}
 
 	/// The genesis hash of the chain that this agent serves: the given one, unless it already

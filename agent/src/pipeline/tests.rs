@@ -1,3 +1,3 @@
 mod backup;
-mod fixture;
+pub(crate) mod fixture;
 mod restore;

@@ -130,6 +130,11 @@ impl EmbeddedStore {
 }
 
 impl BlockSource for EmbeddedStore {
+	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
+		let _gate = self.shared.enter();
+		Ok(self.shared.find(cid)?.is_some())
+	}
+
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
 		match self.get_unchecked(cid)? {
 			Some(block) if digest(&block) != cid.digest() => {
@@ -151,11 +156,6 @@ impl BlockSource for EmbeddedStore {
 impl Repository for EmbeddedStore {
 	fn open_session(&self) -> Result<Box<dyn Session>, RepositoryError> {
 		Ok(Box::new(StoreSession::open(&self.shared)))
-	}
-
-	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
-		let _gate = self.shared.enter();
-		Ok(self.shared.find(cid)?.is_some())
 	}
 
 	fn pins(&self) -> Result<Vec<Pin>, RepositoryError> {

@@ -1,4 +1,4 @@
-//! The full walk over one snapshot that finds missing and damaged blocks.
+//! The walk over one snapshot that finds missing and damaged blocks.
 
 use crate::{
 	format::{Cid, links},
@@ -10,13 +10,22 @@ use std::collections::HashSet;
 /// Most bad blocks that a report names. The walk goes on and counts the others.
 pub const REPORTED_BLOCKS_MAX: usize = 1000;
 
-/// What a full walk found.
+/// How closely chunks are looked at. Nodes are always read and hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunks {
+	/// Asked for only.
+	Asked,
+	/// Read and hashed.
+	Hashed,
+}
+
+/// What a walk found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
 	/// Blocks that are there and are what their CIDs say. A chunk that stands in several places
 	/// counts in each.
 	pub good_blocks: u64,
-	/// Bytes of those.
+	/// Bytes of those that were read.
 	pub good_bytes: u64,
 	/// Blocks that are missing or damaged.
 	pub bad_blocks: u64,
@@ -40,11 +49,12 @@ impl VerifyReport {
 	}
 }
 
-/// Reads and hashes everything below `root`, depth first. `proceed` is asked before each block
-/// and ends the walk early by saying no.
+/// Looks at everything below `root`, depth first. `proceed` is asked before each block and ends
+/// the walk early by saying no.
 pub fn verify(
 	repository: &dyn BlockSource,
 	root: &Cid,
+	chunks: Chunks,
 	proceed: &mut dyn FnMut(&VerifyReport) -> bool,
 ) -> Result<VerifyReport, RepositoryError> {
 	let mut report = VerifyReport::default();
@@ -56,6 +66,13 @@ pub fn verify(
 		}
 		let is_node = cid.codec() == BlockCodec::DagCbor;
 		if is_node && !seen.insert(cid) {
+			continue;
+		}
+		if !is_node && chunks == Chunks::Asked {
+			match repository.has(&cid)? {
+				true => report.good_blocks += 1,
+				false => VerifyReport::bad(&mut report.missing, &mut report.bad_blocks, cid),
+			}
 			continue;
 		}
 		let children = match repository.get(&cid) {

@@ -14,4 +14,5 @@ mod orders;
 mod rotation;
 mod snapshots;
 mod start;
+mod verification;
 mod world;

@@ -80,6 +80,11 @@ impl World {
 		self.port
 	}
 
+	/// Run a verb with arguments to its end.
+	pub(crate) fn run_with(&self, verb: &str, arguments: &[&str]) -> Output {
+		self.command(verb).args(arguments).output().unwrap()
+	}
+
 	fn command(&self, verb: &str) -> Command {
 		let mut command = Command::new(env!("CARGO_BIN_EXE_backup-agent"));
 		command.arg(verb).arg("--config").arg(self.path("agent.toml"));

@@ -2,7 +2,7 @@ use super::fixture::*;
 use crate::{
 	format::{Geometry, Node, NodeBlock, Root},
 	pipeline::{BackupError, Blob, CopyError, Disk, Restore, copy},
-	repositories::{BlockSource, Repository, RepositoryError, verify},
+	repositories::{BlockSource, Chunks, Repository, RepositoryError, verify},
 };
 use proptest::prelude::*;
 use std::{num::NonZero, ops::Range};
@@ -17,7 +17,9 @@ fn disks_of_every_size_come_back() {
 		let (report, root) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
 		assert_eq!(report.logical_bytes, len as u64);
 		assert_eq!(report.stored.read_bytes, len as u64);
-		assert!(verify(&world.store, &report.root, &mut |_| true).unwrap().is_good());
+		assert!(
+			verify(&world.store, &report.root, Chunks::Hashed, &mut |_| true).unwrap().is_good()
+		);
 		world.assert_restores(&root, 0, &bytes);
 	}
 }
@@ -277,7 +279,7 @@ fn a_copy_moves_what_is_new_and_nothing_else() {
 		copy(&world.store, &*session, &second.root, threads, &|_| {}, &world.cancel).unwrap();
 	assert_eq!(rest.new_blocks, second.stored.new_blocks);
 	session.pin(&second.root, b"").unwrap();
-	assert!(verify(&other.store, &second.root, &mut |_| true).unwrap().is_good());
+	assert!(verify(&other.store, &second.root, Chunks::Hashed, &mut |_| true).unwrap().is_good());
 
 	let missing = backup_primitives::Cid::dag_cbor([9; 32]);
 	let result = copy(&world.store, &*session, &missing, threads, &|_| {}, &world.cancel);

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
 	pipeline::{Cancel, CopyError, ExportError, copy, export},
 	repositories::{
-		EmbeddedStore, Repository,
+		Chunks, EmbeddedStore, Repository,
 		embedded::tests::fixture::{Block, chunk, node, open, put_all},
 	},
 };
@@ -84,7 +84,8 @@ fn a_snapshot_comes_back_from_its_file() {
 	assert_eq!(car.get(&chunk(9, 9).cid).unwrap(), None);
 	let store = world.import(&car).unwrap();
 	assert!(store.is_pinned(&world.root()));
-	let report = crate::repositories::verify(&store, &world.root(), &mut |_| true).unwrap();
+	let report =
+		crate::repositories::verify(&store, &world.root(), Chunks::Hashed, &mut |_| true).unwrap();
 	assert!(report.is_good());
 }
 

@@ -2,7 +2,8 @@
 
 use super::fixture::*;
 use crate::repositories::{
-	BlockSource, Collected, EmbeddedStore, LABEL_BYTES_MAX, Put, Repository, RepositoryError,
+	BlockSource, Chunks, Collected, EmbeddedStore, LABEL_BYTES_MAX, Put, Repository,
+	RepositoryError,
 	embedded::{collect::Marked, record::Header},
 	verify,
 };
@@ -113,7 +114,7 @@ fn pins_keep_their_trees_and_survive_a_restart() {
 	assert_eq!(store.collect().unwrap(), Collected { blocks: 2, bytes });
 	assert_gone(&store, &[&first, &old]);
 	assert_there(&store, &[&second, &shared, &new]);
-	assert!(verify(&store, &new.cid, &mut |_| true).unwrap().is_good());
+	assert!(verify(&store, &new.cid, Chunks::Hashed, &mut |_| true).unwrap().is_good());
 	assert_eq!(store.usage().unwrap().blocks, 3);
 }
 
@@ -357,7 +358,7 @@ fn a_damaged_block_is_found_when_read_checked() {
 		matches!(store.get(&leaf.cid), Err(RepositoryError::Corrupt { cid }) if cid == leaf.cid)
 	);
 	assert!(store.get_unchecked(&leaf.cid).is_ok());
-	let report = verify(&store, &root.cid, &mut |_| true).unwrap();
+	let report = verify(&store, &root.cid, Chunks::Hashed, &mut |_| true).unwrap();
 	assert_eq!((report.good_blocks, report.bad_blocks), (1, 1));
 	assert_eq!(report.corrupt, [leaf.cid]);
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
 	format::{Cid, digest, links},
 	repositories::{
-		EmbeddedStore, Repository, RepositoryError, Session, StoreOptions,
+		BlockSource, Chunks, EmbeddedStore, Repository, RepositoryError, Session, StoreOptions,
 		embedded::{index::INDEX_FILE, is_node},
 		verify,
 	},
@@ -100,7 +100,7 @@ fn assert_sound(store: &EmbeddedStore, told: &Told, context: &str) {
 	let found: Vec<_> = pins.iter().filter(|(root, _)| settled(root)).collect();
 	assert_eq!(found, expected, "{context}: other pins than were acknowledged");
 	for root in pins.keys() {
-		let report = verify(store, root, &mut |_| true).unwrap();
+		let report = verify(store, root, Chunks::Hashed, &mut |_| true).unwrap();
 		assert!(report.is_good(), "{context}: pinned {root} has {report:?}");
 	}
 	let mut blocks = Vec::new();

@@ -1,7 +1,9 @@
 //! A full disk: clear errors, nothing lost, and on it goes when there is room again.
 
 use super::{fixture::*, simulated::SimulatedFiles};
-use crate::repositories::{EmbeddedStore, Repository, RepositoryError, StoreOptions, verify};
+use crate::repositories::{
+	Chunks, EmbeddedStore, Repository, RepositoryError, StoreOptions, verify,
+};
 use std::sync::Arc;
 
 const OPTIONS: StoreOptions = StoreOptions { pack_bytes: 1 << 20, reserve_bytes: 0 };
@@ -32,7 +34,7 @@ fn boundary_at_every_size_of_the_disk() {
 		let result = try_it();
 		let is_full = matches!(result, Err(RepositoryError::StoreFull));
 		assert!(result.is_ok() || is_full, "{spare} bytes to spare: {result:?}");
-		assert!(verify(&store, &root.cid, &mut |_| true).unwrap().is_good());
+		assert!(verify(&store, &root.cid, Chunks::Hashed, &mut |_| true).unwrap().is_good());
 
 		// The same session goes on when there is room again: nothing of it was lost.
 		files.set_capacity(None);
@@ -41,7 +43,7 @@ fn boundary_at_every_size_of_the_disk() {
 		let store = open(&files, OPTIONS);
 		assert_eq!(store.pins().unwrap().len(), 2);
 		for root in [&root, &more] {
-			assert!(verify(&store, &root.cid, &mut |_| true).unwrap().is_good());
+			assert!(verify(&store, &root.cid, Chunks::Hashed, &mut |_| true).unwrap().is_good());
 		}
 	}
 }

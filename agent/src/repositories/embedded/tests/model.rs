@@ -1,7 +1,7 @@
 //! Random operations, compared with a model of a few lines.
 
 use super::{fixture::*, simulated::SimulatedFiles};
-use crate::repositories::{EmbeddedStore, Put, Repository, Session};
+use crate::repositories::{BlockSource, EmbeddedStore, Put, Repository, Session};
 use proptest::prelude::*;
 use std::{
 	collections::{BTreeMap, BTreeSet},

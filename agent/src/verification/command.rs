@@ -1,0 +1,194 @@
+//! `backup-agent verify`: through the agent if it runs, on its store if it does not.
+
+use crate::{
+	api::{VERIFY_PATH, VerificationsView, VerifyOrder},
+	config::Config,
+	jobs::{Ledger, now_ms},
+	repositories::{EmbeddedStore, RepositoryError, StoreOptions},
+	secret::{NodeIdentities, SharedSecret},
+	verification::{Verdict, Verification, Verifier},
+};
+use anyhow::{Context, Result, anyhow, bail};
+use backup_primitives::{
+	Cid,
+	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, request_mac},
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
+
+/// How often a running agent is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often progress is shown.
+const SHOW_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a running agent may take to answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Verifies some roots, or all that are pinned, and prints each result. Says whether all are good.
+pub async fn run(config: &Config, order: VerifyOrder, json: bool) -> Result<bool> {
+	let blocks = config.state_dir.join("blocks");
+	if !blocks.is_dir() {
+		bail!("there is no block store {}; give the agent's --state-dir", blocks.display());
+	}
+	match EmbeddedStore::open(&blocks, StoreOptions::V1) {
+		Ok(store) => run_here(config, store, order, json).await,
+		Err(RepositoryError::InUse { .. }) => ask_agent(config, &order, json).await,
+		Err(error) => Err(error).context("failed to open the block store"),
+	}
+}
+
+/// What is shown while it runs, and what is printed.
+struct Display {
+	bar: ProgressBar,
+	json: bool,
+	all_good: bool,
+	count: usize,
+}
+
+impl Display {
+	fn new(json: bool) -> Self {
+		let bar = match std::io::stderr().is_terminal() && !json {
+			true => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
+			false => ProgressBar::hidden(),
+		};
+		let style = ProgressStyle::with_template("{spinner} {msg} {bytes}, {bytes_per_sec}");
+		let bar = bar.with_style(style.expect("the template is a constant"));
+		Self { bar, json, all_good: true, count: 0 }
+	}
+
+	fn running(&self, root: &Cid, done_bytes: u64) {
+		self.bar.set_message(root.to_string());
+		self.bar.set_position(done_bytes);
+	}
+
+	fn result(&mut self, result: &Verification) -> Result<()> {
+		self.count += 1;
+		self.all_good &= result.verdict == Verdict::Good;
+		let line = match self.json {
+			true => serde_json::to_string(result)?,
+			false => words(result),
+		};
+		self.bar.suspend(|| println!("{line}"));
+		Ok(())
+	}
+
+	fn end(self) -> bool {
+		self.bar.finish_and_clear();
+		if self.count == 0 && !self.json {
+			println!("nothing is pinned here");
+		}
+		self.all_good
+	}
+}
+
+fn words(result: &Verification) -> String {
+	let seconds = result.took.as_secs_f64();
+	let bytes = indicatif::HumanBytes(result.bytes);
+	match &result.verdict {
+		Verdict::Good => format!("{}  good     {bytes} in {seconds:.1} s", result.root),
+		Verdict::Bad { detail, first, .. } => {
+			let first = first.map_or_else(String::new, |cid| format!(", such as {cid}"));
+			format!("{}  BAD      {detail}{first}", result.root)
+		}
+		Verdict::Failed { detail } => format!("{}  UNKNOWN  {detail}", result.root),
+	}
+}
+
+async fn run_here(
+	config: &Config,
+	store: EmbeddedStore,
+	order: VerifyOrder,
+	json: bool,
+) -> Result<bool> {
+	let identities = Arc::new(NodeIdentities::load(&config.identity_file)?);
+	let ledger = Ledger::open(&config.state_dir.join("jobs.redb"))?;
+	let verifier = Verifier::new(store, identities, config.scratch_dir.clone(), ledger);
+	let turn = verifier.begin(&order.roots, order.depth)?;
+	let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+	let mut work = tokio::task::spawn_blocking(move || {
+		turn.run(&mut |result| {
+			// Nobody listens any more when it was interrupted.
+			let _ = tell.send(result.clone());
+		})
+	});
+	let mut display = Display::new(json);
+	let mut shown = tokio::time::interval(SHOW_EVERY);
+	loop {
+		tokio::select! {
+			result = told.recv() => match result {
+				Some(result) => display.result(&result)?,
+				None => break,
+			},
+			_ = shown.tick() => if let Some(running) = verifier.running() {
+				display.running(&running.root, running.done_bytes);
+			},
+			_ = tokio::signal::ctrl_c() => {
+				verifier.stop();
+				(&mut work).await??;
+				bail!("interrupted; nothing was left behind");
+			}
+		}
+	}
+	work.await??;
+	Ok(display.end())
+}
+
+async fn ask_agent(config: &Config, order: &VerifyOrder, json: bool) -> Result<bool> {
+	let secret = SharedSecret::load(&config.secret_file)?;
+	let client = Client::builder().timeout(ANSWER_TIME_MAX).no_proxy().build()?;
+	let url = |path: &str| format!("http://{}{path}", config.listen);
+	let asked_at_ms = now_ms();
+	let body = serde_json::to_vec(order)?;
+	let call = signed(client.post(url(VERIFY_PATH)), &secret, &body)?.body(body);
+	let answer = call.send().await.with_context(|| unreachable(config))?;
+	match answer.status() {
+		StatusCode::ACCEPTED => (),
+		StatusCode::UNAUTHORIZED => {
+			bail!("the agent refused: its secret is another than {}", config.secret_file.display())
+		}
+		status => bail!("the agent refused ({status}): {}", answer.text().await?),
+	}
+	let mut display = Display::new(json);
+	let mut shown = Vec::new();
+	loop {
+		let answer = client.get(url("/v1/verifications")).send().await;
+		let answer = answer.with_context(|| unreachable(config))?.error_for_status()?;
+		let view: VerificationsView = answer.json().await?;
+		let is_new = |result: &&Verification| {
+			let is_asked_for = result.depth == order.depth
+				&& (order.roots.is_empty() || order.roots.contains(&result.root));
+			is_asked_for && result.at_ms >= asked_at_ms && !shown.contains(&result.root)
+		};
+		// The newest come first.
+		let new: Vec<_> = view.results.iter().rev().filter(is_new).cloned().collect();
+		for result in new {
+			display.result(&result)?;
+			shown.push(result.root);
+		}
+		if let Some(running) = view.running {
+			display.running(&running.root, running.done_bytes);
+		}
+		if !view.is_busy {
+			return Ok(display.end());
+		}
+		tokio::time::sleep(ASK_EVERY).await;
+	}
+}
+
+fn unreachable(config: &Config) -> String {
+	format!("the store is in use, but no agent answers at http://{}", config.listen)
+}
+
+/// Proves to the agent that the caller can read its secret.
+fn signed(call: RequestBuilder, secret: &SharedSecret, body: &[u8]) -> Result<RequestBuilder> {
+	let mut nonce = [0; 16];
+	aws_lc_rs::rand::fill(&mut nonce).map_err(|_| anyhow!("the system has no randomness"))?;
+	let freshness = Freshness { nonce, time_ms: now_ms() };
+	let mac = request_mac(secret.expose(), &freshness, body);
+	Ok(call
+		.header(NONCE_HEADER, hex::encode(nonce))
+		.header(TIME_HEADER, freshness.time_ms.to_string())
+		.header(MAC_HEADER, hex::encode(mac)))
+}

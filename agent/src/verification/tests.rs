@@ -1,0 +1,201 @@
+use super::*;
+use crate::{
+	pipeline::tests::fixture::{MemoryDisk, World, noise},
+	repositories::{BlockSource, StoreOptions},
+	secret::NodeIdentities,
+};
+use std::{fs, os::unix::fs::FileExt, path::Path};
+use tempfile::TempDir;
+
+/// A node with one snapshot on a real disk.
+struct Node {
+	folder: TempDir,
+	world: World,
+	verifier: Verifier,
+	root: Cid,
+}
+
+impl Node {
+	fn new() -> Self {
+		let folder = tempfile::tempdir().unwrap();
+		let path = |name: &str| folder.path().join(name);
+		NodeIdentities::create(&path("identity")).unwrap();
+		let identities = Arc::new(NodeIdentities::load(&path("identity")).unwrap());
+		let store = EmbeddedStore::open(&path("blocks"), StoreOptions::V1).unwrap();
+		let node = identities.expose()[0].clone();
+		let world = World { store: store.clone(), node, ..World::new() };
+		let (report, _) = world.keep(None, MemoryDisk::new(noise(1, 50_000)), None);
+		fs::create_dir(path("scratch")).unwrap();
+		let ledger = Ledger::open(&path("jobs.redb")).unwrap();
+		let verifier = Verifier::new(store, identities, path("scratch"), ledger);
+		Self { verifier, root: report.root, world, folder }
+	}
+
+	fn path(&self, name: &str) -> PathBuf {
+		self.folder.path().join(name)
+	}
+
+	fn verify(&self, depth: Depth) -> Verdict {
+		let mut verdicts = Vec::new();
+		let turn = self.verifier.begin(&[], depth).unwrap();
+		turn.run(&mut |result| verdicts.push(result.verdict.clone())).unwrap();
+		assert_eq!(verdicts.len(), 1);
+		verdicts.remove(0)
+	}
+
+	/// Changes one byte of a block where it stands in its pack.
+	fn damage(&self, cid: &Cid) {
+		let block = self.world.store.get(cid).unwrap().unwrap();
+		let pack = self.path("blocks/00000001.pack");
+		let bytes = fs::read(&pack).unwrap();
+		let at = bytes.windows(block.len()).position(|bytes| bytes == block).unwrap() as u64;
+		let file = fs::File::options().write(true).open(&pack).unwrap();
+		file.write_all_at(&[!block[0]], at).unwrap();
+	}
+
+	/// The first chunk of the disk.
+	fn chunk(&self) -> Cid {
+		let mut cid = self.world.open(&self.root).disks[0].tree.clone().unwrap().cid;
+		while cid.codec() == backup_primitives::cid::BlockCodec::DagCbor {
+			let block = self.world.store.get(&cid).unwrap().unwrap();
+			cid = crate::format::links(&block).unwrap()[0];
+		}
+		cid
+	}
+
+	fn assert_scratch_is_empty(&self) {
+		assert_eq!(files(&self.path("scratch")), 0);
+	}
+}
+
+fn files(folder: &Path) -> usize {
+	fs::read_dir(folder).unwrap().count()
+}
+
+const DEPTHS: [Depth; 3] = [Depth::Presence, Depth::Blocks, Depth::Drill];
+
+#[test]
+fn a_sound_snapshot_is_good_at_every_depth() {
+	let node = Node::new();
+	for depth in DEPTHS {
+		assert_eq!(node.verify(depth), Verdict::Good, "{depth:?}");
+	}
+	node.assert_scratch_is_empty();
+}
+
+#[test]
+fn a_damaged_chunk_is_found_where_chunks_are_read() {
+	let node = Node::new();
+	let chunk = node.chunk();
+	node.damage(&chunk);
+	assert_eq!(node.verify(Depth::Presence), Verdict::Good);
+	for depth in [Depth::Blocks, Depth::Drill] {
+		match node.verify(depth) {
+			Verdict::Bad { missing: 0, corrupt: 1, first: Some(first), .. } => {
+				assert_eq!(first, chunk);
+			}
+			other => panic!("{depth:?}: {other:?}"),
+		}
+	}
+	node.assert_scratch_is_empty();
+}
+
+#[test]
+fn a_damaged_root_is_found_at_every_depth() {
+	let node = Node::new();
+	node.damage(&node.root);
+	for depth in DEPTHS {
+		let verdict = node.verify(depth);
+		assert!(
+			matches!(verdict, Verdict::Bad { first: Some(first), .. } if first == node.root),
+			"{depth:?}: {verdict:?}"
+		);
+	}
+}
+
+#[test]
+fn a_drill_of_what_was_sealed_to_others_finds_nothing_out() {
+	let node = Node::new();
+	let world = World { store: node.world.store.clone(), ..World::new() };
+	let (report, _) = world.keep(None, MemoryDisk::new(noise(2, 5_000)), None);
+	let mut verdict = None;
+	let turn = node.verifier.begin(&[report.root], Depth::Drill).unwrap();
+	turn.run(&mut |result| verdict = Some(result.verdict.clone())).unwrap();
+	assert!(matches!(verdict, Some(Verdict::Failed { detail }) if detail.contains("identity")));
+}
+
+#[test]
+fn a_drill_without_a_scratch_folder_finds_nothing_out() {
+	let node = Node::new();
+	fs::remove_dir(node.path("scratch")).unwrap();
+	let verdict = node.verify(Depth::Drill);
+	assert!(matches!(verdict, Verdict::Failed { detail } if detail.contains("scratch")));
+}
+
+#[test]
+fn the_last_result_of_each_depth_is_written_down() {
+	let node = Node::new();
+	node.verify(Depth::Presence);
+	node.verify(Depth::Presence);
+	node.verify(Depth::Blocks);
+	let results = node.verifier.results().unwrap();
+	let found: Vec<_> = results.iter().map(|result| (result.root, result.depth)).collect();
+	assert_eq!(found.len(), 2, "{results:?}");
+	assert!(found.contains(&(node.root, Depth::Presence)));
+	assert!(results.iter().any(|result| result.depth == Depth::Blocks && result.bytes > 50_000));
+	// And forgotten with its root.
+	let ledger = node.verifier.ledger.clone();
+	ledger.forget_verifications(&|root| *root == node.root).unwrap();
+	assert_eq!(node.verifier.results().unwrap(), []);
+}
+
+#[test]
+fn one_verification_runs_at_a_time() {
+	let node = Node::new();
+	let turn = node.verifier.begin(&[], Depth::Blocks).unwrap();
+	let second = node.verifier.begin(&[], Depth::Presence);
+	assert!(matches!(second, Err(VerificationError::Busy)));
+	drop(turn);
+	node.verify(Depth::Presence);
+}
+
+#[test]
+fn a_root_that_is_not_pinned_is_refused() {
+	let node = Node::new();
+	let root = Cid::dag_cbor([9; 32]);
+	let refused = node.verifier.begin(&[root], Depth::Blocks);
+	assert!(
+		matches!(refused, Err(VerificationError::UnknownRoot { root: found }) if found == root)
+	);
+	node.verify(Depth::Blocks);
+}
+
+#[test]
+fn what_is_told_to_end_says_nothing() {
+	let node = Node::new();
+	node.verifier.stop();
+	for depth in DEPTHS {
+		let turn = node.verifier.begin(&[], depth).unwrap();
+		turn.run(&mut |result| panic!("{result:?}")).unwrap();
+	}
+	node.assert_scratch_is_empty();
+}
+
+#[test]
+fn results_keep_their_form() {
+	let verdict = Verdict::Bad { missing: 1, corrupt: 2, first: None, detail: "words".to_owned() };
+	let result = Verification {
+		root: Cid::dag_cbor([1; 32]),
+		depth: Depth::Drill,
+		at_ms: 3,
+		took: Duration::from_millis(4),
+		blocks: 5,
+		bytes: 6,
+		verdict,
+	};
+	assert_eq!(Verification::decode(&mut result.encode().as_slice()), Ok(result.clone()));
+	let json = serde_json::to_value(&result).unwrap();
+	assert_eq!(json["verdict"], "bad");
+	assert_eq!(json["took_ms"], 4);
+	assert_eq!(serde_json::from_value::<Verification>(json).unwrap(), result);
+}

@@ -1,0 +1,103 @@
+//! Whether snapshots could be restored: asked of a running agent, of a stopped one's store, and
+//! by the schedule.
+
+use crate::world::{World, noise, until};
+use serde_json::Value as Json;
+use std::{fs, os::unix::fs::FileExt, process::Output};
+
+impl World {
+	fn verify(&self, arguments: &[&str]) -> Output {
+		self.run_with("verify", arguments)
+	}
+
+	/// The results of a verification with this exit code.
+	fn results(&self, arguments: &[&str], code: i32) -> Vec<Json> {
+		let output = self.verify(&[arguments, &["--json"]].concat());
+		assert_eq!(output.status.code(), Some(code), "{output:?}");
+		let text = String::from_utf8(output.stdout).unwrap();
+		text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+	}
+
+	/// Changes a byte in the middle of the first pack.
+	fn damage_the_store(&self) {
+		let pack = self.path("state/blocks/00000001.pack");
+		let file = fs::File::options().read(true).write(true).open(pack).unwrap();
+		let at = file.metadata().unwrap().len() / 2;
+		let mut byte = [0];
+		file.read_exact_at(&mut byte, at).unwrap();
+		file.write_all_at(&[!byte[0]], at).unwrap();
+	}
+}
+
+#[test]
+fn a_running_agent_and_a_stopped_ones_store_verify_alike() {
+	let mut world = World::start();
+	let order = world.machine(7, &noise(1, 3 << 20));
+	let root = world.take(&order).unwrap().cid.to_string();
+	let verified = |world: &World| {
+		for depth in ["presence", "blocks", "drill"] {
+			let results = world.results(&["--depth", depth, "--root", &root], 0);
+			assert_eq!(results.len(), 1);
+			let found = [&results[0]["root"], &results[0]["depth"], &results[0]["verdict"]];
+			assert_eq!(found, [root.as_str(), depth, "good"]);
+		}
+		let words = String::from_utf8(world.verify(&[]).stdout).unwrap();
+		assert!(words.starts_with(&format!("{root}  good")), "{words}");
+	};
+	verified(&world);
+	let shown = world.get("/v1/verifications").json();
+	assert_eq!(shown["results"].as_array().unwrap().len(), 3);
+	assert_eq!(shown["running"], Json::Null);
+	world.terminate();
+	verified(&world);
+	assert_eq!(fs::read_dir(world.path("state/scratch")).unwrap().count(), 0);
+}
+
+#[test]
+fn damage_is_found_named_and_told_by_the_exit_code() {
+	let world = World::start();
+	let order = world.machine(7, &noise(1, 3 << 20));
+	world.take(&order).unwrap();
+	world.damage_the_store();
+	assert_eq!(world.results(&["--depth", "presence"], 0)[0]["verdict"], "good");
+	for depth in ["blocks", "drill"] {
+		let result = &world.results(&["--depth", depth], 3)[0];
+		assert_eq!((&result["verdict"], &result["corrupt"]), (&"bad".into(), &1.into()));
+		assert!(result["first"].as_str().unwrap().starts_with('b'), "{result}");
+	}
+	assert!(world.log().contains("a snapshot cannot be restored from here"));
+}
+
+#[test]
+fn the_schedule_verifies_what_nobody_asks_for() {
+	let mut world = World::prepare();
+	let node_rpc = world.node.url();
+	world.configure(&format!("node_rpc = \"{node_rpc}\"\nverify_presence_seconds = 1\n"));
+	world.start_agent();
+	let order = world.machine(7, &noise(1, 1 << 20));
+	let root = world.take(&order).unwrap().cid.to_string();
+	let verified = until("the schedule to verify", || {
+		let shown = world.get("/v1/verifications").json();
+		shown["results"].as_array().unwrap().first().cloned()
+	});
+	let found = [&verified["root"], &verified["depth"], &verified["verdict"]];
+	assert_eq!(found, [root.as_str(), "presence", "good"]);
+}
+
+#[test]
+fn what_cannot_be_verified_is_told() {
+	let world = World::start();
+	let unknown = backup_primitives::Cid::dag_cbor([9; 32]).to_string();
+	let failed = |arguments: &[&str], words: &str| {
+		let output = world.verify(arguments);
+		assert_eq!(output.status.code(), Some(1), "{output:?}");
+		let errors = String::from_utf8(output.stderr).unwrap();
+		assert!(errors.contains(words), "{errors}");
+	};
+	failed(&["--root", &unknown], "is not pinned here");
+	fs::write(world.path("state/secret"), "00".repeat(32)).unwrap();
+	failed(&[], "its secret is another");
+	failed(&["--state-dir", "/nowhere"], "there is no block store");
+	let nothing = World::prepare().verify(&[]);
+	assert!(String::from_utf8(nothing.stdout).unwrap().contains("nothing is pinned here"));
+}
