@@ -9,7 +9,7 @@
 //! is off; and as the disk of one that runs. Every backup ends with a durable pin.
 
 use backup_agent::{
-	format::{Geometry, RepositoryKey, Root},
+	format::{Compression, Geometry, RepositoryKey, Root},
 	pipeline::{
 		Backup, BackupReport, Base, Cancel, Disk, DiskReader, Restore, RestoreTarget, open_root,
 	},
@@ -165,6 +165,7 @@ impl Bench {
 			base: base.map(|root| Base { root }),
 			geometry: Geometry::V1,
 			key: &self.key,
+			compression: Compression::DEFAULT,
 			recipients: &recipients,
 			session: &*session,
 			repository: &self.store,

@@ -5,7 +5,7 @@
 //! keeps its default is worse than a start that fails. Nothing here touches the machine
 //! except to read the file.
 
-use crate::verification::Schedule;
+use crate::{format::Compression, verification::Schedule};
 use serde::Deserialize;
 use std::{
 	fs, io,
@@ -72,6 +72,10 @@ pub struct Settings {
 	/// Format of restored images [default: qcow2].
 	#[arg(long, env = "BACKUP_AGENT_RESTORE_FORMAT", value_name = "FORMAT")]
 	pub restore_format: Option<RestoreFormat>,
+	/// How hard new blocks are compressed: a level of zstd from 1, the fastest, to 19, the
+	/// smallest; 0 for not at all [default: 3].
+	#[arg(long, env = "BACKUP_AGENT_COMPRESSION_LEVEL", value_name = "LEVEL")]
+	pub compression_level: Option<u32>,
 	/// Snapshots that are taken at once, and restores, 1 to 32 of each [default: 2].
 	#[arg(long, env = "BACKUP_AGENT_JOBS_MAX", value_name = "COUNT")]
 	pub jobs_max: Option<u32>,
@@ -116,6 +120,8 @@ pub struct Config {
 	pub identity_file: PathBuf,
 	/// Format of restored images.
 	pub restore_format: RestoreFormat,
+	/// How hard new blocks are compressed.
+	pub compression: Compression,
 	/// Jobs of one kind that run at once; 1 to [`JOBS_MAX_LIMIT`].
 	pub jobs_max: u32,
 	/// How long the chain must not know a root before it is given up.
@@ -207,6 +213,7 @@ impl Settings {
 			secret_file: self.secret_file.or(below.secret_file),
 			identity_file: self.identity_file.or(below.identity_file),
 			restore_format: self.restore_format.or(below.restore_format),
+			compression_level: self.compression_level.or(below.compression_level),
 			jobs_max: self.jobs_max.or(below.jobs_max),
 			unknown_root_grace_seconds: self
 				.unknown_root_grace_seconds
@@ -256,6 +263,7 @@ impl Config {
 			secret_file: inside(settings.secret_file, "secret"),
 			identity_file: inside(settings.identity_file, "identity"),
 			restore_format: settings.restore_format.unwrap_or_default(),
+			compression: compression(settings.compression_level)?,
 			jobs_max: in_range("jobs_max", settings.jobs_max.unwrap_or(2), 1, JOBS_MAX_LIMIT)?,
 			unknown_root_grace: Duration::from_secs(grace),
 			sweep_interval: Duration::from_secs(sweep),
@@ -295,6 +303,16 @@ fn websocket(url: Option<String>) -> Result<String, ConfigError> {
 	} else {
 		Err(ConfigError::NodeRpc { url })
 	}
+}
+
+fn compression(level: Option<u32>) -> Result<Compression, ConfigError> {
+	let Some(level) = level else { return Ok(Compression::DEFAULT) };
+	Compression::level(level).ok_or(ConfigError::OutOfRange {
+		key: "compression_level",
+		found: level.into(),
+		min: 0,
+		max: Compression::LEVEL_MAX.into(),
+	})
 }
 
 /// How often something is done; `None` for never, which is written as 0.
@@ -370,6 +388,7 @@ mod tests {
 	fn values_outside_of_their_range_are_refused() {
 		let refused = |settings| Config::check(settings).unwrap_err().to_string();
 		let none = Settings::default;
+		assert!(refused(Settings { compression_level: Some(20), ..none() }).contains("0 to 19"));
 		assert_eq!(
 			refused(Settings { jobs_max: Some(0), ..none() }),
 			"use jobs_max = 0: 1 to 32 is allowed"

@@ -36,7 +36,7 @@ pub use geometry::{Geometry, GeometryError};
 pub use key::{ReadKey, RepositoryKey};
 pub use node::{ChildRef, Node, NodeBlock, NodeError};
 pub use root::{Object, ObjectHead, Root, RootBlock, RootError, SealedRoot};
-pub use seal::{OpenError, PlaintextId, Sealer};
+pub use seal::{Compression, OpenError, PlaintextId, Sealer};
 
 /// The version that this code writes and the newest that it reads.
 pub const FORMAT_VERSION: u64 = 1;

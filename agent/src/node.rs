@@ -13,7 +13,7 @@ mod recipients;
 use crate::{
 	config::RestoreFormat,
 	format::{
-		Geometry, Root, RootError,
+		Compression, Geometry, Root, RootError,
 		envelope::{EnvelopeError, open_read_key},
 	},
 	jobs::{Executor, HeldRoot, JobContext, JobError, now_ms},
@@ -64,6 +64,7 @@ pub struct NodeExecutor {
 	open: OpenOptions,
 	restore_dir: PathBuf,
 	restore_format: RestoreFormat,
+	compression: Compression,
 	threads: NonZero<usize>,
 }
 
@@ -95,6 +96,7 @@ impl NodeExecutor {
 			},
 			restore_dir: config.restore_dir.clone(),
 			restore_format: config.restore_format,
+			compression: config.compression,
 			threads: std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
 		}
 	}
@@ -135,6 +137,7 @@ impl NodeExecutor {
 				base: base.as_ref().map(|root| Base { root }),
 				geometry: Geometry::V1,
 				key: &key,
+				compression: self.compression,
 				recipients: &recipients,
 				session: session.as_ref(),
 				repository: &self.store,

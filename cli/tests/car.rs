@@ -4,7 +4,7 @@
 
 use age::x25519::Identity;
 use backup_agent::{
-	format::{Geometry, RepositoryKey},
+	format::{Compression, Geometry, RepositoryKey},
 	pipeline::{Backup, Cancel, Disk, DiskReader},
 	repositories::{EmbeddedStore, Repository, StoreOptions},
 };
@@ -71,6 +71,7 @@ impl World {
 			consistency: Consistency::Stopped,
 			base: None,
 			geometry: Geometry::V1,
+			compression: Compression::DEFAULT,
 			key: &RepositoryKey::generate(),
 			recipients: &recipients,
 			session: &*session,

@@ -16,13 +16,42 @@ use crate::format::{
 };
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroize;
+use zstd::bulk::Compressor;
 use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 
 /// Bytes that sealing adds at most: the codec byte and the tag.
 pub const SEAL_OVERHEAD_BYTES: usize = 1 + 16;
 
-/// The zstd level of new snapshots.
-pub const ZSTD_LEVEL: i32 = 3;
+/// How hard is tried to make blocks smaller.
+///
+/// What a chunk becomes follows from its bytes and the level alone, never from the chunks before
+/// it: equal chunks must give equal blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression(i32);
+
+impl Compression {
+	/// Nothing is compressed.
+	pub const NONE: Self = Self(0);
+
+	/// What is best for most disks.
+	pub const DEFAULT: Self = Self(3);
+
+	/// The highest level.
+	pub const LEVEL_MAX: u32 = 19;
+
+	/// From this level on zstd takes its time with what it cannot make smaller, so the fastest
+	/// level is asked first whether there is anything to gain.
+	const SLOW: Self = Self(10);
+
+	/// A level of zstd, from 1, the fastest, to 19, the smallest; 0 for none at all.
+	pub fn level(level: u32) -> Option<Self> {
+		i32::try_from(level).ok().filter(|_| level <= Self::LEVEL_MAX).map(Self)
+	}
+
+	fn compressor(self) -> Option<Compressor<'static>> {
+		(self != Self::NONE).then(|| Compressor::new(self.0).ok()).flatten()
+	}
+}
 
 /// What a frame begins with. Frames that a decoder skips begin otherwise.
 const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
@@ -90,7 +119,9 @@ pub(crate) struct Sealed<'a> {
 pub struct Sealer {
 	key: RepositoryKey,
 	/// `None` seals everything uncompressed.
-	compressor: Option<zstd::bulk::Compressor<'static>>,
+	compressor: Option<Compressor<'static>>,
+	/// Tells what is worth the time of a slow level.
+	probe: Option<Compressor<'static>>,
 	/// The payload and its tag; kept, because large allocations cost as much as sealing.
 	scratch: Vec<u8>,
 }
@@ -102,15 +133,20 @@ impl core::fmt::Debug for Sealer {
 }
 
 impl Sealer {
-	/// A sealer that compresses at [`ZSTD_LEVEL`].
+	/// A sealer that compresses as most do.
 	pub fn new(key: &RepositoryKey) -> Self {
-		Self::with_level(key, Some(ZSTD_LEVEL))
+		Self::with_compression(key, Compression::DEFAULT)
 	}
 
-	/// A sealer that compresses at another level, or not at all.
-	pub(crate) fn with_level(key: &RepositoryKey, level: Option<i32>) -> Self {
-		let compressor = level.and_then(|level| zstd::bulk::Compressor::new(level).ok());
-		Self { key: key.clone(), compressor, scratch: Vec::new() }
+	/// A sealer that compresses otherwise.
+	pub fn with_compression(key: &RepositoryKey, compression: Compression) -> Self {
+		let is_slow = compression.0 >= Compression::SLOW.0;
+		Self {
+			key: key.clone(),
+			compressor: compression.compressor(),
+			probe: is_slow.then(|| Compression(1).compressor()).flatten(),
+			scratch: Vec::new(),
+		}
 	}
 
 	/// Seals one chunk. The result is the raw block.
@@ -150,9 +186,12 @@ impl Sealer {
 		}
 		let (codec, bytes) = self.scratch.split_first_mut().expect("it has room for the tag");
 		// With as much room as the plaintext has, "does not fit" means "not smaller".
-		let compressed = self.compressor.as_mut().and_then(|compressor| {
+		let mut compress = |compressor: &mut Compressor<'_>| {
 			compressor.compress_to_buffer(plaintext, &mut bytes[..len]).ok()
-		});
+		};
+		let is_hopeless = self.probe.as_mut().is_some_and(|probe| compress(probe).is_none());
+		let compressor = self.compressor.as_mut().filter(|_| !is_hopeless);
+		let compressed = compressor.and_then(compress);
 		match compressed {
 			Some(compressed) if compressed < len => {
 				*codec = CODEC_ZSTD;
@@ -294,8 +333,10 @@ mod tests {
 	#[test]
 	fn one_chunk_at_two_levels_and_raw_has_three_keys() {
 		let plaintext = compressible();
-		let keys = [Some(1), Some(3), None].map(|level| {
-			Sealer::with_level(&repository_key(), level).seal(Domain::Chunk, &[], &plaintext).key
+		let keys = [1, 3, 0].map(|level| {
+			let compression = Compression::level(level).unwrap();
+			let mut sealer = Sealer::with_compression(&repository_key(), compression);
+			sealer.seal(Domain::Chunk, &[], &plaintext).key
 		});
 		assert_ne!(keys[0], keys[1]);
 		assert_ne!(keys[1], keys[2]);
@@ -325,6 +366,39 @@ mod tests {
 			open_chunk(&key, &mut block, &mut opened).unwrap();
 			assert_eq!(opened, plaintext);
 		}
+	}
+
+	#[test]
+	fn what_was_sealed_before_changes_no_block() {
+		let mut noise = vec![0; 10_000];
+		aws_lc_rs::rand::fill(&mut noise).unwrap();
+		for level in [0, 1, 3, 10, 19] {
+			let compression = Compression::level(level).unwrap();
+			let sealer = || Sealer::with_compression(&repository_key(), compression);
+			let alone = sealer().chunk(&compressible()).0.to_vec();
+			let mut busy = sealer();
+			(0..50).for_each(|_| drop(busy.chunk(&noise)));
+			assert!(busy.chunk(&compressible()).0 == alone, "level {level}");
+		}
+	}
+
+	#[test]
+	fn a_slow_level_takes_no_time_for_what_cannot_be_made_smaller() {
+		let mut noise = vec![0; 10_000];
+		aws_lc_rs::rand::fill(&mut noise).unwrap();
+		let mut slow = Sealer::with_compression(&repository_key(), Compression::level(19).unwrap());
+		assert_eq!(slow.chunk(&noise).0.len(), noise.len() + SEAL_OVERHEAD_BYTES);
+		// And all that it needs for what can.
+		let fast = Sealer::new(&repository_key()).chunk(&compressible()).0.len();
+		assert!(slow.chunk(&compressible()).0.len() < fast);
+	}
+
+	#[test]
+	fn boundary_of_the_levels() {
+		assert_eq!(Compression::level(0), Some(Compression::NONE));
+		assert_eq!(Compression::level(3), Some(Compression::DEFAULT));
+		assert!(Compression::level(19).is_some());
+		assert_eq!(Compression::level(20), None);
 	}
 
 	#[test]

@@ -1,7 +1,7 @@
 //! A complete backup: all disks and blobs of a machine, and the root over them.
 
 use crate::{
-	format::{Geometry, Object, ReadKey, RepositoryKey, Root, RootError},
+	format::{Compression, Geometry, Object, ReadKey, RepositoryKey, Root, RootError},
 	pipeline::{
 		Base, Cancel, DiskReader, OnProgress, Progress,
 		base::{BaseError, Cursor},
@@ -36,6 +36,9 @@ pub struct Backup<'a> {
 	pub geometry: Geometry,
 	/// Seals blocks.
 	pub key: &'a RepositoryKey,
+	/// How hard is tried to make them smaller. Chunks that were stored at another level are found
+	/// again in the base, and nowhere else.
+	pub compression: Compression,
 	/// Who can open the root: its owner and its node.
 	pub recipients: &'a [Recipient],
 	/// Where blocks go.

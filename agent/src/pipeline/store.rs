@@ -111,7 +111,7 @@ impl Storing<'_> {
 
 	fn work(&self, jobs: &Mutex<Receiver<Job>>, results: SyncSender<Done>, stop: &AtomicBool) {
 		let _stop_on_panic = StopOnPanic(stop);
-		let mut sealer = Sealer::new(self.backup.key);
+		let mut sealer = Sealer::with_compression(self.backup.key, self.backup.compression);
 		loop {
 			let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
 			let Ok(Job { turn, index, buffer, base }) = job else {
@@ -156,7 +156,7 @@ impl Storing<'_> {
 	) -> Finished {
 		let mut collector = Collector {
 			storing: self,
-			sealer: Sealer::new(self.backup.key),
+			sealer: Sealer::with_compression(self.backup.key, self.backup.compression),
 			tree: TreeBuilder::new(self.backup.geometry, self.logical_bytes),
 			stored: Stored::default(),
 			reported_bytes: 0,

@@ -248,6 +248,7 @@ fn progress_rises_to_the_end() {
 		base: None,
 		geometry: world.geometry,
 		key: &world.key,
+		compression: world.compression,
 		recipients: &recipients,
 		session: &*session,
 		repository: &world.store,
@@ -356,4 +357,31 @@ proptest! {
 		let (_, alone) = world.keep(None, MemoryDisk::new(content(&after)), None);
 		prop_assert_eq!(second.disks, alone.disks);
 	}
+}
+
+#[test]
+fn another_level_takes_what_is_unchanged_from_the_base() {
+	let mut world = World::new();
+	// Bytes that are made smaller, each chunk in its own way.
+	let mut bytes: Vec<u8> =
+		(0..20 * CHUNK).map(|at| (at / 64) as u8 ^ (at / CHUNK) as u8).collect();
+	let (_, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	world.compression = crate::format::Compression::level(12).unwrap();
+	bytes[5 * CHUNK] ^= 1;
+	let (report, second) = world.keep(Some(&first), MemoryDisk::new(bytes.clone()), None);
+	assert_eq!((report.stored.new_chunks, report.stored.unchanged_chunks), (1, 19));
+	world.assert_restores(&second, 0, &bytes);
+}
+
+#[test]
+fn two_machines_of_an_owner_share_their_chunks() {
+	let world = World::new();
+	let bytes = noise(1, 20 * CHUNK);
+	let (first, _) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	// The same content at other places, so that no node is the same.
+	let moved = [noise(2, 3 * CHUNK), bytes].concat();
+	let (second, root) = world.keep(None, MemoryDisk::new(moved.clone()), None);
+	assert_eq!((first.stored.new_chunks, first.stored.present_chunks), (20, 0));
+	assert_eq!((second.stored.new_chunks, second.stored.present_chunks), (3, 20));
+	world.assert_restores(&root, 0, &moved);
 }

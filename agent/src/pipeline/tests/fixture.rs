@@ -1,7 +1,7 @@
 //! A small language for pipeline tests: disks in memory, a store in memory, one machine.
 
 use crate::{
-	format::{Geometry, RepositoryKey, Root},
+	format::{Compression, Geometry, RepositoryKey, Root},
 	pipeline::{
 		Backup, BackupError, BackupReport, Base, Blob, Cancel, Disk, DiskReader, Restore,
 		RestoreError, RestoreTarget, open_root,
@@ -119,6 +119,7 @@ pub(crate) struct World {
 	pub(crate) owner: Identity,
 	pub(crate) node: Identity,
 	pub(crate) geometry: Geometry,
+	pub(crate) compression: Compression,
 	pub(crate) cancel: Cancel,
 }
 
@@ -130,6 +131,7 @@ impl World {
 			owner: Identity::generate(),
 			node: Identity::generate(),
 			geometry: small(),
+			compression: Compression::DEFAULT,
 			cancel: Cancel::new(),
 		}
 	}
@@ -152,6 +154,7 @@ impl World {
 			base: base.map(|root| Base { root }),
 			geometry: self.geometry,
 			key: &self.key,
+			compression: self.compression,
 			recipients: &recipients,
 			session,
 			repository: &self.store,
