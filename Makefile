@@ -82,6 +82,10 @@ coverage: ## Measure which lines of the pallet its tests reach (needs cargo-tarp
 cost: ## Measure a report on a chain with a million snapshots
 	cargo test --locked --release -p pallet-backup --lib cost -- --ignored --nocapture
 
+.PHONY: fuzz
+fuzz: ## Feed arbitrary bytes to all readers (needs cargo-fuzz and a nightly toolchain)
+	@scripts/fuzz.sh
+
 .PHONY: deny
 deny: ## Check licences, advisories and sources (needs cargo-deny)
 	cargo deny check

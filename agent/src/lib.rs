@@ -6,6 +6,8 @@ pub mod chain;
 pub mod config;
 pub mod daemon;
 pub mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod jobs;
 pub mod node;
 pub mod pipeline;

@@ -124,7 +124,7 @@ impl NodeBlock {
 		&self.links
 	}
 
-	fn encode(&self) -> Vec<u8> {
+	pub(crate) fn encode(&self) -> Vec<u8> {
 		let mut encoder = Encoder::with_capacity(64 + self.links.len() * 41 + self.sealed.len());
 		encoder.map(4);
 		encoder.text("v");
@@ -198,6 +198,21 @@ fn child(cid: Cid, secret: &[u8]) -> ChildRef {
 
 fn additional_data(links: &[Cid]) -> Vec<u8> {
 	links.iter().flat_map(|cid| *cid.as_bytes()).collect()
+}
+
+/// Seals bytes as the secret of a node with so many links, opens it and writes it anew; `None` if
+/// it is refused.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn reencode_secret(
+	sealer: &mut Sealer,
+	geometry: Geometry,
+	links: u8,
+	secret: &[u8],
+) -> Option<Vec<u8>> {
+	let links: Vec<_> = (0..links).map(|link| Cid::raw([link; 32])).collect();
+	let Sealed { bytes, key } = sealer.seal(Domain::Node, &additional_data(&links), secret);
+	let block = NodeBlock { links, sealed: bytes.to_vec() };
+	Some(block.open(&key, geometry).ok()?.secret().to_vec())
 }
 
 #[cfg(test)]

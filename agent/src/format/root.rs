@@ -402,7 +402,7 @@ impl RootBlock {
 		Ok(Self { clear, sealed, envelope })
 	}
 
-	fn encode(&self) -> Vec<u8> {
+	pub(crate) fn encode(&self) -> Vec<u8> {
 		self.clear.encode(Some((&self.sealed, &self.envelope)))
 	}
 
@@ -547,6 +547,29 @@ fn consistency_of(number: u64) -> Option<Consistency> {
 		2 => Some(Consistency::Stopped),
 		_ => None,
 	}
+}
+
+/// Seals bytes as the header of a root with two disks and a blob, opens it and writes it anew;
+/// `None` if it is refused.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn reencode_header(key: &RepositoryKey, header: &[u8]) -> Option<Vec<u8>> {
+	let head = |logical_bytes, tree| ObjectHead { logical_bytes, tree };
+	let geometry = Geometry::V1;
+	let id = OpaqueId::of(&1u32).ok()?;
+	let clear = Clear {
+		genesis: [1; 32],
+		node: id.clone(),
+		request: id,
+		sequence: 1,
+		geometry,
+		salt: [2; 32],
+		disks: vec![head(1 << 30, Some(Cid::dag_cbor([3; 32]))), head(5, None)],
+		blobs: vec![head(9, Some(Cid::raw([4; 32])))],
+	};
+	let mut sealer = Sealer::new(key);
+	let sealed = sealer.seal(Domain::Root, &clear.additional_data(), header);
+	let block = RootBlock { clear, sealed: sealed.bytes.to_vec(), envelope: Vec::new() };
+	Some(block.open_with_read_key(&sealed.key).ok()?.header())
 }
 
 #[cfg(test)]

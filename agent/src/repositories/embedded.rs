@@ -116,6 +116,19 @@ impl EmbeddedStore {
 		self.shared.has_garbage.load(Ordering::Acquire)
 	}
 
+	/// All that the index names.
+	#[cfg(any(test, feature = "fuzzing"))]
+	pub(crate) fn all_blocks(&self) -> Vec<(Cid, Vec<u8>)> {
+		let mut entries = Vec::new();
+		let collect = &mut |digest: &[u8; 32], entry: &Entry| entries.push((*digest, *entry));
+		self.shared.index.scan(None, usize::MAX, collect).expect("the index can be read");
+		let block = |(digest, entry): ([u8; 32], Entry)| {
+			let cid = if entry.is_node { Cid::dag_cbor(digest) } else { Cid::raw(digest) };
+			(cid, self.shared.read(&entry).expect("what the index names can be read"))
+		};
+		entries.into_iter().map(block).collect()
+	}
+
 	/// Whether pins may have been lost, so that nothing is collected.
 	pub fn pins_unconfirmed(&self) -> bool {
 		self.shared.pins_unconfirmed.load(Ordering::Acquire)
