@@ -65,7 +65,10 @@ e2e: ## Run the end-to-end tests: real node, agent and guests
 
 .PHONY: bench
 bench: ## Measure the agent; the figures in docs/performance.md come from here
-	cargo bench --locked -p backup-agent
+	cargo bench --locked -p backup-agent --bench backup
+	cargo bench --locked -p backup-agent --bench store -- collect
+	cargo bench --locked -p backup-agent --bench store -- rebuild
+	cargo bench --locked -p backup-agent --bench store -- index
 
 .PHONY: weights
 weights: ## Measure what the calls cost (needs frame-omni-bencher)

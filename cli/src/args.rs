@@ -84,6 +84,9 @@ pub(crate) enum Command {
 	Restore(Restore),
 	/// Write a snapshot, sealed as it is, to a CAR file. Needs no chain and no secret.
 	Export(Export),
+	/// Let others open a snapshot: seal its read key to them. It opens this snapshot and nothing
+	/// else, and cannot be taken back. Needs no chain.
+	Envelope(Envelope),
 	/// Put the snapshots of a CAR file into a block store. Needs no chain and no secret.
 	Import(Import),
 	/// Say how the chain, the backups and the agent are.
@@ -203,9 +206,13 @@ pub(crate) struct Restore {
 	/// Root of the snapshot.
 	#[arg(long, value_name = "CID", value_parser = parse_cid)]
 	pub(crate) root: Cid,
-	/// File with the age identity of the owner or of the node.
+	/// File with the age identities of the owner or of the node. All of them are tried.
 	#[arg(long, value_name = "FILE")]
 	pub(crate) identity: PathBuf,
+	/// File with an envelope that was made later, by 'backup envelope'; the root's own if not
+	/// given.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) envelope: Option<PathBuf>,
 	#[command(flatten)]
 	pub(crate) from: From,
 	/// File to write. It appears when it is complete; an existing one is never overwritten.
@@ -217,6 +224,27 @@ pub(crate) struct Restore {
 	/// Which disk, by name; needed only if there are several.
 	#[arg(long, value_name = "NAME")]
 	pub(crate) disk: Option<String>,
+	/// Write what belongs to the machine beside its disks, by name, such as machine.toml.
+	#[arg(long, value_name = "NAME", conflicts_with_all = ["disk", "format"])]
+	pub(crate) blob: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Envelope {
+	/// Root of the snapshot.
+	#[arg(long, value_name = "CID", value_parser = parse_cid)]
+	pub(crate) root: Cid,
+	/// File with age identities that open the root.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) identity: PathBuf,
+	#[command(flatten)]
+	pub(crate) from: From,
+	/// Who shall open the root too; can be given more than once.
+	#[arg(long, value_name = "age1…", value_parser = parse_recipient, required = true)]
+	pub(crate) to: Vec<Recipient>,
+	/// File to write; an existing one is never overwritten.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) output: PathBuf,
 }
 
 /// Form of a restored image.

@@ -2,6 +2,7 @@
 
 mod backups;
 mod blocks;
+mod envelope;
 mod export;
 mod import;
 mod key;
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 		Command::CloseRestore { restore } => request_restore::close(restore, global, output).await,
 		Command::Restore(restore) => restore::run(restore, output).await,
 		Command::Export(export) => export::run(export, output).await,
+		Command::Envelope(envelope) => envelope::run(envelope, output).await,
 		Command::Import(import) => import::run(import, output).await,
 		Command::Status { request, owner, agent } => {
 			status::run(request, owner.as_deref(), agent.as_deref(), global, output).await

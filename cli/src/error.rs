@@ -69,6 +69,8 @@ pub(crate) enum CliError {
 	FileRead { path: PathBuf, source: io::Error },
 	#[error("{path} holds no age identity: {reason}")]
 	BadIdentity { path: PathBuf, reason: String },
+	#[error("{path} is no envelope of a snapshot: {reason}")]
+	BadEnvelope { path: PathBuf, reason: String },
 	#[error("nothing was confirmed")]
 	NotConfirmed,
 	#[error("the agent at {url} did not answer: {reason}")]
@@ -113,7 +115,10 @@ impl CliError {
 			Self::RequestNotFound { .. } | Self::NoBackup { .. } | Self::RestoreGone { .. } => {
 				exit::NOT_FOUND
 			}
-			Self::NoSigner | Self::BadSigner { .. } | Self::BadIdentity { .. } => exit::KEY,
+			Self::NoSigner
+			| Self::BadSigner { .. }
+			| Self::BadIdentity { .. }
+			| Self::BadEnvelope { .. } => exit::KEY,
 			Self::FileExists { .. }
 			| Self::FileWrite { .. }
 			| Self::FileRead { .. }
@@ -189,6 +194,7 @@ impl CliError {
 			Self::BadIdentity { .. } => {
 				"an identity is a line AGE-SECRET-KEY-1…, as 'backup key new' writes it".into()
 			}
+			Self::BadEnvelope { .. } => "an envelope is what 'backup envelope' writes".into(),
 			Self::NotConfirmed => "answer with the word it asks for, or give --yes".into(),
 			Self::AgentUnreachable { .. } => {
 				"start backup-agent, or name its address with --agent http://HOST:PORT".into()

@@ -165,6 +165,30 @@ fn an_export_from_a_file_gives_the_same_file() {
 }
 
 #[test]
+fn a_later_envelope_opens_its_snapshot_to_others() {
+	let world = World::new();
+	let friend = Identity::generate();
+	let secret = age::secrecy::ExposeSecret::expose_secret(&friend.to_string()).to_owned();
+	fs::write(world.path("friend.key"), secret).unwrap();
+	let root = world.root;
+	let restore =
+		format!("restore --root {root} --identity friend.key --store blocks --output image");
+	let (code, words) = world.failure(&restore);
+	assert_eq!(code, 6, "{words}");
+	let to = friend.to_public();
+	world.answer(&format!(
+		"envelope --root {root} --identity owner.key --store blocks --to {to} --output envelope"
+	));
+	world.answer(&format!("{restore} --envelope envelope"));
+	assert!(fs::read(world.path("image")).unwrap() == world.image);
+	// It is for the friend only, and for nothing but an age file.
+	let as_owner = format!("{restore}2 --envelope envelope").replace("friend.key", "owner.key");
+	assert_eq!(world.failure(&as_owner).0, 6);
+	let (code, words) = world.failure(&format!("{restore}2 --envelope owner.key"));
+	assert_eq!(code, 6, "{words}");
+}
+
+#[test]
 fn an_export_leaves_nothing_where_it_fails() {
 	let world = World::new();
 	let unknown = Cid::dag_cbor([9; 32]);

@@ -44,7 +44,7 @@ fn new(path: Option<&Path>, output: Output) -> Result<(), CliError> {
 	let text = format!("# recipient: {recipient}\n{}", secret.expose_secret());
 	match path {
 		Some(path) => {
-			write_new(path, text.as_bytes())?;
+			write_new(path, format!("{text}\n").as_bytes())?;
 			let value = json!({ "recipient": recipient, "path": path });
 			output.answer(&value, || recipient)
 		}
@@ -57,15 +57,14 @@ fn new(path: Option<&Path>, output: Output) -> Result<(), CliError> {
 
 /// Write a file that only its owner can read and that did not exist before. It is complete
 /// and on disk, or it is not there.
-fn write_new(path: &Path, text: &[u8]) -> Result<(), CliError> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 	let fail = |source: std::io::Error| match source.kind() {
 		ErrorKind::AlreadyExists => CliError::FileExists { path: path.to_owned() },
 		_ => CliError::FileWrite { path: path.to_owned(), source },
 	};
 	let mut file =
 		OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
-	let written =
-		file.write_all(text).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
+	let written = file.write_all(bytes).and_then(|()| file.sync_all());
 	written.map_err(|source| {
 		// It is ours and of no use; if it cannot be removed, the first error counts.
 		let _ = fs::remove_file(path);
@@ -74,7 +73,12 @@ fn write_new(path: &Path, text: &[u8]) -> Result<(), CliError> {
 }
 
 /// The first X25519 identity of a file.
-pub(crate) fn read_identity(path: &Path) -> Result<x25519::Identity, CliError> {
+fn read_identity(path: &Path) -> Result<x25519::Identity, CliError> {
+	Ok(read_identities(path)?.swap_remove(0))
+}
+
+/// All X25519 identities of a file, at least one.
+pub(crate) fn read_identities(path: &Path) -> Result<Vec<x25519::Identity>, CliError> {
 	let fail = |source| CliError::FileRead { path: path.to_owned(), source };
 	let bad =
 		|reason: &str| CliError::BadIdentity { path: path.to_owned(), reason: reason.to_owned() };
@@ -83,12 +87,15 @@ pub(crate) fn read_identity(path: &Path) -> Result<x25519::Identity, CliError> {
 	}
 	let text = fs::read(path).map_err(fail)?;
 	let text = String::from_utf8(text).map_err(|_| bad("it is not text"))?;
-	let line = text
-		.lines()
-		.map(str::trim)
-		.find(|line| !line.is_empty() && !line.starts_with('#'))
-		.ok_or_else(|| bad("it is empty"))?;
-	x25519::Identity::from_str(line).map_err(bad)
+	let lines = text.lines().map(str::trim);
+	let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+	let identities: Vec<_> = lines
+		.map(|line| x25519::Identity::from_str(line).map_err(bad))
+		.collect::<Result<_, _>>()?;
+	match identities.is_empty() {
+		false => Ok(identities),
+		true => Err(bad("it is empty")),
+	}
 }
 
 fn recipient_of(identity: &x25519::Identity) -> Result<Recipient, CliError> {
@@ -133,6 +140,20 @@ mod tests {
 		assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 		let recipient = recipient_of(&read_identity(&path).unwrap()).unwrap().to_string();
 		assert!(fs::read_to_string(&path).unwrap().contains(&recipient));
+	}
+
+	#[test]
+	fn all_identities_of_a_file_are_read() {
+		let folder = tempfile::tempdir().unwrap();
+		let path = folder.path().join("keys");
+		let written = [(); 3].map(|()| x25519::Identity::generate());
+		let secret = |identity: &x25519::Identity| identity.to_string().expose_secret().to_owned();
+		let text = written.iter().map(secret).collect::<Vec<_>>().join("\n# older\n\n");
+		fs::write(&path, text).unwrap();
+		let recipients = |identities: &[x25519::Identity]| -> Vec<_> {
+			identities.iter().map(|identity| recipient_of(identity).unwrap()).collect()
+		};
+		assert_eq!(recipients(&read_identities(&path).unwrap()), recipients(&written));
 	}
 
 	#[test]

@@ -11,22 +11,24 @@ use crate::{
 	args::{Format, Restore},
 	commands::{
 		blocks::{Place, bar, work},
-		key::read_identity,
+		key::read_identities,
 	},
 	error::{CliError, exit},
 	output::Output,
 	words,
 };
-use age::x25519;
 use backup_agent::{
-	format::{Object, Root},
+	format::{
+		Object, ReadKey, Root, RootBlock, RootError,
+		envelope::{ENVELOPE_BYTES_MAX, EnvelopeError, open_read_key},
+	},
 	pipeline::{Cancel, Progress, Restore as DiskRestore, RestoreError, RestoreTarget, open_root},
 	repositories::BlockSource,
 	targets::{Qcow2Target, RawTarget, TargetError, is_disk_full},
 };
 use backup_primitives::Cid;
 use serde::Serialize;
-use std::{fs, path::Path};
+use std::{fs, io::Read, path::Path};
 
 /// What is told of a restored image.
 #[derive(Debug, Serialize)]
@@ -45,7 +47,7 @@ pub(crate) async fn run(restore: Restore, output: Output) -> Result<(), CliError
 	let answer = work(move |cancel| write_image(&restore, cancel)).await?;
 	output.answer(&answer, || {
 		format!(
-			"{} holds disk {} of request {}, snapshot {}: {}, {} written",
+			"{} holds {} of request {}, snapshot {}: {}, {} written",
 			answer.output,
 			answer.disk,
 			answer.request,
@@ -62,9 +64,11 @@ fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
 	if fs::symlink_metadata(&restore.output).is_ok() {
 		return Err(CliError::FileExists { path: restore.output.clone() });
 	}
-	let identity = read_identity(&restore.identity)?;
 	let place = Place::open(&restore.from)?;
-	let (opened, disk) = open(&*place.source, root, &identity, restore.disk.as_deref())?;
+	let (block, key) =
+		unlock(&*place.source, root, &restore.identity, restore.envelope.as_deref())?;
+	let opened = block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))?;
+	let disk = choose(root, &opened, restore)?;
 	let mut target = create_target(&restore.output, restore.format)?;
 	let bar = bar(Some(disk.logical_bytes));
 	let on_progress = |progress: Progress| bar.set_position(progress.done_bytes);
@@ -93,37 +97,66 @@ fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
 	})
 }
 
-/// The opened root, and the disk that is meant.
-fn open(
-	repository: &dyn BlockSource,
+/// The root of a snapshot and its read key.
+pub(super) fn unlock(
+	source: &dyn BlockSource,
 	cid: Cid,
-	identity: &x25519::Identity,
-	name: Option<&str>,
-) -> Result<(Root, Object), CliError> {
-	let block = open_root(repository, &cid).map_err(|error| explain(cid, &error))?;
-	let root = block
-		.open_with_identity(identity)
-		.map_err(|error| explain(cid, &RestoreError::Root(error)))?;
-	let disk = match (name, root.disks.as_slice()) {
-		(Some(name), disks) => disks.iter().find(|disk| disk.name == name),
-		(None, [only]) => Some(only),
-		(None, _) => None,
+	identities: &Path,
+	envelope: Option<&Path>,
+) -> Result<(RootBlock, ReadKey), CliError> {
+	let identities = read_identities(identities)?;
+	let block = open_root(source, &cid).map_err(|error| explain(cid, &error))?;
+	let failed = |error: RootError| explain(cid, &error.into());
+	let key = match envelope {
+		None => block.read_key(&identities).map_err(failed)?,
+		Some(path) => {
+			let opened = open_read_key(&read_envelope(path)?, &identities);
+			opened.map_err(|error| match error {
+				EnvelopeError::WrongIdentity => failed(error.into()),
+				other => CliError::BadEnvelope { path: path.to_owned(), reason: other.to_string() },
+			})?
+		}
 	};
-	match disk.cloned() {
-		Some(disk) => Ok((root, disk)),
-		None => Err(choose_disk(cid, &root)),
-	}
+	Ok((block, key))
 }
 
-fn choose_disk(root: Cid, opened: &Root) -> CliError {
-	let names: Vec<_> = opened.disks.iter().map(|d| words::escape(d.name.as_bytes())).collect();
-	CliError::Snapshot {
-		root,
+fn read_envelope(path: &Path) -> Result<Vec<u8>, CliError> {
+	let failed = |source| CliError::FileRead { path: path.to_owned(), source };
+	let mut bytes = Vec::new();
+	let file = fs::File::open(path).map_err(failed)?;
+	// One byte more than any has is refused as no envelope.
+	file.take(ENVELOPE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+	Ok(bytes)
+}
+
+/// The disk or blob that is meant.
+fn choose(cid: Cid, root: &Root, restore: &Restore) -> Result<Object, CliError> {
+	let named = |objects: &[Object], name: &str| -> Option<Object> {
+		objects.iter().find(|object| object.name == name).cloned()
+	};
+	let chosen = match (&restore.blob, &restore.disk, root.disks.as_slice()) {
+		(Some(blob), _, _) => named(&root.blobs, blob),
+		(None, Some(disk), disks) => named(disks, disk),
+		(None, None, [only]) => Some(only.clone()),
+		(None, None, _) => None,
+	};
+	let names = |objects: &[Object]| {
+		let names = objects.iter().map(|object| words::escape(object.name.as_bytes()));
+		names.collect::<Vec<_>>().join(", ")
+	};
+	let (reason, hint) = match restore.blob {
+		Some(_) => (format!("it has the blobs {}", names(&root.blobs)), "name one with --blob"),
+		None => {
+			(format!("it has the disks {}", names(&root.disks)), "name one of them with --disk")
+		}
+	};
+	chosen.ok_or(CliError::Snapshot {
+		root: cid,
 		verb: "restored",
-		reason: format!("it has the disks {}", names.join(", ")),
+		reason,
 		exit: exit::USAGE,
-		hint: "name one of them with --disk",
-	}
+		hint,
+	})
 }
 
 fn create_target(path: &Path, format: Format) -> Result<Box<dyn RestoreTarget>, CliError> {
@@ -144,7 +177,7 @@ pub(super) fn create_error(path: &Path, error: TargetError) -> CliError {
 }
 
 /// What went wrong, and what would be right.
-fn explain(root: Cid, error: &RestoreError) -> CliError {
+pub(super) fn explain(root: Cid, error: &RestoreError) -> CliError {
 	let (exit, hint) = match error {
 		RestoreError::NoSuchRoot { .. } => (
 			exit::BLOCKS,

@@ -1,0 +1,47 @@
+//! `backup envelope`: the read key of one snapshot, sealed to others.
+
+use crate::{
+	args::Envelope,
+	commands::{
+		blocks::{Place, work},
+		key::write_new,
+		restore::{explain, unlock},
+	},
+	error::CliError,
+	output::Output,
+};
+use backup_agent::format::{RootError, envelope::seal_read_key};
+use backup_primitives::Cid;
+use serde::Serialize;
+
+/// What is told of a written envelope.
+#[derive(Debug, Serialize)]
+struct Answer {
+	root: Cid,
+	recipients: Vec<String>,
+	output: String,
+}
+
+pub(super) async fn run(arguments: Envelope, output: Output) -> Result<(), CliError> {
+	let answer = work(move |_| write(&arguments)).await?;
+	output.answer(&answer, || {
+		let recipients = answer.recipients.join(", ");
+		format!("{} lets {recipients} open {}", answer.output, answer.root)
+	})
+}
+
+fn write(arguments: &Envelope) -> Result<Answer, CliError> {
+	let root = arguments.root;
+	let place = Place::open(&arguments.from)?;
+	let (block, key) = unlock(&*place.source, root, &arguments.identity, None)?;
+	let failed = |error: RootError| explain(root, &error.into());
+	// A key that opens nothing is not handed on.
+	block.open_with_read_key(&key).map_err(failed)?;
+	let sealed = seal_read_key(&key, &arguments.to).map_err(|error| failed(error.into()))?;
+	write_new(&arguments.output, &sealed)?;
+	Ok(Answer {
+		root,
+		recipients: arguments.to.iter().map(ToString::to_string).collect(),
+		output: arguments.output.display().to_string(),
+	})
+}
