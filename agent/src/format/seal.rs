@@ -208,8 +208,18 @@ impl Sealer {
 
 /// The read key of a payload.
 fn derive(key: &RepositoryKey, domain: Domain, aad: &[u8], payload: &[u8]) -> ReadKey {
+	derive_in(FORMAT_VERSION, key, domain, aad, payload)
+}
+
+fn derive_in(
+	version: u64,
+	key: &RepositoryKey,
+	domain: Domain,
+	aad: &[u8],
+	payload: &[u8],
+) -> ReadKey {
 	let mut hasher = blake3::Hasher::new_keyed(key.siv_key());
-	let version = FORMAT_VERSION.to_le_bytes();
+	let version = version.to_le_bytes();
 	for part in [domain.tag(), &version, aad, payload] {
 		hasher.update(&(part.len() as u64).to_le_bytes());
 		hasher.update(part);
@@ -341,6 +351,13 @@ mod tests {
 		assert_ne!(keys[0], keys[1]);
 		assert_ne!(keys[1], keys[2]);
 		assert_ne!(keys[0], keys[2]);
+	}
+
+	#[test]
+	fn another_version_has_another_key_for_the_same_bytes() {
+		let key = |version| derive_in(version, &repository_key(), Domain::Chunk, &[], b"payload");
+		assert_eq!(key(1), derive(&repository_key(), Domain::Chunk, &[], b"payload"));
+		assert_ne!(key(1), key(2));
 	}
 
 	#[test]

@@ -2,10 +2,13 @@ use super::fixture::*;
 use crate::{
 	format::{Geometry, Node, NodeBlock, Root},
 	pipeline::{BackupError, Blob, CopyError, Disk, Restore, copy},
-	repositories::{BlockSource, Chunks, Repository, RepositoryError, verify},
+	repositories::{
+		BlockSource, Chunks, EmbeddedStore, Repository, RepositoryError, StoreOptions,
+		embedded::tests::simulated::SimulatedFiles, verify,
+	},
 };
 use proptest::prelude::*;
-use std::{num::NonZero, ops::Range};
+use std::{num::NonZero, ops::Range, sync::Arc};
 
 #[test]
 fn disks_of_every_size_come_back() {
@@ -384,4 +387,22 @@ fn two_machines_of_an_owner_share_their_chunks() {
 	assert_eq!((first.stored.new_chunks, first.stored.present_chunks), (20, 0));
 	assert_eq!((second.stored.new_chunks, second.stored.present_chunks), (3, 20));
 	world.assert_restores(&root, 0, &moved);
+}
+
+#[test]
+fn chunks_are_shared_after_the_index_was_lost() {
+	let files = SimulatedFiles::default();
+	let open = || EmbeddedStore::open_files(Arc::new(files.clone()), StoreOptions::V1).unwrap();
+	let mut world = World { store: open(), ..World::new() };
+	let bytes = noise(1, 20 * CHUNK);
+	let (_, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	world.store = memory_store();
+	files.take_away("index.redb");
+	world.store = open();
+	let moved = [noise(2, 3 * CHUNK), bytes.clone()].concat();
+	let (report, _) = world.keep(None, MemoryDisk::new(moved), None);
+	assert_eq!((report.stored.new_chunks, report.stored.present_chunks), (3, 20));
+	// By walking the root before, without sealing anything.
+	let (report, _) = world.keep(Some(&first), MemoryDisk::new(bytes), None);
+	assert_eq!((report.stored.new_chunks, report.stored.unchanged_chunks), (0, 20));
 }

@@ -1,11 +1,14 @@
 use super::fixture::*;
 use crate::{
-	format::{ChildRef, Node, NodeError, Object, Root, RootError, Sealer},
+	format::{
+		ChildRef, Node, NodeBlock, NodeError, Object, ReadKey, Root, RootError, Sealer,
+		seal::open_chunk,
+	},
 	pipeline::{RestoreError, open_root},
 	repositories::{BlockSource, RepositoryError},
 };
 use age::x25519::Identity;
-use backup_primitives::Cid;
+use backup_primitives::{Cid, cid::BlockCodec};
 use std::{collections::HashMap, num::NonZero};
 
 /// A repository in which one block is missing or damaged.
@@ -190,4 +193,55 @@ fn a_full_target_and_a_cancel_end_the_restore() {
 	world.cancel.cancel();
 	let result = world.restore(&root, 0, &mut MemoryTarget::default());
 	assert!(matches!(result, Err(RestoreError::Cancelled)));
+}
+
+/// Every block of a snapshot with the key that its parent has for it, tops first.
+fn keys(world: &World, root: &Root) -> Vec<ChildRef> {
+	let mut found: Vec<ChildRef> = root.disks.iter().filter_map(|disk| disk.tree.clone()).collect();
+	let mut at = 0;
+	while let Some(child) = found.get(at).cloned() {
+		if child.cid.codec() == BlockCodec::DagCbor {
+			let block = world.store.get(&child.cid).unwrap().unwrap();
+			let node = NodeBlock::decode(&block).unwrap().open(&child.key, world.geometry).unwrap();
+			found.extend(node.children.into_iter().flatten());
+		}
+		at += 1;
+	}
+	found
+}
+
+/// Whether a key opens a block of the store, whatever it is.
+fn opens(world: &World, key: &ReadKey, cid: &Cid) -> bool {
+	let mut block = world.store.get(cid).unwrap().unwrap();
+	match cid.codec() {
+		BlockCodec::DagCbor => NodeBlock::decode(&block).unwrap().open(key, world.geometry).is_ok(),
+		BlockCodec::Raw => open_chunk(key, &mut block, &mut [0; CHUNK]).is_ok(),
+	}
+}
+
+#[test]
+fn a_read_key_opens_its_block_and_no_other_of_two_snapshots() {
+	let world = World::new();
+	let bytes = noise(1, 12 * CHUNK);
+	let (first_report, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	let other = [&bytes[..8 * CHUNK], &noise(2, 4 * CHUNK)].concat();
+	let (second_report, second) = world.keep(Some(&first), MemoryDisk::new(other), None);
+	let mut blocks = keys(&world, &first);
+	blocks.extend(keys(&world, &second));
+	let mut by_cid: HashMap<Cid, ReadKey> = HashMap::new();
+	for child in &blocks {
+		let key = by_cid.entry(child.cid).or_insert_with(|| child.key.clone());
+		assert_eq!(*key, child.key, "one block has one key");
+	}
+	for (cid, key) in &by_cid {
+		for other in by_cid.keys() {
+			assert_eq!(opens(&world, key, other), cid == other);
+		}
+		let sealed = open_root(&world.store, &second_report.root).unwrap();
+		assert!(sealed.open_with_read_key(key).is_err());
+	}
+	// And a root's key no other root, though both have the same disk in part.
+	let block = open_root(&world.store, &first_report.root).unwrap();
+	assert!(block.open_with_read_key(&first_report.read_key).is_ok());
+	assert!(block.open_with_read_key(&second_report.read_key).is_err());
 }
