@@ -26,7 +26,7 @@ demo: setup guest build ## Show the whole job on a real chain and a real machine
 	@cargo run --quiet --locked -p backup-e2e --bin demo
 
 .PHONY: test
-test: setup guest fmt compile lint docs unit e2e ## Run every check there is
+test: setup guest fmt compile lint docs unit reader e2e ## Run every check there is
 
 .PHONY: check
 check: setup fmt compile unit ## Run what needs no guest: formatting, build, unit and integration tests
@@ -58,6 +58,10 @@ docs: ## Build the documentation without a warning
 unit: ## Run unit, property, integration and doc tests, and every benchmark once
 	cargo test --locked --workspace --exclude backup-e2e
 	cargo test --locked -p pallet-backup --all-features
+
+.PHONY: reader
+reader: ## Test the second reader, in Python
+	python=$$(scripts/reader-venv.sh) && $$python -m unittest discover -s tools/reader/tests -t tools/reader
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real node, agent and guests

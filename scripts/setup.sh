@@ -68,6 +68,19 @@ system_packages() {
 	say "system packages: present"
 }
 
+can_make_venv() {
+	python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
+# The second reader runs in a virtual environment of whichever Python comes first.
+python_venv() {
+	if ! can_make_venv && command -v dpkg-query >/dev/null; then
+		install_packages python3 python3-venv
+	fi
+	can_make_venv || fail "python3 is missing, older than 3.10, or cannot make virtual environments"
+	say "$(python3 --version): present"
+}
+
 # The target of the pinned compiler, from its own distributor.
 add_target_with_rustup() {
 	command -v rustup >/dev/null || fail "rustup is missing; see https://rustup.rs"
@@ -116,5 +129,6 @@ wasm_target() {
 }
 
 system_packages
+python_venv
 wasm_target
 say "done"
