@@ -183,14 +183,26 @@ class Interruptions(ReaderTest):
         """Starts a restore, and sends the signal once it writes; its exit code."""
         command = [sys.executable, str(READER), "restore", car, "--root", root, "--identity", self.key]
         partial = self.output.with_name(self.output.name + ".partial")
-        with subprocess.Popen(
-            [*map(str, command), "--output", str(self.output)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as running:
+        running = subprocess.Popen(
+            [*map(str, command), "--output", str(self.output)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: heed(number),
+        )
+        try:
             deadline = time.monotonic() + TIME_SECONDS_MAX
             while not (partial.exists() and partial.stat().st_blocks > 0) and time.monotonic() < deadline:
                 time.sleep(0.01)
             running.send_signal(number)
             return running.wait(TIME_SECONDS_MAX)
+        finally:
+            running.kill()
+            running.wait()
+
+
+def heed(number: signal.Signals) -> None:
+    """A program that is started in the background of a shell, or with nohup, ignores some signals."""
+    signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":
