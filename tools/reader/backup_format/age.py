@@ -169,11 +169,12 @@ def _stanza(line: bytes, lines: _Lines) -> Stanza:
 
 
 def _file_key(stanzas: list[Stanza], owners: list[Identity]) -> bytes:
-    shares = [(_share(stanza), stanza.body) for stanza in stanzas if stanza.arguments[0] == b"X25519"]
+    wrapped = [stanza for stanza in stanzas if stanza.arguments[0] == b"X25519"]
     for owner in owners:
-        for share, body in shares:
+        for stanza in wrapped:
+            wrapping_key = _wrapping_key(_share(stanza), owner)
             try:
-                return ChaCha20Poly1305(_wrapping_key(share, owner)).decrypt(bytes(12), body, b"")
+                return ChaCha20Poly1305(wrapping_key).decrypt(bytes(12), stanza.body, b"")
             except InvalidTag:
                 continue
     raise FormatError("WrongIdentity")

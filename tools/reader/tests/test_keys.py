@@ -24,8 +24,8 @@ class Identities(ReaderTest):
         content = f"# created: today\r\n\n  \n{GOOD}\r\n#x\n \t{GOOD} \n{GOOD}"
         self.assertEqual(len(identities(content.encode())), 3)
 
-    def test_the_vectors_of_bech32(self) -> None:
-        """The encoder of these tests is another than the reader's decoder; this one is a third's."""
+    def test_the_vector_of_bech32(self) -> None:
+        """The encoder of these tests is no third; this identity is the example of age's specification."""
         identity = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
         self.assertEqual(writer.identity_text(bytes([0x42]) * 32), identity)
         (found,) = identities(identity.encode())
@@ -42,14 +42,19 @@ class Identities(ReaderTest):
         self.refuse((GOOD + "Q").encode())
         self.refuse((GOOD[:20] + ("Q" if GOOD[20] != "Q" else "P") + GOOD[21:]).encode())
         self.refuse((GOOD[:30] + "B" + GOOD[31:]).encode())
-        self.refuse(GOOD.replace("K", "\u212a").encode())
         self.refuse((GOOD + " " + GOOD).encode())
         self.refuse(b"AGE-SECRET-KEY-PQ-1" + GOOD[16:].encode())
         self.refuse(b"age1" + GOOD[16:].lower().encode())
         self.refuse(b"AGE-PLUGIN-YUBIKEY-1QQQ")
         self.refuse(f"{GOOD}\nsomething\n".encode())
         self.refuse(b"#" * 70_000 + b"\n" + GOOD.encode())
-        self.refuse(writer.seal_envelope(READ_KEY, [writer.recipient(writer.OWNER)]))
+        with self.assertRaisesRegex(Exception, "^NotAnIdentity: .*encrypted"):
+            identities(writer.seal_envelope(READ_KEY, [writer.recipient(writer.OWNER)]))
+
+    def test_letters_that_fold_to_others(self) -> None:
+        """The sign of the kelvin is upper case, and its lower case is the letter k."""
+        identity = next(text for text in map(writer.identity_text, (bytes([n]) * 32 for n in range(256))) if "K" in text[16:])
+        self.refuse((identity[:16] + identity[16:].replace("K", "\u212a")).encode())
 
     def test_bits_that_pad(self) -> None:
         padded = bech32_of_bits("".join(f"{byte:08b}" for byte in writer.OWNER) + "0001")
