@@ -60,6 +60,16 @@ class Identities(ReaderTest):
         padded = bech32_of_bits("".join(f"{byte:08b}" for byte in writer.OWNER) + "0001")
         self.refuse(padded.encode())
 
+    def test_identities_of_another_length(self) -> None:
+        for count in (0, 8, 31, 33, 64):
+            self.refuse(bech32_of_bits("00000001" * count + "0" * (-8 * count % 5)).encode())
+        self.refuse(bech32_of_bits("").encode())
+
+    def test_the_longest_file(self) -> None:
+        line = f"\n{GOOD}".encode()
+        self.assertEqual(len(identities(b"#" * (65_536 - len(line)) + line)), 1)
+        self.refuse(b"#" * (65_537 - len(line)) + line)
+
     def test_a_secret_is_never_repeated(self) -> None:
         root = self.roots.write([self.objects.write("vda", b"x")], [])
         self.key.write_text(GOOD[:-1] + "\n")
@@ -138,7 +148,8 @@ class Envelopes(ReaderTest):
             b"-> new \n\n",
             b"-> n\xc3\xbc\n\n",
             b"new\n\n",
-            b"-> new\n" + b"A" * 65 + b"\n\n",
+            b"-> new\n" + b"A" * 68 + b"\n\n",
+            b"-> new\n" + b"A" * 64 + b"\n",
             b"-> new\nAAA=\n",
             b"-> new\nA\n",
             b"-> new\nAB\n",

@@ -85,6 +85,17 @@ class Restore(ReaderTest):
         self.assert_restores(content["machine.toml"], self.car(root), "--root", root, "--blob", "machine.toml")
         self.assert_restores(b"blob", self.car(root), "--root", root, "--blob", "vda")
 
+    def test_as_much_as_there_may_be(self) -> None:
+        geometry = Geometry(4096, 256)
+        content = b"".join(bytes([number]) * 4095 + b"." for number in range(256))
+        disks = [writer.ObjectWriter(self.blocks, geometry).write("vda", content)]
+        disks += [self.objects.write(f"{number}" * 64, bytes(1)) for number in range(10, 73)]
+        blobs = [self.objects.write(f"{number}", bytes(1)) for number in range(64)]
+        self.roots.geometry = geometry
+        self.roots.clear = lambda clear: {**clear, "node": bytes(64), "request": bytes(64), "sequence": (1 << 64) - 1}
+        root = self.roots.write(disks, blobs)
+        self.assert_restores(content, self.car(root), "--root", root, "--disk", "vda")
+
     def test_plain_chunks(self) -> None:
         self.objects.payload = writer.plain
         content = RANDOM.randbytes(20_481)
