@@ -74,6 +74,12 @@ class BadRoots(BadBlocks):
             self.roots.block = lambda _, block=block: block
             self.assert_refused("NewerVersion")
 
+    def test_the_longest_root(self) -> None:
+        beginning = b"\xa3\x61v\x02dkinddroot"
+        for length, name in ((65_536, "NewerVersion"), (65_537, "NotARoot")):
+            self.roots.block = lambda _, length=length: beginning + bytes(length - len(beginning))
+            self.assert_refused(name)
+
     def test_byte_strings(self) -> None:
         bounds = {"node": (0, 64), "request": (0, 64), "salt": (32, 32), "genesis": (32, 32)}
         for key, (least, most) in bounds.items():

@@ -93,6 +93,22 @@ class Files(ReaderTest):
         self.output.unlink()
         self.assert_nothing_left()
 
+    def test_the_file_is_durable_before_it_is_named_and_its_name_after(self) -> None:
+        deeds = []
+        fsync, link = os.fsync, os.link
+
+        def note_fsync(number: int) -> None:
+            deeds.append(os.readlink(f"/proc/self/fd/{number}"))
+            fsync(number)
+
+        def note_link(*names: object, **options: object) -> None:
+            deeds.append("named")
+            link(*names, **options)
+
+        with mock.patch("os.fsync", note_fsync), mock.patch("os.link", note_link):
+            self.restore(self.car(), "--root", self.root)
+        self.assertEqual(deeds, [f"{self.output}.partial", "named", str(self.folder)])
+
     def test_a_file_system_without_links(self) -> None:
         with mock.patch("os.link", side_effect=PermissionError(1, "no links here")):
             self.assert_restores(b"content", self.car(), "--root", self.root)

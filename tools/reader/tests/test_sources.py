@@ -47,12 +47,13 @@ class BadSources(ReaderTest):
             self.blocks[cid] = good
 
     def test_a_block_that_is_too_long(self) -> None:
-        long = bytes(2 * 1024 * 1024 + 1)
-        cid = self.blocks.store(long, writer.RAW)
-        disk = {"name": "vda", "bytes": 4096, "tree": cid, "key": bytes(32), "id": bytes(16)}
-        root = self.roots.write([disk], [])
-        for source in (self.car(), self.blocks.folder(self.folder / "blocks")):
-            self.assert_source_fails("Corrupt", source, root)
+        most = 2 * 1024 * 1024
+        for length, name in ((most, "WrongKey"), (most + 1, "Corrupt")):
+            cid = self.blocks.store(bytes(length), writer.RAW)
+            disk = {"name": "vda", "bytes": 4096, "tree": cid, "key": bytes(32), "id": bytes(16)}
+            root = self.roots.write([disk], [])
+            for source in (self.car(), self.blocks.folder(self.folder / f"{length}")):
+                self.assert_source_fails(name, source, root)
 
     def test_things_in_a_folder_that_are_no_files(self) -> None:
         folder = self.blocks.folder(self.folder / "blocks")
