@@ -60,8 +60,11 @@ unit: ## Run unit, property, integration and doc tests, and every benchmark once
 	cargo test --locked -p pallet-backup --all-features
 
 .PHONY: reader
-reader: ## Test the second reader, in Python
-	python=$$(scripts/reader-venv.sh) && $$python -m unittest discover -s tools/reader/tests -t tools/reader
+reader: ## Test the second reader, in Python, alone and on what the agent writes
+	python=$$(scripts/reader-venv.sh) \
+		&& $$python -m unittest discover -s tools/reader/tests -t tools/reader \
+		&& READER_PYTHON=$$(realpath -s $$python) \
+			cargo test --locked -p backup --test car -- --ignored second_reader
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real node, agent and guests

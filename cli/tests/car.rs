@@ -138,6 +138,24 @@ fn a_snapshot_is_restored_from_the_file_it_was_exported_to() {
 }
 
 #[test]
+#[ignore = "needs the Python of the second reader: `make reader` runs it"]
+fn the_second_reader_restores_what_the_agent_wrote() {
+	let world = World::new();
+	world.export();
+	let reader = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/reader/backup_reader.py");
+	let python = std::env::var_os("READER_PYTHON").expect("READER_PYTHON names a Python");
+	let root = world.root.to_string();
+	let output = Command::new(python)
+		.args([reader, "restore", "snapshot.car", "--root", &root, "--identity", "owner.key"])
+		.args(["--output", "image"])
+		.current_dir(world.folder.path())
+		.output()
+		.unwrap();
+	assert!(output.status.success(), "{output:?}");
+	assert!(fs::read(world.path("image")).unwrap() == world.image, "other bytes came back");
+}
+
+#[test]
 fn a_snapshot_is_restored_from_the_store_it_was_imported_into() {
 	let world = World::new();
 	let exported = world.export();
