@@ -21,7 +21,7 @@ pub mod error;
 pub mod verify;
 
 pub use car::{CarError, CarFile, CarWriter};
-pub use embedded::{EmbeddedStore, StoreOptions};
+pub use embedded::{EmbeddedStore, StoreOptions, StoreReport};
 pub use error::RepositoryError;
 pub use verify::{Chunks, VerifyReport, verify};
 
@@ -37,7 +37,8 @@ pub trait BlockSource: Send + Sync {
 		Ok(self.get_unchecked(cid)?.is_some())
 	}
 
-	/// The block, checked against its CID; `None` if it is not there.
+	/// The block, checked against its CID; `None` if it is not there. Also gives a node with
+	/// something missing below it, which [`Session::has`] denies.
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError>;
 
 	/// The block without that check, for readers who authenticate it otherwise.

@@ -22,6 +22,7 @@
 //! their space can go.
 
 mod bloom;
+mod check;
 mod collect;
 mod files;
 mod index;
@@ -29,6 +30,7 @@ mod packs;
 mod pins;
 mod record;
 mod recovery;
+mod repair;
 mod session;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,8 +40,9 @@ use crate::{
 	repositories::{BlockSource, Collected, Pin, Repository, RepositoryError, Session, Usage},
 };
 use backup_primitives::cid::BlockCodec;
+pub use check::StoreReport;
 use files::{DiskFiles, Files};
-use index::{Entry, Index};
+use index::{Entry, Flaw, Index};
 use packs::{Packs, Writer};
 use pins::PinLog;
 use session::{Sessions, StoreSession};
@@ -134,6 +137,36 @@ impl EmbeddedStore {
 		self.shared.pins_unconfirmed.load(Ordering::Acquire)
 	}
 
+	/// Reads everything and compares it with what the index says, beside whatever else is going
+	/// on. Changes nothing. The inner workings of the index are looked at by a repair only. `proceed` is asked before each block and ends the check early by
+	/// saying no.
+	///
+	/// # Errors
+	/// When files fail for other reasons than damage; damage is reported.
+	pub fn check(
+		&self,
+		proceed: &mut dyn FnMut(&StoreReport) -> bool,
+	) -> Result<StoreReport, RepositoryError> {
+		check::check(&self.shared, proceed)
+	}
+
+	/// Checks, then notes what is damaged and incomplete, so that the next backup stores it anew
+	/// instead of relying on it, and that collections go on. Reports what it found, as
+	/// [`check`](Self::check) does; ended early, it changes nothing.
+	///
+	/// Nothing is removed. When something new was noted, open sessions end with
+	/// [`RepositoryError::SessionLost`], for they may rely on it. When the index itself is
+	/// damaged, it is given up, and the store must be opened anew.
+	///
+	/// # Errors
+	/// [`RepositoryError::Collecting`] while a collection runs.
+	pub fn repair(
+		&self,
+		proceed: &mut dyn FnMut(&StoreReport) -> bool,
+	) -> Result<StoreReport, RepositoryError> {
+		repair::repair(&self.shared, proceed)
+	}
+
 	/// Says that the pins are complete again, and allows collections.
 	pub fn confirm_pins(&self) -> Result<(), RepositoryError> {
 		self.shared.index.complete(false)?;
@@ -159,7 +192,8 @@ impl BlockSource for EmbeddedStore {
 
 	fn get_unchecked(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
 		let _gate = self.shared.enter();
-		match self.shared.find(cid)? {
+		// A node with something missing below it can be read too: much of it may be of use.
+		match self.shared.find_any(cid)? {
 			Some(entry) => self.shared.read(&entry).map(Some),
 			None => Ok(None),
 		}
@@ -243,13 +277,18 @@ impl Shared {
 
 	/// Where the bytes of a block stand, whatever they were stored as.
 	fn find_any(&self, cid: &Cid) -> Result<Option<Entry>, RepositoryError> {
-		let digest = cid.digest();
+		let entry = self.look_up(&cid.digest())?;
+		Ok(entry.filter(|entry| entry.flaw != Some(Flaw::Damaged)))
+	}
+
+	/// What is known of a block, damaged or not.
+	fn look_up(&self, digest: &[u8; 32]) -> Result<Option<Entry>, RepositoryError> {
 		// A block moves from the writer to the index, so it is not missed in this order. The
 		// lock must not be held during the second look.
-		let staged = lock(&self.writer).find(&digest);
+		let staged = lock(&self.writer).find(digest);
 		match staged {
 			Some(entry) => Ok(Some(entry)),
-			None => self.index.get(&digest),
+			None => self.index.get(digest),
 		}
 	}
 
@@ -258,12 +297,7 @@ impl Shared {
 		if let Some(block) = buffered {
 			return Ok(block);
 		}
-		let mut block = vec![0; entry.len as usize];
-		self.packs
-			.file(entry.pack)?
-			.read_at(u64::from(entry.offset) + record::HEADER_BYTES, &mut block)
-			.map_err(RepositoryError::io("read a pack"))?;
-		Ok(block)
+		self.packs.read(entry)
 	}
 
 	/// Makes everything that is staged durable and known to the index.

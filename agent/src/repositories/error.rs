@@ -91,6 +91,9 @@ pub enum RepositoryError {
 		/// Why.
 		source: Box<redb::Error>,
 	},
+	/// The index was found damaged; it is rebuilt when the store is opened anew.
+	#[error("the index of the block store is damaged and is rebuilt at the next start")]
+	IndexDamaged,
 	/// A repository of another kind failed.
 	#[error("the repository failed: {source}")]
 	Backend {
@@ -116,7 +119,8 @@ impl RepositoryError {
 			| Self::StoreFull
 			| Self::NewerVersion { .. }
 			| Self::PinsUnconfirmed
-			| Self::Index { .. } => false,
+			| Self::Index { .. }
+			| Self::IndexDamaged => false,
 		}
 	}
 

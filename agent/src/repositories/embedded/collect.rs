@@ -9,7 +9,8 @@
 //!    packs without live blocks. Whoever held an old place has passed the gate since.
 //!
 //! It stops without removing anything when a node that is needed cannot be read: what is below
-//! it is unknown. A crash leaves dead space noted in the index; the next collection frees it.
+//! it is unknown. Only what the index knows to be lost is passed over, and all that can still be
+//! reached of a pinned tree stays. A crash leaves dead space noted in the index; the next collection frees it.
 
 use crate::{
 	format::{Cid, digest, links},
@@ -18,7 +19,8 @@ use crate::{
 		embedded::{
 			Shared,
 			bloom::Bloom,
-			index::Entry,
+			files::StoreFile,
+			index::{DeadRun, Entry, Flaw},
 			is_node, lock,
 			record::{HEADER_BYTES, Header},
 		},
@@ -26,6 +28,7 @@ use crate::{
 };
 use std::{
 	collections::HashSet,
+	io,
 	sync::{PoisonError, RwLockWriteGuard, atomic::Ordering},
 };
 
@@ -74,10 +77,10 @@ impl<'a> Marked<'a> {
 }
 
 /// One collection at a time; sessions that end meanwhile are remembered.
-struct Running<'a>(&'a Shared);
+pub(crate) struct Running<'a>(&'a Shared);
 
 impl<'a> Running<'a> {
-	fn begin(store: &'a Shared) -> Result<Self, RepositoryError> {
+	pub(crate) fn begin(store: &'a Shared) -> Result<Self, RepositoryError> {
 		let mut sessions = lock(&store.sessions);
 		match core::mem::replace(&mut sessions.is_collecting, true) {
 			false => Ok(Self(store)),
@@ -100,7 +103,10 @@ fn keep_from(store: &Shared) -> u64 {
 }
 
 /// Visits all of the index, in several short transactions.
-fn scan(store: &Shared, visit: &mut dyn FnMut(&Digest, &Entry)) -> Result<(), RepositoryError> {
+pub(crate) fn scan(
+	store: &Shared,
+	visit: &mut dyn FnMut(&Digest, &Entry),
+) -> Result<(), RepositoryError> {
 	let mut at = None;
 	loop {
 		at = store.index.scan(at, BATCH_BLOCKS, visit)?;
@@ -139,12 +145,13 @@ impl<'a> Live<'a> {
 	}
 
 	fn mark_all(&mut self, roots: Vec<Cid>) -> Result<(), RepositoryError> {
-		let mut pending = roots;
-		while let Some(cid) = pending.pop() {
+		let mut pending: Vec<_> = roots.into_iter().map(|root| (root, Expected::Whole)).collect();
+		while let Some((cid, expected)) = pending.pop() {
 			if !is_node(&cid) {
 				self.chunks.insert(&cid.digest());
 			} else if self.nodes.insert(cid.digest()) {
-				pending.extend(self.children(&cid)?);
+				let (children, expected) = self.children(&cid, expected)?;
+				pending.extend(children.into_iter().map(|child| (child, expected)));
 			}
 		}
 		Ok(())
@@ -155,19 +162,53 @@ impl<'a> Live<'a> {
 		self.mark_all(nodes)
 	}
 
-	fn children(&self, node: &Cid) -> Result<Vec<Cid>, RepositoryError> {
-		let missing = RepositoryError::Missing { cid: *node };
-		let entry = self.store.find(node)?.ok_or(missing)?;
+	/// The children of a node, and what to expect of them.
+	fn children(
+		&mut self,
+		node: &Cid,
+		expected: Expected,
+	) -> Result<(Vec<Cid>, Expected), RepositoryError> {
+		let entry = match self.store.look_up(&node.digest())? {
+			Some(entry) if entry.is_node || entry.flaw.is_some() => entry,
+			Some(_) | None if expected == Expected::Parts => {
+				return Ok((Vec::new(), Expected::Parts));
+			}
+			Some(_) | None => return Err(RepositoryError::Missing { cid: *node }),
+		};
+		let expected = match entry.flaw {
+			None => Expected::Whole,
+			Some(_) => {
+				// It does not stand among the nodes. Its entry stays as long as the pin, or an
+				// index without it would be taken for an old one.
+				self.chunks.insert(&node.digest());
+				Expected::Parts
+			}
+		};
+		if entry.flaw == Some(Flaw::Damaged) {
+			return Ok((Vec::new(), Expected::Parts));
+		}
 		let block = self.store.read(&entry)?;
 		if digest(&block) != node.digest() {
 			return Err(RepositoryError::Corrupt { cid: *node });
 		}
-		links(&block).map_err(|source| RepositoryError::NotANode { cid: *node, source })
+		let children = links(&block);
+		let children =
+			children.map_err(|source| RepositoryError::NotANode { cid: *node, source })?;
+		Ok((children, expected))
 	}
 }
 
+/// What a walk may count on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+	/// The node, with everything below it.
+	Whole,
+	/// Whatever is left below a node that is known to be incomplete.
+	Parts,
+}
+
 /// Waits until nobody uses the answer of a look-up, and keeps everybody out.
-fn shut(store: &Shared) -> RwLockWriteGuard<'_, ()> {
+pub(crate) fn shut(store: &Shared) -> RwLockWriteGuard<'_, ()> {
 	store.gate.write().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -257,16 +298,40 @@ fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
 	}
 	let file = store.packs.file(pack)?;
 	let io = RepositoryError::io;
+	let mut records = Vec::new();
 	for run in &runs {
+		// An entry that was damaged may have named any place, even one amid good blocks.
+		match consists_of_records(&*file, run).map_err(io("read a pack"))? {
+			true => records.push(*run),
+			false => {
+				let at = run.offset;
+				tracing::error!(target: "store", pack, at, "dead space is no record, left alone");
+			}
+		}
+	}
+	for run in &records {
 		let skipped = u32::try_from(run.len - HEADER_BYTES).expect("packs are below 4 GiB");
 		let header = Header::skip(skipped).encode(&[]);
 		file.write_at(run.offset, &header).map_err(io("write a pack"))?;
 	}
 	// A hole without its skip header would be taken for damage by a rebuild.
 	file.sync().map_err(io("sync a pack"))?;
-	for run in &runs {
+	for run in &records {
 		file.punch(run.offset + HEADER_BYTES, run.len - HEADER_BYTES)
 			.map_err(io("free space in a pack"))?;
 	}
 	store.index.clear_dead(pack, &runs)
+}
+
+fn consists_of_records(file: &dyn StoreFile, run: &DeadRun) -> io::Result<bool> {
+	let (mut at, end) = (run.offset, run.offset + run.len);
+	while at + HEADER_BYTES <= end.min(file.len()?) {
+		let mut header = [0; HEADER_BYTES as usize];
+		file.read_at(at, &mut header)?;
+		match Header::decode(&header, &[]) {
+			Some(header) => at += header.record_bytes(),
+			None => return Ok(false),
+		}
+	}
+	Ok(at == end)
 }

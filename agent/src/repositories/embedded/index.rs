@@ -11,7 +11,11 @@ use redb::{
 use std::{
 	collections::BTreeMap,
 	io,
-	sync::{Arc, PoisonError, RwLock},
+	panic::{AssertUnwindSafe, catch_unwind},
+	sync::{
+		Arc, PoisonError, RwLock,
+		atomic::{AtomicBool, Ordering},
+	},
 };
 
 pub(crate) const INDEX_FILE: &str = "index.redb";
@@ -46,16 +50,31 @@ pub(crate) struct Entry {
 	pub(crate) id: u64,
 	/// Whether it was stored as a node, with all its children.
 	pub(crate) is_node: bool,
+	/// What is known to be wrong with it; a node with a flaw is not taken for one.
+	pub(crate) flaw: Option<Flaw>,
+}
+
+/// What a check or a rebuild found to be wrong with a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+	/// Its bytes are not what its digest says. It counts as absent, and is stored anew.
+	Damaged,
+	/// The bytes of a node that are good, while something below it is not.
+	Incomplete,
 }
 
 impl Entry {
-	fn encode(&self) -> [u8; ENTRY_BYTES] {
+	pub(crate) fn encode(&self) -> [u8; ENTRY_BYTES] {
 		let mut bytes = [0; ENTRY_BYTES];
 		bytes[..4].copy_from_slice(&self.pack.to_le_bytes());
 		bytes[4..8].copy_from_slice(&self.offset.to_le_bytes());
 		bytes[8..12].copy_from_slice(&self.len.to_le_bytes());
 		bytes[12..20].copy_from_slice(&self.id.to_le_bytes());
-		bytes[20] = self.is_node.into();
+		bytes[20] = match self.flaw {
+			None => self.is_node.into(),
+			Some(Flaw::Damaged) => 2,
+			Some(Flaw::Incomplete) => 3,
+		};
 		bytes
 	}
 
@@ -64,12 +83,28 @@ impl Entry {
 			u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of 4 bytes"))
 		};
 		let id = u64::from_le_bytes(bytes[12..20].try_into().expect("a slice of 8 bytes"));
-		Self { pack: word(0), offset: word(4), len: word(8), id, is_node: bytes[20] != 0 }
+		let (is_node, flaw) = match bytes[20] {
+			0 => (false, None),
+			1 => (true, None),
+			3 => (false, Some(Flaw::Incomplete)),
+			_ => (false, Some(Flaw::Damaged)),
+		};
+		Self { pack: word(0), offset: word(4), len: word(8), id, is_node, flaw }
+	}
+
+	/// Where its record ends.
+	pub(crate) fn end(&self) -> u64 {
+		u64::from(self.offset) + u64::from(self.record_bytes())
+	}
+
+	/// Whether both stand at the same place.
+	pub(crate) fn is_at(&self, other: &Self) -> bool {
+		(self.pack, self.offset) == (other.pack, other.offset)
 	}
 
 	/// Bytes of the whole record.
 	fn record_bytes(&self) -> u32 {
-		self.len + super::record::HEADER_BYTES as u32
+		self.len.saturating_add(super::record::HEADER_BYTES as u32)
 	}
 }
 
@@ -103,12 +138,18 @@ pub(crate) struct DeadRun {
 pub(crate) struct Index {
 	files: Arc<dyn Files>,
 	database: RwLock<Option<Database>>,
+	/// Whether it was found damaged and is no longer used.
+	is_condemned: AtomicBool,
 }
 
 impl Index {
+	fn over(files: Arc<dyn Files>) -> Self {
+		Self { files, database: RwLock::new(None), is_condemned: AtomicBool::new(false) }
+	}
+
 	/// Opens a complete index; `None` if there is none and it must be rebuilt.
 	pub(crate) fn open(files: Arc<dyn Files>) -> Result<Option<Self>, RepositoryError> {
-		let index = Self { files, database: RwLock::new(None) };
+		let index = Self::over(files);
 		match index.read(|database| meta(database, META_VERSION)) {
 			Ok(Some(STORE_VERSION)) => Ok(Some(index)),
 			Ok(Some(found)) => Err(RepositoryError::NewerVersion { found, known: STORE_VERSION }),
@@ -126,7 +167,7 @@ impl Index {
 		if there.iter().any(|name| name == INDEX_FILE) {
 			files.remove(INDEX_FILE).map_err(RepositoryError::io("remove a damaged index"))?;
 		}
-		let index = Self { files, database: RwLock::new(None) };
+		let index = Self::over(files);
 		index.write(|transaction| {
 			transaction.open_table(BLOCKS)?;
 			transaction.open_table(PACKS)?;
@@ -180,7 +221,7 @@ impl Index {
 				let old = blocks.insert(digest, &entry.encode())?;
 				let old = old.map(|old| Entry::decode(old.value()));
 				match old {
-					Some(old) if (old.pack, old.offset) == (entry.pack, entry.offset) => {}
+					Some(old) if old.is_at(entry) => {}
 					Some(old) => {
 						packs.remove(&old);
 						dead.insert((old.pack, old.offset), old.record_bytes())?;
@@ -195,6 +236,21 @@ impl Index {
 			}
 			packs.store(transaction)?;
 			transaction.open_table(META)?.insert(META_NEXT_ID, next_id)?;
+			Ok(())
+		})
+	}
+
+	/// Takes over what became known of blocks, in one commit. Passes over those that meanwhile
+	/// stand elsewhere.
+	pub(crate) fn note(&self, entries: &[(Digest, Entry)]) -> Result<(), RepositoryError> {
+		self.write(|transaction| {
+			let mut blocks = transaction.open_table(BLOCKS)?;
+			for (digest, entry) in entries {
+				let there = blocks.get(digest)?.map(|there| Entry::decode(there.value()));
+				if there.is_some_and(|there| there.is_at(entry)) {
+					blocks.insert(digest, &entry.encode())?;
+				}
+			}
 			Ok(())
 		})
 	}
@@ -297,6 +353,34 @@ impl Index {
 		})
 	}
 
+	/// Whether all of its pages are what their checksums say. Nobody else can use it meanwhile.
+	pub(crate) fn is_sound(&self) -> Result<bool, RepositoryError> {
+		self.reopen()?;
+		let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+		let checked = guarded(|| match slot.as_mut() {
+			Some(database) => Ok(database.check_integrity()?),
+			None => Ok(false),
+		});
+		match checked {
+			Ok(true) => return Ok(true),
+			// An index that was put right may be an older one.
+			Ok(false) => {}
+			Err(error) if is_damage(&error) => {}
+			Err(error) => return Err(RepositoryError::index(error)),
+		}
+		close(&mut slot);
+		Ok(false)
+	}
+
+	/// Gives the index up: it is not used any more, and the next start rebuilds it.
+	pub(crate) fn condemn(&self) -> Result<(), RepositoryError> {
+		let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+		self.is_condemned.store(true, Ordering::Release);
+		close(&mut slot);
+		self.files.remove(INDEX_FILE).map_err(RepositoryError::io("remove a damaged index"))?;
+		self.files.sync_folder().map_err(RepositoryError::io("sync the store's folder"))
+	}
+
 	fn read<T>(
 		&self,
 		mut work: impl FnMut(&Database) -> Result<T, redb::Error>,
@@ -304,7 +388,7 @@ impl Index {
 		loop {
 			let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
 			if let Some(database) = slot.as_ref() {
-				let result = work(database);
+				let result = guarded(|| work(database));
 				drop(slot);
 				return result.map_err(|error| self.fail(error));
 			}
@@ -328,12 +412,15 @@ impl Index {
 
 	fn reopen(&self) -> Result<(), RepositoryError> {
 		let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+		if self.is_condemned.load(Ordering::Acquire) {
+			return Err(RepositoryError::IndexDamaged);
+		}
 		if slot.is_none() {
 			let backend =
 				self.files.index(INDEX_FILE).map_err(RepositoryError::io("open its index"))?;
-			let database = Builder::new()
-				.set_cache_size(CACHE_BYTES)
-				.create_with_backend(Boxed(backend))
+			let mut builder = Builder::new();
+			builder.set_cache_size(CACHE_BYTES);
+			let database = guarded(|| Ok(builder.create_with_backend(Boxed(backend))?))
 				.map_err(RepositoryError::index)?;
 			*slot = Some(database);
 		}
@@ -342,10 +429,36 @@ impl Index {
 
 	/// Closes a database that will refuse to work on.
 	fn fail(&self, error: redb::Error) -> RepositoryError {
-		if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
-			*self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+		if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) || is_damage(&error) {
+			close(&mut self.database.write().unwrap_or_else(PoisonError::into_inner));
 		}
 		RepositoryError::index(error)
+	}
+}
+
+impl Drop for Index {
+	fn drop(&mut self) {
+		close(self.database.get_mut().unwrap_or_else(PoisonError::into_inner));
+	}
+}
+
+/// redb panics at some pages that it cannot make sense of. That must not take the agent down,
+/// neither now nor at every start.
+fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+	// A database that panicked is closed and never used again.
+	catch_unwind(AssertUnwindSafe(work))
+		.unwrap_or_else(|_| Err(redb::Error::Corrupted("redb panicked".to_owned())))
+}
+
+/// Closing writes, so it may panic as well.
+fn close(slot: &mut Option<Database>) {
+	let database = slot.take();
+	let close = || {
+		drop(database);
+		Ok(())
+	};
+	if guarded(close).is_err() {
+		tracing::error!(target: "store", "the index could not be closed, it is damaged");
 	}
 }
 
@@ -357,7 +470,7 @@ fn meta(database: &Database, key: &str) -> Result<Option<u64>, redb::Error> {
 	}
 }
 
-fn is_damage(error: &redb::Error) -> bool {
+pub(crate) fn is_damage(error: &redb::Error) -> bool {
 	matches!(
 		error,
 		redb::Error::Corrupted(_)
@@ -443,7 +556,18 @@ mod tests {
 
 	#[test]
 	fn entries_come_back() {
-		let entry = Entry { pack: 1, offset: u32::MAX, len: 3, id: u64::MAX - 1, is_node: true };
-		assert_eq!(Entry::decode(&entry.encode()), entry);
+		let good = Entry {
+			pack: 1,
+			offset: u32::MAX,
+			len: 3,
+			id: u64::MAX - 1,
+			is_node: true,
+			flaw: None,
+		};
+		for flaw in [Flaw::Damaged, Flaw::Incomplete] {
+			let entry = Entry { is_node: false, flaw: Some(flaw), ..good };
+			assert_eq!(Entry::decode(&entry.encode()), entry);
+		}
+		assert_eq!(Entry::decode(&good.encode()), good);
 	}
 }

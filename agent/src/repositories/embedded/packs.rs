@@ -78,6 +78,15 @@ impl Packs {
 		Ok(file)
 	}
 
+	/// The bytes of a block that is in its file.
+	pub(crate) fn read(&self, entry: &Entry) -> Result<Vec<u8>, RepositoryError> {
+		let mut block = vec![0; entry.len as usize];
+		self.file(entry.pack)?
+			.read_at(u64::from(entry.offset) + HEADER_BYTES, &mut block)
+			.map_err(RepositoryError::io("read a pack"))?;
+		Ok(block)
+	}
+
 	/// Removes a pack that nobody reads any more.
 	pub(crate) fn remove(&self, pack: u32) -> Result<(), RepositoryError> {
 		self.open.lock().unwrap_or_else(PoisonError::into_inner).files.remove(&pack);
@@ -101,7 +110,7 @@ pub(crate) struct Writer {
 	unsynced: Vec<UnsyncedPack>,
 	/// Whether a pack was made whose name is not durable.
 	has_new_file: bool,
-	/// Counts how often unfinished writes were lost.
+	/// Counts how often sessions lost what they relied on.
 	losses: u64,
 }
 
@@ -181,6 +190,11 @@ impl Writer {
 		self.losses
 	}
 
+	/// Ends all sessions: what they were told is there may be no more.
+	pub(crate) fn end_sessions(&mut self) {
+		self.losses += 1;
+	}
+
 	pub(crate) fn staged_bytes(&self) -> u64 {
 		self.staged_bytes
 	}
@@ -224,7 +238,7 @@ impl Writer {
 		active.buffer.extend_from_slice(&header.encode(&[]));
 		active.buffer.extend_from_slice(block);
 		let offset = u32::try_from(offset).expect("packs are smaller than 4 GiB");
-		let entry = Entry { pack: active.pack, offset, len, id: self.next_id, is_node };
+		let entry = Entry { pack: active.pack, offset, len, id: self.next_id, is_node, flaw: None };
 		self.next_id += 1;
 		self.staged.insert(cid.digest(), entry);
 		self.staged_bytes += need;

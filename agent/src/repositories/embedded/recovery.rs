@@ -12,7 +12,7 @@ use crate::{
 		embedded::{
 			PACK_BYTES_MAX, Shared,
 			files::{Files, StoreFile},
-			index::{Entry, Index, PackState},
+			index::{Entry, Flaw, Index, PackState},
 			is_node,
 			packs::{Packs, Writer, pack_name, pack_number},
 			pins::{PINS_NEW_FILE, PinLog, PinsFound},
@@ -21,7 +21,7 @@ use crate::{
 	},
 };
 use std::{
-	collections::BTreeMap,
+	collections::{BTreeMap, HashSet},
 	sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
 };
 
@@ -171,6 +171,7 @@ fn rebuild(files: &Arc<dyn Files>, pack_numbers: &[u32]) -> Result<Index, Reposi
 		rebuild.pack(pack, &*open_pack(&**files, pack)?)?;
 	}
 	rebuild.store()?;
+	rebuild.complete_nodes(&Packs::new(files.clone()))?;
 	if rebuild.damaged > 0 {
 		let ranges = rebuild.damaged;
 		tracing::error!(target: "store", ranges, "damage was found while rebuilding the index");
@@ -242,19 +243,26 @@ impl Rebuild {
 			self.damaged += u64::from(block.iter().any(|byte| *byte != 0));
 			return Ok(false);
 		}
-		let is_node = is_node(&header.cid);
-		// A node whose children are gone was about to be removed itself.
-		if is_node && !self.is_complete(&block)? {
-			return Ok(true);
-		}
+		// A node whose children are not there was about to be removed, or they were damaged and
+		// perhaps stored anew further on. Its bytes are kept track of, as those of no node.
+		let (is_node, flaw) = match is_node(&header.cid) {
+			true if self.is_complete(&block, &HashSet::new())? => (true, None),
+			true => (false, Some(Flaw::Incomplete)),
+			false => (false, None),
+		};
 		let offset = u32::try_from(at).expect("packs are smaller than 4 GiB");
-		let entry = Entry { pack, offset, len: header.len, id: self.next_id, is_node };
+		let entry = Entry { pack, offset, len: header.len, id: self.next_id, is_node, flaw };
 		self.next_id += 1;
 		self.insert(header.cid.digest(), entry)?;
 		Ok(true)
 	}
 
-	fn is_complete(&self, node: &[u8]) -> Result<bool, RepositoryError> {
+	/// Whether all children are there, or among those that were just found complete.
+	fn is_complete(
+		&self,
+		node: &[u8],
+		completed: &HashSet<[u8; 32]>,
+	) -> Result<bool, RepositoryError> {
 		let Ok(children) = links(node) else {
 			return Ok(false);
 		};
@@ -263,11 +271,37 @@ impl Rebuild {
 				Some(at) => Some(self.batch[*at].1),
 				None => self.index.get(&child.digest())?,
 			};
-			if !there.is_some_and(|entry| entry.is_node || !is_node(&child)) {
+			let is_there = there.is_some_and(|entry| entry.is_node || !is_node(&child));
+			if !is_there && !completed.contains(&child.digest()) {
 				return Ok(false);
 			}
 		}
 		Ok(true)
+	}
+
+	/// Looks at incomplete nodes again, now that everything is indexed. Children usually have
+	/// lower ids than their parents, so few rounds are needed.
+	fn complete_nodes(&mut self, packs: &Packs) -> Result<(), RepositoryError> {
+		loop {
+			let mut nodes = Vec::new();
+			self.index.scan(None, usize::MAX, &mut |digest, entry| {
+				if entry.flaw == Some(Flaw::Incomplete) {
+					nodes.push((*digest, *entry));
+				}
+			})?;
+			nodes.sort_unstable_by_key(|(_, entry)| entry.id);
+			let (mut completed, mut notes) = (HashSet::new(), Vec::new());
+			for (digest, entry) in nodes {
+				if self.is_complete(&packs.read(&entry)?, &completed)? {
+					completed.insert(digest);
+					notes.push((digest, Entry { is_node: true, flaw: None, ..entry }));
+				}
+			}
+			if notes.is_empty() {
+				return Ok(());
+			}
+			self.index.note(&notes)?;
+		}
 	}
 
 	fn insert(&mut self, digest: [u8; 32], entry: Entry) -> Result<(), RepositoryError> {

@@ -10,7 +10,11 @@ use crate::{
 	format::{BLOCK_BYTES_MAX, Cid, links},
 	repositories::{
 		LABEL_BYTES_MAX, Put, RepositoryError, Session,
-		embedded::{COMMIT_BYTES, Shared, index::Entry, is_node, lock},
+		embedded::{
+			COMMIT_BYTES, Shared,
+			index::{Entry, Flaw},
+			is_node, lock,
+		},
 	},
 };
 use std::{
@@ -152,14 +156,16 @@ impl StoreSession {
 			Some(entry) => Some(entry),
 			None => self.store.index.get(&digest)?,
 		};
-		let Some(mut entry) = there else {
+		let Some(mut entry) = there.filter(|entry| entry.flaw != Some(Flaw::Damaged)) else {
 			writer.append(cid, is_node(cid), block)?;
 			self.has_loose_blocks.store(true, Ordering::Release);
 			return Ok(Put::Stored);
 		};
 		if is_node(cid) && !entry.is_node {
-			// The same bytes were stored as a raw block. Their children are there by now.
+			// The same bytes were stored as a raw block, or something below them was missing.
+			// Their children are there by now.
 			entry.is_node = true;
+			entry.flaw = None;
 			writer.restage(digest, entry);
 		}
 		drop(writer);
