@@ -1,5 +1,6 @@
 mod basics;
 mod crash;
+mod damage;
 pub(crate) mod fixture;
 mod full;
 mod model;

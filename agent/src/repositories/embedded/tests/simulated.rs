@@ -201,6 +201,22 @@ impl SimulatedFiles {
 		disk.durable_names.remove(name);
 		disk.name_changes.clear();
 	}
+
+	/// The bytes of a file.
+	pub(crate) fn content(&self, name: &str) -> Vec<u8> {
+		let disk = self.disk();
+		disk.inodes[disk.inode(name).unwrap()].bytes.clone()
+	}
+
+	/// Changes the bytes of a file behind everybody's back.
+	pub(crate) fn edit(&self, name: &str, edit: impl FnOnce(&mut Vec<u8>)) {
+		let mut disk = self.disk();
+		let inode = disk.inode(name).unwrap();
+		let inode = &mut disk.inodes[inode];
+		edit(&mut inode.bytes);
+		inode.durable = inode.bytes.clone();
+		inode.changes.clear();
+	}
 }
 
 impl fmt::Debug for SimulatedFiles {

@@ -1,0 +1,590 @@
+//! Damaged stores: what is said when they are opened and when they are checked, what still
+//! restores after a repair, and that the next backup of the same content makes all whole.
+
+use super::{
+	fixture::*,
+	simulated::{Chance, SimulatedFiles},
+};
+use crate::repositories::{
+	BlockSource, Chunks, EmbeddedStore, Repository, RepositoryError, StoreReport,
+	embedded::{
+		index::{Entry, INDEX_FILE},
+		pins::PINS_FILE,
+		record::HEADER_BYTES,
+	},
+	verify,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Two snapshots that share a chunk and a node; each has a chunk and a node of its own.
+struct Snapshots {
+	shared: [Block; 2],
+	shared_node: Block,
+	own: [Block; 2],
+	own_nodes: [Block; 2],
+	roots: [Block; 2],
+}
+
+impl Snapshots {
+	fn new() -> Self {
+		let shared = [chunk(1, 3000), chunk(2, 3000)];
+		let shared_node = node(3, &[&shared[0], &shared[1]]);
+		let own = [chunk(10, 3000), chunk(20, 3000)];
+		let own_nodes = [node(11, &[&own[0]]), node(21, &[&own[1]])];
+		let roots = [0, 1].map(|at| node(30 + at as u64, &[&shared_node, &own_nodes[at]]));
+		Self { shared, shared_node, own, own_nodes, roots }
+	}
+
+	/// In the order of a backup.
+	fn blocks(&self, snapshot: usize) -> [&Block; 6] {
+		[
+			&self.shared[0],
+			&self.shared[1],
+			&self.shared_node,
+			&self.own[snapshot],
+			&self.own_nodes[snapshot],
+			&self.roots[snapshot],
+		]
+	}
+
+	fn back_up(&self, store: &EmbeddedStore, snapshot: usize) {
+		let session = store.open_session().unwrap();
+		put_all(&*session, &self.blocks(snapshot));
+		session.pin(&self.roots[snapshot].cid, b"label").unwrap();
+	}
+
+	fn is_whole(&self, store: &EmbeddedStore, snapshot: usize) -> bool {
+		let root = &self.roots[snapshot].cid;
+		store.has(root).unwrap()
+			&& verify(store, root, Chunks::Hashed, &mut |_| true).unwrap().is_good()
+	}
+}
+
+fn open_on(files: &SimulatedFiles) -> EmbeddedStore {
+	EmbeddedStore::open_files(Arc::new(files.clone()), SMALL).unwrap()
+}
+
+/// A disk with both snapshots on it, the store closed.
+fn disk() -> (SimulatedFiles, Snapshots) {
+	let (files, snapshots) = (SimulatedFiles::default(), Snapshots::new());
+	let store = open_on(&files);
+	snapshots.back_up(&store, 0);
+	snapshots.back_up(&store, 1);
+	drop(store);
+	(files, snapshots)
+}
+
+const PACK: &str = "00000001.pack";
+
+/// Flips a bit within the record of a block, at an offset from its header.
+fn flip_in(files: &SimulatedFiles, block: &Block, at: usize) {
+	files.edit(PACK, |bytes| {
+		let cid = block.cid.as_bytes();
+		let found = bytes.windows(cid.len()).position(|window| window == cid).unwrap();
+		bytes[found - 12 + at] ^= 4;
+	});
+}
+
+const DATA: usize = HEADER_BYTES as usize + 7;
+
+fn check(store: &EmbeddedStore) -> StoreReport {
+	store.check(&mut |_| true).unwrap()
+}
+
+fn repair(store: &EmbeddedStore) -> StoreReport {
+	store.repair(&mut |_| true).unwrap()
+}
+
+/// A new backup of the same content, and everything is as if nothing had happened.
+fn assert_heals(store: &EmbeddedStore, snapshots: &Snapshots) {
+	snapshots.back_up(store, 0);
+	snapshots.back_up(store, 1);
+	repair(store);
+	let report = check(store);
+	assert!(report.is_good(), "{report:?}");
+	assert!((0..2).all(|snapshot| snapshots.is_whole(store, snapshot)));
+	store.confirm_pins().unwrap();
+	store.collect().unwrap();
+	assert!((0..2).all(|snapshot| snapshots.is_whole(store, snapshot)));
+}
+
+#[test]
+fn a_sound_store_is_good() {
+	let (files, snapshots) = disk();
+	let store = open_on(&files);
+	let report = check(&store);
+	assert!(report.is_good(), "{report:?}");
+	assert_eq!((report.good_blocks, report.unknown_bytes), (9, 0));
+	assert_eq!(repair(&store), report);
+	assert!(store.unpin(&snapshots.roots[0].cid).unwrap());
+	assert_eq!(store.collect().unwrap().blocks, 3);
+	let report = check(&store);
+	assert!(report.is_good(), "{report:?}");
+	assert_eq!((report.good_blocks, report.unknown_bytes), (6, 0), "holes are known");
+}
+
+#[test]
+fn a_check_can_be_ended_and_an_ended_repair_changes_nothing() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.shared[0], DATA);
+	let store = open_on(&files);
+	for end_after in 0..9 {
+		let mut calls = 0;
+		let mut proceed = |_: &StoreReport| {
+			calls += 1;
+			calls <= end_after
+		};
+		assert!(!store.repair(&mut proceed).unwrap().is_finished);
+		assert!(store.has(&snapshots.roots[0].cid).unwrap());
+	}
+}
+
+#[test]
+fn a_damaged_block_is_found_noted_and_stored_anew() {
+	// Which block is hit; nodes that are incomplete by it; snapshots that are lost.
+	type Case = (fn(&Snapshots) -> &Block, u64, &'static [usize]);
+	let cases: [Case; 5] = [
+		(|all| &all.shared[0], 3, &[0, 1]),
+		(|all| &all.shared_node, 2, &[0, 1]),
+		(|all| &all.own[1], 2, &[1]),
+		(|all| &all.own_nodes[0], 1, &[0]),
+		(|all| &all.roots[1], 0, &[1]),
+	];
+	for (number, (hit, incomplete, lost)) in cases.into_iter().enumerate() {
+		let (files, snapshots) = disk();
+		flip_in(&files, hit(&snapshots), DATA);
+		let store = open_on(&files);
+		let report = check(&store);
+		let context = format!("case {number}: {report:?}");
+		assert!(!store.pins_unconfirmed() && !report.is_index_suspect, "{context}");
+		assert_eq!((report.damaged_blocks, report.incomplete_nodes), (1, incomplete), "{context}");
+		assert_eq!(report.damaged, [hit(&snapshots).cid], "{context}");
+		let mut roots: Vec<_> = lost.iter().map(|at| snapshots.roots[*at].cid).collect();
+		roots.sort();
+		assert_eq!(report.lost_roots, roots, "{context}");
+		assert_eq!(repair(&store), report, "{context}");
+		// It is known now, and a second repair has nothing to do.
+		let again = repair(&store);
+		assert_eq!((again.unnoted, again.damaged_blocks), (0, 1), "case {number}: {again:?}");
+
+		for snapshot in 0..2 {
+			let root = &snapshots.roots[snapshot].cid;
+			assert_eq!(store.has(root).unwrap(), !lost.contains(&snapshot), "{context}");
+			assert!(store.is_pinned(root), "{context}");
+		}
+		// Collections go on, and keep all that can be reached from any pin.
+		store.collect().unwrap();
+		for snapshot in 0..2 {
+			let is_whole = snapshots.is_whole(&store, snapshot);
+			assert_eq!(is_whole, !lost.contains(&snapshot), "{context}");
+		}
+		drop(store);
+		let store = open_on(&files);
+		assert!(!store.pins_unconfirmed(), "{context}");
+		assert_heals(&store, &snapshots);
+	}
+}
+
+#[test]
+fn what_is_left_of_a_lost_root_stays_until_it_is_unpinned() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.own[0], DATA);
+	let store = open_on(&files);
+	repair(&store);
+	store.collect().unwrap();
+	let left = verify(&store, &snapshots.roots[0].cid, Chunks::Hashed, &mut |_| true).unwrap();
+	assert_eq!((left.good_blocks, left.bad_blocks), (5, 1));
+	assert_eq!(left.missing, [snapshots.own[0].cid]);
+	assert!(store.unpin(&snapshots.roots[0].cid).unwrap());
+	assert_eq!(store.collect().unwrap().blocks, 3);
+	assert!(check(&store).is_good());
+	assert!(snapshots.is_whole(&store, 1));
+}
+
+#[test]
+fn a_session_that_may_rely_on_damage_is_told_so() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.shared[0], DATA);
+	let store = open_on(&files);
+	let session = store.open_session().unwrap();
+	assert!(session.has(&snapshots.shared_node.cid).unwrap());
+	let above = node(50, &[&snapshots.shared_node]);
+	put_all(&*session, &[&above]);
+	repair(&store);
+	let pinned = session.pin(&above.cid, b"");
+	assert!(matches!(pinned, Err(RepositoryError::SessionLost | RepositoryError::Missing { .. })));
+	assert!(!store.has(&above.cid).unwrap(), "it was stored on top of damage");
+	drop(session);
+	let session = store.open_session().unwrap();
+	repair(&store);
+	assert!(session.has(&snapshots.own[0].cid).unwrap(), "nothing new was found");
+}
+
+#[test]
+fn a_root_stored_and_pinned_during_a_repair_is_found_with_the_others() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.shared[0], DATA);
+	let store = open_on(&files);
+	let above = node(50, &[&snapshots.shared_node]);
+	let mut calls = 0;
+	let report = store.repair(&mut |_| {
+		calls += 1;
+		if calls == 12 {
+			let session = store.open_session().unwrap();
+			put_all(&*session, &[&above]);
+			session.pin(&above.cid, b"").unwrap();
+		}
+		true
+	});
+	assert!(report.unwrap().is_finished && calls > 12);
+	assert!(!store.has(&above.cid).unwrap());
+	assert!(check(&store).lost_roots.contains(&above.cid));
+	store.collect().unwrap();
+	assert_heals(&store, &snapshots);
+}
+
+#[test]
+fn a_pinned_root_of_which_nothing_is_left_loses_its_pin() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.roots[0], DATA);
+	files.take_away(INDEX_FILE);
+	let store = open_on(&files);
+	store.confirm_pins().unwrap();
+	let stopped = store.collect();
+	assert!(
+		matches!(stopped, Err(RepositoryError::Missing { cid }) if cid == snapshots.roots[0].cid)
+	);
+	let report = repair(&store);
+	assert_eq!(report.lost_roots, [snapshots.roots[0].cid]);
+	assert!(!store.is_pinned(&snapshots.roots[0].cid));
+	store.collect().unwrap();
+	assert!(snapshots.is_whole(&store, 1));
+	assert!(check(&store).is_good());
+	assert_heals(&store, &snapshots);
+}
+
+#[test]
+fn a_damaged_record_header_is_mended_while_the_index_knows_the_block() {
+	for at in [0, 4, 9, 20, 50] {
+		let (files, snapshots) = disk();
+		flip_in(&files, &snapshots.shared[1], at);
+		let store = open_on(&files);
+		let report = check(&store);
+		assert_eq!((report.bad_headers, report.damaged_blocks), (1, 0), "byte {at}: {report:?}");
+		assert!(report.lost_roots.is_empty() && !report.is_index_suspect);
+		repair(&store);
+		assert!(check(&store).is_good());
+		drop(store);
+		files.take_away(INDEX_FILE);
+		let store = open_on(&files);
+		assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)), "byte {at}");
+	}
+}
+
+#[test]
+fn damage_to_header_and_block_together_is_that_of_the_pack() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.own[0], 3);
+	flip_in_data_at(&files, &snapshots.own[0]);
+	let store = open_on(&files);
+	let report = check(&store);
+	assert!(report.is_index_suspect, "it may stand elsewhere");
+	assert_eq!(report.damaged_blocks, 1);
+	assert!(!repair(&store).is_index_suspect, "the checksums of the index are good");
+	assert!(snapshots.is_whole(&store, 1) && !snapshots.is_whole(&store, 0));
+	assert_heals(&store, &snapshots);
+}
+
+/// Flips a bit of a block's bytes, found by its bytes.
+fn flip_in_data_at(files: &SimulatedFiles, block: &Block) {
+	files.edit(PACK, |bytes| {
+		let found = bytes.windows(32).position(|window| window == &block.bytes[..32]).unwrap();
+		bytes[found + 40] ^= 1;
+	});
+}
+
+#[test]
+fn a_block_that_can_be_read_again_is_taken_back() {
+	for hit in [|all: &Snapshots| all.own[0].cid, |all: &Snapshots| all.own_nodes[0].cid] {
+		let (files, snapshots) = disk();
+		let store = open_on(&files);
+		let good = files.content(PACK);
+		let hit = hit(&snapshots);
+		let all = snapshots.blocks(0);
+		flip_in(&files, all.iter().find(|block| block.cid == hit).unwrap(), DATA);
+		repair(&store);
+		assert!(!snapshots.is_whole(&store, 0));
+		files.edit(PACK, |bytes| *bytes = good);
+		while repair(&store).unnoted > 0 {}
+		let report = check(&store);
+		assert!(report.is_good(), "{report:?}");
+		assert!(snapshots.is_whole(&store, 0));
+	}
+}
+
+#[test]
+fn space_that_an_entry_names_wrongly_is_not_freed() {
+	let (files, snapshots) = disk();
+	let store = open_on(&files);
+	let index = &store.shared.index;
+	let place = |block: &Block| index.get(&block.cid.digest()).unwrap().unwrap();
+	let victim = place(&snapshots.shared[1]);
+	let wrong = Entry { offset: victim.offset + 100, ..place(&snapshots.own[0]) };
+	let next_id = index.next_id().unwrap();
+	index.add(&[(snapshots.own[0].cid.digest(), wrong)], &[], next_id).unwrap();
+	store.unpin(&snapshots.roots[0].cid).unwrap();
+	assert_eq!(store.collect().unwrap().blocks, 3);
+	assert!(snapshots.is_whole(&store, 1));
+	assert!(check(&store).is_good());
+}
+
+/// How a store is damaged while it is closed, and what is said about it.
+struct Damage {
+	name: &'static str,
+	inflict: fn(&SimulatedFiles, &Snapshots),
+	/// Whether the index is rebuilt, or the pins cannot be read in full.
+	is_unconfirmed: bool,
+	/// Pins that are left.
+	pins: usize,
+	/// Snapshots that restore after a repair.
+	whole: &'static [usize],
+}
+
+const DAMAGES: &[Damage] = &[
+	Damage {
+		name: "a pack lost its end",
+		inflict: |files, _| {
+			files.edit(PACK, |bytes| bytes.truncate(bytes.len() - 100));
+		},
+		is_unconfirmed: true,
+		pins: 2,
+		whole: &[0],
+	},
+	Damage {
+		name: "a pack lost nearly everything",
+		inflict: |files, _| files.edit(PACK, |bytes| bytes.truncate(100)),
+		is_unconfirmed: true,
+		pins: 2,
+		whole: &[],
+	},
+	Damage {
+		// Nothing is left that a collection could remove.
+		name: "the only pack is missing",
+		inflict: |files, _| files.take_away(PACK),
+		is_unconfirmed: false,
+		pins: 2,
+		whole: &[],
+	},
+	Damage {
+		name: "the index is missing",
+		inflict: |files, _| files.take_away(INDEX_FILE),
+		is_unconfirmed: true,
+		pins: 2,
+		whole: &[0, 1],
+	},
+	Damage {
+		name: "the index is empty",
+		inflict: |files, _| files.edit(INDEX_FILE, Vec::clear),
+		is_unconfirmed: true,
+		pins: 2,
+		whole: &[0, 1],
+	},
+	Damage {
+		name: "the index lost its end",
+		inflict: |files, _| files.edit(INDEX_FILE, |bytes| bytes.truncate(bytes.len() / 2)),
+		is_unconfirmed: true,
+		pins: 2,
+		whole: &[0, 1],
+	},
+	Damage {
+		name: "the index is missing, and a block is damaged",
+		inflict: |files, snapshots| {
+			flip_in(files, &snapshots.own[1], DATA);
+			files.take_away(INDEX_FILE);
+		},
+		is_unconfirmed: true,
+		pins: 2,
+		whole: &[0],
+	},
+	Damage {
+		name: "the index is missing, and a header is damaged",
+		inflict: |files, snapshots| {
+			flip_in(files, &snapshots.own[0], 9);
+			files.take_away(INDEX_FILE);
+		},
+		is_unconfirmed: true,
+		pins: 2,
+		whole: &[1],
+	},
+	Damage {
+		name: "the pins are missing",
+		inflict: |files, _| files.take_away(PINS_FILE),
+		is_unconfirmed: true,
+		pins: 0,
+		whole: &[0, 1],
+	},
+	Damage {
+		name: "a bit of the first pin is flipped",
+		inflict: |files, _| files.edit(PINS_FILE, |bytes| bytes[30] ^= 1),
+		is_unconfirmed: true,
+		pins: 1,
+		whole: &[0, 1],
+	},
+	Damage {
+		// It looks like one that was torn by a crash, and was never acknowledged.
+		name: "a bit of the last pin is flipped",
+		inflict: |files, _| {
+			files.edit(PINS_FILE, |bytes| {
+				let last = bytes.len() - 1;
+				bytes[last] ^= 1;
+			});
+		},
+		is_unconfirmed: false,
+		pins: 1,
+		whole: &[0, 1],
+	},
+	Damage {
+		name: "there are bytes behind the pack",
+		inflict: |files, _| files.edit(PACK, |bytes| bytes.extend([7; 500])),
+		is_unconfirmed: false,
+		pins: 2,
+		whole: &[0, 1],
+	},
+];
+
+#[test]
+fn every_damage_has_its_diagnosis_and_its_way_back() {
+	for damage in DAMAGES {
+		let (files, snapshots) = disk();
+		(damage.inflict)(&files, &snapshots);
+		let store = open_on(&files);
+		let context = damage.name;
+		assert_eq!(store.pins_unconfirmed(), damage.is_unconfirmed, "{context}");
+		assert_eq!(store.pins().unwrap().len(), damage.pins, "{context}");
+		let report = check(&store);
+		let whole = |store: &EmbeddedStore| -> Vec<usize> {
+			(0..2).filter(|snapshot| snapshots.is_whole(store, *snapshot)).collect()
+		};
+		let lost = damage.pins.min(2 - damage.whole.len());
+		assert_eq!(report.lost_roots.len(), lost, "{context}: {report:?}");
+		assert_eq!(repair(&store), StoreReport { is_index_suspect: false, ..report }, "{context}");
+		assert_eq!(whole(&store), damage.whole, "{context}");
+		if damage.pins == 2 {
+			store.confirm_pins().unwrap();
+			store.collect().unwrap_or_else(|error| panic!("{context}: {error}"));
+			assert_eq!(whole(&store), damage.whole, "{context}");
+		}
+		drop(store);
+		let store = open_on(&files);
+		assert_eq!(whole(&store), damage.whole, "{context}");
+		assert_heals(&store, &snapshots);
+		// Neither does a rebuild lose anything of it.
+		drop(store);
+		files.take_away(INDEX_FILE);
+		let store = open_on(&files);
+		assert_eq!(whole(&store), [0, 1], "{context}, then the index too");
+	}
+}
+
+#[test]
+fn an_old_index_is_rebuilt_with_everything() {
+	let (files, snapshots) = (SimulatedFiles::default(), Snapshots::new());
+	let store = open_on(&files);
+	snapshots.back_up(&store, 0);
+	drop(store);
+	let old = files.content(INDEX_FILE);
+	let store = open_on(&files);
+	snapshots.back_up(&store, 1);
+	drop(store);
+	files.edit(INDEX_FILE, |bytes| *bytes = old);
+	let store = open_on(&files);
+	assert!(store.pins_unconfirmed());
+	assert!(check(&store).is_good());
+	assert_heals(&store, &snapshots);
+}
+
+#[test]
+fn a_pack_that_is_cut_while_the_store_is_open_is_damage() {
+	let (files, snapshots) = disk();
+	let store = open_on(&files);
+	files.edit(PACK, |bytes| bytes.truncate(bytes.len() - 100));
+	let report = check(&store);
+	assert_eq!(report.lost_roots, [snapshots.roots[1].cid]);
+	repair(&store);
+	store.collect().unwrap();
+	assert!(snapshots.is_whole(&store, 0));
+	assert_heals(&store, &snapshots);
+}
+
+/// Flips one bit of the index and follows the advice. Says when it was noticed.
+fn flip_in_index(at: usize, bit: u8) -> &'static str {
+	let context = format!("bit {bit} of byte {at}");
+	let (files, snapshots) = disk();
+	files.edit(INDEX_FILE, |bytes| bytes[at] ^= 1 << bit);
+	let mut store = open_on(&files);
+	let mut noticed = "at open";
+	if !store.pins_unconfirmed() {
+		let is_good = check(&store).is_good();
+		let report = repair(&store);
+		noticed = match (is_good, report.is_index_suspect) {
+			(false, true) => "by a check",
+			(true, true) => "by a repair",
+			(true, false) => "never",
+			(false, false) => panic!("{context}: {report:?}"),
+		};
+		drop(store);
+		store = open_on(&files);
+	}
+	assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)), "{context}");
+	assert_heals(&store, &snapshots);
+	noticed
+}
+
+/// Where the index has the names and places of blocks; some in pages that are free by now.
+fn places_in_index() -> Vec<usize> {
+	let (files, _) = disk();
+	let mut sought = Vec::new();
+	open_on(&files)
+		.shared
+		.index
+		.scan(None, usize::MAX, &mut |name, entry| {
+			sought.push(name.to_vec());
+			sought.push(entry.encode().to_vec());
+		})
+		.unwrap();
+	let bytes = files.content(INDEX_FILE);
+	let found = |sought: &[u8]| -> Vec<usize> {
+		let windows = bytes.windows(sought.len()).enumerate();
+		let starts = windows.filter(|(_, window)| *window == sought).map(|(at, _)| at);
+		// First, last, and every part of an entry.
+		let parts = [0, 4, 8, 12, sought.len() - 1];
+		starts.flat_map(|start| parts.map(|part| start + part)).collect()
+	};
+	sought.iter().flat_map(|sought| found(sought)).collect()
+}
+
+#[test]
+fn a_flipped_bit_in_an_entry_of_the_index_costs_no_snapshot() {
+	let mut noticed = BTreeMap::<_, u32>::new();
+	let mut chance = Chance::new(1);
+	for at in places_in_index() {
+		*noticed.entry(flip_in_index(at, chance.below(2) as u8)).or_default() += 1;
+	}
+	assert!(noticed["by a check"] > 30, "{noticed:?}");
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_the_index_costs_no_snapshot() {
+	let (files, _) = disk();
+	let bytes = files.content(INDEX_FILE);
+	let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+	let mut chance = Chance::new(2);
+	for _ in 0..200 {
+		let at = used[chance.below(used.len() as u64) as usize];
+		flip_in_index(at, chance.below(8) as u8);
+	}
+	// The header, where redb has its state.
+	for at in (0..320).step_by(3) {
+		flip_in_index(at, chance.below(8) as u8);
+	}
+}
