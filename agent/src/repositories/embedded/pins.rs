@@ -166,8 +166,9 @@ impl PinLog {
 			}
 		}
 		if self.end < len {
+			// Needs no sync of its own: that of the next record covers it, and until then what
+			// comes back after a power cut is torn as before, and is cut again.
 			self.file.set_len(self.end)?;
-			self.file.sync()?;
 		}
 		Ok(found)
 	}

@@ -12,7 +12,11 @@ use crate::{
 	format::{Cid, digest, links},
 	repositories::{
 		BlockSource, Chunks, EmbeddedStore, Repository, RepositoryError, Session, StoreOptions,
-		embedded::{index::INDEX_FILE, is_node},
+		embedded::{
+			index::INDEX_FILE,
+			is_node,
+			record::{Header, Kind},
+		},
 		verify,
 	},
 };
@@ -211,6 +215,87 @@ fn a_second_power_cut_during_recovery_changes_nothing() {
 			}
 		}
 	}
+}
+
+/// A pinned root, and so many records besides that the next start writes the log anew.
+fn disk_with_a_long_log() -> (SimulatedFiles, Block) {
+	let files = SimulatedFiles::default();
+	let store = open(&files).unwrap();
+	let (kept, other) = (node(1, &[]), node(2, &[]));
+	let session = store.open_session().unwrap();
+	put_all(&*session, &[&kept, &other]);
+	session.pin(&kept.cid, b"kept").unwrap();
+	for _ in 0..150 {
+		session.pin(&other.cid, b"").unwrap();
+		store.unpin(&other.cid).unwrap();
+	}
+	drop((session, store));
+	(files, kept)
+}
+
+#[test]
+fn a_power_cut_while_the_log_is_written_anew_costs_no_pin() {
+	let (files, kept) = disk_with_a_long_log();
+	for step in 0.. {
+		let cut = files.after_power_cut(0);
+		cut.cut_after(step);
+		let is_done = open(&cut).is_ok();
+		for seed in 0..10 {
+			let store = open(&cut.after_power_cut(seed)).unwrap();
+			let is_there = store.is_pinned(&kept.cid) && !store.pins_unconfirmed();
+			assert!(is_there, "cut at step {step}, seed {seed}");
+		}
+		if is_done {
+			break;
+		}
+	}
+}
+
+#[test]
+fn a_pin_in_a_log_that_was_written_anew_survives_a_power_cut() {
+	let (files, kept) = disk_with_a_long_log();
+	let store = open(&files).unwrap();
+	let root = node(3, &[]);
+	let session = store.open_session().unwrap();
+	put_all(&*session, &[&root]);
+	session.pin(&root.cid, b"").unwrap();
+	for seed in 0..10 {
+		let store = open(&files.after_power_cut(seed)).unwrap();
+		assert!(store.is_pinned(&kept.cid) && store.is_pinned(&root.cid), "seed {seed}");
+	}
+}
+
+#[test]
+fn a_hole_never_reaches_the_disk_before_its_skip_header() {
+	let mut holes = 0;
+	for step in 0.. {
+		let files = SimulatedFiles::default();
+		let store = open(&files).unwrap();
+		let session = store.open_session().unwrap();
+		let (dead, kept) = (chunk(1, 900), node(2, &[]));
+		put_all(&*session, &[&dead, &kept]);
+		session.pin(&kept.cid, b"").unwrap();
+		drop(session);
+		files.cut_after(step);
+		let is_done = store.collect().is_ok();
+		let hole = |files: &SimulatedFiles| {
+			let pack = files.content("00000001.pack");
+			let (header, data) = pack.split_first_chunk().unwrap();
+			(Header::decode(header, &[]), data[..900] == [0; 900])
+		};
+		if hole(&files).1 {
+			for seed in 0..10 {
+				let (header, _) = hole(&files.after_power_cut(seed));
+				let kind = header.map(|header| header.kind);
+				assert_eq!(kind, Some(Kind::Skip), "cut at step {step}, seed {seed}");
+			}
+			holes += 1;
+		}
+		if is_done {
+			break;
+		}
+	}
+	assert!(holes > 1, "{holes} steps with a hole");
 }
 
 #[test]

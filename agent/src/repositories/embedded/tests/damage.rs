@@ -282,6 +282,50 @@ fn a_damaged_record_header_is_mended_while_the_index_knows_the_block() {
 }
 
 #[test]
+fn a_mended_header_survives_a_power_cut() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.shared[1], 9);
+	let store = open_on(&files);
+	assert_eq!(repair(&store).bad_headers, 1);
+	for seed in 0..10 {
+		let after = files.after_power_cut(seed);
+		after.take_away(INDEX_FILE);
+		let store = open_on(&after);
+		assert!(snapshots.is_whole(&store, 0), "seed {seed}");
+	}
+}
+
+#[test]
+fn a_pin_in_a_new_log_survives_a_power_cut() {
+	let (files, _) = disk();
+	files.take_away(PINS_FILE);
+	let store = open_on(&files);
+	let root = node(50, &[]);
+	let session = store.open_session().unwrap();
+	put_all(&*session, &[&root]);
+	session.pin(&root.cid, b"").unwrap();
+	for seed in 0..10 {
+		let store = open_on(&files.after_power_cut(seed));
+		assert!(store.is_pinned(&root.cid), "seed {seed}");
+	}
+}
+
+/// The disk is full to the last byte.
+#[test]
+fn a_repair_on_a_full_disk_says_so_and_works_when_there_is_room() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.own[0], DATA);
+	let store = open_on(&files);
+	files.set_capacity(Some(files.used()));
+	let repaired = store.repair(&mut |_| true);
+	assert!(matches!(repaired, Ok(_) | Err(RepositoryError::StoreFull)), "{repaired:?}");
+	files.set_capacity(None);
+	assert_eq!(repair(&store).lost_roots, [snapshots.roots[0].cid]);
+	assert!(snapshots.is_whole(&store, 1));
+	assert_heals(&store, &snapshots);
+}
+
+#[test]
 fn damage_to_header_and_block_together_is_that_of_the_pack() {
 	let (files, snapshots) = disk();
 	flip_in(&files, &snapshots.own[0], 3);
@@ -501,6 +545,48 @@ fn an_old_index_is_rebuilt_with_everything() {
 	assert!(store.pins_unconfirmed());
 	assert!(check(&store).is_good());
 	assert_heals(&store, &snapshots);
+}
+
+/// Cause: the folder is not synced when a rebuilt index takes the place of an old one. Effect:
+/// after a power cut the old one is back, and names blocks whose space was freed since.
+#[test]
+fn a_rebuilt_index_is_not_followed_by_the_old_one() {
+	let (files, snapshots) = (SimulatedFiles::default(), Snapshots::new());
+	snapshots.back_up(&open_on(&files), 0);
+	let old = files.content(INDEX_FILE);
+	snapshots.back_up(&open_on(&files), 1);
+	files.edit(INDEX_FILE, |bytes| *bytes = old);
+	let store = open_on(&files);
+	store.confirm_pins().unwrap();
+	for root in &snapshots.roots {
+		store.unpin(&root.cid).unwrap();
+	}
+	store.collect().unwrap();
+	for seed in 0..20 {
+		let report = check(&open_on(&files.after_power_cut(seed)));
+		assert!(report.is_good(), "seed {seed}: {report:?}");
+	}
+}
+
+#[test]
+fn an_index_that_was_given_up_does_not_come_back() {
+	let (files, snapshots) = disk();
+	let store = open_on(&files);
+	let name = snapshots.own[0].cid.digest();
+	files.edit(INDEX_FILE, |bytes| {
+		let mut at = 0;
+		while let Some(found) = bytes[at..].windows(32).position(|window| window == name) {
+			at += found + 1;
+			bytes[at] ^= 1;
+		}
+	});
+	assert!(repair(&store).is_index_suspect);
+	assert!(matches!(store.collect(), Err(RepositoryError::IndexDamaged)));
+	for seed in 0..20 {
+		let store = open_on(&files.after_power_cut(seed));
+		assert!(store.pins_unconfirmed(), "seed {seed}: it was not rebuilt");
+		assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)));
+	}
 }
 
 #[test]
