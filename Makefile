@@ -70,6 +70,10 @@ reader: ## Test the second reader, in Python, alone and on what the agent writes
 e2e: ## Run the end-to-end tests: real node, agent and guests
 	cargo test --locked -p backup-e2e -- --test-threads=1
 
+.PHONY: mutate-syncs
+mutate-syncs: ## Prove that the store's tests miss every single sync that is taken away
+	@scripts/mutate-syncs.sh
+
 .PHONY: bench
 bench: ## Measure the agent; the figures in docs/performance.md come from here
 	cargo bench --locked -p backup-agent --bench backup
