@@ -6,6 +6,7 @@ pub mod chain;
 pub mod config;
 pub mod daemon;
 pub mod format;
+pub mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod jobs;

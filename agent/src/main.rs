@@ -1,13 +1,13 @@
 //! `backup-agent`: the command line of the daemon.
 //!
 //! Exit codes: 0 when told to end or done, 1 when it could not start or go on, 2 for wrong
-//! arguments, 3 when `verify` found a snapshot that is not good.
+//! arguments, 3 when `verify` or `fsck` found something that is not good.
 
 use anyhow::{Context, Result};
 use backup_agent::{
 	api::VerifyOrder,
 	config::{Config, Settings},
-	daemon,
+	daemon, fsck,
 	secret::NodeIdentities,
 	verification::{self, Depth},
 };
@@ -56,6 +56,21 @@ enum Command {
 	CheckConfig(Box<Settings>),
 	/// Find out whether snapshots could be restored from here. Works beside a running agent.
 	Verify(Box<Verify>),
+	/// Compare the block store of a stopped agent with itself, and repair it if that is wanted.
+	Fsck(Box<Fsck>),
+}
+
+#[derive(Debug, clap::Args)]
+struct Fsck {
+	/// Note what is damaged, so that the next backup stores it anew; make a damaged index again.
+	/// Nothing that is good is removed.
+	#[arg(long)]
+	repair: bool,
+	/// Print one JSON object for what was found, and one for what is left after a repair.
+	#[arg(long)]
+	json: bool,
+	#[command(flatten)]
+	settings: Settings,
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,7 +114,7 @@ fn start_log(format: LogFormat) {
 	}
 }
 
-/// Exit code of `verify` when a snapshot is not good.
+/// Exit code when a snapshot or the store is not good.
 const NOT_GOOD: u8 = 3;
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -126,10 +141,20 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 			let (config, order) = (load(settings)?, VerifyOrder { depth, roots: root });
 			let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
 			let all_good = runtime.block_on(verification::command::run(&config, order, json))?;
-			return Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(NOT_GOOD) });
+			return Ok(exit_code(all_good));
+		}
+		Command::Fsck(fsck) => {
+			let Fsck { repair, json, settings } = *fsck;
+			let config = load(settings)?;
+			let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
+			return Ok(exit_code(runtime.block_on(fsck::run(&config, repair, json))?));
 		}
 	}
 	Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(all_good: bool) -> ExitCode {
+	if all_good { ExitCode::SUCCESS } else { ExitCode::from(NOT_GOOD) }
 }
 
 fn init(config: &Config) -> Result<()> {

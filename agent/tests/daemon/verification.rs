@@ -1,7 +1,11 @@
 //! Whether snapshots could be restored: asked of a running agent, of a stopped one's store, and
 //! by the schedule.
 
-use crate::world::{World, noise, until};
+use crate::{
+	orders::restore_of,
+	world::{World, noise, until},
+};
+use backup_primitives::job::SnapshotOrder;
 use serde_json::Value as Json;
 use std::{fs, os::unix::fs::FileExt, process::Output};
 
@@ -100,4 +104,43 @@ fn what_cannot_be_verified_is_told() {
 	failed(&["--state-dir", "/nowhere"], "there is no block store");
 	let nothing = World::prepare().verify(&[]);
 	assert!(String::from_utf8(nothing.stdout).unwrap().contains("nothing is pinned here"));
+}
+
+#[test]
+fn a_damaged_store_is_repaired_and_the_next_backup_makes_it_whole() {
+	let mut world = World::start();
+	let disk = noise(1, 3 << 20);
+	let order = world.machine(7, &disk);
+	let root = world.take(&order).unwrap().cid;
+	let fsck = |world: &World, arguments: &[&str], code: i32| -> Vec<Json> {
+		let output = world.run_with("fsck", &[arguments, &["--json"]].concat());
+		assert_eq!(output.status.code(), Some(code), "{output:?}");
+		let text = String::from_utf8(output.stdout).unwrap();
+		text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+	};
+	let refused = world.run_with("fsck", &[]);
+	assert_eq!(refused.status.code(), Some(1));
+	assert!(String::from_utf8(refused.stderr).unwrap().contains("stop the agent"));
+	world.terminate();
+	assert_eq!(fsck(&world, &[], 0)[0]["is_good"], true);
+
+	world.damage_the_store();
+	let found = &fsck(&world, &[], 3)[0];
+	assert_eq!(
+		(&found["damaged_blocks"], &found["lost_roots"][0]),
+		(&1.into(), &root.to_string().into())
+	);
+	// Noted, and so no better: only the next backup has what was lost.
+	assert_eq!(fsck(&world, &["--repair"], 3)[1]["lost_roots"][0], root.to_string());
+	world.start_agent();
+	let next = SnapshotOrder { sequence: 1, parent: Some(root), ..order.clone() };
+	let next = world.take(&next).unwrap();
+	assert!(next.new_bytes > 0);
+	world.terminate();
+	assert_eq!(fsck(&world, &["--repair"], 0).last().unwrap()["is_good"], true);
+	world.start_agent();
+	for (id, cid) in [(1, root), (2, next.cid)] {
+		let folder = world.restore(&restore_of(&order, cid, id)).unwrap();
+		assert!(fs::read(folder.join("vda.raw")).unwrap() == disk);
+	}
 }

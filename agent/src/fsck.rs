@@ -1,0 +1,158 @@
+//! `backup-agent fsck`: the store of a stopped agent, compared with itself and repaired.
+//!
+//! A repair removes nothing. It notes what is damaged, so that the next backup stores it anew;
+//! an index that is damaged is given up and made again from the packs.
+
+use crate::{
+	config::Config,
+	repositories::{EmbeddedStore, RepositoryError, StoreOptions, StoreReport},
+};
+use anyhow::{Context, Result, bail};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use std::{
+	io::IsTerminal,
+	path::Path,
+	sync::{
+		Arc,
+		atomic::{AtomicBool, Ordering},
+	},
+};
+
+/// How often a repair begins again: an index is rebuilt once, and each turn notes a million
+/// damaged blocks.
+const TURNS_MAX: usize = 16;
+
+/// Checks the store, repairs it if that is wanted, prints what was found, and says whether all is
+/// good: after a repair, whether it is good now.
+pub async fn run(config: &Config, repair: bool, json: bool) -> Result<bool> {
+	let blocks = config.state_dir.join("blocks");
+	if !blocks.is_dir() {
+		bail!("there is no block store {}; give the agent's --state-dir", blocks.display());
+	}
+	let stop = Arc::new(AtomicBool::new(false));
+	let switch = stop.clone();
+	let mut work = tokio::task::spawn_blocking(move || work(&blocks, repair, json, &switch));
+	tokio::select! {
+		result = &mut work => result?,
+		_ = tokio::signal::ctrl_c() => {
+			stop.store(true, Ordering::Relaxed);
+			work.await??;
+			bail!("interrupted; nothing was changed");
+		}
+	}
+}
+
+fn work(blocks: &Path, repair: bool, json: bool, stop: &AtomicBool) -> Result<bool> {
+	let store = open(blocks)?;
+	let found = look(&store, stop, EmbeddedStore::check)?;
+	print("found", &found, json)?;
+	if !repair || found.is_good() || stop.load(Ordering::Relaxed) {
+		return Ok(found.is_good());
+	}
+	mend(store, blocks, stop)?;
+	let left = look(&open(blocks)?, stop, EmbeddedStore::check)?;
+	print("left", &left, json)?;
+	Ok(left.is_good())
+}
+
+fn open(blocks: &Path) -> Result<EmbeddedStore> {
+	EmbeddedStore::open(blocks, StoreOptions::V1).map_err(|error| match error {
+		RepositoryError::InUse { .. } => {
+			anyhow::anyhow!("{error}: stop the agent; while it runs, `backup-agent verify` works")
+		}
+		other => anyhow::Error::new(other).context("failed to open the block store"),
+	})
+}
+
+/// Repairs until a repair finds nothing new.
+fn mend(mut store: EmbeddedStore, blocks: &Path, stop: &AtomicBool) -> Result<()> {
+	for _ in 0..TURNS_MAX {
+		let report = look(&store, stop, EmbeddedStore::repair).context("failed to repair")?;
+		if report.is_index_suspect {
+			// The next opening makes it again.
+			drop(store);
+			store = open(blocks)?;
+		} else if report.unnoted == 0 || stop.load(Ordering::Relaxed) {
+			return Ok(());
+		}
+	}
+	bail!("the damage has no end; look at the disk under {}", blocks.display())
+}
+
+type Look = fn(
+	&EmbeddedStore,
+	&mut dyn FnMut(&StoreReport) -> bool,
+) -> Result<StoreReport, RepositoryError>;
+
+fn look(store: &EmbeddedStore, stop: &AtomicBool, look: Look) -> Result<StoreReport> {
+	let bar = match std::io::stderr().is_terminal() {
+		true => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
+		false => ProgressBar::hidden(),
+	};
+	let style = ProgressStyle::with_template("{spinner} {bytes}, {bytes_per_sec}");
+	let bar = bar.with_style(style.expect("the template is a constant"));
+	let report = look(store, &mut |report| {
+		bar.set_position(report.good_bytes);
+		!stop.load(Ordering::Relaxed)
+	});
+	bar.finish_and_clear();
+	Ok(report?)
+}
+
+fn print(when: &str, report: &StoreReport, json: bool) -> Result<()> {
+	let StoreReport {
+		good_blocks,
+		good_bytes,
+		damaged_blocks,
+		incomplete_nodes,
+		bad_headers,
+		unknown_bytes,
+		is_index_suspect,
+		..
+	} = report;
+	let names = |cids: &[crate::format::Cid]| -> Vec<String> {
+		cids.iter().map(ToString::to_string).collect()
+	};
+	if json {
+		let value = json!({
+			"when": when,
+			"is_good": report.is_good(),
+			"good_blocks": good_blocks,
+			"good_bytes": good_bytes,
+			"damaged_blocks": damaged_blocks,
+			"damaged": names(&report.damaged),
+			"incomplete_nodes": incomplete_nodes,
+			"incomplete": names(&report.incomplete),
+			"lost_roots": names(&report.lost_roots),
+			"bad_headers": bad_headers,
+			"unknown_bytes": unknown_bytes,
+			"is_index_suspect": is_index_suspect,
+		});
+		println!("{}", serde_json::to_string(&value)?);
+		return Ok(());
+	}
+	println!("{when}: {good_blocks} good blocks, {}", HumanBytes(*good_bytes));
+	let findings = [
+		(*damaged_blocks, "damaged blocks"),
+		(*incomplete_nodes, "nodes with something missing below them"),
+		(*bad_headers, "good blocks with a damaged header"),
+		(*unknown_bytes, "bytes that nobody needs"),
+	];
+	for (count, what) in findings.into_iter().filter(|(count, _)| *count > 0) {
+		println!("  {count} {what}");
+	}
+	if *is_index_suspect {
+		println!("  the index is damaged; the packs have everything");
+	}
+	for root in &report.lost_roots {
+		println!("  LOST      {root} cannot be restored in full from here");
+	}
+	for cid in &report.damaged {
+		println!("  damaged   {cid}");
+	}
+	if report.is_good() {
+		println!("  all is good");
+	}
+	Ok(())
+}
