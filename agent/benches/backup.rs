@@ -3,13 +3,17 @@
 //!
 //! ```text
 //! cargo bench -p backup-agent --bench backup -- [gibibytes] [folder]
+//! cargo bench -p backup-agent --bench backup -- image FILE [folder]
 //! ```
+//! The second form backs an image up that is there, as a file, and restores it. Before that it
+//! does the same work without tree, index and order of writes, to tell what those cost.
+//!
 //! The image is half compressible, without zeros or repetitions. It is read from the page cache:
 //! as a file, which shows the pipeline and the store by themselves; as the disk of a machine that
 //! is off; and as the disk of one that runs. Every backup ends with a durable pin.
 
 use backup_agent::{
-	format::{Compression, Geometry, RepositoryKey, Root},
+	format::{Compression, Geometry, RepositoryKey, Root, Sealer, digest},
 	pipeline::{
 		Backup, BackupReport, Base, Cancel, Disk, DiskReader, Restore, RestoreTarget, open_root,
 	},
@@ -25,6 +29,10 @@ use std::{
 	os::unix::fs::FileExt,
 	path::{Path, PathBuf},
 	process::{Child, Command, Stdio},
+	sync::{
+		Mutex,
+		atomic::{AtomicU64, Ordering},
+	},
 	thread,
 	time::{Duration, Instant},
 };
@@ -261,9 +269,71 @@ fn peak_mib() -> u64 {
 	kib.unwrap_or(0) / 1024
 }
 
+/// All stages of a backup and nothing else: chunks in any order, into one file.
+fn bare(image: &Path, out: &Path, threads: NonZero<usize>) -> anyhow::Result<u64> {
+	let chunk_bytes = u64::from(Geometry::V1.chunk_bytes());
+	let (image, key) = (File::open(image)?, RepositoryKey::generate());
+	let len = image.metadata()?.len();
+	let next = AtomicU64::new(0);
+	let out = Mutex::new((File::create(out)?, 0));
+	let work = || -> io::Result<()> {
+		let (mut sealer, mut chunk) = (Sealer::new(&key), vec![0; chunk_bytes as usize]);
+		loop {
+			let offset = next.fetch_add(chunk_bytes, Ordering::Relaxed);
+			let Some(left) = len.checked_sub(offset).filter(|left| *left > 0) else {
+				return Ok(());
+			};
+			chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+			image.read_exact_at(&mut chunk, offset)?;
+			if chunk.iter().all(|byte| *byte == 0) {
+				continue;
+			}
+			std::hint::black_box(sealer.chunk_id(&chunk));
+			let (block, _) = sealer.chunk(&chunk);
+			std::hint::black_box(digest(block));
+			let mut out = out.lock().expect("no thread panics");
+			out.0.write_all(block)?;
+			out.1 += block.len() as u64;
+		}
+	};
+	thread::scope(|scope| {
+		let threads: Vec<_> = (0..threads.get()).map(|_| scope.spawn(work)).collect();
+		threads.into_iter().try_for_each(|thread| thread.join().expect("no thread panics"))
+	})?;
+	let (file, bytes) = out.into_inner().expect("no thread panics");
+	file.sync_all()?;
+	Ok(bytes)
+}
+
+/// Backs an image up that is there, with its holes, and restores it.
+fn given_image(image: &Path, parent: &Path) -> anyhow::Result<()> {
+	let folder = tempfile::tempdir_in(parent)?;
+	let bench = Bench { image: image.to_owned(), ..Bench::new(folder.path(), "store")? };
+	let bytes = fs::metadata(image)?.len();
+	let out = folder.path().join("bare");
+	let stored = timed("bare stages", bytes, || bare(image, &out, bench.threads))?;
+	println!("  {stored} bytes");
+	fs::remove_file(out)?;
+	let first = timed("first backup", bytes, || bench.backup_file(None))?;
+	println!("  {:?}", first.stored);
+	let root = bench.open(&first)?;
+	let restored = folder.path().join("restored.raw");
+	timed("restore, synced", bytes, || bench.restore(&root, &restored))?;
+	fs::remove_file(restored)?;
+	let second = timed("second, unchanged", bytes, || bench.backup_file(Some(&root)))?;
+	println!("  {:?}", second.stored);
+	Ok(())
+}
+
 fn main() -> anyhow::Result<()> {
 	let arguments: Vec<String> =
 		std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+	if let [word, image, folder @ ..] = arguments.as_slice()
+		&& word == "image"
+	{
+		let parent = folder.first().map_or_else(std::env::temp_dir, PathBuf::from);
+		return given_image(Path::new(image), &parent);
+	}
 	let gibibytes: u64 = arguments.first().map_or(Ok(1), |number| number.parse())?;
 	let parent = arguments.get(1).map_or_else(std::env::temp_dir, PathBuf::from);
 	let folder = tempfile::tempdir_in(parent)?;
