@@ -58,6 +58,9 @@ use std::{
 /// Bytes that are staged before they are committed to the index.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Blocks that are staged at most before that: tiny ones take more memory than room.
+const COMMIT_BLOCKS: usize = 65_536;
+
 /// Most bytes of a pack: offsets have 32 bits, and one record may go past the limit.
 const PACK_BYTES_MAX: u64 = 1 << 31;
 

@@ -195,8 +195,9 @@ impl Writer {
 		self.losses += 1;
 	}
 
-	pub(crate) fn staged_bytes(&self) -> u64 {
-		self.staged_bytes
+	/// Blocks that are not in the index yet, and their bytes.
+	pub(crate) fn staged(&self) -> (usize, u64) {
+		(self.staged.len(), self.staged_bytes)
 	}
 
 	fn active_pack(&self) -> Option<u32> {

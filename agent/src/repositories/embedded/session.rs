@@ -11,7 +11,7 @@ use crate::{
 	repositories::{
 		LABEL_BYTES_MAX, Put, RepositoryError, Session,
 		embedded::{
-			COMMIT_BYTES, Shared,
+			COMMIT_BLOCKS, COMMIT_BYTES, Shared,
 			index::{Entry, Flaw},
 			is_node, lock,
 		},
@@ -193,8 +193,8 @@ impl Session for StoreSession {
 			self.protect_children(cid, block)?;
 		}
 		let put = self.append(cid, block)?;
-		let staged_bytes = lock(&self.store.writer).staged_bytes();
-		if staged_bytes >= COMMIT_BYTES {
+		let (blocks, bytes) = lock(&self.store.writer).staged();
+		if blocks >= COMMIT_BLOCKS || bytes >= COMMIT_BYTES {
 			self.store.commit()?;
 		}
 		Ok(put)
