@@ -38,7 +38,7 @@ pub async fn run(config: &Config, repair: bool, json: bool) -> Result<bool> {
 		_ = tokio::signal::ctrl_c() => {
 			stop.store(true, Ordering::Relaxed);
 			work.await??;
-			bail!("interrupted; nothing was changed");
+			bail!("interrupted; run it again to see where the store is");
 		}
 	}
 }
@@ -47,6 +47,11 @@ fn work(blocks: &Path, repair: bool, json: bool, stop: &AtomicBool) -> Result<bo
 	let store = open(blocks)?;
 	let found = look(&store, stop, EmbeddedStore::check)?;
 	print("found", &found, json)?;
+	if store.pins_unconfirmed() {
+		bail!(
+			"pins may have been lost: start the agent, which takes from the chain what it has to keep"
+		);
+	}
 	if !repair || found.is_good() || stop.load(Ordering::Relaxed) {
 		return Ok(found.is_good());
 	}

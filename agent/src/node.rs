@@ -21,7 +21,7 @@ use crate::{
 		Backup, BackupError, Base, Blob, Disk, Progress, Restore, RestoreError, RestoreTarget,
 		open_root,
 	},
-	repositories::{EmbeddedStore, Repository, RepositoryError, Session},
+	repositories::{BlockSource, EmbeddedStore, Repository, RepositoryError, Session},
 	secret::NodeIdentities,
 	sources::{self, Inventory, Leftovers, OpenOptions, OpenVm, SourceError, Vm},
 	targets::{Qcow2Target, RawTarget, TargetError, is_disk_full},
@@ -34,6 +34,7 @@ use backup_primitives::{
 use codec::{Decode, Encode};
 use keys::RepositoryKeys;
 use std::{
+	collections::HashSet,
 	fs,
 	io::{self, Write},
 	num::NonZero,
@@ -349,7 +350,8 @@ impl Executor for NodeExecutor {
 	}
 
 	fn holds(&self, root: &Cid) -> bool {
-		self.store.is_pinned(root)
+		// Where something below it is lost, it has to be taken again.
+		self.store.is_pinned(root) && self.store.has(root).unwrap_or(true)
 	}
 
 	fn pins_unconfirmed(&self) -> bool {
@@ -358,14 +360,16 @@ impl Executor for NodeExecutor {
 
 	fn confirm_pins(&self, roots: Vec<RecordedRoot>) -> Result<Vec<RecordedRoot>, JobError> {
 		let session = self.store.open_session().map_err(stored)?;
+		// Pins that an operator made say nothing of the machine.
+		let held: HashSet<Cid> = self.roots()?.into_iter().map(|held| held.cid).collect();
 		let mut missing = Vec::new();
 		for root in roots {
-			if self.store.is_pinned(&root.cid) {
-				continue;
-			}
 			// A root that is there has all its blocks: a store never keeps a node without.
 			if !session.has(&root.cid).map_err(stored)? {
 				missing.push(root);
+				continue;
+			}
+			if held.contains(&root.cid) {
 				continue;
 			}
 			let label =

@@ -162,6 +162,9 @@ impl Verifier {
 		}
 		// From here on dropping it gives the turn back.
 		let mut turn = Turn { verifier: self.clone(), roots: roots.to_vec(), depth };
+		if self.store.pins_unconfirmed() {
+			return Err(RepositoryError::PinsUnconfirmed.into());
+		}
 		let pinned: Vec<Cid> = self.store.pins()?.into_iter().map(|pin| pin.root).collect();
 		if let Some(root) = roots.iter().find(|root| !pinned.contains(root)) {
 			return Err(VerificationError::UnknownRoot { root: *root });
@@ -186,19 +189,31 @@ pub struct Turn {
 }
 
 impl Turn {
+	/// The roots that are verified.
+	pub fn roots(&self) -> &[Cid] {
+		&self.roots
+	}
+
 	/// Verifies one root after the other, blocking. Each result is written down and handed over
 	/// as soon as it is there.
 	pub fn run(self, on_result: &mut dyn FnMut(&Verification)) -> Result<(), LedgerError> {
 		for root in &self.roots {
-			let Some(result) = self.one(root, self.depth) else { break };
+			let result = self.one(root, self.depth);
+			if self.verifier.cancel.is_cancelled() {
+				break;
+			}
+			// What was given up meanwhile is no longer whole, and need not be.
+			if result.verdict != Verdict::Good && !self.verifier.store.is_pinned(root) {
+				continue;
+			}
+			result.log();
 			self.verifier.ledger.remember_verification(&result)?;
 			on_result(&result);
 		}
 		Ok(())
 	}
 
-	/// Verifies one root; `None` when it was told to end.
-	fn one(&self, root: &Cid, depth: Depth) -> Option<Verification> {
+	fn one(&self, root: &Cid, depth: Depth) -> Verification {
 		let verifier = &self.verifier;
 		let since_ms = now_ms();
 		*verifier.state() = Some(Running { root: *root, depth, since_ms, done_bytes: 0 });
@@ -208,14 +223,8 @@ impl Turn {
 			Depth::Drill => self.drill(root),
 		};
 		*verifier.state() = None;
-		if verifier.cancel.is_cancelled() {
-			return None;
-		}
 		let took = Duration::from_millis(now_ms().saturating_sub(since_ms));
-		let verification =
-			Verification { root: *root, depth, at_ms: since_ms, took, blocks, bytes, verdict };
-		verification.log();
-		Some(verification)
+		Verification { root: *root, depth, at_ms: since_ms, took, blocks, bytes, verdict }
 	}
 
 	fn progress(&self, done_bytes: u64) {

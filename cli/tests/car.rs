@@ -174,6 +174,19 @@ fn a_snapshot_is_restored_from_the_store_it_was_imported_into() {
 }
 
 #[test]
+fn an_import_leaves_pins_as_they_are() {
+	let world = World::new();
+	world.export();
+	let pins = || {
+		let store = EmbeddedStore::open(&world.path("blocks"), StoreOptions::V1).unwrap();
+		store.pins().unwrap()
+	};
+	let before = pins();
+	world.answer("import snapshot.car --store blocks");
+	assert_eq!(pins(), before);
+}
+
+#[test]
 fn an_export_from_a_file_gives_the_same_file() {
 	let world = World::new();
 	world.export();

@@ -53,7 +53,7 @@ pub(super) async fn verifications(
 	view.map(Json).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// The handler of `POST /v1/verify`: answered as soon as the verification runs.
+/// The handler of `POST /v1/verify`: answered with the roots as soon as the verification runs.
 pub(super) async fn begin(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
 	if let Err(refusal) = api.gatekeeper.authenticate(&headers, &body, now_ms()) {
 		api.gatekeeper.warn(&refusal);
@@ -75,10 +75,11 @@ pub(super) async fn begin(State(api): State<Api>, headers: HeaderMap, body: Byte
 			return (status, error.to_string()).into_response();
 		}
 	};
+	let roots = turn.roots().to_vec();
 	std::thread::spawn(move || {
 		if let Err(error) = turn.run(&mut |_| ()) {
 			tracing::error!(%error, "a verification could not be written down");
 		}
 	});
-	StatusCode::ACCEPTED.into_response()
+	(StatusCode::ACCEPTED, Json(roots)).into_response()
 }

@@ -3,6 +3,9 @@
 use crate::format::{CborError, Cid};
 use std::{io, path::PathBuf};
 
+/// `EIO`, for which the standard library has no name: the disk cannot read a sector.
+pub(crate) const INPUT_OUTPUT: i32 = 5;
+
 /// Why a repository cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -122,6 +125,14 @@ impl RepositoryError {
 			| Self::Index { .. }
 			| Self::IndexDamaged => false,
 		}
+	}
+
+	/// Whether bytes are lost: a file or its end is missing, or the disk cannot read a sector.
+	/// All else may be different at the next try.
+	pub(crate) fn is_loss(&self) -> bool {
+		let Self::Io { source, .. } = self else { return false };
+		matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+			|| source.raw_os_error() == Some(INPUT_OUTPUT)
 	}
 
 	/// Names what was tried when a file failed. A full disk gets its own variant.

@@ -85,6 +85,7 @@ pub fn verify(
 				continue;
 			}
 			Err(RepositoryError::Corrupt { .. }) => None,
+			Err(error) if error.is_loss() => None,
 			Err(error) => return Err(error),
 		};
 		match children {

@@ -150,6 +150,7 @@ async fn ask_agent(config: &Config, order: &VerifyOrder, json: bool) -> Result<b
 		}
 		status => bail!("the agent refused ({status}): {}", answer.text().await?),
 	}
+	let roots: Vec<Cid> = answer.json().await?;
 	let mut display = Display::new(json);
 	let mut shown = Vec::new();
 	loop {
@@ -157,8 +158,7 @@ async fn ask_agent(config: &Config, order: &VerifyOrder, json: bool) -> Result<b
 		let answer = answer.with_context(|| unreachable(config))?.error_for_status()?;
 		let view: VerificationsView = answer.json().await?;
 		let is_new = |result: &&Verification| {
-			let is_asked_for = result.depth == order.depth
-				&& (order.roots.is_empty() || order.roots.contains(&result.root));
+			let is_asked_for = result.depth == order.depth && roots.contains(&result.root);
 			is_asked_for && result.at_ms >= asked_at_ms && !shown.contains(&result.root)
 		};
 		// The newest come first.
@@ -171,7 +171,15 @@ async fn ask_agent(config: &Config, order: &VerifyOrder, json: bool) -> Result<b
 			display.running(&running.root, running.done_bytes);
 		}
 		if !view.is_busy {
-			return Ok(display.end());
+			let (found, wanted) = (shown.len(), roots.len());
+			let all_good = display.end();
+			if found < wanted {
+				bail!(
+					"{} of {wanted} snapshots have no result: they were given up meanwhile, or the agent's log says why",
+					wanted - found
+				);
+			}
+			return Ok(all_good);
 		}
 		tokio::time::sleep(ASK_EVERY).await;
 	}

@@ -9,6 +9,9 @@ use crate::{
 };
 use std::{fs, io, num::NonZero, path::Path};
 
+/// Bytes of the file system that a drill leaves free whatever it writes.
+const ROOM_LEFT_BYTES: u64 = 2 << 30;
+
 /// Why a drill did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,6 +41,9 @@ impl DrillError {
 			Self::Restore(
 				RestoreError::Corrupt { cid, .. } | RestoreError::Unusable { cid, .. },
 			) => Verdict::Bad { missing: 0, corrupt: 1, first: Some(*cid), detail },
+			Self::Restore(RestoreError::Repository { cid, source }) if source.is_loss() => {
+				Verdict::Bad { missing: 0, corrupt: 1, first: Some(*cid), detail }
+			}
 			Self::Restore(RestoreError::Target { source, .. }) if is_disk_full(source) => {
 				let detail = "there is no room in the scratch folder for the largest disk".into();
 				Verdict::Failed { detail }
@@ -78,6 +84,7 @@ impl Drill<'_> {
 		object: &Object,
 		on_progress: OnProgress<'_>,
 	) -> Result<u64, DrillError> {
+		ensure_room(self.scratch_dir, object.logical_bytes).map_err(DrillError::Scratch)?;
 		// The folder is private and goes with all in it, whatever happens.
 		let folder = tempfile::Builder::new()
 			.prefix(crate::sources::PREFIX)
@@ -99,5 +106,21 @@ impl Drill<'_> {
 			true => Ok(written_bytes),
 			false => Err(DrillError::Scratch(io::Error::other("the file has another length"))),
 		}
+	}
+}
+
+/// Refuses a drill that could fill the disk: backups, and the machines that they read, need room
+/// there too.
+fn ensure_room(folder: &Path, logical_bytes: u64) -> io::Result<()> {
+	let stat = rustix::fs::statvfs(folder)?;
+	let available = stat.f_bavail.saturating_mul(stat.f_frsize);
+	match available >= logical_bytes.saturating_add(ROOM_LEFT_BYTES) {
+		true => Ok(()),
+		false => Err(io::Error::new(
+			io::ErrorKind::StorageFull,
+			format!(
+				"a disk of {logical_bytes} bytes may leave less than {ROOM_LEFT_BYTES} of the {available} that are free"
+			),
+		)),
 	}
 }

@@ -122,7 +122,7 @@ fn verify_one(
 	schedule: &Schedule,
 ) -> Result<bool, ScheduleError> {
 	let roots = Roots::of(executor.roots()?);
-	let is_gone = |cid: &Cid| !roots.all.iter().any(|root| root.cid == *cid);
+	let is_gone = |cid: &Cid| !verifier.store.is_pinned(cid);
 	verifier.ledger.forget_verifications(&is_gone)?;
 	let results = verifier.ledger.verifications()?;
 	let Some((root, depth)) = schedule.due(&roots, &results, now_ms()) else { return Ok(false) };

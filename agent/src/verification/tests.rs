@@ -171,6 +171,19 @@ fn a_root_that_is_not_pinned_is_refused() {
 }
 
 #[test]
+fn what_is_given_up_meanwhile_is_not_called_bad() {
+	let node = Node::new();
+	for depth in DEPTHS {
+		let (report, _) = node.world.keep(None, MemoryDisk::new(noise(9, 5_000)), None);
+		let turn = node.verifier.begin(&[report.root], depth).unwrap();
+		node.world.store.unpin(&report.root).unwrap();
+		node.world.store.collect().unwrap();
+		assert!(!node.world.store.has(&report.root).unwrap());
+		turn.run(&mut |result| panic!("{result:?}")).unwrap();
+	}
+}
+
+#[test]
 fn what_is_told_to_end_says_nothing() {
 	let node = Node::new();
 	node.verifier.stop();

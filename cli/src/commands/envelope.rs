@@ -10,7 +10,10 @@ use crate::{
 	error::CliError,
 	output::Output,
 };
-use backup_agent::format::{RootError, envelope::seal_read_key};
+use backup_agent::{
+	format::{RootError, envelope::seal_read_key},
+	pipeline::Cancel,
+};
 use backup_primitives::Cid;
 use serde::Serialize;
 
@@ -23,14 +26,14 @@ struct Answer {
 }
 
 pub(super) async fn run(arguments: Envelope, output: Output) -> Result<(), CliError> {
-	let answer = work(move |_| write(&arguments)).await?;
+	let answer = work(move |cancel| write(&arguments, cancel)).await?;
 	output.answer(&answer, || {
 		let recipients = answer.recipients.join(", ");
 		format!("{} lets {recipients} open {}", answer.output, answer.root)
 	})
 }
 
-fn write(arguments: &Envelope) -> Result<Answer, CliError> {
+fn write(arguments: &Envelope, cancel: &Cancel) -> Result<Answer, CliError> {
 	let root = arguments.root;
 	let place = Place::open(&arguments.from)?;
 	let (block, key) = unlock(&*place.source, root, &arguments.identity, None)?;
@@ -38,6 +41,9 @@ fn write(arguments: &Envelope) -> Result<Answer, CliError> {
 	// A key that opens nothing is not handed on.
 	block.open_with_read_key(&key).map_err(failed)?;
 	let sealed = seal_read_key(&key, &arguments.to).map_err(|error| failed(error.into()))?;
+	if cancel.is_cancelled() {
+		return Err(CliError::Interrupted);
+	}
 	write_new(&arguments.output, &sealed)?;
 	Ok(Answer {
 		root,

@@ -12,7 +12,7 @@ use crate::{
 };
 use backup_agent::{
 	pipeline::{Cancel, CopyError, Progress, copy},
-	repositories::{CarFile, Repository, RepositoryError},
+	repositories::{CarFile, EmbeddedStore, Repository, RepositoryError},
 };
 use backup_primitives::Cid;
 use serde::Serialize;
@@ -69,7 +69,7 @@ fn put(arguments: &Import, cancel: &Cancel) -> Result<Answer, CliError> {
 
 fn put_root(
 	car: &CarFile,
-	store: &dyn Repository,
+	store: &EmbeddedStore,
 	root: &Cid,
 	cancel: &Cancel,
 ) -> Result<backup_agent::pipeline::Stored, CopyError> {
@@ -77,7 +77,11 @@ fn put_root(
 	let on_progress = |progress: Progress| bar.set_position(progress.written_bytes);
 	let session = store.open_session().map_err(CopyError::Write)?;
 	let stored = copy(car, &*session, root, processors(), &on_progress, cancel)?;
-	session.flush().and_then(|()| session.pin(root, LABEL)).map_err(CopyError::Write)?;
+	session.flush().map_err(CopyError::Write)?;
+	// An agent's own pin says which machine it is of.
+	if !store.is_pinned(root) {
+		session.pin(root, LABEL).map_err(CopyError::Write)?;
+	}
 	bar.finish_and_clear();
 	Ok(stored)
 }

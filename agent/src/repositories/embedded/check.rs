@@ -317,7 +317,7 @@ impl Check<'_> {
 		});
 		match counted {
 			Ok(unknown) => self.found.report.unknown_bytes += unknown,
-			Err(error) if is_loss(&error) => {}
+			Err(error) if error.is_loss() => {}
 			Err(error) => return Err(error),
 		}
 		Ok(())
@@ -375,7 +375,7 @@ impl NodeFindings {
 		let Some(entry) = store.look_up(&name)? else { return Ok(false) };
 		let is_whole = match store.read(&entry) {
 			Ok(block) => self.has_children(store, &block, listed.flaw.is_none())?,
-			Err(error) if is_loss(&error) => false,
+			Err(error) if error.is_loss() => false,
 			Err(error) => return Err(error),
 		};
 		Ok(!is_whole && self.broken.insert(name))
@@ -448,7 +448,7 @@ fn read_record(store: &Shared, name: &Digest, entry: &Entry) -> Result<Record, R
 	});
 	match read {
 		Ok(()) => {}
-		Err(error) if is_loss(&error) => return Ok(Record::NOTHING),
+		Err(error) if error.is_loss() => return Ok(Record::NOTHING),
 		Err(error) => return Err(error),
 	}
 	let (header, block) = bytes.split_at(HEADER_BYTES as usize);
@@ -482,16 +482,6 @@ fn cid_of(name: &Digest, entry: &Entry) -> Cid {
 		true => Cid::dag_cbor(*name),
 		false => Cid::raw(*name),
 	}
-}
-
-/// Whether an error says that the bytes are lost: the file or its end is missing, or the disk
-/// cannot read a sector. All else may be different at the next try.
-fn is_loss(error: &RepositoryError) -> bool {
-	/// `EIO`, for which the standard library has no name.
-	const INPUT_OUTPUT: i32 = 5;
-	let RepositoryError::Io { source, .. } = error else { return false };
-	matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
-		|| source.raw_os_error() == Some(INPUT_OUTPUT)
 }
 
 fn unknown_bytes(file: &dyn StoreFile, mut at: u64, end: u64, dead: &[DeadRun]) -> io::Result<u64> {

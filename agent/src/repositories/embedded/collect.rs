@@ -184,11 +184,16 @@ impl<'a> Live<'a> {
 				Expected::Parts
 			}
 		};
-		if entry.flaw == Some(Flaw::Damaged) {
-			return Ok((Vec::new(), Expected::Parts));
-		}
-		let block = self.store.read(&entry)?;
+		let is_damaged = entry.flaw == Some(Flaw::Damaged);
+		let block = match self.store.read(&entry) {
+			Err(error) if is_damaged && error.is_loss() => return Ok((Vec::new(), expected)),
+			read => read?,
+		};
 		if digest(&block) != node.digest() {
+			// Where it can be read again after all, what is below it stays.
+			if is_damaged {
+				return Ok((Vec::new(), expected));
+			}
 			return Err(RepositoryError::Corrupt { cid: *node });
 		}
 		let children = links(&block);
@@ -301,7 +306,12 @@ fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
 	let mut records = Vec::new();
 	for run in &runs {
 		// An entry that was damaged may have named any place, even one amid good blocks.
-		match consists_of_records(&*file, run).map_err(io("read a pack"))? {
+		let is_record = match consists_of_records(&*file, run).map_err(io("read a pack")) {
+			// What the disk cannot read any more is left alone too.
+			Err(error) if error.is_loss() => false,
+			checked => checked?,
+		};
+		match is_record {
 			true => records.push(*run),
 			false => {
 				let at = run.offset;

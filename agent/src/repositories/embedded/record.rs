@@ -7,11 +7,17 @@
 //! a block: a block's data is checked by its CID. A skip stands where dead records stood; its
 //! data is their space.
 
-use crate::{format::Cid, repositories::embedded::files::StoreFile};
+use crate::{
+	format::Cid,
+	repositories::{embedded::files::StoreFile, error::INPUT_OUTPUT},
+};
 use std::io;
 
 /// Bytes before a record's data.
 pub(crate) const HEADER_BYTES: u64 = 64;
+
+/// What a disk can lose by itself.
+const SECTOR_BYTES: u64 = 4096;
 
 const MAGIC: &[u8; 4] = b"BKR1";
 const CHECKED_BYTES: usize = 48;
@@ -102,12 +108,23 @@ impl Header {
 /// are stepped over at the speed of reading zeros.
 pub(crate) fn find_magic(file: &dyn StoreFile, from: u64, end: u64) -> io::Result<Option<u64>> {
 	const WINDOW: u64 = 1024 * 1024;
-	let mut at = from;
+	let (mut at, mut step) = (from, WINDOW);
 	let mut window = Vec::new();
 	while at + HEADER_BYTES <= end {
-		let len = WINDOW.min(end - at);
+		let len = step.min(end - at);
 		window.resize(usize::try_from(len).expect("a window fits memory"), 0);
-		file.read_at(at, &mut window)?;
+		match file.read_at(at, &mut window) {
+			Ok(()) => step = WINDOW,
+			// What the disk cannot read is stepped over, and nothing beside it.
+			Err(error) if error.raw_os_error() == Some(INPUT_OUTPUT) => {
+				match step > SECTOR_BYTES {
+					true => step = SECTOR_BYTES,
+					false => at = (at / SECTOR_BYTES + 1) * SECTOR_BYTES,
+				}
+				continue;
+			}
+			Err(error) => return Err(error),
+		}
 		let found = window.windows(MAGIC.len()).position(|bytes| bytes == MAGIC);
 		if let Some(found) = found {
 			return Ok(Some(at + found as u64));

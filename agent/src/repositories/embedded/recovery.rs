@@ -96,12 +96,18 @@ fn open_index(
 			return Ok(None);
 		}
 	}
-	if has_unknown_bytes(files, pack_numbers, &states)? {
+	let unknown = unknown_bytes(files, pack_numbers, &states)?;
+	if unknown != UnknownBytes::None {
 		// After a crash these are bytes that nobody was told are safe. But when the index lacks
-		// a pinned root, it is older than the pins, and these bytes are all that is left.
+		// a pinned root, it is older than the pins, and these bytes are all that is left. And
+		// when something was missing below a root, they may be just that, put back.
 		for root in pins.roots() {
-			if index.get(&root.digest())?.is_none() {
-				tracing::error!(target: "store", %root, "the index does not know a pinned root");
+			let entry = index.get(&root.digest())?;
+			let is_lost = entry.is_none_or(|entry| {
+				entry.flaw.is_some() && unknown == UnknownBytes::AmongKnownOnes
+			});
+			if is_lost {
+				tracing::error!(target: "store", %root, "the index lacks a pinned root");
 				return Ok(None);
 			}
 		}
@@ -109,19 +115,35 @@ fn open_index(
 	Ok(Some(index))
 }
 
-/// Whether [`trim`] would remove anything.
-fn has_unknown_bytes(
+/// Where there are bytes that [`trim`] would remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UnknownBytes {
+	None,
+	/// Behind all that is known, where a crash leaves them.
+	Behind,
+	/// Before the last known pack ends.
+	AmongKnownOnes,
+}
+
+fn unknown_bytes(
 	files: &Arc<dyn Files>,
 	pack_numbers: &[u32],
 	states: &BTreeMap<u32, PackState>,
-) -> Result<bool, RepositoryError> {
+) -> Result<UnknownBytes, RepositoryError> {
+	let last = states.last_key_value().map_or(0, |(last, _)| *last);
+	let mut found = UnknownBytes::None;
 	for pack in pack_numbers {
-		let Some(state) = states.get(pack) else { return Ok(true) };
-		if file_len(&*open_pack(&**files, *pack)?)? > state.end {
-			return Ok(true);
+		let is_unknown = match states.get(pack) {
+			Some(state) => file_len(&*open_pack(&**files, *pack)?)? > state.end,
+			None => true,
+		};
+		match is_unknown {
+			true if *pack < last => return Ok(UnknownBytes::AmongKnownOnes),
+			true => found = UnknownBytes::Behind,
+			false => {}
 		}
 	}
-	Ok(false)
+	Ok(found)
 }
 
 fn open_pack(files: &dyn Files, pack: u32) -> Result<Arc<dyn StoreFile>, RepositoryError> {
@@ -140,6 +162,7 @@ fn trim(
 ) -> Result<(), RepositoryError> {
 	for pack in pack_numbers {
 		let Some(state) = states.get(pack) else {
+			tracing::warn!(target: "store", pack, "a pack that the index does not know is removed");
 			files.remove(&pack_name(*pack)).map_err(RepositoryError::io("remove a pack"))?;
 			continue;
 		};
@@ -199,7 +222,12 @@ impl Rebuild {
 		let mut at = 0;
 		let mut header = [0; HEADER_BYTES as usize];
 		while at + HEADER_BYTES <= len {
-			file.read_at(at, &mut header).map_err(io("read a pack"))?;
+			let read = file.read_at(at, &mut header).map_err(io("read a pack"));
+			match read {
+				// What the disk cannot read is damage like any other.
+				Err(error) if error.is_loss() => header = [0xff; HEADER_BYTES as usize],
+				read => read?,
+			}
 			let decoded = Header::decode(&header, &[]).filter(|decoded| match decoded.kind {
 				Kind::Block => {
 					decoded.len as usize <= BLOCK_BYTES_MAX && at + decoded.record_bytes() <= len
@@ -237,7 +265,14 @@ impl Rebuild {
 		file: &dyn StoreFile,
 	) -> Result<bool, RepositoryError> {
 		let mut block = vec![0; header.len as usize];
-		file.read_at(at + HEADER_BYTES, &mut block).map_err(RepositoryError::io("read a pack"))?;
+		let read = file.read_at(at + HEADER_BYTES, &mut block);
+		match read.map_err(RepositoryError::io("read a pack")) {
+			Err(error) if error.is_loss() => {
+				self.damaged += 1;
+				return Ok(false);
+			}
+			read => read?,
+		}
 		if digest(&block) != header.cid.digest() {
 			// Zeros are a block that was removed, whose skip header did not reach the disk.
 			self.damaged += u64::from(block.iter().any(|byte| *byte != 0));

@@ -156,7 +156,12 @@ impl StoreSession {
 			Some(entry) => Some(entry),
 			None => self.store.index.get(&digest)?,
 		};
-		let Some(mut entry) = there.filter(|entry| entry.flaw != Some(Flaw::Damaged)) else {
+		let damaged = there.filter(|entry| entry.flaw == Some(Flaw::Damaged));
+		let Some(mut entry) = there.filter(|_| damaged.is_none()) else {
+			if let Some(old) = damaged {
+				// A collection that has listed the old place must not take the new one for it.
+				self.state.protect(cid, &old);
+			}
 			writer.append(cid, is_node(cid), block)?;
 			self.has_loose_blocks.store(true, Ordering::Release);
 			return Ok(Put::Stored);

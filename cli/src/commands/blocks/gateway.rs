@@ -15,8 +15,8 @@ use std::{
 	time::Duration,
 };
 
-/// Longest time for one block.
-const BLOCK_TIME_MAX: Duration = Duration::from_secs(60);
+/// Longest time for one block: shorter than an interrupted command may take to clean up.
+const BLOCK_TIME_MAX: Duration = Duration::from_secs(25);
 
 /// Most redirects, which public gateways use.
 const REDIRECTS_MAX: usize = 3;

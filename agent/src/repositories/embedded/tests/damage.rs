@@ -674,3 +674,28 @@ fn a_flipped_bit_anywhere_in_the_index_costs_no_snapshot() {
 		flip_in_index(at, chance.below(8) as u8);
 	}
 }
+
+/// A pack was missing at one start, and what stands on it was noted. When it came back, the next
+/// start took it for what a crash had left, and removed it.
+#[test]
+fn a_pack_that_was_away_is_taken_up_again() {
+	let files = SimulatedFiles::default();
+	let (first, second) = (chunk(1, 40_000), chunk(2, 40_000));
+	let root = node(3, &[&first, &second]);
+	let store = open_on(&files);
+	let session = store.open_session().unwrap();
+	put_all(&*session, &[&first, &second, &root]);
+	session.pin(&root.cid, b"label").unwrap();
+	drop((session, store));
+
+	let mut pack = Vec::new();
+	files.edit(PACK, |bytes| pack = bytes.clone());
+	files.take_away(PACK);
+	let store = open_on(&files);
+	assert!(!store.has(&root.cid).unwrap());
+	drop(store);
+	files.put_back(PACK, &pack);
+	let store = open_on(&files);
+	assert!(verify(&store, &root.cid, Chunks::Hashed, &mut |_| true).unwrap().is_good());
+	assert!(store.has(&root.cid).unwrap());
+}

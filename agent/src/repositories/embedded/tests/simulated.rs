@@ -194,6 +194,14 @@ impl SimulatedFiles {
 		})))
 	}
 
+	/// Puts a file where none is, as somebody does who has a copy.
+	pub(crate) fn put_back(&self, name: &str, bytes: &[u8]) {
+		let file = self.create(name).unwrap();
+		file.write_at(0, bytes).unwrap();
+		file.sync().unwrap();
+		self.sync_folder().unwrap();
+	}
+
 	/// Takes a file away without a trace.
 	pub(crate) fn take_away(&self, name: &str) {
 		let mut disk = self.disk();
