@@ -234,6 +234,11 @@ impl Config {
 		Self::check(flags.over(below))
 	}
 
+	/// Folder of the block store.
+	pub fn blocks_dir(&self) -> PathBuf {
+		self.state_dir.join("blocks")
+	}
+
 	fn check(settings: Settings) -> Result<Self, ConfigError> {
 		let state_dir = settings.state_dir.unwrap_or_else(|| "/var/lib/backup-agent".into());
 		let inside = |path: Option<PathBuf>, name| path.unwrap_or_else(|| state_dir.join(name));

@@ -38,7 +38,7 @@ pub fn init(config: &Config) -> Result<()> {
 		&config.restore_dir,
 		&config.scratch_dir,
 		&config.state_dir.join("keys"),
-		&config.state_dir.join("blocks"),
+		&config.blocks_dir(),
 	];
 	for folder in inside {
 		make_folder(folder)?;
@@ -63,7 +63,7 @@ pub async fn run(config: Config) -> Result<()> {
 	let recipient = identities.recipient().to_string();
 	let identity_count = identities.count();
 	let identities = Arc::new(identities);
-	let blocks = config.state_dir.join("blocks");
+	let blocks = config.blocks_dir();
 	let store = EmbeddedStore::open(&blocks, StoreOptions::V1).with_context(|| {
 		format!(
 			"failed to open the block store {}; is another agent running on it?",

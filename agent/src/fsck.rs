@@ -5,13 +5,13 @@
 
 use crate::{
 	config::Config,
+	console::{existing_store, spinner},
 	repositories::{EmbeddedStore, RepositoryError, StoreOptions, StoreReport},
 };
 use anyhow::{Context, Result, bail};
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanBytes;
 use serde_json::json;
 use std::{
-	io::IsTerminal,
 	path::Path,
 	sync::{
 		Arc,
@@ -26,10 +26,7 @@ const TURNS_MAX: usize = 16;
 /// Checks the store, repairs it if that is wanted, prints what was found, and says whether all is
 /// good: after a repair, whether it is good now.
 pub async fn run(config: &Config, repair: bool, json: bool) -> Result<bool> {
-	let blocks = config.state_dir.join("blocks");
-	if !blocks.is_dir() {
-		bail!("there is no block store {}; give the agent's --state-dir", blocks.display());
-	}
+	let blocks = existing_store(config)?;
 	let stop = Arc::new(AtomicBool::new(false));
 	let switch = stop.clone();
 	let mut work = tokio::task::spawn_blocking(move || work(&blocks, repair, json, &switch));
@@ -91,12 +88,7 @@ type Look = fn(
 ) -> Result<StoreReport, RepositoryError>;
 
 fn look(store: &EmbeddedStore, stop: &AtomicBool, look: Look) -> Result<StoreReport> {
-	let bar = match std::io::stderr().is_terminal() {
-		true => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
-		false => ProgressBar::hidden(),
-	};
-	let style = ProgressStyle::with_template("{spinner} {bytes}, {bytes_per_sec}");
-	let bar = bar.with_style(style.expect("the template is a constant"));
+	let bar = spinner("{spinner} {bytes}, {bytes_per_sec}");
 	let report = look(store, &mut |report| {
 		bar.set_position(report.good_bytes);
 		!stop.load(Ordering::Relaxed)

@@ -4,7 +4,9 @@
 pub mod api;
 pub mod chain;
 pub mod config;
+mod console;
 pub mod daemon;
+mod disk;
 pub mod format;
 pub mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]

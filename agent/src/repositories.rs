@@ -1,6 +1,7 @@
 //! Where blocks are kept.
 //!
-//! A [`BlockSource`] gives blocks by CID. A [`Repository`] keeps them too, and pins that say which trees of blocks must stay.
+//! A [`BlockSource`] gives blocks by CID. A [`Repository`] keeps them too, and pins that say
+//! which trees of blocks must stay.
 //! Writing goes through a [`Session`]: whatever a session stored, or said to be there already,
 //! stays at least until the session ends, so a backup may build on each "yes". The order of a
 //! backup is: open a session, put children before parents, pin the root, drop the session.

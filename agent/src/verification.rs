@@ -17,7 +17,6 @@ pub mod schedule;
 #[cfg(test)]
 mod tests;
 
-pub use drill::DrillError;
 pub use record::{Verdict, Verification};
 pub use schedule::Schedule;
 
@@ -30,6 +29,7 @@ use crate::{
 };
 use backup_primitives::Cid;
 use codec::{Decode, Encode};
+use drill::DrillError;
 use std::{
 	num::NonZero,
 	path::PathBuf,
@@ -79,7 +79,7 @@ pub struct Running {
 	pub done_bytes: u64,
 }
 
-/// Why a verification cannot begin or be written down.
+/// Why a verification cannot begin.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerificationError {
@@ -95,9 +95,6 @@ pub enum VerificationError {
 	/// The store could not list its pins.
 	#[error("the block store cannot be asked: {0}")]
 	Store(#[from] RepositoryError),
-	/// The result could not be written down.
-	#[error(transparent)]
-	Ledger(#[from] LedgerError),
 }
 
 /// Verifies the snapshots of a store. Clones are the same verifier.

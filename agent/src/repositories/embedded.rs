@@ -141,8 +141,8 @@ impl EmbeddedStore {
 	}
 
 	/// Reads everything and compares it with what the index says, beside whatever else is going
-	/// on. Changes nothing. The inner workings of the index are looked at by a repair only. `proceed` is asked before each block and ends the check early by
-	/// saying no.
+	/// on. Changes nothing. The inner workings of the index are looked at by a repair only.
+	/// `proceed` is asked before each block and ends the check early by saying no.
 	///
 	/// # Errors
 	/// When files fail for other reasons than damage; damage is reported.

@@ -3,6 +3,7 @@
 use crate::{
 	api::{VERIFY_PATH, VerificationsView, VerifyOrder},
 	config::Config,
+	console::{existing_store, spinner},
 	jobs::{Ledger, now_ms},
 	repositories::{EmbeddedStore, RepositoryError, StoreOptions},
 	secret::{NodeIdentities, SharedSecret},
@@ -13,9 +14,9 @@ use backup_primitives::{
 	Cid,
 	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, request_mac},
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use reqwest::{Client, RequestBuilder, StatusCode};
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// How often a running agent is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -28,11 +29,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Verifies some roots, or all that are pinned, and prints each result. Says whether all are good.
 pub async fn run(config: &Config, order: VerifyOrder, json: bool) -> Result<bool> {
-	let blocks = config.state_dir.join("blocks");
-	if !blocks.is_dir() {
-		bail!("there is no block store {}; give the agent's --state-dir", blocks.display());
-	}
-	match EmbeddedStore::open(&blocks, StoreOptions::V1) {
+	match EmbeddedStore::open(&existing_store(config)?, StoreOptions::V1) {
 		Ok(store) => run_here(config, store, order, json).await,
 		Err(RepositoryError::InUse { .. }) => ask_agent(config, &order, json).await,
 		Err(error) => Err(error).context("failed to open the block store"),
@@ -49,12 +46,10 @@ struct Display {
 
 impl Display {
 	fn new(json: bool) -> Self {
-		let bar = match std::io::stderr().is_terminal() && !json {
-			true => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
-			false => ProgressBar::hidden(),
+		let bar = match json {
+			true => ProgressBar::hidden(),
+			false => spinner("{spinner} {msg} {bytes}, {bytes_per_sec}"),
 		};
-		let style = ProgressStyle::with_template("{spinner} {msg} {bytes}, {bytes_per_sec}");
-		let bar = bar.with_style(style.expect("the template is a constant"));
 		Self { bar, json, all_good: true, count: 0 }
 	}
 

@@ -1,6 +1,7 @@
 //! A restore that nobody asked for: everything is written to scratch and removed again.
 
 use crate::{
+	disk::available_bytes,
 	format::{Object, Root},
 	pipeline::{Cancel, OnProgress, Progress, Restore, RestoreError},
 	repositories::BlockSource,
@@ -14,8 +15,7 @@ const ROOM_LEFT_BYTES: u64 = 2 << 30;
 
 /// Why a drill did not succeed.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DrillError {
+pub(super) enum DrillError {
 	/// The snapshot cannot be restored.
 	#[error(transparent)]
 	Restore(#[from] RestoreError),
@@ -112,8 +112,7 @@ impl Drill<'_> {
 /// Refuses a drill that could fill the disk: backups, and the machines that they read, need room
 /// there too.
 fn ensure_room(folder: &Path, logical_bytes: u64) -> io::Result<()> {
-	let stat = rustix::fs::statvfs(folder)?;
-	let available = stat.f_bavail.saturating_mul(stat.f_frsize);
+	let available = available_bytes(folder)?;
 	match available >= logical_bytes.saturating_add(ROOM_LEFT_BYTES) {
 		true => Ok(()),
 		false => Err(io::Error::new(

@@ -1,5 +1,6 @@
 //! The files of a store, behind traits that a simulated disk implements too.
 
+use crate::disk;
 use redb::{StorageBackend, backends::FileBackend};
 use std::{
 	fmt::Debug,
@@ -112,8 +113,7 @@ impl Files for DiskFiles {
 	}
 
 	fn available_bytes(&self) -> io::Result<u64> {
-		let stat = rustix::fs::statvfs(&self.folder)?;
-		Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+		disk::available_bytes(&self.folder)
 	}
 }
 

@@ -115,7 +115,7 @@ pub(crate) fn find_magic(file: &dyn StoreFile, from: u64, end: u64) -> io::Resul
 		window.resize(usize::try_from(len).expect("a window fits memory"), 0);
 		match file.read_at(at, &mut window) {
 			Ok(()) => step = WINDOW,
-			// What the disk cannot read is stepped over, and nothing beside it.
+			// What the disk cannot read is stepped over, and at most a sector beside it.
 			Err(error) if error.raw_os_error() == Some(INPUT_OUTPUT) => {
 				match step > SECTOR_BYTES {
 					true => step = SECTOR_BYTES,

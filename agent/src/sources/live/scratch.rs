@@ -4,7 +4,10 @@
 //! window of that size, so that the cap holds without anyone watching, agent alive or not.
 
 use super::{Drive, PREFIX};
-use crate::sources::{OpenOptions, SourceError};
+use crate::{
+	disk::available_bytes,
+	sources::{OpenOptions, SourceError},
+};
 use backup_primitives::VmTag;
 use std::{
 	fs, io,
@@ -46,7 +49,7 @@ impl Scratch {
 		let folder = fs::canonicalize(&options.scratch_dir)?;
 		// Two that begin at once must not be promised the same room.
 		let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-		let free_bytes = free_bytes(&folder)?.saturating_sub(promised_bytes(&folder)?);
+		let free_bytes = available_bytes(&folder)?.saturating_sub(promised_bytes(&folder)?);
 		let count = drives.len() as u64;
 		let Some(cap_bytes) = cap_bytes(free_bytes, count, options.scratch_bytes_max) else {
 			let needed_bytes = BYTES_MIN * 2 * count;
@@ -91,11 +94,6 @@ fn make_image(path: &Path, disk_bytes: u64, cap_bytes: u64) -> Result<(), Source
 	}
 	file.set_len(cap_bytes)?;
 	Ok(())
-}
-
-fn free_bytes(folder: &Path) -> Result<u64, SourceError> {
-	let room = rustix::fs::statvfs(folder).map_err(io::Error::from)?;
-	Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
 /// Room that other scratch may still take: files are sparse, and as long as their caps.
