@@ -73,6 +73,14 @@ pub(crate) struct Speaker<T: Config> {
 }
 
 impl<T: Config> Speaker<T> {
+	/// The nodes that registered the keys of this keystore, ordered by key: a keystore has no order
+	/// of its own.
+	pub(crate) fn all() -> impl Iterator<Item = Self> {
+		let mut keys = T::AuthorityId::all();
+		keys.sort_by_cached_key(codec::Encode::encode);
+		keys.into_iter().take(KEYS_MAX).filter_map(Self::of)
+	}
+
 	/// The node that registered a key, if any, as of the block that the worker runs on.
 	pub(crate) fn of(authority: T::AuthorityId) -> Option<Self> {
 		let node = T::Compute::node_of(&authority)?;
@@ -90,10 +98,8 @@ impl<T: Config> Pallet<T> {
 			log::trace!(target: LOG_TARGET, "no agent is configured on this node");
 			return;
 		};
-		for authority in T::AuthorityId::all().into_iter().take(KEYS_MAX) {
-			if let Some(speaker) = Speaker::<T>::of(authority) {
-				Self::reconcile_node(&exchange, &speaker);
-			}
+		for speaker in Speaker::<T>::all() {
+			Self::reconcile_node(&exchange, &speaker);
 		}
 	}
 

@@ -10,7 +10,6 @@ use backup_primitives::{
 };
 use codec::{Decode, Encode};
 use frame_support::traits::Hooks;
-use sp_application_crypto::RuntimeAppPublic;
 use sp_core::{
 	bytes::to_hex,
 	offchain::{
@@ -65,7 +64,7 @@ impl Desk {
 	/// `answer`.
 	pub(super) fn run_for_all(&self, mut answer: impl FnMut(&Desired) -> Achieved) {
 		know_this_block();
-		for speaker in AuthorityId::all().into_iter().filter_map(Speaker::of) {
+		for speaker in Speaker::all() {
 			let desired = Backup::desired(&speaker);
 			let body = encode_body(&answer(&desired));
 			self.expect(&desired, 200, &body, true);

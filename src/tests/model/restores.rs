@@ -172,7 +172,10 @@ impl Model {
 	fn close(&mut self, id: u64) {
 		let restore = self.restores.remove(&id).expect("seen by the caller");
 		self.pay(restore.requester, 1, 0);
-		self.unlock(restore.machine, restore.sequence);
+		// One that was reported let go of the snapshot then.
+		if restore.is_waiting {
+			self.unlock(restore.machine, restore.sequence);
+		}
 	}
 
 	/// Idle time takes a few of those that are over, in its own order, and nothing else.
