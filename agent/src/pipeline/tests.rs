@@ -1,3 +1,4 @@
 mod backup;
 pub(crate) mod fixture;
 mod restore;
+mod rounds;
