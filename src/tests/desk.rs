@@ -1,6 +1,6 @@
 //! Where the worker runs: a node whose agent and pool are in the hands of the test.
 
-use crate::{Call, crypto::AuthorityId, mock::*, worker::Speaker};
+use crate::{Call, mock::*, worker::Speaker};
 use backup_primitives::{
 	auth::{
 		AgentEndpoint, ENDPOINT_STORAGE_KEY, Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER,
