@@ -143,6 +143,7 @@ impl Bench {
 		let folder = self.image.parent().expect("the image lies in a folder");
 		let mut open = vm.open(
 			TAG,
+			&[],
 			&OpenOptions {
 				scratch_dir: folder.to_owned(),
 				scratch_bytes_max: 1 << 30,
@@ -173,6 +174,7 @@ impl Bench {
 			base: base.map(|root| Base { root }),
 			geometry: Geometry::V1,
 			key: &self.key,
+			samples: 0,
 			compression: Compression::DEFAULT,
 			recipients: &recipients,
 			session: &*session,

@@ -5,7 +5,7 @@
 //! keeps its default is worse than a start that fails. Nothing here touches the machine
 //! except to read the file.
 
-use crate::{format::Compression, verification::Schedule};
+use crate::{format::Compression, sources::ImageFormat, verification::Schedule};
 use serde::Deserialize;
 use std::{
 	fs, io,
@@ -35,6 +35,15 @@ pub enum RestoreFormat {
 	Qcow2,
 	/// The disk's bytes, as a sparse file.
 	Raw,
+}
+
+impl From<RestoreFormat> for ImageFormat {
+	fn from(format: RestoreFormat) -> Self {
+		match format {
+			RestoreFormat::Qcow2 => Self::Qcow2,
+			RestoreFormat::Raw => Self::Raw,
+		}
+	}
 }
 
 /// Everything that can be set, each key once. The same names stand in the file, in the

@@ -16,6 +16,7 @@ pub mod backup;
 pub mod base;
 pub mod copy;
 pub mod export;
+mod recorded;
 pub mod restore;
 pub mod source;
 mod store;

@@ -6,6 +6,7 @@
 //! gone is read from its images, under QEMU's own locks ([`image`]). Whatever happens here, a
 //! guest that ran goes on running.
 
+mod checkpoint;
 pub mod error;
 mod guest_agent;
 pub mod image;
@@ -16,13 +17,18 @@ pub mod qmp;
 mod socket;
 pub mod vm;
 
+pub use checkpoint::Checkpoint;
 pub use error::SourceError;
 pub use leftovers::Leftovers;
 pub use vm::{Disk, ImageFormat, Inventory, Vm};
 
 use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
-use std::{path::PathBuf, time::Duration};
+use std::{
+	ops::Range,
+	path::{Path, PathBuf},
+	time::Duration,
+};
 
 /// What everything of ours begins with: nodes and exports in QEMU, and files in the scratch
 /// folder. Whoever comes after a kill knows by it what to take away.
@@ -50,8 +56,16 @@ pub struct OpenVm {
 	pub consistency: Consistency,
 	/// How long the machine stood still for it: nothing for one that was off.
 	pub pause: Duration,
+	/// The backup that [`OpenDisk::written`] counts from, if any disk knows.
+	pub base: Option<Checkpoint>,
+	/// This instant, if writes from here on are recorded.
+	pub checkpoint: Option<Checkpoint>,
 	hold: Hold,
 }
+
+/// A machine that is off and cannot start.
+#[derive(Debug)]
+pub struct HeldVm(#[expect(dead_code, reason = "it holds by being there")] image::HeldImages);
 
 /// One disk of an [`OpenVm`].
 pub struct OpenDisk {
@@ -59,6 +73,9 @@ pub struct OpenDisk {
 	pub name: String,
 	/// Reads it as it was at the instant of opening.
 	pub reader: Box<dyn DiskReader>,
+	/// What was written to it since the base, sorted and apart from each other, if that was
+	/// recorded.
+	pub written: Option<Vec<Range<u64>>>,
 }
 
 /// What keeps the disks still. Dropping it lets go, in the right order.
@@ -70,17 +87,67 @@ enum Hold {
 impl Vm {
 	/// Freeze the machine's disks at this instant.
 	///
+	/// `known` are the checkpoints of its backups that are there, the newest first: what was
+	/// written since one of them is told if that was recorded. Afterwards
+	/// [`settle`](Self::settle) decides from which one it is recorded further.
+	///
 	/// Fails before anything is touched if the machine does not carry `tag`.
-	pub fn open(&self, tag: VmTag, options: &OpenOptions) -> Result<OpenVm, SourceError> {
+	pub fn open(
+		&self,
+		tag: VmTag,
+		known: &[Checkpoint],
+		options: &OpenOptions,
+	) -> Result<OpenVm, SourceError> {
 		let is_left_over = options.leftovers.take_over(self);
 		let opened = live::connect(self).and_then(|monitor| match monitor {
-			Some(monitor) => live::open(self, monitor, tag, options),
+			Some(monitor) => self.open_live(monitor, tag, known, options),
 			None => image::open(self, tag, options),
 		});
 		if is_left_over && opened.is_err() {
 			options.leftovers.add(self);
 		}
 		opened
+	}
+
+	/// A record that QEMU does not hand out must not keep a machine from being backed up.
+	fn open_live(
+		&self,
+		monitor: qmp::Monitor,
+		tag: VmTag,
+		known: &[Checkpoint],
+		options: &OpenOptions,
+	) -> Result<OpenVm, SourceError> {
+		match live::open(self, monitor, tag, known, options) {
+			Err(error @ (SourceError::Refused { .. } | SourceError::Nbd(_)))
+				if !known.is_empty() =>
+			{
+				tracing::warn!(%tag, %error, "tried again without what was recorded");
+				let monitor = live::connect(self)?.ok_or(SourceError::Vanished)?;
+				live::open(self, monitor, tag, &[], options)
+			}
+			result => result,
+		}
+	}
+
+	/// Go on recording what is written to a running machine's disks since the newest of these
+	/// checkpoints, and forget all others.
+	pub fn settle(&self, known: &[Checkpoint]) -> Result<(), SourceError> {
+		match live::connect(self)? {
+			Some(mut monitor) => live::settle(self, &mut monitor, known),
+			None => Ok(()),
+		}
+	}
+
+	/// Keep a machine that is off from starting, until what is returned is dropped. An image that
+	/// is not there cannot be held, and needs not be.
+	pub fn hold(&self, tag: VmTag, scratch_dir: &Path) -> Result<HeldVm, SourceError> {
+		if self.uuid != tag {
+			return Err(SourceError::TagMismatch { expected: tag, found: self.uuid });
+		}
+		match live::connect(self)? {
+			Some(_) => Err(SourceError::Running),
+			None => image::hold(&self.disks, scratch_dir).map(HeldVm),
+		}
 	}
 
 	/// Take away what a backup left in the running machine, if it runs, and let it go on if that

@@ -179,7 +179,7 @@ fn converse(stream: UnixStream, qmp: &Path, manner: Manner, is_frozen: &mut bool
 #[test]
 fn a_guest_is_frozen_before_and_thawed_after_the_instant() {
 	let machine = Machine::start(Manner::Obliging);
-	let open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	assert_eq!(open.consistency, Consistency::Application);
 	// Thawed by now, not only at the end.
 	assert_eq!(machine.told(), ["guest-fsfreeze-freeze", "guest-fsfreeze-thaw"]);
@@ -191,7 +191,7 @@ fn a_guest_is_frozen_before_and_thawed_after_the_instant() {
 #[test]
 fn a_guest_that_refuses_is_backed_up_as_it_is() {
 	let machine = Machine::start(Manner::Refusing);
-	let open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	assert_eq!(open.consistency, Consistency::Crash);
 	open.close().unwrap();
 	assert_eq!(machine.marks(), [""; 0]);
@@ -201,7 +201,7 @@ fn a_guest_that_refuses_is_backed_up_as_it_is() {
 fn a_freeze_that_does_not_answer_is_given_up_and_thawed() {
 	let machine = Machine::start(Manner::Silent);
 	let start = Instant::now();
-	let open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	assert!(start.elapsed() < Duration::from_secs(10));
 	assert_eq!(open.consistency, Consistency::Crash);
 	assert!(machine.told().contains(&"guest-fsfreeze-thaw".to_owned()));
@@ -213,7 +213,7 @@ fn a_freeze_that_does_not_answer_is_given_up_and_thawed() {
 fn a_machine_whose_agent_does_not_run_is_backed_up_as_it_is() {
 	let machine = Machine::start(Manner::Obliging);
 	let vm = Vm { guest_agent: Some(machine.path("nobody")), ..machine.vm() };
-	let open = vm.open(tag(), &machine.options()).unwrap();
+	let open = vm.open(tag(), &[], &machine.options()).unwrap();
 	assert_eq!(open.consistency, Consistency::Crash);
 	open.close().unwrap();
 	assert_eq!(machine.marks(), [""; 0]);
@@ -239,7 +239,7 @@ fn a_guest_that_a_killed_agent_left_frozen_is_thawed() {
 fn a_guest_that_does_not_thaw_is_told_until_it_does() {
 	let machine = Machine::start(Manner::Stubborn);
 	let options = machine.options();
-	let open = machine.vm().open(tag(), &options).unwrap();
+	let open = machine.vm().open(tag(), &[], &options).unwrap();
 	// It was told to when the freeze ended, again when that failed, and at the end.
 	assert!(matches!(open.close(), Err(SourceError::NotThawed { .. })));
 	assert_eq!(machine.marks(), ["pbk-mark-frozen"]);
@@ -252,9 +252,9 @@ fn a_guest_that_does_not_thaw_is_told_until_it_does() {
 fn a_guest_that_hangs_is_backed_up_once_more() {
 	let machine = Machine::start(Manner::Stubborn);
 	let options = machine.options();
-	drop(machine.vm().open(tag(), &options).unwrap());
+	drop(machine.vm().open(tag(), &[], &options).unwrap());
 	// Told for the fourth time before this, and once more to freeze and thaw.
-	let open = machine.vm().open(tag(), &options).unwrap();
+	let open = machine.vm().open(tag(), &[], &options).unwrap();
 	assert_eq!(open.consistency, Consistency::Application);
 	open.close().unwrap();
 	assert_eq!(options.leftovers.retry(), 0);

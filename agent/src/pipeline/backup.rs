@@ -5,6 +5,7 @@ use crate::{
 	pipeline::{
 		Base, Cancel, DiskReader, OnProgress, Progress,
 		base::{BaseError, Cursor},
+		recorded::Reading,
 		store::{ObjectPlan, Storing},
 	},
 	repositories::{BlockSource, Put, RepositoryError, Session},
@@ -36,6 +37,9 @@ pub struct Backup<'a> {
 	pub geometry: Geometry,
 	/// Seals blocks.
 	pub key: &'a RepositoryKey,
+	/// How many chunks of each disk that were not written to, as somebody recorded, are read all
+	/// the same and compared with the base.
+	pub samples: usize,
 	/// How hard is tried to make them smaller. Chunks that were stored at another level are found
 	/// again in the base, and nowhere else.
 	pub compression: Compression,
@@ -62,7 +66,8 @@ pub struct Disk<'a> {
 	pub reader: Box<dyn DiskReader + 'a>,
 	/// The only ranges that may differ from the base, sorted and apart from each other; `None`
 	/// when that is not known. What lies outside is not read but taken from the base, so it
-	/// must come from whoever recorded every write since that very snapshot.
+	/// must come from whoever recorded every write since that very snapshot. A few samples
+	/// outside are read, and must be as in the base.
 	pub changed: Option<Vec<Range<u64>>>,
 }
 
@@ -167,6 +172,14 @@ pub enum BackupError {
 		/// The disk.
 		disk: String,
 	},
+	/// Something else stands where nothing was written, by the list of changes.
+	#[error("disk {disk} is not as in its base at byte {offset}, where no write was recorded")]
+	Unrecorded {
+		/// The disk.
+		disk: String,
+		/// Where the chunk begins that differs.
+		offset: u64,
+	},
 	/// The repository cannot store a block.
 	#[error("a block cannot be stored: {0}")]
 	Repository(#[from] RepositoryError),
@@ -176,6 +189,14 @@ pub enum BackupError {
 	/// It was told to end.
 	#[error("the backup was cancelled")]
 	Cancelled,
+}
+
+impl BackupError {
+	/// Whether the base or the record of changes since is of no use, so that a full reading may
+	/// do better.
+	pub fn is_of_base(&self) -> bool {
+		matches!(self, Self::Base { .. } | Self::NoBase { .. } | Self::Unrecorded { .. })
+	}
 }
 
 impl Backup<'_> {
@@ -230,18 +251,21 @@ impl Run<'_> {
 		if disk.changed.is_some() && !fits {
 			return Err(BackupError::NoBase { disk: disk.name });
 		}
-		let plan = ObjectPlan {
-			name: &disk.name,
-			base: base.map(|base| Cursor::new(backup.repository, backup.geometry, base)),
-			changed: disk.changed.as_deref(),
-		};
-		self.object(disk.name.clone(), &mut *disk.reader, plan)
+		let reading = disk
+			.changed
+			.as_deref()
+			.map(|changed| Reading::of(changed, backup.samples, backup.geometry, logical_bytes));
+		if let Some(reading) = &reading {
+			disk.reader.restrict(&reading.ranges);
+		}
+		let base = base.map(|base| Cursor::new(backup.repository, backup.geometry, base));
+		let plan = ObjectPlan { base, reading };
+		self.object(disk.name, &mut *disk.reader, plan)
 	}
 
 	fn blob(&mut self, blob: Blob) -> Result<Object, BackupError> {
 		let mut reader = BlobReader(blob.bytes);
-		let plan = ObjectPlan { name: &blob.name, base: None, changed: None };
-		self.object(blob.name.clone(), &mut reader, plan)
+		self.object(blob.name, &mut reader, ObjectPlan { base: None, reading: None })
 	}
 
 	fn object(
@@ -251,7 +275,8 @@ impl Run<'_> {
 		plan: ObjectPlan<'_>,
 	) -> Result<Object, BackupError> {
 		let logical_bytes = reader.logical_bytes();
-		let storing = Storing { backup: self.backup, before: self.progress, logical_bytes };
+		let storing =
+			Storing { backup: self.backup, name: &name, before: self.progress, logical_bytes };
 		let (tree, stored) = storing.run(reader, plan)?;
 		self.stored.add(&stored);
 		self.progress.done_bytes += logical_bytes;

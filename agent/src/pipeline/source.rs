@@ -30,6 +30,12 @@ pub trait DiskReader: Send {
 	/// [`io::ErrorKind::UnexpectedEof`]. Holes inside the range read as zeros.
 	fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
+	/// Says that nothing but these ranges will be asked for. They are sorted and apart from each
+	/// other. Called once at most, before all else; by default nothing happens.
+	fn restrict(&mut self, ranges: &[Range<u64>]) {
+		let _ = ranges;
+	}
+
 	/// Says that `range` was read, or skipped, and is never asked for again, so that a source
 	/// over a copy-before-write filter may trim it. By default nothing happens.
 	fn release(&mut self, range: Range<u64>) {
@@ -48,6 +54,10 @@ impl<T: DiskReader + ?Sized> DiskReader for Box<T> {
 
 	fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
 		(**self).read_at(offset, buffer)
+	}
+
+	fn restrict(&mut self, ranges: &[Range<u64>]) {
+		(**self).restrict(ranges);
 	}
 
 	fn release(&mut self, range: Range<u64>) {

@@ -11,6 +11,7 @@ use crate::{
 	pipeline::{
 		Backup, BackupError, DiskReader, Progress, Stored,
 		base::{Cursor, place_range},
+		recorded::Reading,
 		tree::TreeBuilder,
 	},
 	repositories::Put,
@@ -38,13 +39,15 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// One disk or blob, and what is known of it.
 pub(crate) struct ObjectPlan<'a> {
-	pub(crate) name: &'a str,
 	pub(crate) base: Option<Cursor<'a>>,
-	pub(crate) changed: Option<&'a [Range<u64>]>,
+	/// What is read of it, if not all.
+	pub(crate) reading: Option<Reading>,
 }
 
 pub(crate) struct Storing<'a> {
 	pub(crate) backup: &'a Backup<'a>,
+	/// What it is called.
+	pub(crate) name: &'a str,
 	/// How far the backup had come before this object.
 	pub(crate) before: Progress,
 	pub(crate) logical_bytes: u64,
@@ -57,6 +60,8 @@ struct Job {
 	buffer: Vec<u8>,
 	/// The chunk at the same place of the base.
 	base: Option<ChildRef>,
+	/// Whether it must be the same.
+	is_sample: bool,
 }
 
 struct Done {
@@ -114,10 +119,13 @@ impl Storing<'_> {
 		let mut sealer = Sealer::with_compression(self.backup.key, self.backup.compression);
 		loop {
 			let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-			let Ok(Job { turn, index, buffer, base }) = job else {
+			let Ok(Job { turn, index, buffer, base, is_sample }) = job else {
 				return;
 			};
-			let outcome = self.chunk(&mut sealer, &buffer, base);
+			let outcome = match is_sample && !is_like(&sealer, &buffer, base.as_ref()) {
+				true => Err(self.unrecorded(index)),
+				false => self.chunk(&mut sealer, &buffer, base),
+			};
 			let done = Done { turn, level: 0, index, buffer, outcome };
 			if results.send(done).is_err() {
 				return;
@@ -145,6 +153,11 @@ impl Storing<'_> {
 		let put = self.backup.session.put_unchecked(&cid, block)?;
 		let child = ChildRef { cid, key, id };
 		Ok(Outcome::Sealed { child, put, block_bytes: block.len() as u64 })
+	}
+
+	fn unrecorded(&self, index: u64) -> BackupError {
+		let offset = index * u64::from(self.backup.geometry.chunk_bytes());
+		BackupError::Unrecorded { disk: self.name.to_owned(), offset }
 	}
 
 	/// Takes results in any order, uses them in the order of the disk.
@@ -223,6 +236,7 @@ impl Feed<'_, '_> {
 			};
 			if start > at {
 				let to = self.next_change(at).min(start);
+				self.check_hole(at / chunk_bytes)?;
 				reader.release(at..to);
 				at = to;
 				continue;
@@ -241,7 +255,7 @@ impl Feed<'_, '_> {
 		reader: &mut dyn DiskReader,
 		from: u64,
 	) -> Result<Option<Range<u64>>, BackupError> {
-		let disk = || self.plan.name.to_owned();
+		let disk = || self.storing.name.to_owned();
 		let extent = reader.next_extent(from).map_err(|source| BackupError::Read {
 			disk: disk(),
 			offset: from,
@@ -262,14 +276,27 @@ impl Feed<'_, '_> {
 		let len = usize::try_from(range.end - range.start).expect("a chunk fits memory");
 		buffer.resize(len, 0);
 		reader.read_at(range.start, &mut buffer).map_err(|source| BackupError::Read {
-			disk: self.plan.name.to_owned(),
+			disk: self.storing.name.to_owned(),
 			offset: range.start,
 			source,
 		})?;
 		let index = range.start / u64::from(self.storing.backup.geometry.chunk_bytes());
-		let job = Job { turn: self.turn, index, buffer, base: self.base_chunk(index) };
+		let (base, is_sample) = (self.base_chunk(index), self.is_sample(index));
+		let job = Job { turn: self.turn, index, buffer, base, is_sample };
 		self.turn += 1;
 		self.jobs.send(job).map_err(|_| BackupError::Cancelled)
+	}
+
+	fn is_sample(&self, index: u64) -> bool {
+		self.plan.reading.as_ref().is_some_and(|reading| reading.samples.contains(&index))
+	}
+
+	/// A sample where the disk has a hole must be none of the base's chunks.
+	fn check_hole(&mut self, index: u64) -> Result<(), BackupError> {
+		match self.is_sample(index) && self.base_chunk(index).is_some() {
+			true => Err(self.storing.unrecorded(index)),
+			false => Ok(()),
+		}
 	}
 
 	/// The chunk of the base at this place. A base that cannot be read is none.
@@ -278,9 +305,9 @@ impl Feed<'_, '_> {
 		match cursor.child(0, index) {
 			Ok(child) => child,
 			Err(error) => {
-				let disk = self.plan.name;
+				let disk = self.storing.name;
 				tracing::warn!(target: "backup", disk, %error, "the base cannot be read");
-				if self.plan.changed.is_none() {
+				if self.plan.reading.is_none() {
 					self.plan.base = None;
 				}
 				None
@@ -291,7 +318,7 @@ impl Feed<'_, '_> {
 	/// Takes the largest unchanged place that begins here from the base, unread, and answers
 	/// where it ends; `None` if this chunk has to be looked at.
 	fn take_over(&mut self, at: u64) -> Result<Option<u64>, BackupError> {
-		let Some(changed) = self.plan.changed else {
+		let Some(Reading { ranges, .. }) = &self.plan.reading else {
 			return Ok(None);
 		};
 		let geometry = self.storing.backup.geometry;
@@ -302,14 +329,14 @@ impl Feed<'_, '_> {
 		let span = |level: usize| geometry.span(u32::try_from(level).unwrap_or(u32::MAX));
 		let fits = |level: &usize| {
 			let range = place_range(geometry, *level, index / span(*level), logical_bytes);
-			range.start == at && !overlaps(changed, &range)
+			range.start == at && !overlaps(ranges, &range)
 		};
 		let Some(level) = (0..=cursor.levels()).rev().find(fits) else {
 			return Ok(None);
 		};
 		let index = index / span(level);
 		let range = cursor.range(level, index);
-		let disk = self.plan.name;
+		let disk = self.storing.name;
 		let child = cursor
 			.child(level, index)
 			.map_err(|source| BackupError::Base { disk: disk.to_owned(), source })?;
@@ -343,7 +370,7 @@ impl Feed<'_, '_> {
 	/// Where, at or after `at`, unread places of the base must be asked for again: a hole of
 	/// the disk is one of the base only as far as something changed.
 	fn next_change(&self, at: u64) -> u64 {
-		match self.plan.changed {
+		match self.plan.reading {
 			None => u64::MAX,
 			Some(_) => at + u64::from(self.storing.backup.geometry.chunk_bytes()),
 		}
@@ -408,7 +435,7 @@ impl Collector<'_> {
 	}
 
 	fn report(&mut self, level: usize, index: u64) {
-		let Storing { backup, before, logical_bytes } = self.storing;
+		let Storing { backup, name: _, before, logical_bytes } = self.storing;
 		let done_bytes = place_range(backup.geometry, level, index, *logical_bytes).end;
 		if done_bytes >= self.reported_bytes.saturating_add(PROGRESS_STEP_BYTES) {
 			self.reported_bytes = done_bytes;
@@ -451,9 +478,17 @@ impl Drop for StopOnPanic<'_> {
 	}
 }
 
-fn overlaps(changed: &[Range<u64>], range: &Range<u64>) -> bool {
-	let first = changed.partition_point(|change| change.end <= range.start);
-	changed.get(first).is_some_and(|change| change.start < range.end)
+/// Whether a chunk is that of the base, or zero where that has none.
+fn is_like(sealer: &Sealer, chunk: &[u8], base: Option<&ChildRef>) -> bool {
+	match base {
+		Some(base) => base.id == sealer.chunk_id(chunk),
+		None => is_zero(chunk),
+	}
+}
+
+fn overlaps(ranges: &[Range<u64>], range: &Range<u64>) -> bool {
+	let first = ranges.partition_point(|one| one.end <= range.start);
+	ranges.get(first).is_some_and(|one| one.start < range.end)
 }
 
 /// Whether all bytes are zero, many at a time and with an early end.

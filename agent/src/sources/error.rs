@@ -87,6 +87,9 @@ pub enum SourceError {
 	/// The machine ended while it was read.
 	#[error("read the machine: it ended meanwhile; the next cadence tries again")]
 	Vanished,
+	/// The machine runs, and was to be off.
+	#[error("replace the machine's disks: it runs; shut it down, and restore once more")]
+	Running,
 	/// The guest's file systems may still be frozen.
 	#[error("thaw the guest's file systems: {source}; is the guest agent running?")]
 	NotThawed {
@@ -155,6 +158,7 @@ impl SourceError {
 			| Self::Nbd(_)
 			| Self::Io(_) => FailureReason::VmUnreachable,
 			Self::Vanished => FailureReason::VmVanished,
+			Self::Running => FailureReason::VmRunning,
 			Self::ScratchFull | Self::ScratchTooSmall { .. } => FailureReason::ScratchFull,
 			Self::ImageUnreadable { .. } | Self::ImageNotServed { .. } => {
 				FailureReason::ImageUnreadable

@@ -44,11 +44,26 @@ pub(super) fn open(vm: &Vm, tag: VmTag, options: &OpenOptions) -> Result<OpenVm,
 	let mut images = Vec::new();
 	for disk in &vm.disks {
 		let (image, reader) = serve(disk, &options.scratch_dir)?;
-		disks.push(OpenDisk { name: disk.name.clone(), reader: Box::new(reader) });
+		let name = disk.name.clone();
+		disks.push(OpenDisk { name, reader: Box::new(reader), written: None });
 		images.push(image);
 	}
 	let (consistency, pause) = (Consistency::Stopped, Duration::ZERO);
-	Ok(OpenVm { disks, consistency, pause, hold: super::Hold::Stopped(images) })
+	let hold = super::Hold::Stopped(images);
+	Ok(OpenVm { disks, consistency, pause, base: None, checkpoint: None, hold })
+}
+
+/// Images that no machine can use. The readers go first, and the tools with them.
+#[derive(Debug)]
+pub(super) struct HeldImages(
+	#[expect(dead_code, reason = "they hold by being there")] Vec<(NbdDisk, ServedImage)>,
+);
+
+/// Hold those of these images that are there.
+pub(super) fn hold(disks: &[Disk], scratch: &Path) -> Result<HeldImages, SourceError> {
+	let there = disks.iter().filter(|disk| disk.image.exists());
+	let held = there.map(|disk| serve(disk, scratch).map(|(image, reader)| (reader, image)));
+	held.collect::<Result<_, _>>().map(HeldImages)
 }
 
 fn serve(disk: &Disk, scratch: &Path) -> Result<(ServedImage, NbdDisk), SourceError> {

@@ -3,14 +3,17 @@
 //! 1. Ask the machine for its UUID, and refuse a wrong one before anything is touched.
 //! 2. Take away what a killed agent left.
 //! 3. Make scratch images; freeze the guest's file systems where its agent can.
-//! 4. Stop the machine, put a copy-before-write filter over each disk, let it run: a few
-//!    milliseconds, and the instant that all readers see. Let the file systems go on.
-//! 5. Export the frozen views over NBD. What was read is trimmed, so that later guest writes
+//! 4. Stop the machine, begin a dirty bitmap and put a copy-before-write filter over each disk,
+//!    let it run: a few milliseconds, and the instant that all readers see. Let the file systems
+//!    go on.
+//! 5. Export the frozen views over NBD, and with them the bitmaps of the last backup: what was
+//!    written since. What was read or needs no reading is trimmed, so that later guest writes
 //!    there are not kept.
 //! 6. Take everything away again, in the opposite order.
 //!
 //! The filter fails the backup when scratch is full (`break-snapshot`), never the guest.
 
+mod bitmaps;
 mod nodes;
 mod pause;
 mod scratch;
@@ -18,14 +21,15 @@ mod scratch;
 pub(super) use nodes::clean;
 
 use super::{
-	Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,
+	Checkpoint, Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,
 	guest_agent::{Agent, Frozen},
-	nbd::{AfterRead, NbdDisk},
+	nbd::{self, AfterRead, NbdDisk},
 	qmp::Monitor,
 	socket::is_hang_up,
 };
 use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
+use bitmaps::{Bitmap, bitmap_name, keeps_bitmaps};
 use nodes::{Marker, drive_property, filter_node, list, mark, scratch_node, unmark, view_node};
 use pause::Pause;
 use scratch::{Scratch, remove_file};
@@ -52,6 +56,10 @@ pub(super) struct LiveVm {
 	socket: PathBuf,
 	/// QEMU holds the images until its nodes are gone; the files may go before.
 	scratch: Scratch,
+	/// The backup from which bitmaps are read.
+	base: Option<Checkpoint>,
+	/// The bitmaps that this one has begun.
+	checkpoint: Option<Checkpoint>,
 	is_closed: bool,
 }
 
@@ -62,6 +70,11 @@ struct Drive {
 	node: String,
 	device: String,
 	size_bytes: u64,
+	keeps_bitmaps: bool,
+	/// Bitmaps of ours, as they were when the drive was found.
+	bitmaps: Vec<Bitmap>,
+	/// Since when its bitmap has recorded all writes, if it has.
+	checkpoint: Option<Checkpoint>,
 }
 
 /// Connect to the machine's control socket. Returns nothing if the machine is off.
@@ -77,6 +90,7 @@ pub(super) fn open(
 	vm: &Vm,
 	mut monitor: Monitor,
 	tag: VmTag,
+	known: &[Checkpoint],
 	options: &OpenOptions,
 ) -> Result<OpenVm, SourceError> {
 	check_tag(&mut monitor, tag)?;
@@ -87,17 +101,36 @@ pub(super) fn open(
 		}
 		result => result?,
 	}
-	let drives = find_drives(&mut monitor, &vm.disks)?;
+	let mut drives = find_drives(&mut monitor, &vm.disks)?;
 	refuse_threads(&mut monitor, &drives)?;
+	for drive in &mut drives {
+		drive.checkpoint = bitmaps::settle(&mut monitor, drive, known).unwrap_or_else(|error| {
+			tracing::warn!(%tag, disk = drive.name, %error, "the disk's bitmaps are of no use");
+			None
+		});
+	}
+	let has_one = |known: &Checkpoint| drives.iter().any(|d| d.checkpoint == Some(*known));
+	let base = known.iter().copied().find(has_one);
 	let scratch = Scratch::make(tag, &drives, options)?;
 	let socket = fs::canonicalize(&options.scratch_dir)?.join(format!("{PREFIX}{tag}.nbd"));
 	let (vm, leftovers) = (vm.clone(), options.leftovers.clone());
-	let mut machine = LiveVm { monitor, vm, leftovers, socket, scratch, is_closed: false };
+	let mut machine = LiveVm {
+		monitor,
+		vm,
+		leftovers,
+		socket,
+		scratch,
+		base,
+		checkpoint: None,
+		is_closed: false,
+	};
 	machine.add_scratch(&drives)?;
 	let (consistency, pause) = machine.freeze(&drives, options.freeze_time_max)?;
 	tracing::info!(%tag, ?pause, ?consistency, "the machine's disks stand still");
 	let disks = machine.export(&drives)?;
-	Ok(OpenVm { disks, consistency, pause, hold: Hold::Live(Box::new(machine)) })
+	let (base, checkpoint) = (machine.base, machine.checkpoint);
+	let hold = Hold::Live(Box::new(machine));
+	Ok(OpenVm { disks, consistency, pause, base, checkpoint, hold })
 }
 
 fn check_tag(monitor: &mut Monitor, expected: VmTag) -> Result<(), SourceError> {
@@ -163,6 +196,9 @@ fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
 			node: inserted["node-name"].as_str()?.to_owned(),
 			device: block["qdev"].as_str()?.to_owned(),
 			size_bytes: inserted["image"]["virtual-size"].as_u64()?,
+			keeps_bitmaps: keeps_bitmaps(inserted),
+			bitmaps: Bitmap::list(inserted),
+			checkpoint: None,
 		})
 	});
 	found.ok_or_else(|| SourceError::DiskNotFound {
@@ -174,6 +210,17 @@ fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
 fn is_same_file(one: &Path, other: &Path) -> bool {
 	let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
 	real(one) == real(other)
+}
+
+/// Settle since when the machine's bitmaps record, of all disks that it has.
+pub(super) fn settle(
+	vm: &Vm,
+	monitor: &mut Monitor,
+	known: &[Checkpoint],
+) -> Result<(), SourceError> {
+	let blocks = monitor.run("query-block", json!({}))?;
+	let drives = vm.disks.iter().filter_map(|disk| find_drive(list(&blocks), disk).ok());
+	drives.into_iter().try_for_each(|drive| bitmaps::settle(monitor, &drive, known).map(drop))
 }
 
 impl LiveVm {
@@ -223,8 +270,24 @@ impl LiveVm {
 	/// Put the filters in place at one instant. The machine runs again in every case.
 	fn place_filters(&mut self, drives: &[Drive]) -> Result<Duration, SourceError> {
 		let pause = Pause::begin(&mut self.monitor)?;
-		let placed = drives.iter().try_for_each(|drive| place_filter(pause.monitor, drive));
+		let new = Checkpoint::new();
+		let begun = bitmaps::begin(pause.monitor, drives, self.base, new);
+		let placed = match &begun {
+			// Without bitmaps all is read, now and the next time.
+			Ok(()) | Err(SourceError::Refused { .. }) => {
+				drives.iter().try_for_each(|drive| place_filter(pause.monitor, drive))
+			}
+			Err(_) => Ok(()),
+		};
 		let lasted = pause.end();
+		match begun {
+			Ok(()) => self.checkpoint = Some(new),
+			Err(error @ SourceError::Refused { .. }) => {
+				tracing::warn!(%error, "writes to the machine's disks are not recorded");
+				self.base = None;
+			}
+			Err(error) => return Err(error),
+		}
 		placed.and(lasted)
 	}
 
@@ -244,20 +307,28 @@ impl LiveVm {
 					"discard": "unmap",
 				}),
 			)?;
+			let base = self.base.filter(|base| drive.checkpoint == Some(*base));
+			let base = base.map(|base| bitmap_name(base, &drive.name));
 			// Writable, so that what was read can be trimmed; writes themselves are refused.
-			self.monitor.run(
-				"block-export-add",
-				json!({
-					"type": "nbd",
-					"id": format!("{PREFIX}{}", drive.name),
-					"node-name": view,
-					"name": drive.name,
-					"writable": true,
-				}),
-			)?;
+			let mut export = json!({
+				"type": "nbd",
+				"id": format!("{PREFIX}{}", drive.name),
+				"node-name": view,
+				"name": drive.name,
+				"writable": true,
+			});
+			if let Some(base) = &base {
+				export["bitmaps"] = json!([{ "node": drive.node, "name": base }]);
+			}
+			self.monitor.run("block-export-add", export)?;
+			let written = base.map(|base| nbd::written(&self.socket, &drive.name, &base));
 			let disk = NbdDisk::connect(&self.socket, &drive.name, AfterRead::Trim)?;
 			let reader = Box::new(LiveDisk { disk });
-			disks.push(OpenDisk { name: drive.name.clone(), reader });
+			disks.push(OpenDisk {
+				name: drive.name.clone(),
+				reader,
+				written: written.transpose()?,
+			});
 		}
 		Ok(disks)
 	}
@@ -370,6 +441,10 @@ impl DiskReader for LiveDisk {
 
 	fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
 		self.disk.read_at(offset, buffer).map_err(Self::explain)
+	}
+
+	fn restrict(&mut self, ranges: &[Range<u64>]) {
+		self.disk.restrict(ranges);
 	}
 
 	fn release(&mut self, range: Range<u64>) {

@@ -15,7 +15,7 @@ mod wire;
 use super::{SourceError, socket::connect_within};
 use crate::pipeline::source::DiskReader;
 use std::{collections::VecDeque, io, ops::Range, path::Path, time::Duration};
-use wire::{Connection, Reply};
+use wire::{ALLOCATION, BITMAP, Connection, Reply, STATE_DIRTY, STATE_ZERO, Status};
 
 /// How long the server may take to let us in.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -32,7 +32,11 @@ const READ_BYTES: u64 = 1024 * 1024;
 /// Bytes of which one request asks whether they are zero.
 const STATUS_BYTES_MAX: u64 = 1 << 30;
 
-/// Bytes that are trimmed at once.
+/// How long an area is, of those that somebody wrote to, for which it is not asked whether it is
+/// zero.
+const SURELY_DATA_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes that are trimmed at once, after reading.
 const TRIM_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What to do with areas that were read.
@@ -49,6 +53,8 @@ pub enum AfterRead {
 pub struct NbdDisk {
 	connection: Connection,
 	after_read: AfterRead,
+	/// The only areas that are read, if not all.
+	wanted: Option<Vec<Range<u64>>>,
 	/// Areas that may hold data, in order, not asked for yet.
 	extents: VecDeque<Range<u64>>,
 	/// Up to where `extents` is known.
@@ -73,14 +79,12 @@ struct Segment {
 impl NbdDisk {
 	/// Open the export `name` of the server on this socket.
 	pub fn connect(socket: &Path, name: &str, after_read: AfterRead) -> Result<Self, SourceError> {
-		let stream = connect_within(socket, CONNECT_TIME_MAX)?;
-		stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-		stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
-		let connection = Connection::negotiate(stream, name)?;
+		let connection = open(socket, name, ALLOCATION)?;
 		let after_read = if connection.can_trim() { after_read } else { AfterRead::Keep };
 		Ok(Self {
 			connection,
 			after_read,
+			wanted: None,
 			extents: VecDeque::new(),
 			known_until: 0,
 			ahead: VecDeque::new(),
@@ -135,13 +139,16 @@ impl NbdDisk {
 
 	/// Learn which of the next areas may hold data.
 	fn learn_extents(&mut self) -> Result<(), SourceError> {
-		let start = self.known_until;
-		let length = STATUS_BYTES_MAX.min(self.size() - start);
-		if !self.connection.knows_allocation() {
-			self.extents.push_back(start..self.size());
-			self.known_until = self.size();
+		// A server that was let trim the rest refuses questions about it.
+		let next = self.next_wanted(self.known_until);
+		let is_short = self.wanted.is_some() && next.end - next.start <= SURELY_DATA_BYTES_MAX;
+		if !self.connection.has_context() || is_short {
+			self.known_until = next.end;
+			self.extents.extend((!next.is_empty()).then_some(next));
 			return Ok(());
 		}
+		let start = next.start;
+		let length = STATUS_BYTES_MAX.min(next.end - start);
 		let cookie = self.connection.ask_status(start, length as u32)?;
 		let statuses = loop {
 			match self.receive()? {
@@ -149,22 +156,26 @@ impl NbdDisk {
 				_ => continue,
 			}
 		};
-		let mut at = start;
-		for status in statuses {
-			let end = at.saturating_add(status.length_bytes.into()).min(self.size());
-			if !status.is_zero && end > at {
-				match self.extents.back_mut() {
-					Some(last) if last.end == at => last.end = end,
-					_ => self.extents.push_back(at..end),
-				}
-			}
-			at = end;
-		}
-		if at == start {
-			return Err(SourceError::Nbd("the server told nothing of an area".into()));
-		}
-		self.known_until = at;
+		let data = areas(&statuses, start, next.end, |state| state & STATE_ZERO == 0)?;
+		self.extents.extend(data.areas);
+		self.known_until = data.until;
 		Ok(())
+	}
+
+	/// The first area at or after `from` that is wanted; nothing, at the end, if none is.
+	fn next_wanted(&self, from: u64) -> Range<u64> {
+		let Some(wanted) = &self.wanted else { return from..self.size() };
+		let next = wanted.partition_point(|range| range.end <= from);
+		let none = self.size()..self.size();
+		wanted.get(next).map_or(none, |range| range.start.max(from)..range.end)
+	}
+
+	/// The parts of an area that are wanted.
+	fn clip(&self, area: Range<u64>) -> Vec<Range<u64>> {
+		let Some(wanted) = &self.wanted else { return vec![area] };
+		let first = wanted.partition_point(|range| range.end <= area.start);
+		let beside = wanted[first..].iter().take_while(|range| range.start < area.end);
+		beside.map(|range| range.start.max(area.start)..range.end.min(area.end)).collect()
 	}
 
 	/// Take one piece of a reply. Data goes to its segment, the rest is returned.
@@ -190,6 +201,10 @@ impl NbdDisk {
 		if offset < self.forgotten_until {
 			// Zeros would look like an answer.
 			return Err(SourceError::Nbd(format!("byte {offset} was passed over already")));
+		}
+		let asked = offset..end;
+		if self.clip(asked.clone()) != [asked] {
+			return Err(SourceError::Nbd(format!("byte {offset} was said not to be wanted")));
 		}
 		buffer.fill(0);
 		let mut at = offset;
@@ -219,12 +234,95 @@ impl NbdDisk {
 	}
 
 	fn trim(&mut self) -> Result<(), SourceError> {
-		while !self.to_trim.is_empty() {
-			let length = (self.to_trim.end - self.to_trim.start).min(STATUS_BYTES_MAX);
-			self.connection.ask_trim(self.to_trim.start, length as u32)?;
-			self.to_trim.start += length;
+		let area = std::mem::take(&mut self.to_trim);
+		self.trim_all([area])
+	}
+
+	fn trim_all(&mut self, areas: impl IntoIterator<Item = Range<u64>>) -> Result<(), SourceError> {
+		let mut sent = 0;
+		for mut area in areas {
+			while !area.is_empty() {
+				let length = (area.end - area.start).min(STATUS_BYTES_MAX);
+				self.connection.ask_trim(area.start, length as u32)?;
+				area.start += length;
+				sent += 1;
+				// A server whose answers nobody takes takes no more requests.
+				if sent % REQUESTS_MAX == 0 {
+					self.settle()?;
+				}
+			}
 		}
 		self.settle()
+	}
+}
+
+/// Areas of an export that were written to, as a bitmap of QEMU's records them: sorted, and apart
+/// from each other.
+pub fn written(socket: &Path, export: &str, bitmap: &str) -> Result<Vec<Range<u64>>, SourceError> {
+	let mut connection = open(socket, export, &format!("{BITMAP}{bitmap}"))?;
+	// A server may grant less than was asked for without a word.
+	if !connection.has_context() {
+		return Err(SourceError::Nbd(format!("the server tells nothing of the bitmap {bitmap:?}")));
+	}
+	let size = connection.size_bytes();
+	let mut written: Vec<Range<u64>> = Vec::new();
+	let mut at = 0;
+	while at < size {
+		let length = STATUS_BYTES_MAX.min(size - at);
+		connection.ask_status(at, length as u32)?;
+		let mut statuses = Vec::new();
+		while connection.is_any_pending() {
+			if let (_, Reply::Status(told)) = connection.receive(|_, _, _| None)? {
+				statuses = told;
+			}
+		}
+		let dirty = areas(&statuses, at, size, |state| state & STATE_DIRTY != 0)?;
+		for area in dirty.areas {
+			match written.last_mut() {
+				Some(last) if last.end == area.start => last.end = area.end,
+				_ => written.push(area),
+			}
+		}
+		at = dirty.until;
+	}
+	Ok(written)
+}
+
+fn open(socket: &Path, export: &str, context: &str) -> Result<Connection, SourceError> {
+	let stream = connect_within(socket, CONNECT_TIME_MAX)?;
+	stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+	stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
+	Connection::negotiate(stream, export, context)
+}
+
+/// What a server told of the areas from a place on.
+struct Told {
+	/// Those of the kind that was looked for, apart from each other.
+	areas: Vec<Range<u64>>,
+	/// Up to where it told something.
+	until: u64,
+}
+
+fn areas(
+	statuses: &[Status],
+	start: u64,
+	end_max: u64,
+	is_meant: impl Fn(u32) -> bool,
+) -> Result<Told, SourceError> {
+	let mut told = Told { areas: Vec::new(), until: start };
+	for status in statuses {
+		let end = told.until.saturating_add(status.length_bytes.into()).min(end_max);
+		if is_meant(status.state) && end > told.until {
+			match told.areas.last_mut() {
+				Some(last) if last.end == told.until => last.end = end,
+				_ => told.areas.push(told.until..end),
+			}
+		}
+		told.until = end;
+	}
+	match told.until > start {
+		true => Ok(told),
+		false => Err(SourceError::Nbd("the server told nothing of an area".into())),
 	}
 }
 
@@ -256,19 +354,32 @@ impl DiskReader for NbdDisk {
 		Ok(self.read(offset, buffer)?)
 	}
 
+	fn restrict(&mut self, ranges: &[Range<u64>]) {
+		let starts = ranges.iter().map(|range| range.start).chain([self.size()]);
+		let ends = [0].into_iter().chain(ranges.iter().map(|range| range.end));
+		if self.after_read == AfterRead::Trim {
+			let gaps: Vec<_> = ends.zip(starts).map(|(end, start)| end..start).collect();
+			// A trim that fails costs scratch, not the backup.
+			let _ = self.trim_all(gaps);
+		}
+		self.wanted = Some(ranges.to_vec());
+	}
+
 	fn release(&mut self, range: Range<u64>) {
 		if self.after_read == AfterRead::Keep {
 			return;
 		}
-		if self.to_trim.end == range.start {
-			self.to_trim.end = range.end;
-		} else {
-			// A trim that fails costs scratch, not the backup.
-			let _ = self.trim();
-			self.to_trim = range;
-		}
-		if self.to_trim.end - self.to_trim.start >= TRIM_BYTES {
-			let _ = self.trim();
+		// What is not wanted was trimmed before all else.
+		for part in self.clip(range) {
+			if self.to_trim.end == part.start {
+				self.to_trim.end = part.end;
+			} else {
+				let _ = self.trim();
+				self.to_trim = part;
+			}
+			if self.to_trim.end - self.to_trim.start >= TRIM_BYTES {
+				let _ = self.trim();
+			}
 		}
 	}
 }

@@ -9,9 +9,14 @@ mod disks;
 mod fake_node;
 mod http;
 mod kills;
+#[path = "../fixtures/machine.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod machine;
 #[path = "../fixtures/orders.rs"]
 mod orders;
+mod replacements;
 mod rotation;
+mod running;
 mod snapshots;
 mod start;
 mod verification;

@@ -4,10 +4,7 @@ use crate::{
 	orders::{restore_of, snapshots},
 	world::{World, noise, until},
 };
-use backup_primitives::{
-	Consistency, FailureReason, VmTag,
-	job::{RestoreOrder, RestorePlace, SnapshotOrder},
-};
+use backup_primitives::{Consistency, FailureReason, VmTag, job::SnapshotOrder};
 use sha2::{Digest, Sha256};
 use std::{
 	fs,
@@ -159,18 +156,6 @@ fn a_restore_of_what_is_not_here_fails_and_leaves_no_file() {
 
 /// A restore that a re-org undid had left its folder, and another restore with the same numbers
 /// was told to be done although the images were those of the first.
-#[test]
-fn the_disks_of_a_machine_are_not_touched_by_an_agent_that_cannot_replace_them() {
-	let world = World::start();
-	let disk = noise(1, MIB);
-	let order = world.machine(7, &disk);
-	let taken = world.take(&order).unwrap();
-	let place = RestorePlace::Replace { vm: order.vm.clone(), vm_tag: order.vm_tag };
-	let replace = RestoreOrder { place, ..restore_of(&order, taken.cid, 1) };
-	assert_eq!(world.restore(&replace), Err(FailureReason::Unsupported));
-	assert!(fs::read(world.image(7)).unwrap() == disk, "the image was changed");
-}
-
 #[test]
 fn images_of_another_restore_are_neither_taken_for_its_own_nor_overwritten() {
 	let world = World::start();

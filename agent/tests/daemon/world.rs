@@ -5,6 +5,7 @@ use crate::{
 	http::{self, Answer},
 	orders::{GENESIS, restores, snapshot, snapshots},
 };
+use backup_agent::sources::Vm;
 use backup_primitives::{
 	Cid, FailureReason, Recipient, VmTag,
 	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, answer_mac_is_right, request_mac},
@@ -195,13 +196,23 @@ impl World {
 		let file = format!(
 			"uuid = \"{tag}\"\n\n[[disk]]\nname = \"vda\"\nimage = {image:?}\nformat = \"raw\"\n"
 		);
+		self.order(request, tag, &file)
+	}
+
+	/// An order to back up a machine that runs.
+	pub(crate) fn running_machine(&self, request: u64, vm: &Vm) -> SnapshotOrder {
+		self.order(request, vm.uuid, &vm.describe())
+	}
+
+	/// An order to back up the machine that a file of the inventory describes.
+	fn order(&self, request: u64, tag: VmTag, file: &str) -> SnapshotOrder {
 		fs::write(self.path(&format!("state/vms/vm-{request}.toml")), file).unwrap();
 		SnapshotOrder {
 			vm_tag: tag,
 			owner_recipients: vec![self.owner].try_into().unwrap(),
 			node_recipient: self.recipient(),
 			capacity_bytes: 1 << 40,
-			..order
+			..snapshot(request, 0, 0)
 		}
 	}
 

@@ -113,6 +113,42 @@ fn what_did_not_change_is_not_read() {
 	assert_eq!(second.disks, all.disks);
 }
 
+/// A record of writes that is wrong costs a snapshot that is none. With every chunk a sample it is
+/// found out, whatever differs.
+#[test]
+fn a_write_that_was_not_recorded_is_found_in_a_sample() {
+	let world = World { samples: 400, ..World::new() };
+	let mut bytes = noise(1, 20 * CHUNK);
+	bytes[3 * CHUNK..4 * CHUNK].fill(0);
+	let (_, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+	let session = world.store.open_session().unwrap();
+	let first_chunk = 0..CHUNK as u64;
+	let back_up = |reader: MemoryDisk| {
+		let written = Vec::from([first_chunk.clone()]);
+		world.backup(&*session, Some(&first), vec![disk(reader, Some(written))], vec![])
+	};
+	let report = back_up(MemoryDisk::new(bytes.clone())).unwrap();
+	assert_eq!((report.stored.unchanged_chunks, report.stored.zero_chunks), (19, 1));
+
+	let edited = |place: usize, byte: u8| {
+		let mut bytes = bytes.clone();
+		bytes[place * CHUNK..(place + 1) * CHUNK].fill(byte);
+		MemoryDisk::new(bytes)
+	};
+	let hole = MemoryDisk {
+		extents: Some(vec![0..9 * CHUNK as u64, 10 * CHUNK as u64..20 * CHUNK as u64]),
+		..edited(9, 0)
+	};
+	for (reader, place) in [(edited(7, 5), 7), (edited(3, 5), 3), (edited(8, 0), 8), (hole, 9)] {
+		match back_up(reader) {
+			Err(BackupError::Unrecorded { offset, .. }) => {
+				assert_eq!(offset, (place * CHUNK) as u64);
+			}
+			result => panic!("chunk {place}: {result:?}"),
+		}
+	}
+}
+
 fn assert_released_in_order(released: &[Range<u64>], logical_bytes: u64) {
 	let mut at = 0;
 	for range in released {
@@ -251,6 +287,7 @@ fn progress_rises_to_the_end() {
 		base: None,
 		geometry: world.geometry,
 		key: &world.key,
+		samples: 0,
 		compression: world.compression,
 		recipients: &recipients,
 		session: &*session,

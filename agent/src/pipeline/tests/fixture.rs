@@ -120,6 +120,7 @@ pub(crate) struct World {
 	pub(crate) node: Identity,
 	pub(crate) geometry: Geometry,
 	pub(crate) compression: Compression,
+	pub(crate) samples: usize,
 	pub(crate) cancel: Cancel,
 }
 
@@ -132,6 +133,7 @@ impl World {
 			node: Identity::generate(),
 			geometry: small(),
 			compression: Compression::DEFAULT,
+			samples: 0,
 			cancel: Cancel::new(),
 		}
 	}
@@ -154,6 +156,7 @@ impl World {
 			base: base.map(|root| Base { root }),
 			geometry: self.geometry,
 			key: &self.key,
+			samples: self.samples,
 			compression: self.compression,
 			recipients: &recipients,
 			session,

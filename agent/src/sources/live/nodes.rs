@@ -80,8 +80,11 @@ pub(in crate::sources) fn clean(
 	if is_marked(Marker::Server) {
 		// Somebody may have put an export beside ours; then the server is theirs now.
 		if others.is_empty() {
-			// One that was never started cannot be stopped, which is as well.
-			let _ = monitor.run("nbd-server-stop", json!({}));
+			match monitor.run("nbd-server-stop", json!({})) {
+				// One that was never started cannot be stopped, which is as well.
+				Ok(_) | Err(SourceError::Refused { .. }) => (),
+				Err(error) => return Err(error),
+			}
 		}
 		unmark(monitor, Marker::Server)?;
 	}

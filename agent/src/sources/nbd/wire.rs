@@ -40,8 +40,13 @@ const CHUNK_OFFSET_HOLE: u16 = 2;
 const CHUNK_BLOCK_STATUS: u16 = 5;
 const CHUNK_ERROR_BIT: u16 = 1 << 15;
 
-const STATE_ZERO: u32 = 2;
-const ALLOCATION: &str = "base:allocation";
+/// The context that tells which areas hold data, and its state of those that read as zeros.
+pub(super) const ALLOCATION: &str = "base:allocation";
+pub(super) const STATE_ZERO: u32 = 2;
+
+/// What the contexts of QEMU's bitmaps begin with, and their state of areas that were written to.
+pub(super) const BITMAP: &str = "qemu:dirty-bitmap:";
+pub(super) const STATE_DIRTY: u32 = 1;
 
 /// Longest option reply and longest error chunk that are read.
 const SHORT_BYTES_MAX: u32 = 16 * 1024;
@@ -67,7 +72,8 @@ pub(super) enum Reply {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Status {
 	pub(super) length_bytes: u32,
-	pub(super) is_zero: bool,
+	/// By the context that was asked for.
+	pub(super) state: u32,
 }
 
 /// What a request in flight asked for.
@@ -85,20 +91,25 @@ pub(super) struct Connection {
 	reader: BufReader<UnixStream>,
 	size_bytes: u64,
 	flags: u16,
-	allocation: Option<u32>,
+	/// Whether the context was granted that was asked for.
+	has_context: bool,
 	next_cookie: u64,
 	pending: HashMap<u64, Asked>,
 }
 
 impl Connection {
-	/// Shake hands and open an export.
-	pub(super) fn negotiate(stream: UnixStream, name: &str) -> Result<Self, SourceError> {
+	/// Shake hands and open an export, whose areas' states are told by this context.
+	pub(super) fn negotiate(
+		stream: UnixStream,
+		name: &str,
+		context: &str,
+	) -> Result<Self, SourceError> {
 		let reader = BufReader::with_capacity(256 * 1024, stream);
 		let mut connection = Self {
 			reader,
 			size_bytes: 0,
 			flags: 0,
-			allocation: None,
+			has_context: false,
 			next_cookie: 1,
 			pending: HashMap::new(),
 		};
@@ -111,23 +122,21 @@ impl Connection {
 		if !connection.option_replies(|_, _, _| Ok(()))? {
 			return Err(nbd("the server has no structured replies"));
 		}
-		connection.set_meta_context(name)?;
+		connection.set_meta_context(name, context)?;
 		connection.go(name)?;
 		Ok(connection)
 	}
 
-	fn set_meta_context(&mut self, name: &str) -> Result<(), SourceError> {
+	fn set_meta_context(&mut self, name: &str, context: &str) -> Result<(), SourceError> {
 		let mut data = counted(name);
 		data.extend(1u32.to_be_bytes());
-		data.extend(counted(ALLOCATION));
+		data.extend(counted(context));
 		self.option(OPTION_SET_META_CONTEXT, &data)?;
 		self.option_replies(|connection, kind, data| {
 			// NOTE: a server may grant less than was asked for without a word.
-			if let (REPLY_META_CONTEXT, Some((id, context))) = (kind, data.split_first_chunk())
-				&& context == ALLOCATION.as_bytes()
-			{
-				connection.allocation = Some(u32::from_be_bytes(*id));
-			}
+			let granted = data.split_first_chunk::<4>().map(|(_id, granted)| granted);
+			connection.has_context |=
+				kind == REPLY_META_CONTEXT && granted == Some(context.as_bytes());
 			Ok(())
 		})?;
 		Ok(())
@@ -192,8 +201,8 @@ impl Connection {
 		self.flags & SEND_TRIM != 0
 	}
 
-	pub(super) fn knows_allocation(&self) -> bool {
-		self.allocation.is_some()
+	pub(super) fn has_context(&self) -> bool {
+		self.has_context
 	}
 
 	pub(super) fn is_any_pending(&self) -> bool {
@@ -333,7 +342,7 @@ impl Connection {
 		let states = payload[4..].chunks_exact(8).map(|entry| {
 			let (length, flags) = entry.split_at(4);
 			let word = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-			Status { length_bytes: word(length), is_zero: word(flags) & STATE_ZERO != 0 }
+			Status { length_bytes: word(length), state: word(flags) }
 		});
 		Ok(Reply::Status(states.collect()))
 	}
@@ -414,7 +423,7 @@ mod tests {
 	fn read_answered_with(chunks: &[Chunk<'_>]) -> Result<Vec<u8>, SourceError> {
 		let (mut server, client) = UnixStream::pair().unwrap();
 		server.write_all(&handshake()).unwrap();
-		let mut connection = Connection::negotiate(client, "disk").unwrap();
+		let mut connection = Connection::negotiate(client, "disk", ALLOCATION).unwrap();
 		let cookie = connection.ask_read(0, LENGTH).unwrap();
 		for (flags, kind, payload) in chunks {
 			let length = payload.len() as u32;

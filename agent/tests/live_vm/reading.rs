@@ -1,235 +1,16 @@
-//! Reading a machine that runs: a real QEMU without a guest system, whose disk is written
-//! through its monitor as a guest would.
+//! One reading of a machine that runs or is off, and what it leaves behind.
 
-#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
-
-use backup_agent::{
-	pipeline::DiskReader,
-	sources::{Disk, ImageFormat, Leftovers, OpenOptions, SourceError, Vm, qmp::Monitor},
-};
+use crate::machine::{Attached, Machine, NEIGHBOUR_TAG, TAG, pattern, read, tag};
+use backup_agent::sources::{ImageFormat, OpenOptions, SourceError, Vm};
 use backup_primitives::{Consistency, FailureReason, VmTag};
 use serde_json::json;
-use std::{
-	fs,
-	path::{Path, PathBuf},
-	process::{Child, Command, Stdio},
-	sync::{Mutex, MutexGuard, PoisonError},
-	thread,
-	time::{Duration, Instant},
-};
-
-const DISK_BYTES: u64 = 64 << 20;
-const TAG: &str = "c0ffee00-0000-8000-8000-000000000001";
-const NEIGHBOUR_TAG: &str = "c0ffee00-0000-8000-8000-000000000002";
-
-/// Machines take turns: ten emulators at once starve each other of time.
-static TURN: Mutex<()> = Mutex::new(());
-
-/// How a disk is put into a machine.
-#[derive(Clone, Copy)]
-enum Attached {
-	/// As a node and a device, as management programs do.
-	Node,
-	/// The same, on a thread of its own.
-	IoThread,
-	/// In one option, as people do.
-	Drive,
-}
-
-/// A QEMU with virtio disks, two control sockets, and nothing to boot.
-struct Machine {
-	tag: &'static str,
-	folder: tempfile::TempDir,
-	qemu: Child,
-	_turn: Option<MutexGuard<'static, ()>>,
-}
-
-impl Machine {
-	fn start(format: ImageFormat) -> Self {
-		Self::start_with(format, Attached::Node, 1)
-	}
-
-	fn start_with(format: ImageFormat, attached: Attached, disks: usize) -> Self {
-		let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-		let mut machine = Self::boot(TAG, format, attached, disks);
-		machine._turn = Some(turn);
-		machine
-	}
-
-	/// Another machine, in the turn of this one.
-	fn neighbour(&self) -> Self {
-		Self::boot(NEIGHBOUR_TAG, ImageFormat::Raw, Attached::Node, 1)
-	}
-
-	fn boot(tag: &'static str, format: ImageFormat, attached: Attached, disks: usize) -> Self {
-		let folder = tempfile::tempdir().unwrap();
-		fs::create_dir(folder.path().join("scratch")).unwrap();
-		let mut command = Command::new("qemu-system-x86_64");
-		command.args(["-machine", "q35", "-accel", "tcg", "-m", "64", "-nodefaults"]).args([
-			"-display",
-			"none",
-			"-uuid",
-			tag,
-			"-object",
-			"iothread,id=thread0",
-		]);
-		for index in 0..disks {
-			let raw = folder.path().join("disk.raw");
-			fs::write(&raw, pattern(index as u8)).unwrap();
-			let image = image(folder.path(), index);
-			run("qemu-img", &["convert", "-O", format.driver(), text(&raw), text(&image)]);
-			command.args(attach(attached, index, format.driver(), text(&image)));
-		}
-		for name in ["backup.qmp", "guest.qmp"] {
-			let path = folder.path().join(name);
-			command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", text(&path)));
-		}
-		let qemu = command.stdin(Stdio::null()).spawn().unwrap();
-		let machine = Self { tag, folder, qemu, _turn: None };
-		let deadline = Instant::now() + Duration::from_secs(20);
-		// It answers commands when its devices are there and its images locked.
-		while !Monitor::connect(&machine.folder.path().join("guest.qmp"))
-			.is_ok_and(|monitor| monitor.is_some())
-		{
-			assert!(Instant::now() < deadline, "QEMU did not start");
-			thread::yield_now();
-		}
-		machine
-	}
-
-	fn vm(&self) -> Vm {
-		Vm {
-			uuid: self.tag.parse().unwrap(),
-			qmp: Some(self.folder.path().join("backup.qmp")),
-			guest_agent: None,
-			disks: vec![self.disk(0)],
-		}
-	}
-
-	fn disk(&self, index: usize) -> Disk {
-		Disk {
-			name: format!("disk{index}"),
-			image: image(self.folder.path(), index),
-			format: ImageFormat::Raw,
-		}
-	}
-
-	fn options(&self) -> OpenOptions {
-		OpenOptions {
-			scratch_dir: self.folder.path().join("scratch"),
-			scratch_bytes_max: 128 << 20,
-			freeze_time_max: Duration::from_secs(1),
-			leftovers: Leftovers::default(),
-		}
-	}
-
-	fn monitor(&self) -> Monitor {
-		Monitor::connect(&self.folder.path().join("guest.qmp")).unwrap().unwrap()
-	}
-
-	/// Write to the disk as the guest's driver would: through whatever stands over it.
-	fn write(&self, byte: u8, offset: u64, length: u64) {
-		self.write_to(0, byte, offset, length);
-	}
-
-	fn write_to(&self, disk: usize, byte: u8, offset: u64, length: u64) {
-		let blocks = self.monitor().run("query-block", json!({})).unwrap();
-		let device = blocks[disk]["qdev"].as_str().unwrap();
-		let line = format!("qemu-io -d {device} \"write -P {byte} {offset} {length}\"");
-		let answer =
-			self.monitor().run("human-monitor-command", json!({ "command-line": line })).unwrap();
-		let answer = answer.as_str().unwrap();
-		assert!(!answer.contains("rror"), "the guest's write failed: {answer}");
-	}
-
-	fn is_running(&self) -> bool {
-		self.monitor().run("query-status", json!({})).unwrap()["running"] == true
-	}
-
-	/// Names of nodes in QEMU that a backup put there.
-	fn leftovers(&self) -> Vec<String> {
-		let nodes = self.monitor().run("query-named-block-nodes", json!({ "flat": true })).unwrap();
-		let names = nodes.as_array().unwrap().iter().filter_map(|n| n["node-name"].as_str());
-		names.filter(|name| name.starts_with("pbk-")).map(str::to_owned).collect()
-	}
-
-	fn scratch(&self) -> Vec<PathBuf> {
-		let entries = fs::read_dir(self.folder.path().join("scratch")).unwrap();
-		entries.map(|entry| entry.unwrap().path()).collect()
-	}
-}
-
-impl Drop for Machine {
-	fn drop(&mut self) {
-		let _ = self.qemu.kill();
-		let _ = self.qemu.wait();
-	}
-}
-
-fn image(folder: &Path, index: usize) -> PathBuf {
-	folder.join(format!("disk{index}.img"))
-}
-
-fn attach(attached: Attached, index: usize, driver: &str, image: &str) -> Vec<String> {
-	let file = format!("driver=file,node-name=f{index},filename={image}");
-	let node = format!("driver={driver},node-name=d{index},file=f{index}");
-	let device = format!("virtio-blk-pci,drive=d{index},id=disk{index}");
-	let arguments = |device| ["-blockdev", &file, "-blockdev", &node, "-device", device];
-	match attached {
-		Attached::Node => arguments(&device).map(str::to_owned).into(),
-		Attached::IoThread => {
-			arguments(&format!("{device},iothread=thread0")).map(str::to_owned).into()
-		}
-		Attached::Drive => {
-			vec!["-drive".into(), format!("file={image},format={driver},if=virtio")]
-		}
-	}
-}
-
-fn text(path: &Path) -> &str {
-	path.to_str().unwrap()
-}
-
-fn run(program: &str, arguments: &[&str]) {
-	assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program}");
-}
-
-/// The content of a disk: data in most places, zeros in every third MiB.
-fn pattern(seed: u8) -> Vec<u8> {
-	let mut bytes = vec![0; DISK_BYTES as usize];
-	for (index, block) in bytes.chunks_mut(4096).enumerate() {
-		if (index / 256) % 3 != 2 {
-			block.fill((index % 251) as u8 ^ seed | 1);
-		}
-	}
-	bytes
-}
-
-/// Read a disk as the pipeline does.
-fn read(reader: &mut dyn DiskReader) -> std::io::Result<Vec<u8>> {
-	const CHUNK: u64 = 256 << 10;
-	let size = reader.logical_bytes();
-	let mut bytes = vec![0; size as usize];
-	let mut at = 0;
-	while let Some(extent) = reader.next_extent(at)? {
-		let start = extent.start / CHUNK * CHUNK;
-		let end = (start + CHUNK).min(size);
-		reader.read_at(start, &mut bytes[start as usize..end as usize])?;
-		reader.release(at..end);
-		at = end;
-	}
-	Ok(bytes)
-}
-
-fn tag() -> VmTag {
-	TAG.parse().unwrap()
-}
+use std::time::Duration;
 
 #[test]
 fn a_running_machine_is_read_as_it_was_when_it_was_opened() {
 	for format in [ImageFormat::Raw, ImageFormat::Qcow2] {
 		let machine = Machine::start(format);
-		let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+		let mut open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 		assert_eq!(open.consistency, Consistency::Crash);
 		machine.write(0xee, 0, 8 << 20);
 		machine.write(0xee, 33 << 20, 5 << 20);
@@ -248,7 +29,7 @@ fn a_machine_can_be_read_again_and_again() {
 	let machine = Machine::start(ImageFormat::Qcow2);
 	for round in 1..4 {
 		machine.write(round, 0, 1 << 20);
-		let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+		let mut open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 		let bytes = read(open.disks[0].reader.as_mut()).unwrap();
 		assert!(bytes[..1 << 20].iter().all(|byte| *byte == round));
 		open.close().unwrap();
@@ -260,9 +41,9 @@ fn machines_with_like_disks_are_read_at_once() {
 	let machine = Machine::start(ImageFormat::Raw);
 	let neighbour = machine.neighbour();
 	neighbour.write(0xaa, 0, 1 << 20);
-	let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let mut open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	let mut beside =
-		neighbour.vm().open(NEIGHBOUR_TAG.parse().unwrap(), &machine.options()).unwrap();
+		neighbour.vm().open(NEIGHBOUR_TAG.parse().unwrap(), &[], &machine.options()).unwrap();
 	// Each keeps what it overwrites to itself.
 	machine.write(0xee, 0, 8 << 20);
 	neighbour.write(0xbb, 0, 8 << 20);
@@ -279,7 +60,7 @@ fn machines_with_like_disks_are_read_at_once() {
 fn a_machine_with_another_tag_is_refused_and_not_touched() {
 	let machine = Machine::start(ImageFormat::Raw);
 	let wrong = VmTag([9; 16]);
-	let error = machine.vm().open(wrong, &machine.options()).unwrap_err();
+	let error = machine.vm().open(wrong, &[], &machine.options()).unwrap_err();
 	assert!(matches!(error, SourceError::TagMismatch { .. }), "{error}");
 	assert_eq!(error.reason(), FailureReason::VmTagMismatch);
 	assert!(error.to_string().contains(TAG), "{error}");
@@ -290,7 +71,7 @@ fn a_machine_with_another_tag_is_refused_and_not_touched() {
 #[test]
 fn what_a_killed_agent_left_is_taken_away() {
 	let machine = Machine::start(ImageFormat::Raw);
-	let open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	assert!(!machine.leftovers().is_empty());
 	// A killed process runs no destructor.
 	std::mem::forget(open);
@@ -307,7 +88,7 @@ fn what_a_killed_agent_left_is_taken_away() {
 fn guest_writes_past_the_scratch_cap_end_the_backup_and_not_the_guest() {
 	let machine = Machine::start(ImageFormat::Raw);
 	let options = OpenOptions { scratch_bytes_max: 8 << 20, ..machine.options() };
-	let mut open = machine.vm().open(tag(), &options).unwrap();
+	let mut open = machine.vm().open(tag(), &[], &options).unwrap();
 	for offset in 0..16 {
 		machine.write(0xbb, offset << 21, 1 << 21);
 	}
@@ -324,7 +105,7 @@ fn guest_writes_past_the_scratch_cap_end_the_backup_and_not_the_guest() {
 fn what_was_read_costs_no_scratch() {
 	let machine = Machine::start(ImageFormat::Raw);
 	let options = OpenOptions { scratch_bytes_max: 8 << 20, ..machine.options() };
-	let mut open = machine.vm().open(tag(), &options).unwrap();
+	let mut open = machine.vm().open(tag(), &[], &options).unwrap();
 	let reader = open.disks[0].reader.as_mut();
 	let mut chunk = vec![0; 1 << 20];
 	for at in (0..32u64 << 20).step_by(1 << 20) {
@@ -345,10 +126,9 @@ fn what_was_read_costs_no_scratch() {
 
 #[test]
 fn a_machine_that_ends_in_the_middle_has_vanished() {
-	let mut machine = Machine::start(ImageFormat::Raw);
-	let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
-	machine.qemu.kill().unwrap();
-	machine.qemu.wait().unwrap();
+	let machine = Machine::start(ImageFormat::Raw);
+	let mut open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
+	machine.crash();
 	let error = read(open.disks[0].reader.as_mut()).unwrap_err();
 	let error = SourceError::of(&error).expect("one of ours");
 	assert!(matches!(error, SourceError::Vanished), "{error}");
@@ -357,12 +137,11 @@ fn a_machine_that_ends_in_the_middle_has_vanished() {
 #[test]
 fn a_machine_that_is_off_is_read_from_its_image() {
 	for format in [ImageFormat::Raw, ImageFormat::Qcow2] {
-		let mut machine = Machine::start(format);
-		machine.qemu.kill().unwrap();
-		machine.qemu.wait().unwrap();
+		let machine = Machine::start(format);
+		machine.crash();
 		let mut vm = machine.vm();
 		vm.disks[0].format = format;
-		let mut open = vm.open(tag(), &machine.options()).unwrap();
+		let mut open = vm.open(tag(), &[], &machine.options()).unwrap();
 		assert_eq!(open.consistency, Consistency::Stopped);
 		let bytes = read(open.disks[0].reader.as_mut()).unwrap();
 		assert!(bytes == pattern(0));
@@ -377,7 +156,7 @@ fn an_image_in_use_is_refused() {
 		let machine = Machine::start(format);
 		let mut vm = Vm { qmp: None, ..machine.vm() };
 		vm.disks[0].format = format;
-		let error = vm.open(tag(), &machine.options()).unwrap_err();
+		let error = vm.open(tag(), &[], &machine.options()).unwrap_err();
 		assert!(matches!(error, SourceError::ImageInUse { .. }), "{error}");
 	}
 }
@@ -387,10 +166,10 @@ fn a_missing_disk_and_a_missing_image_are_named() {
 	let machine = Machine::start(ImageFormat::Raw);
 	let mut vm = machine.vm();
 	vm.disks[0].image = "/nowhere/disk.img".into();
-	let error = vm.open(tag(), &machine.options()).unwrap_err();
+	let error = vm.open(tag(), &[], &machine.options()).unwrap_err();
 	assert!(matches!(error, SourceError::DiskNotFound { .. }), "{error}");
 	vm.qmp = None;
-	let error = vm.open(tag(), &machine.options()).unwrap_err();
+	let error = vm.open(tag(), &[], &machine.options()).unwrap_err();
 	assert!(matches!(error, SourceError::ImageUnreadable { .. }), "{error}");
 }
 
@@ -398,7 +177,7 @@ fn a_missing_disk_and_a_missing_image_are_named() {
 fn disks_are_read_however_they_were_attached() {
 	for attached in [Attached::Node, Attached::Drive] {
 		let machine = Machine::start_with(ImageFormat::Qcow2, attached, 1);
-		let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+		let mut open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 		machine.write(0xee, 0, 8 << 20);
 		assert!(read(open.disks[0].reader.as_mut()).unwrap() == pattern(0));
 		open.close().unwrap();
@@ -413,7 +192,7 @@ fn disks_are_read_however_they_were_attached() {
 fn a_disk_on_an_io_thread_is_refused_where_qemu_would_crash() {
 	let machine = Machine::start_with(ImageFormat::Raw, Attached::IoThread, 1);
 	let version = machine.monitor().run("query-version", json!({})).unwrap();
-	let opened = machine.vm().open(tag(), &machine.options());
+	let opened = machine.vm().open(tag(), &[], &machine.options());
 	if version["qemu"]["major"].as_u64().unwrap() < 9 {
 		let error = opened.unwrap_err();
 		assert!(matches!(error, SourceError::IoThread { .. }), "{error}");
@@ -429,7 +208,7 @@ fn a_disk_on_an_io_thread_is_refused_where_qemu_would_crash() {
 #[test]
 fn a_reader_that_is_busy_elsewhere_does_not_hang_the_machine() {
 	let machine = Machine::start(ImageFormat::Raw);
-	let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let mut open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	let reader = open.disks[0].reader.as_mut();
 	let mut chunk = vec![0; 256 << 10];
 	for at in [0, 20 << 20] {
@@ -446,7 +225,7 @@ fn a_reader_that_is_busy_elsewhere_does_not_hang_the_machine() {
 fn all_disks_are_read_as_of_one_instant() {
 	let machine = Machine::start_with(ImageFormat::Raw, Attached::Node, 2);
 	let vm = Vm { disks: vec![machine.disk(1), machine.disk(0)], ..machine.vm() };
-	let mut open = vm.open(tag(), &machine.options()).unwrap();
+	let mut open = vm.open(tag(), &[], &machine.options()).unwrap();
 	println!("two disks: the machine stood still for {:?}", open.pause);
 	assert!(open.pause > Duration::ZERO);
 	machine.write_to(0, 0xee, 0, 8 << 20);
@@ -475,7 +254,7 @@ fn a_machine_that_a_killed_agent_left_stopped_goes_on() {
 fn a_machine_that_its_operator_paused_stays_paused() {
 	let machine = Machine::start(ImageFormat::Raw);
 	machine.monitor().run("stop", json!({})).unwrap();
-	let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let mut open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	assert_eq!(open.pause, Duration::ZERO);
 	assert!(read(open.disks[0].reader.as_mut()).unwrap() == pattern(0));
 	open.close().unwrap();
@@ -489,7 +268,7 @@ fn the_nbd_server_of_somebody_else_is_left_alone() {
 	let path = machine.folder.path().join("theirs.nbd");
 	let address = json!({ "addr": { "type": "unix", "data": { "path": path } } });
 	machine.monitor().run("nbd-server-start", address.clone()).unwrap();
-	let error = machine.vm().open(tag(), &machine.options()).unwrap_err();
+	let error = machine.vm().open(tag(), &[], &machine.options()).unwrap_err();
 	assert!(matches!(error, SourceError::Refused { .. }), "{error}");
 	let again = machine.monitor().run("nbd-server-start", address).unwrap_err();
 	assert!(again.to_string().contains("already running"), "{again}");
@@ -501,7 +280,7 @@ fn the_nbd_server_of_somebody_else_is_left_alone() {
 #[test]
 fn bytes_that_were_passed_over_are_not_answered_with_zeros() {
 	let machine = Machine::start(ImageFormat::Raw);
-	let mut open = machine.vm().open(tag(), &machine.options()).unwrap();
+	let mut open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	let reader = open.disks[0].reader.as_mut();
 	let mut chunk = vec![0; 1 << 20];
 	for at in [0, 3 << 20] {

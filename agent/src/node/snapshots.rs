@@ -1,0 +1,192 @@
+//! Snapshots: a machine's disks on their way into the store.
+
+use super::{Known, NodeExecutor, PinLabel, SAMPLES, backed_up, opened, recipients, stored};
+use crate::{
+	format::{Geometry, Object, Root},
+	jobs::{JobContext, JobError, now_ms},
+	pipeline::{Backup, Base, Blob, Disk, Progress},
+	repositories::{Repository, Session},
+	sources::{Checkpoint, OpenDisk, OpenVm, Vm},
+};
+use backup_primitives::{
+	Cid, FailureReason, LineageId, OpaqueId, job::SnapshotOrder, report::TakenSnapshot,
+};
+use codec::Encode;
+
+/// Name of the blob with the machine's description.
+const DESCRIPTION_BLOB: &str = "machine.toml";
+
+impl NodeExecutor {
+	/// Take a snapshot of a machine, reading what was written since one of the known ones if that
+	/// was recorded. Returns nothing if that record or that snapshot proved to be of no use.
+	pub(super) fn take(
+		&self,
+		origin: (&[u8; 32], &OpaqueId),
+		order: &SnapshotOrder,
+		vm: &Vm,
+		known: &[Known],
+		context: &JobContext,
+	) -> Result<Option<TakenSnapshot>, JobError> {
+		let checkpoints: Vec<Checkpoint> = known.iter().map(|known| known.checkpoint).collect();
+		// Before the disks stand still: the chain must never hear of a later time than the true
+		// one.
+		let taken_at = context.clock();
+		let machine = vm.open(order.vm_tag, &checkpoints, &self.open).map_err(opened)?;
+		let begun = machine.checkpoint;
+		let taken = self.back_up(origin, order, taken_at, machine, vm, known, context);
+		let settled = match (&taken, begun) {
+			(Ok(Some(_)), Some(begun)) => vm.settle(&[begun]),
+			_ => vm.settle(&checkpoints),
+		};
+		if let Err(error) = settled {
+			tracing::warn!(%error, "the machine's bitmaps are settled before the next snapshot");
+		}
+		taken
+	}
+
+	/// Seal a machine that is held, let go of it as soon as its disks are read, and pin the root.
+	#[expect(clippy::too_many_arguments, reason = "all of one snapshot, from one caller")]
+	fn back_up(
+		&self,
+		origin: (&[u8; 32], &OpaqueId),
+		order: &SnapshotOrder,
+		taken_at: u64,
+		mut machine: OpenVm,
+		vm: &Vm,
+		known: &[Known],
+		context: &JobContext,
+	) -> Result<Option<TakenSnapshot>, JobError> {
+		let disk_bytes = machine.disks.iter().map(|disk| disk.reader.logical_bytes()).sum();
+		ensure_capacity(order, disk_bytes)?;
+		let taken_at_ms = now_ms();
+		let recipients = recipients::recipients(order, &self.identities);
+		let key = self.keys.of(&order.owner, &order.owner_recipients, &self.identities)?;
+		let recorded = machine.base.and_then(|base| self.open_known(known, base));
+		let disks: Vec<Disk<'_>> =
+			machine.disks.drain(..).map(|disk| disk_since(disk, recorded.as_ref())).collect();
+		let is_recorded = disks.iter().any(|disk| disk.changed.is_some());
+		let base = recorded.or_else(|| self.base(order));
+		let session = self.store.open_session().map_err(stored)?;
+		let backup = Backup {
+			genesis: *origin.0,
+			node: origin.1.clone(),
+			request: order.lineage.request.clone(),
+			sequence: order.sequence,
+			taken_at_ms,
+			consistency: machine.consistency,
+			base: base.as_ref().map(|root| Base { root }),
+			geometry: Geometry::V1,
+			samples: SAMPLES,
+			key: &key,
+			compression: self.compression,
+			recipients: &recipients,
+			session: session.as_ref(),
+			repository: &self.store,
+			threads: self.threads,
+			on_progress: &|progress: Progress| {
+				context.progress.set(progress.done_bytes, progress.total_bytes);
+			},
+			cancel: &context.cancel,
+		};
+		let description = vm.describe().into_bytes();
+		let blobs = vec![Blob { name: DESCRIPTION_BLOB.into(), bytes: description }];
+		let report = match backup.run(disks, blobs) {
+			Err(error) if is_recorded && error.is_of_base() => {
+				tracing::warn!(%error, "the machine is read in full");
+				return Ok(None);
+			}
+			result => result.map_err(backed_up)?,
+		};
+		let (consistency, checkpoint) = (machine.consistency, machine.checkpoint);
+		// The blocks are whole: a machine that does not let go well is tried again beside.
+		if let Err(error) = machine.close() {
+			tracing::error!(%error, "failed to take the backup's nodes out of the machine");
+		}
+		self.pin(session.as_ref(), order, &report.root, checkpoint)?;
+		let read_bytes = report.stored.read_bytes;
+		tracing::info!(root = %report.root, read_bytes, is_recorded, "the machine was sealed");
+		Ok(Some(TakenSnapshot {
+			cid: report.root,
+			taken_at,
+			logical_bytes: disk_bytes,
+			new_bytes: report.stored.new_bytes,
+			consistency,
+			owner_key_version: order.owner_key_version,
+		}))
+	}
+
+	fn pin(
+		&self,
+		session: &dyn Session,
+		order: &SnapshotOrder,
+		root: &Cid,
+		checkpoint: Option<Checkpoint>,
+	) -> Result<(), JobError> {
+		let label = PinLabel {
+			lineage: order.lineage.clone(),
+			sequence: order.sequence,
+			pinned_at_ms: now_ms(),
+			checkpoint,
+		};
+		session.flush().map_err(stored)?;
+		session.pin(root, &label.encode()).map_err(stored)
+	}
+
+	/// The snapshots from which on writes were recorded, the newest first: of one lineage, or all.
+	pub(super) fn known(&self, lineage: Option<&LineageId>) -> Result<Vec<Known>, JobError> {
+		let mut labels = self.labels()?;
+		labels.retain(|(_, label)| lineage.is_none_or(|lineage| label.lineage == *lineage));
+		labels.sort_by_key(|(_, label)| std::cmp::Reverse(label.pinned_at_ms));
+		let known = labels.into_iter().filter_map(|(root, label)| {
+			label.checkpoint.map(|checkpoint| Known { checkpoint, root })
+		});
+		Ok(known.collect())
+	}
+
+	/// The root of a known snapshot. One that cannot be opened costs a full reading.
+	fn open_known(&self, known: &[Known], checkpoint: Checkpoint) -> Option<Root> {
+		let known = known.iter().find(|known| known.checkpoint == checkpoint)?;
+		self.open(&known.root)
+			.inspect_err(|error| tracing::warn!(%error, "the last snapshot cannot be opened"))
+			.ok()
+	}
+
+	/// The newest snapshot of the lineage that is here: the one before on chain, or one whose
+	/// report was refused. Whatever it is, every new root is complete in itself.
+	fn base(&self, order: &SnapshotOrder) -> Option<Root> {
+		let newest = || {
+			let own = self.labels().ok()?.into_iter();
+			let own = own.filter(|(_, label)| label.lineage == order.lineage);
+			own.max_by_key(|(_, label)| label.pinned_at_ms).map(|(root, _)| root)
+		};
+		let cid = newest().or(order.parent)?;
+		self.open(&cid).ok()
+	}
+}
+
+fn ensure_capacity(order: &SnapshotOrder, disk_bytes: u64) -> Result<(), JobError> {
+	if disk_bytes <= order.capacity_bytes {
+		return Ok(());
+	}
+	let detail = format!(
+		"the machine's disks have {disk_bytes} bytes, the request provides {}",
+		order.capacity_bytes
+	);
+	Err(JobError { reason: FailureReason::CapacityExceeded, detail })
+}
+
+/// A disk to read, of which no more is read than was written since a snapshot, if that is of the
+/// same disk.
+fn disk_since(disk: OpenDisk, base: Option<&Root>) -> Disk<'static> {
+	let logical_bytes = disk.reader.logical_bytes();
+	let is_same = |old: &Object| old.name == disk.name && old.logical_bytes == logical_bytes;
+	let fits =
+		base.is_some_and(|base| base.geometry == Geometry::V1 && base.disks.iter().any(is_same));
+	if base.is_some() && !fits {
+		tracing::warn!(
+			disk = disk.name,
+			"the disk is another one or has another size; read in full"
+		);
+	}
+	Disk { name: disk.name, reader: disk.reader, changed: disk.written.filter(|_| fits) }
+}
