@@ -131,9 +131,9 @@ impl NodeExecutor {
 		let root = self.ordered_root(order)?;
 		let places = root.disks.iter().map(|object| {
 			let disk = vm.disks.iter().find(|disk| disk.name == object.name);
-			disk.ok_or_else(|| no_such_disk(name, &object.name))
+			disk.ok_or_else(|| no_such_disk(name, &object.name)).and_then(replaceable)
 		});
-		let places = places.collect::<Result<Vec<&Disk>, JobError>>()?;
+		let places = places.collect::<Result<Vec<Disk>, JobError>>()?;
 		let images = places.iter().map(|disk| disk.image.clone());
 		let replacement = self.replacements.begin(&id, images).map_err(written)?;
 		self.write_disks(&root, context, |object| {
@@ -204,6 +204,25 @@ fn create(format: ImageFormat, path: &Path) -> Result<Box<dyn RestoreTarget>, Jo
 		};
 		JobError::new(reason, &error)
 	})
+}
+
+/// A disk with the file that is its image, behind all symbolic links. A file can be given another
+/// one's name; anything else would be lost by that.
+fn replaceable(disk: &Disk) -> Result<Disk, JobError> {
+	let image = match fs::canonicalize(&disk.image) {
+		Err(error) if error.kind() == io::ErrorKind::NotFound => disk.image.clone(),
+		image => image.map_err(written)?,
+	};
+	match fs::symlink_metadata(&image) {
+		Ok(found) if !found.is_file() => {
+			let detail = format!(
+				"{} is no file, and only files can be replaced; restore aside and copy the image there",
+				image.display()
+			);
+			Err(JobError { reason: FailureReason::Unsupported, detail })
+		}
+		_ => Ok(Disk { image, ..disk.clone() }),
+	}
 }
 
 fn no_such_disk(vm: &[u8], disk: &str) -> JobError {

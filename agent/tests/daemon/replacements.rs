@@ -12,8 +12,9 @@ use backup_primitives::{
 };
 use std::{
 	fs::{self, Permissions},
-	os::unix::fs::PermissionsExt,
+	os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
 	path::Path,
+	process::Command,
 };
 
 const MIB: usize = 1 << 20;
@@ -103,6 +104,42 @@ fn a_machine_that_runs_or_is_another_one_keeps_its_disks() {
 	world.running_machine(7, &blind);
 	assert_eq!(run(&world, &replace(&order, taken.cid, 3)), Some(FailureReason::ImageInUse));
 	assert_eq!(files_beside(&machine.vm().disks[0].image), [""; 0]);
+}
+
+#[test]
+fn a_link_to_an_image_stays_a_link() {
+	let world = World::start();
+	let bytes = noise(1, MIB);
+	let order = world.machine(7, &bytes);
+	let taken = world.take(&order).unwrap();
+	let file = world.path("elsewhere.raw");
+	fs::remove_file(world.image(7)).unwrap();
+	fs::write(&file, noise(2, MIB)).unwrap();
+	symlink(&file, world.image(7)).unwrap();
+	assert_eq!(run(&world, &replace(&order, taken.cid, 1)), None);
+	assert_eq!(fs::read_link(world.image(7)).unwrap(), file);
+	assert!(fs::read(&file).unwrap() == bytes);
+}
+
+/// A block device whose node was overwritten would be gone, and its volume stay as it is.
+#[test]
+fn what_is_no_file_is_not_replaced() {
+	let world = World::start();
+	let order = world.machine(7, &noise(1, MIB));
+	let taken = world.take(&order).unwrap();
+	let device = world.path("device");
+	let made = Command::new("mknod").arg(&device).args(["b", "7", "200"]).status().unwrap();
+	if !made.success() {
+		println!("skipped: a device needs root");
+		return;
+	}
+	fs::remove_file(world.image(7)).unwrap();
+	symlink(&device, world.image(7)).unwrap();
+	let failure = run(&world, &replace(&order, taken.cid, 1));
+	// One that is no device of this host cannot even be held.
+	let refused = [FailureReason::Unsupported, FailureReason::ImageUnreadable];
+	assert!(failure.is_some_and(|failure| refused.contains(&failure)), "{failure:?}");
+	assert!(fs::metadata(&device).unwrap().file_type().is_block_device());
 }
 
 #[test]
