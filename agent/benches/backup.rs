@@ -138,8 +138,16 @@ impl Bench {
 	/// The image as the disk of a machine that runs if there is a control socket.
 	fn backup_machine(&self, qmp: Option<PathBuf>) -> anyhow::Result<BackupReport> {
 		let image = self.image.clone();
-		let disk = sources::Disk { name: "vda".into(), image, format: ImageFormat::Raw };
-		let vm = Vm { uuid: TAG, qmp, guest_agent: None, disks: vec![disk] };
+		let disk =
+			sources::Disk { name: "vda".into(), image, format: ImageFormat::Raw, skip: false };
+		let vm = Vm {
+			uuid: TAG,
+			qmp,
+			guest_agent: None,
+			disks: vec![disk],
+			files: Vec::new(),
+			hooks: None,
+		};
 		let folder = self.image.parent().expect("the image lies in a folder");
 		let mut open = vm.open(
 			TAG,

@@ -2,12 +2,13 @@
 //!
 //! The worker speaks `POST /v1/reconcile` with an HMAC, and the operator's own program likewise
 //! `POST /v1/verify`; people and their tools read `GET /v1/status`, `/v1/jobs`, `/v1/snapshots`,
-//! `/v1/verifications` and `/healthz`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only the
+//! `/v1/verifications` and `/healthz`; Prometheus reads `GET /metrics`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only the
 //! first two do anything. Web pages can read none of the views: a request for one must name a
 //! loopback host.
 
 mod gateway;
 mod local;
+mod metrics;
 mod reconcile;
 mod verify;
 
@@ -49,6 +50,7 @@ impl Api {
 			.route("/v1/jobs", get(jobs))
 			.route("/v1/snapshots", get(snapshots))
 			.route("/v1/verifications", get(verify::verifications))
+			.route("/metrics", get(metrics::metrics))
 			.layer(middleware::from_fn(local::require_local_host));
 		Router::new()
 			.route(RECONCILE_PATH, post(reconcile::reconcile))

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use std::{
 	fs, io,
 	net::{IpAddr, Ipv4Addr, SocketAddr},
+	num::NonZero,
 	path::{Path, PathBuf},
 	time::Duration,
 };
@@ -23,6 +24,13 @@ pub const JOBS_MAX_LIMIT: u32 = 32;
 /// Shortest grace of a root that the chain does not know. A re-org and a report that is still
 /// on its way must have an end by then.
 const UNKNOWN_ROOT_GRACE_MIN: Duration = Duration::from_secs(60);
+
+/// Most threads of one job.
+const THREADS_MAX: u32 = 256;
+
+/// Slowest pace at which disks are read, in bytes per second. A slower one would keep machines'
+/// filters in place for days.
+const READ_BYTES_MIN: u64 = 1 << 20;
 
 const DAY_SECONDS: u64 = 24 * 3600;
 
@@ -88,6 +96,13 @@ pub struct Settings {
 	/// Snapshots that are taken at once, and restores, 1 to 32 of each [default: 2].
 	#[arg(long, env = "BACKUP_AGENT_JOBS_MAX", value_name = "COUNT")]
 	pub jobs_max: Option<u32>,
+	/// Threads that compress and seal for one job [default: as many as there are processors].
+	#[arg(long, env = "BACKUP_AGENT_THREADS", value_name = "COUNT")]
+	pub threads: Option<u32>,
+	/// Most bytes that all snapshots together read of disks in a second; 0 for no limit
+	/// [default: 0].
+	#[arg(long, env = "BACKUP_AGENT_READ_BYTES_PER_SECOND", value_name = "BYTES")]
+	pub read_bytes_per_second: Option<u64>,
 	/// How long the chain must not know a root before it is given up [default: 3600].
 	#[arg(long, env = "BACKUP_AGENT_UNKNOWN_ROOT_GRACE_SECONDS", value_name = "SECONDS")]
 	pub unknown_root_grace_seconds: Option<u64>,
@@ -133,6 +148,10 @@ pub struct Config {
 	pub compression: Compression,
 	/// Jobs of one kind that run at once; 1 to [`JOBS_MAX_LIMIT`].
 	pub jobs_max: u32,
+	/// Threads that compress and seal for one job.
+	pub threads: NonZero<usize>,
+	/// Most bytes that all snapshots together read of disks in a second.
+	pub read_bytes_per_second: Option<NonZero<u64>>,
 	/// How long the chain must not know a root before it is given up.
 	pub unknown_root_grace: Duration,
 	/// How often all roots are compared with the chain.
@@ -224,6 +243,8 @@ impl Settings {
 			restore_format: self.restore_format.or(below.restore_format),
 			compression_level: self.compression_level.or(below.compression_level),
 			jobs_max: self.jobs_max.or(below.jobs_max),
+			threads: self.threads.or(below.threads),
+			read_bytes_per_second: self.read_bytes_per_second.or(below.read_bytes_per_second),
 			unknown_root_grace_seconds: self
 				.unknown_root_grace_seconds
 				.or(below.unknown_root_grace_seconds),
@@ -279,6 +300,8 @@ impl Config {
 			restore_format: settings.restore_format.unwrap_or_default(),
 			compression: compression(settings.compression_level)?,
 			jobs_max: in_range("jobs_max", settings.jobs_max.unwrap_or(2), 1, JOBS_MAX_LIMIT)?,
+			threads: threads(settings.threads)?,
+			read_bytes_per_second: read_limit(settings.read_bytes_per_second)?,
 			unknown_root_grace: Duration::from_secs(grace),
 			sweep_interval: Duration::from_secs(sweep),
 			verify: Schedule {
@@ -316,6 +339,22 @@ fn websocket(url: Option<String>) -> Result<String, ConfigError> {
 		Ok(url)
 	} else {
 		Err(ConfigError::NodeRpc { url })
+	}
+}
+
+fn threads(count: Option<u32>) -> Result<NonZero<usize>, ConfigError> {
+	let all = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+	let Some(count) = count else { return Ok(all) };
+	let count = in_range("threads", count, 1, THREADS_MAX)?;
+	Ok(NonZero::new(count as usize).unwrap_or(all))
+}
+
+fn read_limit(bytes: Option<u64>) -> Result<Option<NonZero<u64>>, ConfigError> {
+	match bytes {
+		None | Some(0) => Ok(None),
+		Some(bytes) => {
+			in_range("read_bytes_per_second", bytes, READ_BYTES_MIN, 1 << 50).map(NonZero::new)
+		}
 	}
 }
 
@@ -391,6 +430,18 @@ mod tests {
 	}
 
 	#[test]
+	fn a_limit_of_zero_bytes_a_second_is_none() {
+		let limit = |bytes| {
+			let settings = Settings { read_bytes_per_second: bytes, ..Settings::default() };
+			Config::check(settings).unwrap().read_bytes_per_second.map(NonZero::get)
+		};
+		assert_eq!(
+			(limit(None), limit(Some(0)), limit(Some(5 << 20))),
+			(None, None, Some(5 << 20))
+		);
+	}
+
+	#[test]
 	fn a_misspelt_key_is_named_with_its_line() {
 		let (_dir, path) = file("listen = \"127.0.0.1:1\"\njobs_maxx = 3\n");
 		let error = Config::load(Some(&path), Settings::default()).unwrap_err();
@@ -407,6 +458,9 @@ mod tests {
 			refused(Settings { jobs_max: Some(0), ..none() }),
 			"use jobs_max = 0: 1 to 32 is allowed"
 		);
+		assert!(refused(Settings { threads: Some(0), ..none() }).contains("1 to 256"));
+		let slow = Settings { read_bytes_per_second: Some(1000), ..none() };
+		assert!(refused(slow).contains("read_bytes_per_second = 1000"));
 		assert!(
 			refused(Settings { verify_drill_seconds: Some(u64::MAX), ..none() }).contains("drill")
 		);

@@ -23,12 +23,15 @@ pub mod sweep;
 pub use executor::{Executor, HeldRoot, JobContext, JobError};
 pub use ledger::{Ledger, LedgerError};
 
-use crate::pipeline::Cancel;
+use crate::{
+	metrics::{JobEnding, Metrics},
+	pipeline::Cancel,
+};
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId,
 	job::{
-		Achieved, DeletionResult, Desired, JobId, Orders, RestoreOrder, RestoreResult,
-		SnapshotOrder, SnapshotResult,
+		Achieved, DeletionResult, Desired, JobId, Orders, RestoreOrder, RestorePlace,
+		RestoreResult, SnapshotOrder, SnapshotResult,
 	},
 	report::TakenSnapshot,
 };
@@ -44,6 +47,7 @@ use std::{
 		atomic::{AtomicU64, Ordering},
 	},
 	thread,
+	time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -64,6 +68,16 @@ pub enum Subject {
 		/// Its id on chain.
 		restore: u64,
 	},
+}
+
+impl Subject {
+	/// `snapshot` or `restore`.
+	fn kind(&self) -> &'static str {
+		match self {
+			Self::Snapshot { .. } => "snapshot",
+			Self::Restore { .. } => "restore",
+		}
+	}
 }
 
 impl fmt::Display for Subject {
@@ -161,6 +175,7 @@ pub struct Jobs {
 	ledger: Ledger,
 	jobs_max: usize,
 	clock: Arc<AtomicU64>,
+	metrics: Metrics,
 	/// Number of the highest block that a worker ran on; zero before the first.
 	best: AtomicU64,
 	state: Mutex<State>,
@@ -252,6 +267,7 @@ impl Jobs {
 			executor,
 			ledger,
 			jobs_max: jobs_max as usize,
+			metrics: Metrics::default(),
 			clock: Arc::default(),
 			best: AtomicU64::new(0),
 			state: Mutex::new(State { ended, ..State::default() }),
@@ -267,6 +283,10 @@ impl Jobs {
 
 	pub(crate) fn executor(&self) -> &Arc<dyn Executor> {
 		&self.executor
+	}
+
+	pub(crate) fn metrics(&self) -> &Metrics {
+		&self.metrics
 	}
 
 	pub(crate) fn ledger(&self) -> &Ledger {
@@ -353,7 +373,11 @@ impl Jobs {
 		order: &RestoreOrder,
 	) -> Option<RestoreResult> {
 		let subject = Subject::Restore { lineage: order.lineage.clone(), restore: order.restore };
-		let vm = format!("restore {}", order.restore);
+		// What is replaced is neither backed up nor replaced a second time meanwhile.
+		let vm = match &order.place {
+			RestorePlace::Aside => format!("restore {}", order.restore),
+			RestorePlace::Replace { vm, .. } => String::from_utf8_lossy(vm).into_owned(),
+		};
 		let work = order.clone();
 		let start = move |executor: &dyn Executor, context: &JobContext| {
 			let path = executor.restore(&work, context)?;
@@ -434,6 +458,7 @@ impl Jobs {
 			id,
 			cancel: Cancel::new(),
 			progress: Arc::default(),
+			metrics: self.metrics.clone(),
 			clock: self.clock.clone(),
 		};
 		let running = Running {
@@ -446,8 +471,13 @@ impl Jobs {
 		};
 		let jobs = self.clone();
 		let key = subject.clone();
-		let name = format!("job-{}", &hex::encode(&id.0[..4]));
-		let spawned = thread::Builder::new().name(name).spawn(move || {
+		let short = hex::encode(&id.0[..4]);
+		let span = tracing::info_span!("job", id = short, kind = subject.kind(), vm);
+		let spawned = thread::Builder::new().name(format!("job-{short}")).spawn(move || {
+			let _in_job = span.entered();
+			if let Subject::Snapshot { .. } = &key {
+				give_way();
+			}
 			// A panic is a fault of ours; it must not leave a job that never ends.
 			let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
 				work(jobs.executor.as_ref(), &context)
@@ -474,19 +504,22 @@ impl Jobs {
 		result: Result<Outcome, JobError>,
 	) {
 		let job = hex::encode(&id.0[..4]);
-		let outcome = match result {
+		let (outcome, ending) = match result {
 			Ok(outcome) => {
 				tracing::info!(job, %subject, %outcome, "job done");
-				Some(outcome)
+				(Some(outcome), JobEnding::Done)
 			}
 			Err(error) if is_cancelled => {
 				tracing::info!(job, %subject, %error, "job cancelled");
-				None
+				(None, JobEnding::Cancelled)
 			}
 			Err(error) => {
 				let detail = error.to_string();
 				tracing::warn!(job, %subject, reason = ?error.reason, detail, "job failed");
-				Some(Outcome::Failed { reason: error.reason, detail })
+				(
+					Some(Outcome::Failed { reason: error.reason, detail }),
+					JobEnding::Failed(error.reason),
+				)
 			}
 		};
 		let ended = outcome.map(|outcome| Ended { id, slot, ended_at_ms: now_ms(), outcome });
@@ -496,7 +529,10 @@ impl Jobs {
 			tracing::error!(%error, job, "failed to write down how a job ended");
 		}
 		let mut state = self.state();
-		state.running.remove(&subject);
+		if let Some(running) = state.running.remove(&subject) {
+			let took = Duration::from_millis(now_ms().saturating_sub(running.started_at_ms));
+			self.metrics.count_job(subject.kind(), ending, took);
+		}
 		if let Some(ended) = ended {
 			state.ended.insert(subject, ended);
 		}
@@ -658,13 +694,13 @@ fn view(
 	(state, since_ms, detail): (&'static str, u64, Option<String>),
 	(done_bytes, total_bytes): (u64, u64),
 ) -> JobView {
-	let (kind, lineage, number) = match subject {
-		Subject::Snapshot { lineage, sequence } => ("snapshot", lineage, *sequence),
-		Subject::Restore { lineage, restore } => ("restore", lineage, *restore),
+	let (lineage, number) = match subject {
+		Subject::Snapshot { lineage, sequence } => (lineage, *sequence),
+		Subject::Restore { lineage, restore } => (lineage, *restore),
 	};
 	JobView {
 		id: hex::encode(id.0),
-		kind,
+		kind: subject.kind(),
 		request: lineage.request.to_string(),
 		number,
 		state,
@@ -672,6 +708,14 @@ fn view(
 		total_bytes,
 		since_ms,
 		detail,
+	}
+}
+
+/// Let everybody else go first, guests above all. Threads that this one starts do so, too.
+fn give_way() {
+	const LAST: i32 = 19;
+	if let Err(error) = rustix::process::setpriority_process(None, LAST) {
+		tracing::debug!(%error, "the job runs at the priority of all others");
 	}
 }
 

@@ -12,6 +12,7 @@ pub mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod jobs;
+pub mod metrics;
 pub mod node;
 pub mod pipeline;
 pub mod repositories;

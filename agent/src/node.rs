@@ -20,10 +20,12 @@ mod snapshots;
 use crate::{
 	format::Compression,
 	jobs::{Executor, HeldRoot, JobContext, JobError, now_ms},
-	pipeline::{BackupError, RestoreError},
+	pipeline::{BackupError, Pace, RestoreError},
 	repositories::{BlockSource, EmbeddedStore, Repository, RepositoryError},
 	secret::NodeIdentities,
-	sources::{self, Checkpoint, ImageFormat, Inventory, Leftovers, OpenOptions, SourceError, Vm},
+	sources::{
+		self, Checkpoint, Disk, ImageFormat, Inventory, Leftovers, OpenOptions, SourceError, Vm,
+	},
 	targets::is_disk_full,
 };
 use backup_primitives::{
@@ -65,6 +67,8 @@ pub struct NodeExecutor {
 	replacements: Replacements,
 	compression: Compression,
 	threads: NonZero<usize>,
+	/// How fast snapshots may read.
+	pace: Option<Pace>,
 }
 
 /// What a pin says of its root.
@@ -121,7 +125,8 @@ impl NodeExecutor {
 			restore_format: config.restore_format.into(),
 			replacements: Replacements::at(config.state_dir.join("replacements")),
 			compression: config.compression,
-			threads: std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
+			threads: config.threads,
+			pace: config.read_bytes_per_second.map(Pace::new),
 		}
 	}
 
@@ -228,15 +233,19 @@ impl Executor for NodeExecutor {
 		let known: Vec<Checkpoint> =
 			self.known(None)?.into_iter().map(|known| known.checkpoint).collect();
 		for (name, vm) in self.inventory.all().map_err(|error| opened(error.into()))? {
+			vm.settle_hooks(&self.open.scratch_dir);
 			if let Err(error) = vm.recover().and_then(|()| vm.settle(&known)) {
 				tracing::warn!(vm = name, %error, "failed to look for leftovers in a machine");
 				self.open.leftovers.add(&vm);
 			}
 		}
-		self.replacements.undo_all().map_err(written)?;
-		for (_, vm) in self.inventory.all().map_err(|error| opened(error.into()))? {
+		let hold = |disks: &[Disk]| sources::hold_images(disks, &self.open.scratch_dir);
+		self.replacements.undo_all(hold).map_err(written)?;
+		for (name, vm) in self.inventory.all().map_err(|error| opened(error.into()))? {
 			for disk in &vm.disks {
-				replacement::remove_leftovers(&disk.image).map_err(written)?;
+				if let Err(error) = self.replacements.remove_leftovers(&disk.image) {
+					tracing::warn!(vm = name, disk = disk.name, %error, "failed to look for leftovers");
+				}
 			}
 		}
 		self.keys.renew(&self.identities)?;

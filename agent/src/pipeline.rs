@@ -16,6 +16,7 @@ pub mod backup;
 pub mod base;
 pub mod copy;
 pub mod export;
+pub mod pace;
 mod recorded;
 pub mod restore;
 pub mod source;
@@ -29,6 +30,7 @@ pub use backup::{Backup, BackupError, BackupReport, Blob, Disk, Stored};
 pub use base::Base;
 pub use copy::{CopyError, copy};
 pub use export::{ExportError, Exported, export};
+pub use pace::Pace;
 pub use restore::{Restore, RestoreError, open_root};
 pub use source::{DiskReader, RestoreTarget};
 

@@ -9,6 +9,7 @@
 mod checkpoint;
 pub mod error;
 mod guest_agent;
+mod hooks;
 pub mod image;
 mod leftovers;
 pub mod live;
@@ -20,7 +21,7 @@ pub mod vm;
 pub use checkpoint::Checkpoint;
 pub use error::SourceError;
 pub use leftovers::Leftovers;
-pub use vm::{Disk, ImageFormat, Inventory, Vm};
+pub use vm::{DESCRIPTION_FILE, Disk, Hooks, ImageFormat, Inventory, MachineFile, Vm};
 
 use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
@@ -54,6 +55,8 @@ pub struct OpenVm {
 	pub disks: Vec<OpenDisk>,
 	/// How well they fit together.
 	pub consistency: Consistency,
+	/// What belongs to the machine beside its disks, by name, as of the same instant.
+	pub files: Vec<(String, Vec<u8>)>,
 	/// How long the machine stood still for it: nothing for one that was off.
 	pub pause: Duration,
 	/// The backup that [`OpenDisk::written`] counts from, if any disk knows.
@@ -65,7 +68,30 @@ pub struct OpenVm {
 
 /// A machine that is off and cannot start.
 #[derive(Debug)]
-pub struct HeldVm(#[expect(dead_code, reason = "it holds by being there")] image::HeldImages);
+pub struct HeldVm {
+	vm: Vm,
+	images: Vec<image::HeldImage>,
+}
+
+impl HeldVm {
+	/// Fails if the machine is not held any more.
+	pub fn ensure_held(&mut self) -> Result<(), SourceError> {
+		let lost = self.images.iter_mut().any(|image| !image.is_held());
+		match lost || live::connect(&self.vm)?.is_some() {
+			true => Err(SourceError::Running),
+			false => Ok(()),
+		}
+	}
+}
+
+/// Keep images from being used, until what is returned is dropped. One that is not there cannot be
+/// held, and needs not be.
+pub(crate) fn hold_images(
+	disks: &[Disk],
+	scratch_dir: &Path,
+) -> Result<impl Sized + use<>, SourceError> {
+	image::hold(disks, scratch_dir)
+}
 
 /// One disk of an [`OpenVm`].
 pub struct OpenDisk {
@@ -99,34 +125,20 @@ impl Vm {
 		options: &OpenOptions,
 	) -> Result<OpenVm, SourceError> {
 		let is_left_over = options.leftovers.take_over(self);
-		let opened = live::connect(self).and_then(|monitor| match monitor {
-			Some(monitor) => self.open_live(monitor, tag, known, options),
+		let hooks = hooks::Around::of(self, &options.scratch_dir);
+		let ready = hooks.as_ref().map_or(Ok(()), hooks::Around::before);
+		let monitor = ready.and_then(|()| live::connect(self));
+		let opened = monitor.and_then(|monitor| match monitor {
+			Some(monitor) => live::open(self, monitor, tag, known, options),
 			None => image::open(self, tag, options),
 		});
+		if let Some(hooks) = hooks {
+			hooks.after();
+		}
 		if is_left_over && opened.is_err() {
 			options.leftovers.add(self);
 		}
 		opened
-	}
-
-	/// A record that QEMU does not hand out must not keep a machine from being backed up.
-	fn open_live(
-		&self,
-		monitor: qmp::Monitor,
-		tag: VmTag,
-		known: &[Checkpoint],
-		options: &OpenOptions,
-	) -> Result<OpenVm, SourceError> {
-		match live::open(self, monitor, tag, known, options) {
-			Err(error @ (SourceError::Refused { .. } | SourceError::Nbd(_)))
-				if !known.is_empty() =>
-			{
-				tracing::warn!(%tag, %error, "tried again without what was recorded");
-				let monitor = live::connect(self)?.ok_or(SourceError::Vanished)?;
-				live::open(self, monitor, tag, &[], options)
-			}
-			result => result,
-		}
 	}
 
 	/// Go on recording what is written to a running machine's disks since the newest of these
@@ -146,7 +158,17 @@ impl Vm {
 		}
 		match live::connect(self)? {
 			Some(_) => Err(SourceError::Running),
-			None => image::hold(&self.disks, scratch_dir).map(HeldVm),
+			None => {
+				let images = image::hold(&self.disks, scratch_dir)?;
+				Ok(HeldVm { vm: self.clone(), images })
+			}
+		}
+	}
+
+	/// Run the hook that an agent which was killed owes the machine.
+	pub fn settle_hooks(&self, scratch_dir: &Path) {
+		if let Some(hooks) = hooks::Around::of(self, scratch_dir) {
+			hooks.settle();
 		}
 	}
 

@@ -79,7 +79,9 @@ impl Machine {
 			uuid: tag(),
 			qmp: Some(self.path("backup.qmp")),
 			guest_agent: Some(self.path("agent")),
-			disks: vec![Disk { name: "vda".into(), image, format: ImageFormat::Raw }],
+			disks: vec![Disk { name: "vda".into(), image, format: ImageFormat::Raw, skip: false }],
+			files: Vec::new(),
+			hooks: None,
 		}
 	}
 

@@ -1,6 +1,6 @@
 //! What a job engine needs done, apart from how it is done.
 
-use crate::pipeline::Cancel;
+use crate::{metrics::Metrics, pipeline::Cancel};
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId, RecordedRoot,
 	job::{JobId, RestoreOrder, SnapshotOrder},
@@ -107,6 +107,8 @@ pub struct JobContext {
 	pub cancel: Cancel,
 	/// How far it is.
 	pub progress: Arc<ProgressCell>,
+	/// Where it is counted.
+	pub metrics: Metrics,
 	/// The chain's clock, as the worker last told it.
 	pub(crate) clock: Arc<AtomicU64>,
 }

@@ -125,17 +125,20 @@ impl NodeExecutor {
 		let id = hex::encode(context.id.0);
 		let first = vm.disks.first().map(|disk| disk.image.clone()).unwrap_or_default();
 		if self.replacements.is_done(&id) {
+			for disk in &vm.disks {
+				self.replacements.remove_leftovers(&disk.image).map_err(written)?;
+			}
 			return Ok(first);
 		}
-		let _held = vm.hold(tag, &self.open.scratch_dir).map_err(opened)?;
+		let mut held = vm.hold(tag, &self.open.scratch_dir).map_err(opened)?;
 		let root = self.ordered_root(order)?;
 		let places = root.disks.iter().map(|object| {
 			let disk = vm.disks.iter().find(|disk| disk.name == object.name);
 			disk.ok_or_else(|| no_such_disk(name, &object.name)).and_then(replaceable)
 		});
 		let places = places.collect::<Result<Vec<Disk>, JobError>>()?;
-		let images = places.iter().map(|disk| disk.image.clone());
-		let replacement = self.replacements.begin(&id, images).map_err(written)?;
+		let disks = places.iter().cloned();
+		let replacement = self.replacements.begin(&id, disks).map_err(written)?;
 		self.write_disks(&root, context, |object| {
 			let disk = places.iter().find(|disk| disk.name == object.name);
 			let new =
@@ -143,6 +146,7 @@ impl NodeExecutor {
 			let (format, new) = new.ok_or_else(|| no_such_disk(name, &object.name))?;
 			create(format, new)
 		})?;
+		held.ensure_held().map_err(opened)?;
 		replacement.commit().map_err(written)?;
 		Ok(first)
 	}

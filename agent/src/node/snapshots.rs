@@ -4,17 +4,15 @@ use super::{Known, NodeExecutor, PinLabel, SAMPLES, backed_up, opened, recipient
 use crate::{
 	format::{Geometry, Object, Root},
 	jobs::{JobContext, JobError, now_ms},
-	pipeline::{Backup, Base, Blob, Disk, Progress},
+	metrics::Sealed,
+	pipeline::{Backup, Base, Blob, Disk, DiskReader, Progress},
 	repositories::{Repository, Session},
-	sources::{Checkpoint, OpenDisk, OpenVm, Vm},
+	sources::{Checkpoint, DESCRIPTION_FILE, OpenDisk, OpenVm, Vm},
 };
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId, job::SnapshotOrder, report::TakenSnapshot,
 };
 use codec::Encode;
-
-/// Name of the blob with the machine's description.
-const DESCRIPTION_BLOB: &str = "machine.toml";
 
 impl NodeExecutor {
 	/// Take a snapshot of a machine, reading what was written since one of the known ones if that
@@ -31,11 +29,18 @@ impl NodeExecutor {
 		// Before the disks stand still: the chain must never hear of a later time than the true
 		// one.
 		let taken_at = context.clock();
-		let machine = vm.open(order.vm_tag, &checkpoints, &self.open).map_err(opened)?;
-		let begun = machine.checkpoint;
-		let taken = self.back_up(origin, order, taken_at, machine, vm, known, context);
+		let machine = vm.open(order.vm_tag, &checkpoints, &self.open);
+		let begun = machine.as_ref().ok().and_then(|machine| machine.checkpoint);
+		let taken = machine
+			.map_err(opened)
+			.and_then(|machine| self.back_up(origin, order, taken_at, machine, vm, known, context));
 		let settled = match (&taken, begun) {
 			(Ok(Some(_)), Some(begun)) => vm.settle(&[begun]),
+			(Ok(None), _) => {
+				// Before all else, and for good: the next samples may find nothing.
+				self.discredit(known)?;
+				vm.settle(&[])
+			}
 			_ => vm.settle(&checkpoints),
 		};
 		if let Err(error) = settled {
@@ -63,7 +68,7 @@ impl NodeExecutor {
 		let key = self.keys.of(&order.owner, &order.owner_recipients, &self.identities)?;
 		let recorded = machine.base.and_then(|base| self.open_known(known, base));
 		let disks: Vec<Disk<'_>> =
-			machine.disks.drain(..).map(|disk| disk_since(disk, recorded.as_ref())).collect();
+			machine.disks.drain(..).map(|disk| self.disk_since(disk, recorded.as_ref())).collect();
 		let is_recorded = disks.iter().any(|disk| disk.changed.is_some());
 		let base = recorded.or_else(|| self.base(order));
 		let session = self.store.open_session().map_err(stored)?;
@@ -88,8 +93,9 @@ impl NodeExecutor {
 			},
 			cancel: &context.cancel,
 		};
-		let description = vm.describe().into_bytes();
-		let blobs = vec![Blob { name: DESCRIPTION_BLOB.into(), bytes: description }];
+		let description = (DESCRIPTION_FILE.to_owned(), vm.describe().into_bytes());
+		let blobs = machine.files.drain(..).chain([description]);
+		let blobs = blobs.map(|(name, bytes)| Blob { name, bytes }).collect();
 		let report = match backup.run(disks, blobs) {
 			Err(error) if is_recorded && error.is_of_base() => {
 				tracing::warn!(%error, "the machine is read in full");
@@ -98,12 +104,21 @@ impl NodeExecutor {
 			result => result.map_err(backed_up)?,
 		};
 		let (consistency, checkpoint) = (machine.consistency, machine.checkpoint);
+		let pause = machine.pause;
 		// The blocks are whole: a machine that does not let go well is tried again beside.
 		if let Err(error) = machine.close() {
 			tracing::error!(%error, "failed to take the backup's nodes out of the machine");
 		}
 		self.pin(session.as_ref(), order, &report.root, checkpoint)?;
 		let read_bytes = report.stored.read_bytes;
+		context.metrics.count_snapshot(&Sealed {
+			vm: &String::from_utf8_lossy(&order.vm),
+			read_bytes,
+			stored_bytes: report.stored.new_bytes,
+			is_recorded,
+			pause,
+			taken_at_ms,
+		});
 		tracing::info!(root = %report.root, read_bytes, is_recorded, "the machine was sealed");
 		Ok(Some(TakenSnapshot {
 			cid: report.root,
@@ -143,6 +158,18 @@ impl NodeExecutor {
 		Ok(known.collect())
 	}
 
+	/// Forget from which checkpoints on writes were recorded: the record has proved to be wrong.
+	fn discredit(&self, known: &[Known]) -> Result<(), JobError> {
+		let session = self.store.open_session().map_err(stored)?;
+		for (root, label) in self.labels()? {
+			if label.checkpoint.is_some() && known.iter().any(|known| known.root == root) {
+				let label = PinLabel { checkpoint: None, ..label };
+				session.pin(&root, &label.encode()).map_err(stored)?;
+			}
+		}
+		Ok(())
+	}
+
 	/// The root of a known snapshot. One that cannot be opened costs a full reading.
 	fn open_known(&self, known: &[Known], checkpoint: Checkpoint) -> Option<Root> {
 		let known = known.iter().find(|known| known.checkpoint == checkpoint)?;
@@ -162,6 +189,26 @@ impl NodeExecutor {
 		let cid = newest().or(order.parent)?;
 		self.open(&cid).ok()
 	}
+
+	/// A disk to read, of which no more is read than was written since a snapshot, if that is of the
+	/// same disk.
+	fn disk_since(&self, disk: OpenDisk, base: Option<&Root>) -> Disk<'static> {
+		let logical_bytes = disk.reader.logical_bytes();
+		let is_same = |old: &Object| old.name == disk.name && old.logical_bytes == logical_bytes;
+		let fits = base
+			.is_some_and(|base| base.geometry == Geometry::V1 && base.disks.iter().any(is_same));
+		if base.is_some() && !fits {
+			tracing::warn!(
+				disk = disk.name,
+				"the disk is another one or has another size; read in full"
+			);
+		}
+		let reader: Box<dyn DiskReader> = match &self.pace {
+			Some(pace) => Box::new(pace.limit(disk.reader)),
+			None => disk.reader,
+		};
+		Disk { name: disk.name, reader, changed: disk.written.filter(|_| fits) }
+	}
 }
 
 fn ensure_capacity(order: &SnapshotOrder, disk_bytes: u64) -> Result<(), JobError> {
@@ -173,20 +220,4 @@ fn ensure_capacity(order: &SnapshotOrder, disk_bytes: u64) -> Result<(), JobErro
 		order.capacity_bytes
 	);
 	Err(JobError { reason: FailureReason::CapacityExceeded, detail })
-}
-
-/// A disk to read, of which no more is read than was written since a snapshot, if that is of the
-/// same disk.
-fn disk_since(disk: OpenDisk, base: Option<&Root>) -> Disk<'static> {
-	let logical_bytes = disk.reader.logical_bytes();
-	let is_same = |old: &Object| old.name == disk.name && old.logical_bytes == logical_bytes;
-	let fits =
-		base.is_some_and(|base| base.geometry == Geometry::V1 && base.disks.iter().any(is_same));
-	if base.is_some() && !fits {
-		tracing::warn!(
-			disk = disk.name,
-			"the disk is another one or has another size; read in full"
-		);
-	}
-	Disk { name: disk.name, reader: disk.reader, changed: disk.written.filter(|_| fits) }
 }

@@ -90,6 +90,22 @@ pub enum SourceError {
 	/// The machine runs, and was to be off.
 	#[error("replace the machine's disks: it runs; shut it down, and restore once more")]
 	Running,
+	/// A file of the machine is missing or too large.
+	#[error("read {}, which belongs to the machine: {source}", path.display())]
+	FileUnreadable {
+		/// The file.
+		path: PathBuf,
+		/// Why.
+		source: io::Error,
+	},
+	/// A program of the operator's did not do what it should before a snapshot.
+	#[error("run {program} before the snapshot: {reason}")]
+	Hook {
+		/// The program.
+		program: String,
+		/// What happened.
+		reason: String,
+	},
 	/// The guest's file systems may still be frozen.
 	#[error("thaw the guest's file systems: {source}; is the guest agent running?")]
 	NotThawed {
@@ -160,10 +176,11 @@ impl SourceError {
 			Self::Vanished => FailureReason::VmVanished,
 			Self::Running => FailureReason::VmRunning,
 			Self::ScratchFull | Self::ScratchTooSmall { .. } => FailureReason::ScratchFull,
-			Self::ImageUnreadable { .. } | Self::ImageNotServed { .. } => {
-				FailureReason::ImageUnreadable
-			}
+			Self::ImageUnreadable { .. }
+			| Self::ImageNotServed { .. }
+			| Self::FileUnreadable { .. } => FailureReason::ImageUnreadable,
 			Self::ImageInUse { .. } => FailureReason::ImageInUse,
+			Self::Hook { .. } => FailureReason::Internal,
 		}
 	}
 

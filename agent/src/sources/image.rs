@@ -42,7 +42,8 @@ pub(super) fn open(vm: &Vm, tag: VmTag, options: &OpenOptions) -> Result<OpenVm,
 	}
 	let mut disks = Vec::new();
 	let mut images = Vec::new();
-	for disk in &vm.disks {
+	let files = vm.read_files()?;
+	for disk in vm.included() {
 		let (image, reader) = serve(disk, &options.scratch_dir)?;
 		let name = disk.name.clone();
 		disks.push(OpenDisk { name, reader: Box::new(reader), written: None });
@@ -50,20 +51,42 @@ pub(super) fn open(vm: &Vm, tag: VmTag, options: &OpenOptions) -> Result<OpenVm,
 	}
 	let (consistency, pause) = (Consistency::Stopped, Duration::ZERO);
 	let hold = super::Hold::Stopped(images);
-	Ok(OpenVm { disks, consistency, pause, base: None, checkpoint: None, hold })
+	Ok(OpenVm { disks, files, consistency, pause, base: None, checkpoint: None, hold })
 }
 
-/// Images that no machine can use. The readers go first, and the tools with them.
+/// An image that nobody else can use.
 #[derive(Debug)]
-pub(super) struct HeldImages(
-	#[expect(dead_code, reason = "they hold by being there")] Vec<(NbdDisk, ServedImage)>,
-);
+pub(super) struct HeldImage {
+	// The tool ends when its client leaves.
+	_reader: NbdDisk,
+	image: ServedImage,
+	/// The tools of two agents would bear with each other; this lock does not.
+	_lock: File,
+}
 
-/// Hold those of these images that are there.
-pub(super) fn hold(disks: &[Disk], scratch: &Path) -> Result<HeldImages, SourceError> {
+/// Hold those of these images that are there, from machines, from those that read them as a base,
+/// and from other agents.
+pub(super) fn hold(disks: &[Disk], scratch: &Path) -> Result<Vec<HeldImage>, SourceError> {
 	let there = disks.iter().filter(|disk| disk.image.exists());
-	let held = there.map(|disk| serve(disk, scratch).map(|(image, reader)| (reader, image)));
-	held.collect::<Result<_, _>>().map(HeldImages)
+	let held = there.map(|disk| {
+		let unreadable = |source| SourceError::ImageUnreadable { path: disk.image.clone(), source };
+		let lock = File::open(&disk.image).map_err(unreadable)?;
+		if lock.try_lock().is_err() {
+			return Err(SourceError::ImageInUse { path: disk.image.clone() });
+		}
+		// Opened as raw bytes to write, it is locked whole, and its metadata stays untouched.
+		let bytes = Disk { format: ImageFormat::Raw, ..disk.clone() };
+		let (image, reader) = serve(&bytes, scratch)?;
+		Ok(HeldImage { _reader: reader, image, _lock: lock })
+	});
+	held.collect()
+}
+
+impl HeldImage {
+	/// Whether it is held still: somebody may have ended the tool.
+	pub(super) fn is_held(&mut self) -> bool {
+		matches!(self.image.daemon.try_wait(), Ok(None))
+	}
 }
 
 fn serve(disk: &Disk, scratch: &Path) -> Result<(ServedImage, NbdDisk), SourceError> {

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
-use bitmaps::{Bitmap, bitmap_name, keeps_bitmaps};
+use bitmaps::{Bitmap, Record, keeps_bitmaps};
 use nodes::{Marker, drive_property, filter_node, list, mark, scratch_node, unmark, view_node};
 use pause::Pause;
 use scratch::{Scratch, remove_file};
@@ -60,6 +60,8 @@ pub(super) struct LiveVm {
 	base: Option<Checkpoint>,
 	/// The bitmaps that this one has begun.
 	checkpoint: Option<Checkpoint>,
+	/// What belongs to the machine beside its disks.
+	files: Vec<(String, Vec<u8>)>,
 	is_closed: bool,
 }
 
@@ -71,10 +73,19 @@ struct Drive {
 	device: String,
 	size_bytes: u64,
 	keeps_bitmaps: bool,
+	/// Whether other machines may write to it, too, unseen by this one.
+	is_shared: bool,
 	/// Bitmaps of ours, as they were when the drive was found.
 	bitmaps: Vec<Bitmap>,
-	/// Since when its bitmap has recorded all writes, if it has.
-	checkpoint: Option<Checkpoint>,
+	/// What one of them has recorded, if it has all writes.
+	record: Option<Record>,
+}
+
+impl Drive {
+	/// What was recorded since a checkpoint.
+	fn record_since(&self, checkpoint: Checkpoint) -> Option<&Record> {
+		self.record.as_ref().filter(|record| record.checkpoint == checkpoint)
+	}
 }
 
 /// Connect to the machine's control socket. Returns nothing if the machine is off.
@@ -101,15 +112,17 @@ pub(super) fn open(
 		}
 		result => result?,
 	}
-	let mut drives = find_drives(&mut monitor, &vm.disks)?;
+	let mut drives = find_drives(&mut monitor, vm)?;
 	refuse_threads(&mut monitor, &drives)?;
 	for drive in &mut drives {
-		drive.checkpoint = bitmaps::settle(&mut monitor, drive, known).unwrap_or_else(|error| {
+		drive.is_shared = is_shared(&mut monitor, &drive.device)?;
+		let known = if drive.is_shared { &[] } else { known };
+		drive.record = bitmaps::settle(&mut monitor, drive, known).unwrap_or_else(|error| {
 			tracing::warn!(%tag, disk = drive.name, %error, "the disk's bitmaps are of no use");
 			None
 		});
 	}
-	let has_one = |known: &Checkpoint| drives.iter().any(|d| d.checkpoint == Some(*known));
+	let has_one = |one: &Checkpoint| drives.iter().any(|drive| drive.record_since(*one).is_some());
 	let base = known.iter().copied().find(has_one);
 	let scratch = Scratch::make(tag, &drives, options)?;
 	let socket = fs::canonicalize(&options.scratch_dir)?.join(format!("{PREFIX}{tag}.nbd"));
@@ -122,6 +135,7 @@ pub(super) fn open(
 		scratch,
 		base,
 		checkpoint: None,
+		files: Vec::new(),
 		is_closed: false,
 	};
 	machine.add_scratch(&drives)?;
@@ -129,8 +143,9 @@ pub(super) fn open(
 	tracing::info!(%tag, ?pause, ?consistency, "the machine's disks stand still");
 	let disks = machine.export(&drives)?;
 	let (base, checkpoint) = (machine.base, machine.checkpoint);
+	let files = std::mem::take(&mut machine.files);
 	let hold = Hold::Live(Box::new(machine));
-	Ok(OpenVm { disks, consistency, pause, base, checkpoint, hold })
+	Ok(OpenVm { disks, files, consistency, pause, base, checkpoint, hold })
 }
 
 fn check_tag(monitor: &mut Monitor, expected: VmTag) -> Result<(), SourceError> {
@@ -169,6 +184,16 @@ fn is_on_thread(monitor: &mut Monitor, device: &str) -> Result<bool, SourceError
 	Ok(thread.is_some_and(|thread| !thread.is_empty()))
 }
 
+/// Whether other machines may write to a drive, too.
+fn is_shared(monitor: &mut Monitor, device: &str) -> Result<bool, SourceError> {
+	let share = json!({ "path": device, "property": "share-rw" });
+	match monitor.run("qom-get", share) {
+		Ok(value) => Ok(value == true),
+		Err(SourceError::Refused { .. }) => Ok(false),
+		Err(error) => Err(error),
+	}
+}
+
 /// A property of a device, nothing if it has none of that name.
 fn property(monitor: &mut Monitor, path: &str, name: &str) -> Result<Option<String>, SourceError> {
 	match monitor.run("qom-get", json!({ "path": path, "property": name })) {
@@ -179,9 +204,9 @@ fn property(monitor: &mut Monitor, path: &str, name: &str) -> Result<Option<Stri
 }
 
 /// Find the machine's drive for each disk of the inventory, by its image.
-fn find_drives(monitor: &mut Monitor, disks: &[Disk]) -> Result<Vec<Drive>, SourceError> {
+fn find_drives(monitor: &mut Monitor, vm: &Vm) -> Result<Vec<Drive>, SourceError> {
 	let blocks = monitor.run("query-block", json!({}))?;
-	disks.iter().map(|disk| find_drive(list(&blocks), disk)).collect()
+	vm.included().map(|disk| find_drive(list(&blocks), disk)).collect()
 }
 
 fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
@@ -198,7 +223,8 @@ fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
 			size_bytes: inserted["image"]["virtual-size"].as_u64()?,
 			keeps_bitmaps: keeps_bitmaps(inserted),
 			bitmaps: Bitmap::list(inserted),
-			checkpoint: None,
+			is_shared: false,
+			record: None,
 		})
 	});
 	found.ok_or_else(|| SourceError::DiskNotFound {
@@ -219,7 +245,7 @@ pub(super) fn settle(
 	known: &[Checkpoint],
 ) -> Result<(), SourceError> {
 	let blocks = monitor.run("query-block", json!({}))?;
-	let drives = vm.disks.iter().filter_map(|disk| find_drive(list(&blocks), disk).ok());
+	let drives = vm.included().filter_map(|disk| find_drive(list(&blocks), disk).ok());
 	drives.into_iter().try_for_each(|drive| bitmaps::settle(monitor, &drive, known).map(drop))
 }
 
@@ -279,7 +305,10 @@ impl LiveVm {
 			}
 			Err(_) => Ok(()),
 		};
+		// They may change together with the disks.
+		let files = self.vm.read_files();
 		let lasted = pause.end();
+		self.files = files?;
 		match begun {
 			Ok(()) => self.checkpoint = Some(new),
 			Err(error @ SourceError::Refused { .. }) => {
@@ -307,30 +336,59 @@ impl LiveVm {
 					"discard": "unmap",
 				}),
 			)?;
-			let base = self.base.filter(|base| drive.checkpoint == Some(*base));
-			let base = base.map(|base| bitmap_name(base, &drive.name));
+			let written = self.written(drive)?;
 			// Writable, so that what was read can be trimmed; writes themselves are refused.
-			let mut export = json!({
-				"type": "nbd",
-				"id": format!("{PREFIX}{}", drive.name),
-				"node-name": view,
-				"name": drive.name,
-				"writable": true,
-			});
-			if let Some(base) = &base {
-				export["bitmaps"] = json!([{ "node": drive.node, "name": base }]);
-			}
-			self.monitor.run("block-export-add", export)?;
-			let written = base.map(|base| nbd::written(&self.socket, &drive.name, &base));
+			self.monitor.run(
+				"block-export-add",
+				json!({
+					"type": "nbd",
+					"id": format!("{PREFIX}{}", drive.name),
+					"node-name": view,
+					"name": drive.name,
+					"writable": true,
+				}),
+			)?;
 			let disk = NbdDisk::connect(&self.socket, &drive.name, AfterRead::Trim)?;
 			let reader = Box::new(LiveDisk { disk });
-			disks.push(OpenDisk {
-				name: drive.name.clone(),
-				reader,
-				written: written.transpose()?,
-			});
+			disks.push(OpenDisk { name: drive.name.clone(), reader, written });
 		}
 		Ok(disks)
+	}
+
+	/// What was written to a disk since the base, if that was recorded. A record that QEMU does not
+	/// hand out must not keep a machine from being backed up.
+	fn written(&mut self, drive: &Drive) -> Result<Option<Vec<Range<u64>>>, SourceError> {
+		let Some(record) = self.base.and_then(|base| drive.record_since(base)) else {
+			return Ok(None);
+		};
+		match self.ask_written(drive, &record.bitmap) {
+			Ok(written) => Ok(Some(written)),
+			Err(error @ (SourceError::Refused { .. } | SourceError::Nbd(_))) => {
+				tracing::warn!(disk = drive.name, %error, "the disk is read in full");
+				Ok(None)
+			}
+			Err(error) => Err(error),
+		}
+	}
+
+	/// Ask through an export of its own, which is gone when the disk is read: a bitmap that is
+	/// exported is busy, and QEMU fails an assertion when a disk with such a bitmap is resized.
+	fn ask_written(&mut self, drive: &Drive, bitmap: &str) -> Result<Vec<Range<u64>>, SourceError> {
+		let name = format!("record-{}", drive.name);
+		let id = format!("{PREFIX}{name}");
+		self.monitor.run(
+			"block-export-add",
+			json!({
+				"type": "nbd",
+				"id": id,
+				"node-name": view_node(&drive.name),
+				"name": name,
+				"bitmaps": [{ "node": drive.node, "name": bitmap }],
+			}),
+		)?;
+		let written = nbd::written(&self.socket, &name, bitmap);
+		self.monitor.run("block-export-del", json!({ "id": id, "mode": "hard" }))?;
+		written
 	}
 
 	/// QEMU has one NBD server. One that somebody else started is theirs.

@@ -9,6 +9,21 @@
 //! name = "vda"
 //! image = "/var/lib/machines/web.qcow2"
 //! format = "qcow2"                               # or "raw"
+//!
+//! [[disk]]
+//! name = "swap"
+//! image = "/var/lib/machines/web-swap.raw"
+//! format = "raw"
+//! skip = true                                    # not in backups
+//!
+//! [[file]]                                       # what else the machine is: UEFI variables,
+//! name = "uefi-vars.fd"                          # TPM state, its definition
+//! path = "/var/lib/machines/web_VARS.fd"
+//!
+//! [hooks]                                        # programs of the operator's
+//! before = ["/usr/local/bin/quiesce", "web"]     # before the disks stand still
+//! after = ["/usr/local/bin/resume", "web"]       # as soon as they do, whatever happened
+//! seconds = 30                                   # how long each may take
 //! ```
 //!
 //! A running machine is believed only what QEMU says of its UUID; `uuid` counts when it is off.
@@ -18,7 +33,8 @@ use backup_primitives::VmTag;
 use serde::{Deserialize, Serialize};
 use std::{
 	collections::HashSet,
-	fs, io,
+	fs,
+	io::{self, Read},
 	path::{Path, PathBuf},
 };
 
@@ -27,6 +43,18 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Most disks of one machine.
 pub const DISKS_MAX: usize = 16;
+
+/// Most files of one machine beside its disks.
+const FILES_MAX: usize = 16;
+
+/// Most bytes of each of those.
+const MACHINE_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Longest time that a hook may be given, in seconds.
+const HOOK_SECONDS_MAX: u64 = 3600;
+
+/// What snapshots keep of a machine by themselves: its description.
+pub const DESCRIPTION_FILE: &str = "machine.toml";
 
 /// Most machines of one node.
 const VMS_MAX: usize = 4096;
@@ -50,6 +78,41 @@ pub struct Vm {
 	/// Its disks.
 	#[serde(rename = "disk")]
 	pub disks: Vec<Disk>,
+	/// What else belongs to it and is small.
+	#[serde(rename = "file", default, skip_serializing_if = "Vec::is_empty")]
+	pub files: Vec<MachineFile>,
+	/// What is run around a snapshot.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub hooks: Option<Hooks>,
+}
+
+/// A file that travels with a machine's disks: UEFI variables, TPM state, a definition.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineFile {
+	/// Its name in backups.
+	pub name: String,
+	/// Where it is.
+	pub path: PathBuf,
+}
+
+/// Programs that the operator has run around a snapshot, with their arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hooks {
+	/// Before the disks stand still. If it fails there is no snapshot.
+	#[serde(default)]
+	pub before: Vec<String>,
+	/// As soon as the disks stand still, also where they could not be made to.
+	#[serde(default)]
+	pub after: Vec<String>,
+	/// How long each may take, in seconds.
+	#[serde(default = "hook_seconds")]
+	pub seconds: u64,
+}
+
+fn hook_seconds() -> u64 {
+	30
 }
 
 impl Vm {
@@ -57,6 +120,31 @@ impl Vm {
 	/// again where its node is gone.
 	pub fn describe(&self) -> String {
 		toml::to_string(self).expect("strings, paths and lists always serialize")
+	}
+
+	/// The disks that are in backups.
+	pub fn included(&self) -> impl Iterator<Item = &Disk> {
+		self.disks.iter().filter(|disk| !disk.skip)
+	}
+
+	/// The files beside the disks, as they are now.
+	pub(super) fn read_files(&self) -> Result<Vec<(String, Vec<u8>)>, SourceError> {
+		self.files.iter().map(|file| Ok((file.name.clone(), file.read()?))).collect()
+	}
+}
+
+impl MachineFile {
+	fn read(&self) -> Result<Vec<u8>, SourceError> {
+		let unreadable = |source| SourceError::FileUnreadable { path: self.path.clone(), source };
+		let file = fs::File::open(&self.path).map_err(unreadable)?;
+		let mut bytes = Vec::new();
+		file.take(MACHINE_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+		match bytes.len() as u64 > MACHINE_FILE_BYTES_MAX {
+			true => Err(unreadable(io::Error::other(format!(
+				"it has more than {MACHINE_FILE_BYTES_MAX} bytes; what is large is a disk"
+			)))),
+			false => Ok(bytes),
+		}
 	}
 }
 
@@ -70,6 +158,13 @@ pub struct Disk {
 	pub image: PathBuf,
 	/// How the image is laid out.
 	pub format: ImageFormat,
+	/// Whether it is left out of backups.
+	#[serde(default, skip_serializing_if = "is_false")]
+	pub skip: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+	!value
 }
 
 /// How an image is laid out.
@@ -170,7 +265,45 @@ fn check(vm: &Vm) -> Result<(), String> {
 			return Err(format!("{} is no absolute path", disk.image.display()));
 		}
 	}
+	if vm.included().next().is_none() {
+		return Err("all disks are skipped; a backup has one at least".into());
+	}
+	check_files(&vm.files, &vm.disks)?;
+	vm.hooks.as_ref().map_or(Ok(()), check_hooks)
+}
+
+fn check_files(files: &[MachineFile], disks: &[Disk]) -> Result<(), String> {
+	if files.len() > FILES_MAX {
+		return Err(format!("a machine has {FILES_MAX} files at most, this has {}", files.len()));
+	}
+	// What lies in one folder after a restore.
+	let images =
+		disks.iter().flat_map(|disk| ["qcow2", "raw"].map(|e| format!("{}.{e}", disk.name)));
+	let mut names: HashSet<String> = images.chain([DESCRIPTION_FILE.to_owned()]).collect();
+	for file in files {
+		if !is_name(file.name.as_bytes()) {
+			return Err(format!("{:?} is no name of a file", file.name));
+		}
+		if !names.insert(file.name.clone()) {
+			return Err(format!("two files are called {:?}", file.name));
+		}
+		if !file.path.is_absolute() {
+			return Err(format!("{} is no absolute path", file.path.display()));
+		}
+	}
 	Ok(())
+}
+
+fn check_hooks(hooks: &Hooks) -> Result<(), String> {
+	for command in [&hooks.before, &hooks.after] {
+		if command.first().is_some_and(|program| !Path::new(program).is_absolute()) {
+			return Err(format!("the hook {:?} is no absolute path", command[0]));
+		}
+	}
+	match (1..=HOOK_SECONDS_MAX).contains(&hooks.seconds) {
+		true => Ok(()),
+		false => Err(format!("a hook may take 1 to {HOOK_SECONDS_MAX} seconds")),
+	}
 }
 
 #[cfg(test)]
@@ -233,6 +366,41 @@ mod tests {
 		);
 		assert!(fault(&GOOD.replace("\"vda\"", "\"a/b\"")).contains("no name"));
 		assert!(fault(&"#".repeat(70_000)).contains("at most"));
+	}
+
+	#[test]
+	fn what_else_a_machine_has_is_read_and_told_again() {
+		let more = r#"
+		[[disk]]
+		name = "swap"
+		image = "/var/swap.raw"
+		format = "raw"
+		skip = true
+		[[file]]
+		name = "uefi-vars.fd"
+		path = "/var/web_VARS.fd"
+		[hooks]
+		before = ["/bin/true", "web"]
+		"#;
+		let (_folder, inventory) = inventory(&format!("{GOOD}{more}"));
+		let vm = inventory.find(b"web").unwrap();
+		let included: Vec<_> = vm.included().map(|disk| disk.name.as_str()).collect();
+		assert_eq!((included, vm.files.len()), (vec!["vda"], 1));
+		assert_eq!(vm.hooks.as_ref().unwrap().seconds, 30);
+		assert_eq!(toml::from_str::<Vm>(&vm.describe()).unwrap(), vm);
+	}
+
+	#[test]
+	fn faults_in_files_and_hooks_are_told() {
+		let file = |name: &str, path: &str| {
+			format!("{GOOD}\n[[file]]\nname = \"{name}\"\npath = \"{path}\"\n")
+		};
+		assert!(fault(&file("a/b", "/x")).contains("no name"));
+		assert!(fault(&file("machine.toml", "/x")).contains("two files"));
+		assert!(fault(&file("vars", "x")).contains("absolute"));
+		assert!(fault(&format!("{GOOD}\n[hooks]\nbefore = [\"x\"]")).contains("absolute"));
+		assert!(fault(&format!("{GOOD}\n[hooks]\nseconds = 0")).contains("1 to 3600"));
+		assert!(fault(&GOOD.replace("format", "skip = true\nformat")).contains("skipped"));
 	}
 
 	#[test]

@@ -12,6 +12,7 @@ mod kills;
 #[path = "../fixtures/machine.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod machine;
+mod machines;
 #[path = "../fixtures/orders.rs"]
 mod orders;
 mod replacements;

@@ -9,7 +9,10 @@ use crate::{
 use backup_agent::sources::ImageFormat;
 use backup_primitives::{Consistency, job::SnapshotOrder};
 use serde_json::json;
-use std::fs;
+use std::{
+	fs,
+	time::{Duration, Instant},
+};
 
 const MIB: usize = 1 << 20;
 
@@ -45,6 +48,31 @@ fn a_running_machine_is_read_in_full_once_and_then_only_what_was_written() {
 	let folder = world.restore(&restore_of(&second, two.cid, 1)).unwrap();
 	assert!(fs::read(folder.join("disk0.raw")).unwrap() == disk, "the disks differ");
 	assert!(machine.is_running() && machine.leftovers().is_empty());
+
+	let metrics = world.get("/metrics").text();
+	for line in [
+		"backup_agent_jobs_total{kind=\"snapshot\",outcome=\"done\"} 2",
+		"backup_agent_jobs_total{kind=\"restore\",outcome=\"done\"} 1",
+		"backup_agent_snapshots_total{reading=\"full\"} 1",
+		"backup_agent_snapshots_total{reading=\"recorded\"} 1",
+		"backup_agent_machine_pause_seconds_count 2",
+		"backup_agent_pinned_roots 2",
+	] {
+		assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
+	}
+}
+
+#[test]
+fn a_limit_holds_back_the_reading_and_nothing_else() {
+	let mut world = World::prepare();
+	world.configure("read_bytes_per_second = 16777216\nthreads = 1\n");
+	world.start_agent();
+	let machine = Machine::start(ImageFormat::Raw);
+	let order = world.running_machine(7, &machine.vm());
+	let began = Instant::now();
+	world.take(&order).unwrap();
+	// A third of the disk is holes, which nobody reads: 43 MiB are left.
+	assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 /// A tool that writes past QEMU leaves bitmaps that lie. The samples find out.

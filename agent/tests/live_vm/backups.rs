@@ -88,3 +88,10 @@ pub(crate) fn bitmaps(machine: &Machine) -> Vec<String> {
 	let bitmaps = bitmaps.as_array().map(Vec::as_slice).unwrap_or_default();
 	bitmaps.iter().map(|bitmap| bitmap["name"].as_str().unwrap().to_owned()).collect()
 }
+
+/// Check that the first disk has one bitmap, which records since a checkpoint.
+pub(crate) fn assert_only_bitmap(machine: &Machine, checkpoint: Checkpoint) {
+	let names = bitmaps(machine);
+	let prefix = format!("pbk-{checkpoint}-");
+	assert!(names.len() == 1 && names[0].starts_with(&prefix), "{names:?}, not {prefix}");
+}

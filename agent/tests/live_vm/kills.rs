@@ -3,7 +3,7 @@
 //! left in it, and the next backup is the whole disk.
 
 use crate::{
-	backups::{Backup, MIB, Written, bitmaps, read_since},
+	backups::{Backup, MIB, Written, assert_only_bitmap, read_since},
 	machine::{Machine, tag},
 	proxy::{Break, Proxy},
 };
@@ -67,7 +67,7 @@ impl<'m> Story<'m> {
 		self.back_up(&vm, || true).unwrap();
 		let last = self.kept.pop().unwrap();
 		assert!(last.bytes == self.disk.bytes, "{context}: the next backup is wrong");
-		assert_eq!(bitmaps(self.machine), [format!("pbk-{}-disk0", last.checkpoint)], "{context}");
+		assert_only_bitmap(self.machine, last.checkpoint);
 		assert!(self.machine.scratch().is_empty(), "{context}");
 		self.kept = vec![last];
 	}

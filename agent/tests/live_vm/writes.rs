@@ -2,7 +2,8 @@
 
 use crate::{
 	backups::{
-		Backup, GRANULE, MIB, Written, back_up, back_up_through, bitmaps, close, read_since,
+		Backup, GRANULE, MIB, Written, assert_only_bitmap, back_up, back_up_through, bitmaps,
+		close, read_since,
 	},
 	machine::{Attached, DISK_BYTES, Machine, tag},
 };
@@ -38,7 +39,7 @@ fn no_more_is_read_than_was_written_since_the_last_backup() {
 		assert_eq!(second.written.as_deref(), Some(&expected[..]));
 		assert!(second.bytes == disk.bytes, "{format:?}");
 
-		assert_eq!(bitmaps(&machine), [format!("pbk-{}-disk0", second.checkpoint)]);
+		assert_only_bitmap(&machine, second.checkpoint);
 		assert!(machine.is_running());
 	}
 }
@@ -78,7 +79,7 @@ fn after_a_backup_that_failed_the_next_one_reads_what_both_would_have() {
 	drop(failed);
 	disk.write(0xa3, 40 * MIB, MIB);
 	vm.settle(&[first.checkpoint]).unwrap();
-	assert_eq!(bitmaps(&machine), [format!("pbk-{}-disk0", first.checkpoint)]);
+	assert_only_bitmap(&machine, first.checkpoint);
 	let second = back_up(&machine, Some(&first));
 	let expected = [0..MIB, 20 * MIB..21 * MIB, 40 * MIB..41 * MIB];
 	assert_eq!(second.written.as_deref(), Some(&expected[..]));
@@ -173,7 +174,7 @@ fn a_machine_that_crashed_is_read_in_full_and_recorded_anew() {
 		let second = back_up(&machine, Some(&first));
 		assert!(second.written.is_none());
 		assert!(second.bytes[..MIB as usize].iter().all(|byte| *byte == 0xa1));
-		assert_eq!(bitmaps(&machine), [format!("pbk-{}-disk0", second.checkpoint)]);
+		assert_only_bitmap(&machine, second.checkpoint);
 		machine.write(0xa2, 20 * MIB, MIB);
 		let third = back_up(&machine, Some(&second));
 		assert_eq!(third.written, one(20 * MIB..21 * MIB));
@@ -188,7 +189,7 @@ fn a_record_since_a_backup_that_is_gone_is_of_no_use() {
 	let other = Backup { checkpoint: Checkpoint::new(), ..first };
 	let second = back_up(&machine, Some(&other));
 	assert!(second.written.is_none());
-	assert_eq!(bitmaps(&machine), [format!("pbk-{}-disk0", second.checkpoint)]);
+	assert_only_bitmap(&machine, second.checkpoint);
 }
 
 #[test]
@@ -218,7 +219,7 @@ fn a_disk_that_lost_its_record_does_not_cost_the_other_one_its_own() {
 	let vm = Vm { disks: vec![machine.disk(0), machine.disk(1)], ..machine.vm() };
 	let checkpoint = close(vm.open(tag(), &[], &machine.options()).unwrap());
 	vm.settle(&[checkpoint]).unwrap();
-	let name = format!("pbk-{checkpoint}-disk0");
+	let name = format!("pbk-{checkpoint}-0-disk0");
 	let lost = json!({ "node": node(&machine), "name": name });
 	machine.monitor().run("block-dirty-bitmap-remove", lost).unwrap();
 	machine.write_to(1, 0xa1, 0, MIB);

@@ -7,12 +7,17 @@
 //! agent knows: the checkpoints whose backups it has. So it is settled before each backup, after
 //! each, and when the agent starts, always by the same rule ([`settle`]).
 //!
-//! A bitmap's name has the checkpoint and the disk. An image that was put in another disk's place
-//! has none that fits, and neither has one from elsewhere. Bitmaps without our prefix are somebody
-//! else's and are not touched.
+//! A bitmap's name has its checkpoint, that of the bitmap which was stopped when it began, and the
+//! disk: `pbk-<checkpoint>-<checkpoint or 0>-<disk>`. So one is merged only into that which it goes
+//! on, and a gap between two is seen. An image that was put in another disk's place has none that
+//! fits, and neither has one from elsewhere. Bitmaps without our prefix are somebody else's and are
+//! not touched.
 //!
 //! Where an image can keep bitmaps (qcow2 of version 3), they survive the end of QEMU. After a
 //! crash QEMU calls them inconsistent, and the disk is read in full.
+//!
+//! What a bitmap cannot see: writes of others than its own QEMU, so disks that are shared have
+//! none; and that a disk shrank and grew back.
 
 use super::{Drive, PREFIX, nodes::list};
 use crate::{
@@ -41,6 +46,17 @@ impl Bitmap {
 		});
 		bitmaps.filter(|bitmap| bitmap.name.starts_with(PREFIX)).collect()
 	}
+
+	/// Whether it records since this checkpoint.
+	fn is_of(&self, checkpoint: Checkpoint, disk: &str) -> bool {
+		let rest = self.name.strip_prefix(&format!("{PREFIX}{checkpoint}-"));
+		rest.and_then(|rest| rest.split_once('-')).is_some_and(|(_base, of)| of == disk)
+	}
+
+	/// Whether it began when the one of this checkpoint was stopped.
+	fn goes_on(&self, checkpoint: Checkpoint, disk: &str) -> bool {
+		self.name.starts_with(PREFIX) && self.name.ends_with(&format!("-{checkpoint}-{disk}"))
+	}
 }
 
 /// Whether an image keeps bitmaps when QEMU ends, by what `query-block` says of it.
@@ -49,9 +65,10 @@ pub(super) fn keeps_bitmaps(inserted: &Value) -> bool {
 	details["type"] == "qcow2" && details["data"]["compat"] == "1.1"
 }
 
-/// The name of a disk's bitmap.
-pub(super) fn bitmap_name(checkpoint: Checkpoint, disk: &str) -> String {
-	format!("{PREFIX}{checkpoint}-{disk}")
+/// The name of a disk's bitmap that begins when the one of `base` is stopped.
+fn bitmap_name(checkpoint: Checkpoint, base: Option<Checkpoint>, disk: &str) -> String {
+	let base = base.map_or("0".to_owned(), |base| base.to_string());
+	format!("{PREFIX}{checkpoint}-{base}-{disk}")
 }
 
 /// What the bitmaps of a disk are good for.
@@ -59,7 +76,7 @@ pub(super) fn bitmap_name(checkpoint: Checkpoint, disk: &str) -> String {
 enum Worth<'b> {
 	/// One has recorded all writes since its checkpoint, together with another that began when it
 	/// was stopped.
-	Complete { checkpoint: Checkpoint, absorbs: Option<&'b Bitmap> },
+	Complete { checkpoint: Checkpoint, bitmap: &'b Bitmap, absorbs: Option<&'b Bitmap> },
 	/// Writes since any checkpoint that is known may be missing.
 	None { why: &'static str },
 }
@@ -68,8 +85,8 @@ enum Worth<'b> {
 /// first.
 fn judge<'b>(bitmaps: &'b [Bitmap], disk: &str, known: &[Checkpoint]) -> Worth<'b> {
 	let of = |checkpoint: &Checkpoint| {
-		let name = bitmap_name(*checkpoint, disk);
-		bitmaps.iter().find(|bitmap| bitmap.name == name).map(|bitmap| (*checkpoint, bitmap))
+		let bitmap = bitmaps.iter().find(|bitmap| bitmap.is_of(*checkpoint, disk));
+		bitmap.map(|bitmap| (*checkpoint, bitmap))
 	};
 	let Some((checkpoint, base)) = known.iter().find_map(of) else {
 		return Worth::None { why: "none is of a backup that is there" };
@@ -77,23 +94,35 @@ fn judge<'b>(bitmaps: &'b [Bitmap], disk: &str, known: &[Checkpoint]) -> Worth<'
 	let others: Vec<&Bitmap> = bitmaps.iter().filter(|bitmap| *bitmap != base).collect();
 	match others[..] {
 		_ if base.is_inconsistent => Worth::None { why: "QEMU or its host crashed" },
-		_ if base.is_recording => Worth::Complete { checkpoint, absorbs: None },
-		[other] if other.is_recording && !other.is_inconsistent => {
-			Worth::Complete { checkpoint, absorbs: Some(other) }
+		_ if base.is_recording => Worth::Complete { checkpoint, bitmap: base, absorbs: None },
+		[other]
+			if other.is_recording && !other.is_inconsistent && other.goes_on(checkpoint, disk) =>
+		{
+			Worth::Complete { checkpoint, bitmap: base, absorbs: Some(other) }
 		}
 		_ => Worth::None { why: "it was stopped, and nothing recorded what came then" },
 	}
 }
 
-/// Make of a disk's bitmaps one that goes on recording, or none, and say since when it has.
+/// What a disk has recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+	/// Since when.
+	pub(super) checkpoint: Checkpoint,
+	/// The bitmap's name.
+	pub(super) bitmap: String,
+}
+
+/// Make of a disk's bitmaps one that goes on recording, or none, and say which.
 pub(super) fn settle(
 	monitor: &mut Monitor,
 	drive: &Drive,
 	known: &[Checkpoint],
-) -> Result<Option<Checkpoint>, SourceError> {
-	let worth = judge(&drive.bitmaps, &drive.name, known);
-	let (checkpoint, absorbs) = match worth {
-		Worth::Complete { checkpoint, absorbs } => (Some(checkpoint), absorbs),
+) -> Result<Option<Record>, SourceError> {
+	let (kept, absorbs) = match judge(&drive.bitmaps, &drive.name, known) {
+		Worth::Complete { checkpoint, bitmap, absorbs } => {
+			(Some(Record { checkpoint, bitmap: bitmap.name.clone() }), absorbs)
+		}
 		Worth::None { why } => {
 			if !known.is_empty() {
 				tracing::warn!(disk = drive.name, why, "no record of what was written to the disk");
@@ -101,8 +130,7 @@ pub(super) fn settle(
 			(None, None)
 		}
 	};
-	let base = checkpoint.map(|checkpoint| bitmap_name(checkpoint, &drive.name));
-	if let (Some(base), Some(other)) = (&base, absorbs) {
+	if let (Some(Record { bitmap: base, .. }), Some(other)) = (&kept, absorbs) {
 		let merge = json!({ "node": drive.node, "target": base, "bitmaps": [other.name] });
 		let actions = [
 			action("block-dirty-bitmap-merge", merge),
@@ -111,11 +139,19 @@ pub(super) fn settle(
 		];
 		monitor.run("transaction", json!({ "actions": actions }))?;
 	}
-	let is_rest = |one: &&Bitmap| Some(&one.name) != base.as_ref() && Some(*one) != absorbs;
+	let is_rest = |one: &&Bitmap| {
+		Some(&one.name) != kept.as_ref().map(|kept| &kept.bitmap) && Some(*one) != absorbs
+	};
 	for rest in drive.bitmaps.iter().filter(is_rest) {
-		monitor.run("block-dirty-bitmap-remove", bitmap(drive, &rest.name))?;
+		match monitor.run("block-dirty-bitmap-remove", bitmap(drive, &rest.name)) {
+			// One that somebody uses goes another time. Nothing relies on its being gone.
+			Err(error @ SourceError::Refused { .. }) => {
+				tracing::warn!(disk = drive.name, %error, "a bitmap stays");
+			}
+			result => drop(result?),
+		}
 	}
-	Ok(checkpoint)
+	Ok(kept)
 }
 
 /// Begin new bitmaps on all disks at one instant, and stop those of `base` where disks have one.
@@ -127,18 +163,22 @@ pub(super) fn begin(
 	new: Checkpoint,
 ) -> Result<(), SourceError> {
 	let mut actions = Vec::new();
-	for drive in drives {
-		let mut add = bitmap(drive, &bitmap_name(new, &drive.name));
+	for drive in drives.iter().filter(|drive| !drive.is_shared) {
+		let stopped = drive.record.as_ref().filter(|record| Some(record.checkpoint) == base);
+		let goes_on = stopped.map(|record| record.checkpoint);
+		let mut add = bitmap(drive, &bitmap_name(new, goes_on, &drive.name));
 		add["persistent"] = drive.keeps_bitmaps.into();
 		// Finer than chunks would tell nothing more.
 		add["granularity"] = Geometry::V1.chunk_bytes().into();
 		actions.push(action("block-dirty-bitmap-add", add));
-		if let Some(base) = base.filter(|base| drive.checkpoint == Some(*base)) {
-			let stopped = bitmap(drive, &bitmap_name(base, &drive.name));
-			actions.push(action("block-dirty-bitmap-disable", stopped));
+		if let Some(record) = stopped {
+			actions.push(action("block-dirty-bitmap-disable", bitmap(drive, &record.bitmap)));
 		}
 	}
-	monitor.run("transaction", json!({ "actions": actions })).map(drop)
+	match actions.is_empty() {
+		true => Ok(()),
+		false => monitor.run("transaction", json!({ "actions": actions })).map(drop),
+	}
 }
 
 fn bitmap(drive: &Drive, name: &str) -> Value {
@@ -153,9 +193,12 @@ fn action(kind: &str, data: Value) -> Value {
 mod tests {
 	use super::*;
 
-	fn bitmaps(all: &[(Checkpoint, &str, &str)]) -> Vec<Bitmap> {
-		let bitmap = |(checkpoint, disk, state): &(Checkpoint, &str, &str)| Bitmap {
-			name: bitmap_name(*checkpoint, disk),
+	/// A bitmap that began at a checkpoint, going on from another.
+	type Made = (Checkpoint, Option<Checkpoint>, &'static str, &'static str);
+
+	fn bitmaps(all: &[Made]) -> Vec<Bitmap> {
+		let bitmap = |(checkpoint, base, disk, state): &Made| Bitmap {
+			name: bitmap_name(*checkpoint, *base, disk),
 			is_recording: *state == "recording",
 			is_inconsistent: *state == "inconsistent",
 		};
@@ -165,7 +208,7 @@ mod tests {
 	/// The checkpoint that counts, and whether another bitmap is merged into its own.
 	fn judged(bitmaps: &[Bitmap], known: &[Checkpoint]) -> Option<(Checkpoint, bool)> {
 		match judge(bitmaps, "vda", known) {
-			Worth::Complete { checkpoint, absorbs } => Some((checkpoint, absorbs.is_some())),
+			Worth::Complete { checkpoint, absorbs, .. } => Some((checkpoint, absorbs.is_some())),
 			Worth::None { .. } => None,
 		}
 	}
@@ -173,7 +216,7 @@ mod tests {
 	#[test]
 	fn a_bitmap_counts_that_records_since_a_backup_which_is_there() {
 		let [old, new] = [Checkpoint::new(), Checkpoint::new()];
-		let one = bitmaps(&[(old, "vda", "recording")]);
+		let one = bitmaps(&[(old, None, "vda", "recording")]);
 		assert_eq!(judged(&one, &[old]), Some((old, false)));
 		assert_eq!(judged(&one, &[new, old]), Some((old, false)));
 		assert_eq!(judged(&one, &[new]), None);
@@ -183,7 +226,7 @@ mod tests {
 	#[test]
 	fn after_a_backup_that_ended_well_the_new_one_counts() {
 		let [old, new] = [Checkpoint::new(), Checkpoint::new()];
-		let both = bitmaps(&[(old, "vda", "stopped"), (new, "vda", "recording")]);
+		let both = bitmaps(&[(old, None, "vda", "stopped"), (new, Some(old), "vda", "recording")]);
 		assert_eq!(judged(&both, &[new, old]), Some((new, false)));
 		assert_eq!(judged(&both, &[new]), Some((new, false)));
 	}
@@ -191,7 +234,7 @@ mod tests {
 	#[test]
 	fn after_a_backup_that_failed_the_old_one_goes_on_with_what_the_new_one_saw() {
 		let [old, new] = [Checkpoint::new(), Checkpoint::new()];
-		let both = bitmaps(&[(old, "vda", "stopped"), (new, "vda", "recording")]);
+		let both = bitmaps(&[(old, None, "vda", "stopped"), (new, Some(old), "vda", "recording")]);
 		assert_eq!(judged(&both, &[old]), Some((old, true)));
 	}
 
@@ -199,31 +242,44 @@ mod tests {
 	fn a_record_with_a_gap_counts_for_nothing() {
 		let [old, new, third] = [Checkpoint::new(), Checkpoint::new(), Checkpoint::new()];
 		for all in [
-			bitmaps(&[(old, "vda", "inconsistent")]),
-			bitmaps(&[(old, "vda", "inconsistent"), (new, "vda", "recording")]),
-			bitmaps(&[(old, "vda", "stopped")]),
-			bitmaps(&[(old, "vda", "stopped"), (new, "vda", "stopped")]),
-			bitmaps(&[(old, "vda", "stopped"), (new, "vda", "inconsistent")]),
+			bitmaps(&[(old, None, "vda", "inconsistent")]),
+			bitmaps(&[(old, None, "vda", "inconsistent"), (new, Some(old), "vda", "recording")]),
+			bitmaps(&[(old, None, "vda", "stopped")]),
+			bitmaps(&[(old, None, "vda", "stopped"), (new, Some(old), "vda", "stopped")]),
+			bitmaps(&[(old, None, "vda", "stopped"), (new, Some(old), "vda", "inconsistent")]),
+			// What was written between the two is in neither.
+			bitmaps(&[(old, None, "vda", "stopped"), (new, None, "vda", "recording")]),
+			bitmaps(&[(old, None, "vda", "stopped"), (new, Some(third), "vda", "recording")]),
 			bitmaps(&[
-				(old, "vda", "stopped"),
-				(new, "vda", "recording"),
-				(third, "vda", "recording"),
+				(old, None, "vda", "stopped"),
+				(new, Some(old), "vda", "recording"),
+				(third, Some(old), "vda", "recording"),
 			]),
-			bitmaps(&[(old, "vdb", "recording")]),
+			bitmaps(&[(old, None, "vdb", "recording")]),
 		] {
 			assert_eq!(judged(&all, &[old]), None, "{all:?}");
 		}
 	}
 
 	#[test]
+	fn disks_whose_names_end_alike_are_told_apart() {
+		let [old, new] = [Checkpoint::new(), Checkpoint::new()];
+		let other =
+			bitmaps(&[(old, None, "x-vda", "stopped"), (new, Some(old), "x-vda", "recording")]);
+		assert_eq!(judged(&other, &[old]), None);
+		assert_eq!(judged(&other, &[new]), None);
+		assert!(matches!(judge(&other, "x-vda", &[old]), Worth::Complete { .. }));
+	}
+
+	#[test]
 	fn bitmaps_of_others_are_not_seen() {
 		let medium = json!({ "dirty-bitmaps": [
 			{ "name": "libvirt-1", "recording": true },
-			{ "name": "pbk-1-vda", "recording": false, "inconsistent": true },
+			{ "name": "pbk-1-0-vda", "recording": false, "inconsistent": true },
 			{ "recording": true },
 		] });
 		let expected =
-			Bitmap { name: "pbk-1-vda".into(), is_recording: false, is_inconsistent: true };
+			Bitmap { name: "pbk-1-0-vda".into(), is_recording: false, is_inconsistent: true };
 		assert_eq!(Bitmap::list(&medium), [expected]);
 	}
 }

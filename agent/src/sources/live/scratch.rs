@@ -20,7 +20,11 @@ use std::{
 /// What the files of guests' writes end with.
 const SUFFIX: &str = ".scratch";
 
-/// Room that a disk must find before a backup begins.
+/// How many bytes of a disk one byte of its scratch image's tables stands for. QEMU makes the
+/// tables of all that is trimmed.
+const BYTES_PER_TABLE_BYTE: u64 = 8192;
+
+/// Room that a disk must find before a backup begins, beside the tables.
 const BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// One machine's scratch is made at a time.
@@ -51,8 +55,11 @@ impl Scratch {
 		let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
 		let free_bytes = available_bytes(&folder)?.saturating_sub(promised_bytes(&folder)?);
 		let count = drives.len() as u64;
-		let Some(cap_bytes) = cap_bytes(free_bytes, count, options.scratch_bytes_max) else {
-			let needed_bytes = BYTES_MIN * 2 * count;
+		let largest = drives.iter().map(|drive| drive.size_bytes).max().unwrap_or(0);
+		let tables = largest.div_ceil(BYTES_PER_TABLE_BYTE);
+		let bytes_max = options.scratch_bytes_max;
+		let Some(cap_bytes) = cap_bytes(free_bytes, count, tables, bytes_max) else {
+			let needed_bytes = (BYTES_MIN + tables) * 2 * count;
 			return Err(SourceError::ScratchTooSmall { path: folder, free_bytes, needed_bytes });
 		};
 		let mut scratch = Self { images: Vec::new(), cap_bytes };
@@ -71,13 +78,15 @@ impl Drop for Scratch {
 	}
 }
 
-/// What each of `count` disks may take: what the operator allows, but all of them together no
-/// more than half of what nobody has and nobody was promised. Guests' own images may grow on the
-/// same file system.
-fn cap_bytes(free_bytes: u64, count: u64, bytes_max: u64) -> Option<u64> {
+/// What each of `count` disks may take: what the operator allows and the image's tables, but all
+/// of them together no more than half of what nobody has and nobody was promised. Guests' own
+/// images may grow on the same file system.
+fn cap_bytes(free_bytes: u64, count: u64, tables: u64, bytes_max: u64) -> Option<u64> {
 	let share = free_bytes / 2 / count.max(1);
-	let cap = share.min(bytes_max) / WINDOW_STEP_BYTES * WINDOW_STEP_BYTES;
-	(share >= BYTES_MIN).then_some(cap)
+	let cap = share.min(bytes_max.saturating_add(tables));
+	let cap =
+		cap.next_multiple_of(WINDOW_STEP_BYTES).min(share / WINDOW_STEP_BYTES * WINDOW_STEP_BYTES);
+	(share >= BYTES_MIN + tables).then_some(cap)
 }
 
 fn make_image(path: &Path, disk_bytes: u64, cap_bytes: u64) -> Result<(), SourceError> {
@@ -131,9 +140,10 @@ mod tests {
 
 	#[test]
 	fn disks_share_half_of_what_is_free() {
-		assert_eq!(cap_bytes(8 * GIB, 2, 16 * GIB), Some(2 * GIB));
-		assert_eq!(cap_bytes(80 * GIB, 2, 16 * GIB), Some(16 * GIB));
-		assert_eq!(cap_bytes(GIB + 77, 1, 16 * GIB), Some(GIB / 2));
+		assert_eq!(cap_bytes(8 * GIB, 2, 0, 16 * GIB), Some(2 * GIB));
+		assert_eq!(cap_bytes(80 * GIB, 2, 0, 16 * GIB), Some(16 * GIB));
+		assert_eq!(cap_bytes(80 * GIB, 2, GIB, 16 * GIB), Some(17 * GIB));
+		assert_eq!(cap_bytes(GIB + 77, 1, 0, 16 * GIB), Some(GIB / 2));
 	}
 
 	#[test]
@@ -150,8 +160,9 @@ mod tests {
 
 	#[test]
 	fn boundary_too_little_room_is_refused() {
-		assert_eq!(cap_bytes(BYTES_MIN * 2, 1, GIB), Some(BYTES_MIN));
-		assert_eq!(cap_bytes(BYTES_MIN * 2 - 1, 1, GIB), None);
-		assert_eq!(cap_bytes(BYTES_MIN * 2, 2, GIB), None);
+		assert_eq!(cap_bytes(BYTES_MIN * 2, 1, 0, GIB), Some(BYTES_MIN));
+		assert_eq!(cap_bytes(BYTES_MIN * 2 - 1, 1, 0, GIB), None);
+		assert_eq!(cap_bytes(BYTES_MIN * 2, 2, 0, GIB), None);
+		assert_eq!(cap_bytes(BYTES_MIN * 2, 1, 1, GIB), None);
 	}
 }

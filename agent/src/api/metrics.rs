@@ -1,0 +1,33 @@
+//! The agent's metrics.
+
+use super::Api;
+use crate::{
+	metrics::{CONTENT_TYPE, Now},
+	repositories::Repository,
+};
+use axum::{
+	extract::State,
+	http::{StatusCode, header::CONTENT_TYPE as HEADER},
+	response::{IntoResponse, Response},
+};
+
+/// The handler of `GET /metrics`.
+pub(super) async fn metrics(State(api): State<Api>) -> Response {
+	match tokio::task::spawn_blocking(move || render(&api)).await {
+		Ok(Some(words)) => ([(HEADER, CONTENT_TYPE)], words).into_response(),
+		Ok(None) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+	}
+}
+
+/// What cannot be found out is left as it was told the last time.
+fn render(api: &Api) -> Option<String> {
+	let jobs = api.jobs.list();
+	let verifications = api.verifier.as_ref().and_then(|verifier| verifier.results().ok());
+	let now = Now {
+		jobs: &jobs,
+		usage: api.store.as_ref().and_then(|store| store.usage().ok()),
+		pinned_roots: api.jobs.executor().roots().ok().map(|roots| roots.len()),
+		verifications: verifications.as_deref().unwrap_or_default(),
+	};
+	api.jobs.metrics().render(&now).ok()
+}

@@ -1,0 +1,313 @@
+//! What the agent counts and measures, in the OpenMetrics text format that Prometheus reads, at
+//! `GET /metrics`.
+//!
+//! Names end with their unit. Labels are few and bounded: the kind of a job, how it ended, the name
+//! of a machine in the inventory. Nothing secret is in them.
+
+use crate::{
+	jobs::JobView,
+	repositories::Usage,
+	verification::{Verdict, Verification},
+};
+use backup_primitives::FailureReason;
+use prometheus_client::{
+	encoding::{EncodeLabelSet, text},
+	metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+	registry::{Registry, Unit},
+};
+use serde::Serialize;
+use std::{
+	fmt,
+	sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+	time::Duration,
+};
+
+/// The content type of the answer.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds of the time that jobs take, in seconds.
+const JOB_SECONDS: [f64; 9] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0];
+
+/// Upper bounds of the time that machines stand still, in seconds.
+const PAUSE_SECONDS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+	/// `snapshot` or `restore`.
+	kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ending {
+	kind: &'static str,
+	/// `done`, `cancelled`, or the reason of a failure.
+	outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMachine {
+	vm: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reading {
+	/// `full`, or `recorded`: no more than what was written since the last one.
+	reading: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Verified {
+	depth: String,
+	verdict: &'static str,
+}
+
+/// A snapshot that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sealed<'a> {
+	pub(crate) vm: &'a str,
+	pub(crate) read_bytes: u64,
+	pub(crate) stored_bytes: u64,
+	/// Whether no more was read than what was written since the last one.
+	pub(crate) is_recorded: bool,
+	/// How long the machine stood still.
+	pub(crate) pause: Duration,
+	pub(crate) taken_at_ms: u64,
+}
+
+/// How an agent is at the moment of asking.
+#[derive(Debug, Default)]
+pub(crate) struct Now<'a> {
+	pub(crate) jobs: &'a [JobView],
+	pub(crate) usage: Option<Usage>,
+	pub(crate) pinned_roots: Option<usize>,
+	pub(crate) verifications: &'a [Verification],
+}
+
+/// The metrics of one agent. Clones are the same.
+#[derive(Clone)]
+pub struct Metrics(Arc<All>);
+
+struct All {
+	registry: Mutex<Registry>,
+	endings: Family<Ending, Counter>,
+	job_time: Family<OfKind, Histogram>,
+	read: Counter,
+	stored: Counter,
+	readings: Family<Reading, Counter>,
+	pause: Histogram,
+	last_snapshot: Family<OfMachine, Gauge<f64, AtomicU64>>,
+	running: Family<OfKind, Gauge>,
+	store: Gauge,
+	blocks: Gauge,
+	available: Gauge,
+	pinned: Gauge,
+	verifications: Family<Verified, Gauge>,
+}
+
+impl Default for Metrics {
+	fn default() -> Self {
+		let job_time = || Histogram::new(JOB_SECONDS);
+		let all = All {
+			registry: Mutex::new(Registry::with_prefix("backup_agent")),
+			endings: Family::default(),
+			job_time: Family::new_with_constructor(job_time),
+			read: Counter::default(),
+			stored: Counter::default(),
+			readings: Family::default(),
+			pause: Histogram::new(PAUSE_SECONDS),
+			last_snapshot: Family::default(),
+			running: Family::default(),
+			store: Gauge::default(),
+			blocks: Gauge::default(),
+			available: Gauge::default(),
+			pinned: Gauge::default(),
+			verifications: Family::default(),
+		};
+		all.register();
+		Self(Arc::new(all))
+	}
+}
+
+impl All {
+	fn register(&self) {
+		let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+		let (bytes, seconds) = (Unit::Bytes, Unit::Seconds);
+		registry.register("jobs", "Jobs that have ended", self.endings.clone());
+		registry.register_with_unit(
+			"job_duration",
+			"How long jobs took that have ended",
+			seconds.clone(),
+			self.job_time.clone(),
+		);
+		registry.register("jobs_running", "Jobs that run", self.running.clone());
+		registry.register_with_unit(
+			"read",
+			"Read from machines' disks",
+			bytes.clone(),
+			self.read.clone(),
+		);
+		registry.register_with_unit(
+			"stored",
+			"Blocks that snapshots have added to the store",
+			bytes.clone(),
+			self.stored.clone(),
+		);
+		registry.register(
+			"snapshots",
+			"Snapshots, by whether all was read or what was recorded as written",
+			self.readings.clone(),
+		);
+		registry.register_with_unit(
+			"machine_pause",
+			"How long machines stood still for a snapshot",
+			seconds.clone(),
+			self.pause.clone(),
+		);
+		registry.register_with_unit(
+			"last_snapshot_timestamp",
+			"When the last snapshot of a machine was taken, since 1970",
+			seconds,
+			self.last_snapshot.clone(),
+		);
+		registry.register_with_unit(
+			"store_size",
+			"Blocks in the store",
+			bytes.clone(),
+			self.store.clone(),
+		);
+		registry.register("store_blocks", "How many blocks are in the store", self.blocks.clone());
+		registry.register_with_unit(
+			"store_available",
+			"Room that the store's file system has left",
+			bytes,
+			self.available.clone(),
+		);
+		registry.register("pinned_roots", "Snapshots that are kept", self.pinned.clone());
+		registry.register(
+			"verifications",
+			"Snapshots by the last verdict on them at each depth",
+			self.verifications.clone(),
+		);
+	}
+}
+
+impl Metrics {
+	/// Count a job that has ended.
+	pub(crate) fn count_job(&self, kind: &'static str, ending: JobEnding, took: Duration) {
+		let outcome = match ending {
+			JobEnding::Done => "done".to_owned(),
+			JobEnding::Cancelled => "cancelled".to_owned(),
+			JobEnding::Failed(reason) => word(reason),
+		};
+		self.0.endings.get_or_create(&Ending { kind, outcome }).inc();
+		self.0.job_time.get_or_create(&OfKind { kind }).observe(took.as_secs_f64());
+	}
+
+	/// Count a snapshot.
+	pub(crate) fn count_snapshot(&self, sealed: &Sealed<'_>) {
+		let all = &self.0;
+		all.read.inc_by(sealed.read_bytes);
+		all.stored.inc_by(sealed.stored_bytes);
+		let reading = if sealed.is_recorded { "recorded" } else { "full" };
+		all.readings.get_or_create(&Reading { reading }).inc();
+		all.pause.observe(sealed.pause.as_secs_f64());
+		let machine = OfMachine { vm: sealed.vm.to_owned() };
+		all.last_snapshot.get_or_create(&machine).set(sealed.taken_at_ms as f64 / 1000.0);
+	}
+
+	/// Everything as text, as of now.
+	pub(crate) fn render(&self, now: &Now<'_>) -> Result<String, fmt::Error> {
+		let all = &self.0;
+		// One at a time, so that no gauge is seen half set.
+		let registry = all.registry.lock().unwrap_or_else(PoisonError::into_inner);
+		for kind in ["snapshot", "restore"] {
+			let is_running = |job: &&JobView| job.state == "running" && job.kind == kind;
+			let count = now.jobs.iter().filter(is_running).count();
+			all.running.get_or_create(&OfKind { kind }).set(gauge(count as u64));
+		}
+		if let Some(usage) = now.usage {
+			all.store.set(gauge(usage.bytes));
+			all.blocks.set(gauge(usage.blocks));
+			all.available.set(gauge(usage.available_bytes));
+		}
+		if let Some(roots) = now.pinned_roots {
+			all.pinned.set(gauge(roots as u64));
+		}
+		all.verifications.clear();
+		for verification in now.verifications {
+			let depth = word(verification.depth);
+			let verdict = match verification.verdict {
+				Verdict::Good => "good",
+				Verdict::Bad { .. } => "bad",
+				Verdict::Failed { .. } => "failed",
+			};
+			all.verifications.get_or_create(&Verified { depth, verdict }).inc();
+		}
+		let mut words = String::new();
+		text::encode(&mut words, &registry)?;
+		Ok(words)
+	}
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum JobEnding {
+	Done,
+	Cancelled,
+	Failed(FailureReason),
+}
+
+/// The word that JSON has for it.
+fn word(value: impl Serialize) -> String {
+	let json = serde_json::to_value(value).unwrap_or_default();
+	json.as_str().unwrap_or("unknown").to_owned()
+}
+
+fn gauge(value: u64) -> i64 {
+	i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl fmt::Debug for Metrics {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		f.write_str("Metrics")
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn what_is_counted_is_told_in_words_that_prometheus_reads() {
+		let metrics = Metrics::default();
+		let minute = Duration::from_secs(60);
+		metrics.count_job("snapshot", JobEnding::Done, minute);
+		metrics.count_job("snapshot", JobEnding::Failed(FailureReason::StoreFull), minute);
+		metrics.count_snapshot(&Sealed {
+			vm: "web",
+			read_bytes: 7,
+			stored_bytes: 5,
+			is_recorded: true,
+			pause: Duration::from_millis(3),
+			taken_at_ms: 1_500,
+		});
+		let usage = Usage { blocks: 2, bytes: 3, available_bytes: 4 };
+		let now = Now { usage: Some(usage), pinned_roots: Some(1), ..Now::default() };
+		let words = metrics.render(&now).unwrap();
+		for line in [
+			"backup_agent_jobs_total{kind=\"snapshot\",outcome=\"done\"} 1",
+			"backup_agent_jobs_total{kind=\"snapshot\",outcome=\"store-full\"} 1",
+			"backup_agent_job_duration_seconds_count{kind=\"snapshot\"} 2",
+			"backup_agent_read_bytes_total 7",
+			"backup_agent_stored_bytes_total 5",
+			"backup_agent_snapshots_total{reading=\"recorded\"} 1",
+			"backup_agent_machine_pause_seconds_bucket{le=\"0.005\"} 1",
+			"backup_agent_last_snapshot_timestamp_seconds{vm=\"web\"} 1.5",
+			"backup_agent_store_size_bytes 3",
+			"backup_agent_pinned_roots 1",
+			"# EOF",
+		] {
+			assert!(words.lines().any(|found| found == line), "{line} in\n{words}");
+		}
+	}
+}

@@ -1,0 +1,100 @@
+//! How fast disks are read, where an operator has set a limit.
+
+use super::DiskReader;
+use std::{
+	io,
+	num::NonZero,
+	ops::Range,
+	sync::{Arc, Mutex, PoisonError},
+	thread,
+	time::{Duration, Instant},
+};
+
+/// A limit that all who read share. Clones are the same limit.
+#[derive(Clone, Debug)]
+pub struct Pace {
+	bytes_per_second: NonZero<u64>,
+	/// Until when what was read so far may take.
+	until: Arc<Mutex<Instant>>,
+}
+
+/// A disk that is read no faster than a limit allows.
+#[derive(Debug)]
+pub struct Paced<R> {
+	reader: R,
+	pace: Pace,
+}
+
+impl Pace {
+	/// So many bytes a second, for all readers together.
+	pub fn new(bytes_per_second: NonZero<u64>) -> Self {
+		Self { bytes_per_second, until: Arc::new(Mutex::new(Instant::now())) }
+	}
+
+	/// Read a disk at this pace.
+	pub fn limit<R: DiskReader>(&self, reader: R) -> Paced<R> {
+		Paced { reader, pace: self.clone() }
+	}
+
+	/// Wait until so many more bytes may have been read. Time in which nobody read is lost.
+	fn wait(&self, bytes: u64) {
+		let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second.get());
+		let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+		let until = {
+			let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+			*until = until.max(Instant::now()) + takes;
+			*until
+		};
+		thread::sleep(until.saturating_duration_since(Instant::now()));
+	}
+}
+
+impl<R: DiskReader> DiskReader for Paced<R> {
+	fn logical_bytes(&self) -> u64 {
+		self.reader.logical_bytes()
+	}
+
+	fn next_extent(&mut self, from: u64) -> io::Result<Option<Range<u64>>> {
+		self.reader.next_extent(from)
+	}
+
+	fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+		self.pace.wait(buffer.len() as u64);
+		self.reader.read_at(offset, buffer)
+	}
+
+	fn restrict(&mut self, ranges: &[Range<u64>]) {
+		self.reader.restrict(ranges);
+	}
+
+	fn release(&mut self, range: Range<u64>) {
+		self.reader.release(range);
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::pipeline::tests::fixture::{MemoryDisk, noise};
+
+	const MIB: usize = 1 << 20;
+
+	#[test]
+	fn readers_together_are_no_faster_than_the_limit() {
+		let pace = Pace::new(NonZero::new(8 << 20).unwrap());
+		let began = Instant::now();
+		thread::scope(|scope| {
+			for name in 0..2 {
+				let mut reader = pace.limit(MemoryDisk::new(noise(name, MIB)));
+				scope.spawn(move || {
+					let mut buffer = vec![0; MIB / 4];
+					for at in 0..4 {
+						reader.read_at((at * MIB / 4) as u64, &mut buffer).unwrap();
+					}
+					assert!(buffer == noise(name, MIB)[3 * MIB / 4..]);
+				});
+			}
+		});
+		assert!(began.elapsed() >= Duration::from_millis(240), "{:?}", began.elapsed());
+	}
+}
