@@ -72,6 +72,7 @@ impl World {
 			base: None,
 			geometry: Geometry::V1,
 			compression: Compression::DEFAULT,
+			samples: 0,
 			key: &RepositoryKey::generate(),
 			recipients: &recipients,
 			session: &*session,
