@@ -340,3 +340,31 @@ fn restored(error: RestoreError) -> JobError {
 	};
 	JobError::new(reason, &error)
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn label(checkpoint: Option<Checkpoint>) -> PinLabel {
+		let request = OpaqueId::of(&7u64).unwrap();
+		let lineage = LineageId { request, salt: [2; 32] };
+		PinLabel { lineage, sequence: 3, pinned_at_ms: 4, checkpoint }
+	}
+
+	#[test]
+	fn a_pin_tells_its_checkpoint() {
+		let checkpoint = Checkpoint::new();
+		let bytes = label(Some(checkpoint)).encode();
+		let found = PinLabel::decode(&mut bytes.as_slice()).unwrap();
+		assert_eq!((found.sequence, found.checkpoint), (3, Some(checkpoint)));
+	}
+
+	/// They end where the checkpoint stands now.
+	#[test]
+	fn pins_of_older_agents_are_read() {
+		let mut bytes = label(None).encode();
+		assert_eq!(bytes.pop(), Some(0));
+		let found = PinLabel::decode(&mut bytes.as_slice()).unwrap();
+		assert_eq!((found.pinned_at_ms, found.checkpoint), (4, None));
+	}
+}

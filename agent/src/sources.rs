@@ -130,7 +130,7 @@ impl Vm {
 		let monitor = ready.and_then(|()| live::connect(self));
 		let opened = monitor.and_then(|monitor| match monitor {
 			Some(monitor) => live::open(self, monitor, tag, known, options),
-			None => image::open(self, tag, options),
+			None => image::open(self, tag, known, options),
 		});
 		if let Some(hooks) = hooks {
 			hooks.after();

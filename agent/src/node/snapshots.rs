@@ -7,7 +7,7 @@ use crate::{
 	metrics::Sealed,
 	pipeline::{Backup, Base, Blob, Disk, DiskReader, Progress},
 	repositories::{Repository, Session},
-	sources::{Checkpoint, DESCRIPTION_FILE, OpenDisk, OpenVm, Vm},
+	sources::{Checkpoint, DESCRIPTION_FILE, OpenDisk, OpenVm, SourceError, Vm},
 };
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId, job::SnapshotOrder, report::TakenSnapshot,
@@ -30,6 +30,10 @@ impl NodeExecutor {
 		// one.
 		let taken_at = context.clock();
 		let machine = vm.open(order.vm_tag, &checkpoints, &self.open);
+		if let Err(error @ SourceError::TagMismatch { .. }) = machine {
+			// Another machine, whose bitmaps are not ours to settle.
+			return Err(opened(error));
+		}
 		let begun = machine.as_ref().ok().and_then(|machine| machine.checkpoint);
 		let taken = machine
 			.map_err(opened)

@@ -5,13 +5,15 @@
 //! leaves, and with the thread that started it, even if the agent is killed.
 
 use super::{
-	Disk, ImageFormat, OpenDisk, OpenOptions, OpenVm, SourceError, Vm,
-	nbd::{AfterRead, NbdDisk},
+	Checkpoint, Disk, ImageFormat, OpenDisk, OpenOptions, OpenVm, SourceError, Vm,
+	live::bitmaps::{Bitmap, Record, recorded},
+	nbd::{self, AfterRead, NbdDisk},
 };
 use backup_primitives::{Consistency, VmTag};
 use std::{
 	fs::File,
 	io::Read,
+	ops::Range,
 	path::Path,
 	process::{Child, Command, Stdio},
 	thread,
@@ -36,22 +38,61 @@ pub(super) struct ServedImage {
 }
 
 /// Hold the images of a machine that is off.
-pub(super) fn open(vm: &Vm, tag: VmTag, options: &OpenOptions) -> Result<OpenVm, SourceError> {
+pub(super) fn open(
+	vm: &Vm,
+	tag: VmTag,
+	known: &[Checkpoint],
+	options: &OpenOptions,
+) -> Result<OpenVm, SourceError> {
 	if vm.uuid != tag {
 		return Err(SourceError::TagMismatch { expected: tag, found: vm.uuid });
 	}
 	let mut disks = Vec::new();
 	let mut images = Vec::new();
 	let files = vm.read_files()?;
+	let mut records = Vec::new();
 	for disk in vm.included() {
 		let (image, reader) = serve(disk, &options.scratch_dir)?;
 		let name = disk.name.clone();
 		disks.push(OpenDisk { name, reader: Box::new(reader), written: None });
 		images.push(image);
+		records.push((disk, record(disk, known)));
+	}
+	// From here on nobody writes to the images.
+	let has = |record: &Option<Record>, one| record.as_ref().is_some_and(|r| r.checkpoint == one);
+	let has_one = |one: &Checkpoint| records.iter().any(|(_, record)| has(record, *one));
+	let base = known.iter().copied().find(has_one);
+	for (open, (disk, record)) in disks.iter_mut().zip(&records) {
+		let record = record.as_ref().filter(|record| Some(record.checkpoint) == base);
+		open.written = record.and_then(|record| written(disk, record, &options.scratch_dir));
 	}
 	let (consistency, pause) = (Consistency::Stopped, Duration::ZERO);
 	let hold = super::Hold::Stopped(images);
-	Ok(OpenVm { disks, files, consistency, pause, base: None, checkpoint: None, hold })
+	Ok(OpenVm { disks, files, consistency, pause, base, checkpoint: None, hold })
+}
+
+/// What QEMU recorded in an image before it ended, if that is complete. The image is not changed, so
+/// the record goes on from the same checkpoint.
+fn record(disk: &Disk, known: &[Checkpoint]) -> Option<Record> {
+	if known.is_empty() || disk.format != ImageFormat::Qcow2 {
+		return None;
+	}
+	let info = Command::new("qemu-img")
+		.args(["info", "--output=json", "--format", disk.format.driver()])
+		.arg(&disk.image)
+		.output()
+		.ok()?;
+	let info = serde_json::from_slice(&info.stdout).ok()?;
+	recorded(&Bitmap::list_stored(&info), &disk.name, known)
+}
+
+/// What was written to an image; nothing, and a word why, if the record cannot be read.
+fn written(disk: &Disk, record: &Record, scratch: &Path) -> Option<Vec<Range<u64>>> {
+	let ask = |socket: &Path| nbd::written(socket, EXPORT, &record.bitmap);
+	serve_to(disk, Some(&record.bitmap), scratch, ask)
+		.inspect_err(|error| tracing::warn!(disk = disk.name, %error, "the disk is read in full"))
+		.ok()
+		.map(|(_image, written)| written)
 }
 
 /// An image that nobody else can use.
@@ -90,17 +131,27 @@ impl HeldImage {
 }
 
 fn serve(disk: &Disk, scratch: &Path) -> Result<(ServedImage, NbdDisk), SourceError> {
+	serve_to(disk, None, scratch, |socket| NbdDisk::connect(socket, EXPORT, AfterRead::Keep))
+}
+
+/// Serve an image, and with it one of its bitmaps, to whoever can connect.
+fn serve_to<T>(
+	disk: &Disk,
+	bitmap: Option<&str>,
+	scratch: &Path,
+	connect: impl Fn(&Path) -> Result<T, SourceError>,
+) -> Result<(ServedImage, T), SourceError> {
 	// The tool's words on a missing file are many; these are plain.
 	File::open(&disk.image)
 		.map_err(|source| SourceError::ImageUnreadable { path: disk.image.clone(), source })?;
 	let folder = tempfile::Builder::new().prefix(super::PREFIX).tempdir_in(scratch)?;
 	let socket = folder.path().join("nbd");
-	let daemon = start(disk, &socket)?;
+	let daemon = start(disk, bitmap, &socket)?;
 	let mut image = ServedImage { daemon, _folder: folder };
 	let deadline = Instant::now() + START_TIME_MAX;
 	loop {
-		if let Ok(reader) = NbdDisk::connect(&socket, EXPORT, AfterRead::Keep) {
-			return Ok((image, reader));
+		if let Ok(connected) = connect(&socket) {
+			return Ok((image, connected));
 		}
 		if image.daemon.try_wait()?.is_some() {
 			return Err(image.explain_end(disk));
@@ -113,7 +164,7 @@ fn serve(disk: &Disk, scratch: &Path) -> Result<(ServedImage, NbdDisk), SourceEr
 	}
 }
 
-fn start(disk: &Disk, socket: &Path) -> Result<Child, SourceError> {
+fn start(disk: &Disk, bitmap: Option<&str>, socket: &Path) -> Result<Child, SourceError> {
 	// A raw image that is opened to read shares it with writers; only who could write is kept
 	// apart from them. A qcow2 image shares its metadata with nobody, and must not be touched.
 	let access: &[&str] = match disk.format {
@@ -124,6 +175,7 @@ fn start(disk: &Disk, socket: &Path) -> Result<Child, SourceError> {
 	let child = Command::new("setpriv")
 		.args(["--pdeathsig", "KILL", "qemu-nbd", "--export-name", EXPORT])
 		.args(access)
+		.args(bitmap.map(|bitmap| format!("--bitmap={bitmap}")))
 		.args(["--format", disk.format.driver(), "--socket"])
 		.arg(socket)
 		.arg(&disk.image)

@@ -13,7 +13,7 @@
 //!
 //! The filter fails the backup when scratch is full (`break-snapshot`), never the guest.
 
-mod bitmaps;
+pub(super) mod bitmaps;
 mod nodes;
 mod pause;
 mod scratch;

@@ -7,7 +7,7 @@ use crate::{
 	world::World,
 };
 use backup_agent::sources::ImageFormat;
-use backup_primitives::{Consistency, job::SnapshotOrder};
+use backup_primitives::{Consistency, FailureReason, VmTag, job::SnapshotOrder};
 use serde_json::json;
 use std::{
 	fs,
@@ -60,6 +60,21 @@ fn a_running_machine_is_read_in_full_once_and_then_only_what_was_written() {
 	] {
 		assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
 	}
+}
+
+/// Its request names the wrong machine, and the record of another one's writes stays.
+#[test]
+fn a_machine_with_another_tag_keeps_its_record() {
+	let world = World::start();
+	let machine = Machine::start(ImageFormat::Raw);
+	let first = world.running_machine(7, &machine.vm());
+	let one = world.take(&first).unwrap();
+	let stolen =
+		SnapshotOrder { vm_tag: VmTag([9; 16]), ..world.running_machine(8, &machine.vm()) };
+	assert_eq!(world.take(&stolen), Err(FailureReason::VmTagMismatch));
+	let second = SnapshotOrder { sequence: 1, slot: 1, parent: Some(one.cid), ..first };
+	world.take(&second).unwrap();
+	assert!(last_reading(&world).1, "{}", world.log());
 }
 
 #[test]

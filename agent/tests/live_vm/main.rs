@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod backups;
+mod devices;
 mod kills;
 #[path = "../fixtures/machine.rs"]
 mod machine;

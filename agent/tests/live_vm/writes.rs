@@ -9,7 +9,7 @@ use crate::{
 };
 use backup_agent::sources::{Checkpoint, ImageFormat, OpenOptions, Vm};
 use serde_json::{Value, json};
-use std::ops::Range;
+use std::{fs, ops::Range};
 
 fn one(range: Range<u64>) -> Option<Vec<Range<u64>>> {
 	Some(Vec::from([range]))
@@ -161,6 +161,45 @@ fn a_machine_that_was_switched_off_while_it_was_read_remembers_too() {
 	let second = back_up(&machine, Some(&first));
 	assert_eq!(second.written.as_deref(), Some(&[0..MIB, 20 * MIB..21 * MIB][..]));
 	assert!(second.bytes[..MIB as usize].iter().all(|byte| *byte == 0xa1));
+}
+
+#[test]
+fn a_machine_that_is_off_is_read_since_its_last_backup() {
+	let machine = Machine::start(ImageFormat::Qcow2);
+	let first = back_up(&machine, None);
+	machine.write(0xa1, 20 * MIB, MIB);
+	machine.quit();
+	let mut vm = machine.vm();
+	vm.disks[0].format = ImageFormat::Qcow2;
+	let image = fs::read(&vm.disks[0].image).unwrap();
+	for _ in 0..2 {
+		let mut open = vm.open(tag(), &[first.checkpoint], &machine.options()).unwrap();
+		assert_eq!((open.base, open.checkpoint), (Some(first.checkpoint), None));
+		let (bytes, written) = read_since(&mut open.disks[0], Some(&first));
+		assert_eq!(written, one(20 * MIB..21 * MIB));
+		assert!(bytes[20 * MIB as usize..21 * MIB as usize].iter().all(|byte| *byte == 0xa1));
+		open.close().unwrap();
+		vm.settle(&[first.checkpoint]).unwrap();
+	}
+	assert!(fs::read(&vm.disks[0].image).unwrap() == image, "the image was touched");
+	// The record goes on when the machine does.
+	machine.start_again();
+	machine.write(0xa2, 40 * MIB, MIB);
+	let second = back_up(&machine, Some(&first));
+	let expected = [20 * MIB..21 * MIB, 40 * MIB..41 * MIB];
+	assert_eq!(second.written.as_deref(), Some(&expected[..]));
+}
+
+#[test]
+fn a_machine_that_crashed_and_is_off_is_read_in_full() {
+	let machine = Machine::start(ImageFormat::Qcow2);
+	let first = back_up(&machine, None);
+	machine.write(0xa1, 20 * MIB, MIB);
+	machine.crash();
+	let mut vm = machine.vm();
+	vm.disks[0].format = ImageFormat::Qcow2;
+	let open = vm.open(tag(), &[first.checkpoint], &machine.options()).unwrap();
+	assert!(open.base.is_none() && open.disks[0].written.is_none());
 }
 
 #[test]

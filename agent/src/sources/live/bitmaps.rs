@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 
 /// A bitmap of ours, as QEMU reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bitmap {
+pub(in crate::sources) struct Bitmap {
 	name: String,
 	is_recording: bool,
 	is_inconsistent: bool,
@@ -42,6 +42,21 @@ impl Bitmap {
 				name: bitmap["name"].as_str()?.to_owned(),
 				is_recording: bitmap["recording"] == true,
 				is_inconsistent: bitmap["inconsistent"] == true,
+			})
+		});
+		bitmaps.filter(|bitmap| bitmap.name.starts_with(PREFIX)).collect()
+	}
+
+	/// Ours among the bitmaps in an image that nobody has opened to write, by what `qemu-img info`
+	/// says of it.
+	pub(in crate::sources) fn list_stored(info: &Value) -> Vec<Self> {
+		let stored = list(&info["format-specific"]["data"]["bitmaps"]).iter();
+		let bitmaps = stored.filter_map(|bitmap| {
+			let has = |flag: &str| list(&bitmap["flags"]).iter().any(|found| found == flag);
+			Some(Self {
+				name: bitmap["name"].as_str()?.to_owned(),
+				is_recording: has("auto"),
+				is_inconsistent: has("in-use"),
 			})
 		});
 		bitmaps.filter(|bitmap| bitmap.name.starts_with(PREFIX)).collect()
@@ -106,11 +121,26 @@ fn judge<'b>(bitmaps: &'b [Bitmap], disk: &str, known: &[Checkpoint]) -> Worth<'
 
 /// What a disk has recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(in crate::sources) struct Record {
 	/// Since when.
-	pub(super) checkpoint: Checkpoint,
+	pub(in crate::sources) checkpoint: Checkpoint,
 	/// The bitmap's name.
-	pub(super) bitmap: String,
+	pub(in crate::sources) bitmap: String,
+}
+
+/// What a disk has recorded whose bitmaps cannot be settled now: nothing where two would have to
+/// be merged.
+pub(in crate::sources) fn recorded(
+	bitmaps: &[Bitmap],
+	disk: &str,
+	known: &[Checkpoint],
+) -> Option<Record> {
+	match judge(bitmaps, disk, known) {
+		Worth::Complete { checkpoint, bitmap, absorbs: None } => {
+			Some(Record { checkpoint, bitmap: bitmap.name.clone() })
+		}
+		Worth::Complete { .. } | Worth::None { .. } => None,
+	}
 }
 
 /// Make of a disk's bitmaps one that goes on recording, or none, and say which.
@@ -269,6 +299,21 @@ mod tests {
 		assert_eq!(judged(&other, &[old]), None);
 		assert_eq!(judged(&other, &[new]), None);
 		assert!(matches!(judge(&other, "x-vda", &[old]), Worth::Complete { .. }));
+	}
+
+	#[test]
+	fn bitmaps_in_an_image_are_told_as_those_in_qemu() {
+		let info = json!({ "format-specific": { "data": { "bitmaps": [
+			{ "name": "pbk-1-0-vda", "flags": ["auto"] },
+			{ "name": "pbk-2-1-vda", "flags": ["in-use", "auto"] },
+			{ "name": "pbk-3-2-vda", "flags": [] },
+			{ "name": "nightly", "flags": ["auto"] },
+		] } } });
+		let found: Vec<_> = Bitmap::list_stored(&info)
+			.into_iter()
+			.map(|bitmap| (bitmap.is_recording, bitmap.is_inconsistent))
+			.collect();
+		assert_eq!(found, [(true, false), (true, true), (false, false)]);
 	}
 
 	#[test]
