@@ -81,6 +81,11 @@ bench: ## Measure the agent; the figures in docs/performance.md come from here
 	cargo bench --locked -p backup-agent --bench store -- rebuild
 	cargo bench --locked -p backup-agent --bench store -- index
 
+.PHONY: bench-peers
+bench-peers: ## Compare with borg, restic and rustic, as far as they are installed, on a disk of 10 GiB
+	scripts/bench-disk.sh target/bench/disk.img
+	scripts/bench-peers.sh target/bench/disk.img target/bench
+
 .PHONY: weights
 weights: ## Measure what the calls cost (needs frame-omni-bencher)
 	@scripts/weights.sh

@@ -390,15 +390,10 @@ fn given_machine(image: &Path, parent: &Path) -> anyhow::Result<()> {
 fn write_randomly(qmp: &Path, folder: &Path, disk_bytes: u64) -> anyhow::Result<()> {
 	const WRITES: usize = 1100;
 	const WRITE_BYTES: usize = 64 << 10;
-	let socket = folder.join("writes.nbd");
 	let mut monitor =
 		Monitor::connect(qmp)?.ok_or_else(|| anyhow::anyhow!("the machine is off"))?;
-	let address = json!({ "addr": { "type": "unix", "data": { "path": socket } } });
-	monitor.run("nbd-server-start", address)?;
-	let export =
-		json!({ "type": "nbd", "id": "w", "node-name": "d0", "name": "w", "writable": true });
-	monitor.run("block-export-add", export)?;
-	let mut command = Command::new("qemu-io");
+	let blocks = monitor.run("query-block", json!({}))?;
+	let device = blocks[0]["qdev"].as_str().ok_or_else(|| anyhow::anyhow!("no disk"))?;
 	for number in 0..WRITES {
 		let file = folder.join(format!("random-{number}"));
 		let mut noise = vec![0; WRITE_BYTES];
@@ -406,13 +401,12 @@ fn write_randomly(qmp: &Path, folder: &Path, disk_bytes: u64) -> anyhow::Result<
 		fs::write(&file, noise)?;
 		let places = disk_bytes / 4096 - WRITE_BYTES as u64 / 4096;
 		let place = rand::random_range(0..places) * 4096;
-		command.arg("-c").arg(format!("write -q -s {} {place} {WRITE_BYTES}", file.display()));
+		let write = format!("write -q -s {} {place} {WRITE_BYTES}", file.display());
+		let line = format!("qemu-io -d {device} \"{write}\"");
+		let answer = monitor.run("human-monitor-command", json!({ "command-line": line }))?;
+		let words = answer.as_str().unwrap_or_default().trim();
+		anyhow::ensure!(words.is_empty(), "qemu-io: {words}");
 	}
-	let url = format!("nbd+unix:///w?socket={}", socket.display());
-	let status = command.args(["-f", "raw", &url]).status()?;
-	anyhow::ensure!(status.success(), "qemu-io failed");
-	monitor.run("block-export-del", json!({ "id": "w", "mode": "hard" }))?;
-	monitor.run("nbd-server-stop", json!({}))?;
 	Ok(())
 }
 
