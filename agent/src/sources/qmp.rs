@@ -17,8 +17,9 @@ use std::{
 /// How long QEMU may take for one answer. `stop` waits for requests of the guest in flight.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// How long QEMU may take to greet. It greets one client at a time and lets others wait.
-const GREETING_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long QEMU may take to greet. It greets one client at a time and lets others wait, and it
+/// greets nobody while it waits for a slow disk to sync.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Longest line that is read.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -85,7 +85,7 @@ fn break_at_each(machine: &Machine, kind: Break, format: &str) -> u64 {
 		let result = story.back_up(&vm, || !(proxy.is_broken() && kind == Break::ForGood));
 		story.write(at + 1000);
 		if !proxy.is_broken() {
-			result.unwrap();
+			result.unwrap_or_else(|error| panic!("{context}: {error}"));
 			story.assert_good(&context);
 			return at;
 		}
@@ -129,7 +129,7 @@ fn a_machine_that_dies_at_any_command_is_backed_up_when_it_runs_again() {
 		let vm = Vm { qmp: Some(proxy.socket.clone()), ..machine.vm() };
 		let result = story.back_up(&vm, || true);
 		if !proxy.is_broken() {
-			result.unwrap();
+			result.unwrap_or_else(|error| panic!("{context}: {error}"));
 			assert!(at > 20, "{at} commands");
 			return;
 		}

@@ -71,8 +71,10 @@ impl Proxy {
 
 impl Drop for Proxy {
 	fn drop(&mut self) {
-		let _ = UnixStream::connect(&self.socket).map(drop);
+		// In this order, so that whom this wakes sees that it is over.
+		let woken = UnixStream::connect(&self.socket);
 		let _ = fs::remove_file(&self.socket);
+		drop(woken);
 	}
 }
 
@@ -84,18 +86,24 @@ impl State {
 			let _ = io::copy(&mut answers, &mut to_client);
 			to_client.shutdown(Shutdown::Both)
 		});
-		let mut commands = BufReader::new(client.try_clone()?);
+		let forwarded = self.forward(&mut BufReader::new(client.try_clone()?), &mut qemu);
+		// However that ended: QEMU serves one client, and the other thread would stay one.
+		let _ = qemu.shutdown(Shutdown::Both);
+		let _ = client.shutdown(Shutdown::Both);
+		forwarded
+	}
+
+	/// Hand commands on until it is time, or one side leaves.
+	fn forward(&self, commands: &mut impl BufRead, qemu: &mut UnixStream) -> io::Result<()> {
 		let mut line = Vec::new();
 		while commands.read_until(b'\n', &mut line)? > 0 {
 			if self.is_time() {
-				self.strike()?;
-				break;
+				return self.strike();
 			}
 			qemu.write_all(&line)?;
 			line.clear();
 		}
-		qemu.shutdown(Shutdown::Both)?;
-		client.shutdown(Shutdown::Both)
+		Ok(())
 	}
 
 	fn strike(&self) -> io::Result<()> {

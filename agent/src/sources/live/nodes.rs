@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::{path::Path, thread, time::Duration};
 
 /// How often a node that is still in use is tried again, and after how long.
-const BUSY_TRIES: usize = 100;
+const BUSY_TRIES: usize = 500;
 const BUSY_POLL: Duration = Duration::from_millis(20);
 
 /// Something that we did to a machine and must undo.
