@@ -2,9 +2,9 @@
 //!
 //! The worker speaks `POST /v1/reconcile` with an HMAC, and the operator's own program likewise
 //! `POST /v1/verify`; people and their tools read `GET /v1/status`, `/v1/jobs`, `/v1/snapshots`,
-//! `/v1/verifications` and `/healthz`; Prometheus reads `GET /metrics`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only the
-//! first two do anything. Web pages can read none of the views: a request for one must name a
-//! loopback host.
+//! `/v1/verifications` and `/healthz`; Prometheus reads `GET /metrics`; IPFS clients fetch blocks
+//! from `GET /ipfs/{cid}`. Only the first two do anything. Web pages can read none of the views: a
+//! request for one must name a loopback host.
 
 mod gateway;
 mod local;

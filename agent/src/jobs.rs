@@ -23,10 +23,7 @@ pub mod sweep;
 pub use executor::{Executor, HeldRoot, JobContext, JobError};
 pub use ledger::{Ledger, LedgerError};
 
-use crate::{
-	metrics::{JobEnding, Metrics},
-	pipeline::Cancel,
-};
+use crate::{metrics::Metrics, pipeline::Cancel};
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId,
 	job::{
@@ -504,22 +501,19 @@ impl Jobs {
 		result: Result<Outcome, JobError>,
 	) {
 		let job = hex::encode(&id.0[..4]);
-		let (outcome, ending) = match result {
+		let outcome = match result {
 			Ok(outcome) => {
 				tracing::info!(job, %subject, %outcome, "job done");
-				(Some(outcome), JobEnding::Done)
+				Some(outcome)
 			}
 			Err(error) if is_cancelled => {
 				tracing::info!(job, %subject, %error, "job cancelled");
-				(None, JobEnding::Cancelled)
+				None
 			}
 			Err(error) => {
 				let detail = error.to_string();
 				tracing::warn!(job, %subject, reason = ?error.reason, detail, "job failed");
-				(
-					Some(Outcome::Failed { reason: error.reason, detail }),
-					JobEnding::Failed(error.reason),
-				)
+				Some(Outcome::Failed { reason: error.reason, detail })
 			}
 		};
 		let ended = outcome.map(|outcome| Ended { id, slot, ended_at_ms: now_ms(), outcome });
@@ -531,7 +525,8 @@ impl Jobs {
 		let mut state = self.state();
 		if let Some(running) = state.running.remove(&subject) {
 			let took = Duration::from_millis(now_ms().saturating_sub(running.started_at_ms));
-			self.metrics.count_job(subject.kind(), ending, took);
+			let outcome = ended.as_ref().map(|ended| &ended.outcome);
+			self.metrics.count_job(subject.kind(), outcome, took);
 		}
 		if let Some(ended) = ended {
 			state.ended.insert(subject, ended);

@@ -5,11 +5,10 @@
 //! of a machine in the inventory. Nothing secret is in them.
 
 use crate::{
-	jobs::JobView,
+	jobs::{JobView, Outcome},
 	repositories::Usage,
 	verification::{Verdict, Verification},
 };
-use backup_primitives::FailureReason;
 use prometheus_client::{
 	encoding::{EncodeLabelSet, text},
 	metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -192,12 +191,12 @@ impl All {
 }
 
 impl Metrics {
-	/// Count a job that has ended.
-	pub(crate) fn count_job(&self, kind: &'static str, ending: JobEnding, took: Duration) {
-		let outcome = match ending {
-			JobEnding::Done => "done".to_owned(),
-			JobEnding::Cancelled => "cancelled".to_owned(),
-			JobEnding::Failed(reason) => word(reason),
+	/// Count a job that has ended, without an outcome if it was cancelled.
+	pub(crate) fn count_job(&self, kind: &'static str, outcome: Option<&Outcome>, took: Duration) {
+		let outcome = match outcome {
+			Some(Outcome::Taken(_) | Outcome::Restored { .. }) => "done".to_owned(),
+			Some(Outcome::Failed { reason, .. }) => word(reason),
+			None => "cancelled".to_owned(),
 		};
 		self.0.endings.get_or_create(&Ending { kind, outcome }).inc();
 		self.0.job_time.get_or_create(&OfKind { kind }).observe(took.as_secs_f64());
@@ -249,14 +248,6 @@ impl Metrics {
 	}
 }
 
-/// How a job ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum JobEnding {
-	Done,
-	Cancelled,
-	Failed(FailureReason),
-}
-
 /// The word that JSON has for it.
 fn word(value: impl Serialize) -> String {
 	let json = serde_json::to_value(value).unwrap_or_default();
@@ -276,13 +267,16 @@ impl fmt::Debug for Metrics {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use backup_primitives::FailureReason;
 
 	#[test]
 	fn what_is_counted_is_told_in_words_that_prometheus_reads() {
 		let metrics = Metrics::default();
 		let minute = Duration::from_secs(60);
-		metrics.count_job("snapshot", JobEnding::Done, minute);
-		metrics.count_job("snapshot", JobEnding::Failed(FailureReason::StoreFull), minute);
+		let done = Outcome::Restored { path: "/x".into() };
+		let failed = Outcome::Failed { reason: FailureReason::StoreFull, detail: "full".into() };
+		metrics.count_job("snapshot", Some(&done), minute);
+		metrics.count_job("snapshot", Some(&failed), minute);
 		metrics.count_snapshot(&Sealed {
 			vm: "web",
 			read_bytes: 7,

@@ -232,16 +232,17 @@ impl Executor for NodeExecutor {
 	fn recover(&self) -> Result<(), JobError> {
 		let known: Vec<Checkpoint> =
 			self.known(None)?.into_iter().map(|known| known.checkpoint).collect();
-		for (name, vm) in self.inventory.all().map_err(|error| opened(error.into()))? {
+		let machines = self.inventory.all().map_err(|error| opened(error.into()))?;
+		for (name, vm) in &machines {
 			vm.settle_hooks(&self.open.scratch_dir);
 			if let Err(error) = vm.recover().and_then(|()| vm.settle(&known)) {
 				tracing::warn!(vm = name, %error, "failed to look for leftovers in a machine");
-				self.open.leftovers.add(&vm);
+				self.open.leftovers.add(vm);
 			}
 		}
 		let hold = |disks: &[Disk]| sources::hold_images(disks, &self.open.scratch_dir);
 		self.replacements.undo_all(hold).map_err(written)?;
-		for (name, vm) in self.inventory.all().map_err(|error| opened(error.into()))? {
+		for (name, vm) in &machines {
 			for disk in &vm.disks {
 				if let Err(error) = self.replacements.remove_leftovers(&disk.image) {
 					tracing::warn!(vm = name, disk = disk.name, %error, "failed to look for leftovers");

@@ -59,16 +59,17 @@ fn choose(taken: &[Range<u64>], count: usize, chunks: u64) -> BTreeSet<u64> {
 			break;
 		}
 		let chunk = chance.random_range(0..chunks);
-		if !is_among(taken, chunk) {
+		if !overlaps(taken, &(chunk..chunk + 1)) {
 			chosen.insert(chunk);
 		}
 	}
 	chosen
 }
 
-fn is_among(ranges: &[Range<u64>], place: u64) -> bool {
-	let next = ranges.partition_point(|range| range.end <= place);
-	ranges.get(next).is_some_and(|range| range.start <= place)
+/// Whether one of these ranges, which are sorted and apart from each other, meets a range.
+pub(crate) fn overlaps(ranges: &[Range<u64>], range: &Range<u64>) -> bool {
+	let first = ranges.partition_point(|one| one.end <= range.start);
+	ranges.get(first).is_some_and(|one| one.start < range.end)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
 	pipeline::{
 		Backup, BackupError, DiskReader, Progress, Stored,
 		base::{Cursor, place_range},
-		recorded::Reading,
+		recorded::{Reading, overlaps},
 		tree::TreeBuilder,
 	},
 	repositories::Put,
@@ -484,11 +484,6 @@ fn is_like(sealer: &Sealer, chunk: &[u8], base: Option<&ChildRef>) -> bool {
 		Some(base) => base.id == sealer.chunk_id(chunk),
 		None => is_zero(chunk),
 	}
-}
-
-fn overlaps(ranges: &[Range<u64>], range: &Range<u64>) -> bool {
-	let first = ranges.partition_point(|one| one.end <= range.start);
-	ranges.get(first).is_some_and(|one| one.start < range.end)
 }
 
 /// Whether all bytes are zero, many at a time and with an early end.

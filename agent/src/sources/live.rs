@@ -175,29 +175,28 @@ fn refuse_threads(monitor: &mut Monitor, drives: &[Drive]) -> Result<(), SourceE
 
 /// Whether a device has an I/O thread: itself, as virtio-blk does, or through its controller.
 fn is_on_thread(monitor: &mut Monitor, device: &str) -> Result<bool, SourceError> {
-	if let Some(thread) = property(monitor, device, "iothread")? {
+	let mut text = |path: &str, name| -> Result<Option<String>, SourceError> {
+		let value = property(monitor, path, name)?;
+		Ok(value.and_then(|value| value.as_str().map(str::to_owned)))
+	};
+	if let Some(thread) = text(device, "iothread")? {
 		return Ok(!thread.is_empty());
 	}
-	let bus = property(monitor, device, "parent_bus")?.unwrap_or_default();
+	let bus = text(device, "parent_bus")?.unwrap_or_default();
 	let Some((controller, _)) = bus.rsplit_once('/') else { return Ok(false) };
-	let thread = property(monitor, controller, "iothread")?;
+	let thread = text(controller, "iothread")?;
 	Ok(thread.is_some_and(|thread| !thread.is_empty()))
 }
 
 /// Whether other machines may write to a drive, too.
 fn is_shared(monitor: &mut Monitor, device: &str) -> Result<bool, SourceError> {
-	let share = json!({ "path": device, "property": "share-rw" });
-	match monitor.run("qom-get", share) {
-		Ok(value) => Ok(value == true),
-		Err(SourceError::Refused { .. }) => Ok(false),
-		Err(error) => Err(error),
-	}
+	Ok(property(monitor, device, "share-rw")?.is_some_and(|value| value == true))
 }
 
 /// A property of a device, nothing if it has none of that name.
-fn property(monitor: &mut Monitor, path: &str, name: &str) -> Result<Option<String>, SourceError> {
+fn property(monitor: &mut Monitor, path: &str, name: &str) -> Result<Option<Value>, SourceError> {
 	match monitor.run("qom-get", json!({ "path": path, "property": name })) {
-		Ok(value) => Ok(value.as_str().map(str::to_owned)),
+		Ok(value) => Ok(Some(value)),
 		Err(SourceError::Refused { .. }) => Ok(None),
 		Err(error) => Err(error),
 	}

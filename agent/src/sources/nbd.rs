@@ -278,10 +278,7 @@ pub fn written(socket: &Path, export: &str, bitmap: &str) -> Result<Vec<Range<u6
 		}
 		let dirty = areas(&statuses, at, size, |state| state & STATE_DIRTY != 0)?;
 		for area in dirty.areas {
-			match written.last_mut() {
-				Some(last) if last.end == area.start => last.end = area.end,
-				_ => written.push(area),
-			}
+			join(&mut written, area);
 		}
 		at = dirty.until;
 	}
@@ -293,6 +290,14 @@ fn open(socket: &Path, export: &str, context: &str) -> Result<Connection, Source
 	stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
 	stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
 	Connection::negotiate(stream, export, context)
+}
+
+/// Add an area behind others, to the last of which it may belong.
+fn join(areas: &mut Vec<Range<u64>>, next: Range<u64>) {
+	match areas.last_mut() {
+		Some(last) if last.end == next.start => last.end = next.end,
+		_ => areas.push(next),
+	}
 }
 
 /// What a server told of the areas from a place on.
@@ -313,10 +318,7 @@ fn areas(
 	for status in statuses {
 		let end = told.until.saturating_add(status.length_bytes.into()).min(end_max);
 		if is_meant(status.state) && end > told.until {
-			match told.areas.last_mut() {
-				Some(last) if last.end == told.until => last.end = end,
-				_ => told.areas.push(told.until..end),
-			}
+			join(&mut told.areas, told.until..end);
 		}
 		told.until = end;
 	}
