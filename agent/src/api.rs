@@ -1,21 +1,27 @@
 //! The agent's HTTP interface, on loopback.
 //!
 //! The worker speaks `POST /v1/reconcile` with an HMAC, and the operator's own program likewise
-//! `POST /v1/verify`; people and their tools read `GET /v1/status`, `/v1/jobs`, `/v1/snapshots`,
-//! `/v1/verifications` and `/healthz`; Prometheus reads `GET /metrics`; IPFS clients fetch blocks
-//! from `GET /ipfs/{cid}`. Only the first two do anything. Web pages can read none of the views: a
-//! request for one must name a loopback host.
+//! `POST /v1/verify` and `/v1/live-restores`; people and their tools read `GET /v1/status`,
+//! `/v1/jobs`, `/v1/snapshots`, `/v1/verifications`, `/v1/live-restores` and `/healthz`;
+//! Prometheus reads `GET /metrics`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only what is
+//! posted does anything. Web pages can read none of the views: a request for one must name a
+//! loopback host.
 
 mod gateway;
+mod live_restores;
 mod local;
 mod metrics;
 mod reconcile;
 mod verify;
 
+pub use live_restores::{END_LIVE_RESTORE_PATH, EndOrder, LIVE_RESTORES_PATH};
 pub use reconcile::Gatekeeper;
 pub use verify::{VERIFY_PATH, VerificationsView, VerifyOrder};
 
-use crate::{jobs::Jobs, repositories::EmbeddedStore, verification::Verifier};
+use crate::{
+	jobs::Jobs, node::live_restores::LiveRestores, repositories::EmbeddedStore,
+	verification::Verifier,
+};
 use axum::{
 	Json, Router,
 	extract::{DefaultBodyLimit, State},
@@ -38,6 +44,8 @@ pub struct Api {
 	pub store: Option<EmbeddedStore>,
 	/// Verifies snapshots; nothing in tests of the protocol alone.
 	pub verifier: Option<Verifier>,
+	/// Machines whose disks fill in; nothing in tests of the protocol alone.
+	pub live_restores: Option<Arc<LiveRestores>>,
 	/// The node's own public key, as text.
 	pub recipient: String,
 }
@@ -50,11 +58,14 @@ impl Api {
 			.route("/v1/jobs", get(jobs))
 			.route("/v1/snapshots", get(snapshots))
 			.route("/v1/verifications", get(verify::verifications))
+			.route(LIVE_RESTORES_PATH, get(live_restores::list))
 			.route("/metrics", get(metrics::metrics))
 			.layer(middleware::from_fn(local::require_local_host));
 		Router::new()
 			.route(RECONCILE_PATH, post(reconcile::reconcile))
 			.route(VERIFY_PATH, post(verify::begin))
+			.route(LIVE_RESTORES_PATH, post(live_restores::begin))
+			.route(END_LIVE_RESTORE_PATH, post(live_restores::end))
 			.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 			.layer(middleware::from_fn(reconcile::within_time))
 			.merge(views)

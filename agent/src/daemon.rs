@@ -5,7 +5,7 @@ use crate::{
 	chain::NodeChain,
 	config::Config,
 	jobs::{Jobs, Ledger, executor::Executor, sweep, sweep::SweepOptions},
-	node::NodeExecutor,
+	node::{NodeExecutor, live_restores::LiveRestores},
 	repositories::{EmbeddedStore, StoreOptions},
 	secret::{NodeIdentities, SharedSecret},
 	sources::Leftovers,
@@ -23,6 +23,9 @@ use tokio::{
 
 /// How long after one try to clean up machines the next is made.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(5);
+
+/// How often machines are looked after whose disks fill in.
+const FILL_EVERY: Duration = Duration::from_secs(2);
 
 /// How long jobs may take to clean up when the agent is told to end.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
@@ -82,6 +85,8 @@ pub async fn run(config: Config) -> Result<()> {
 	let executor = Arc::new(NodeExecutor::new(&config, store.clone(), identities));
 	executor.recover().context("failed to clean up what an earlier run left")?;
 	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
+	let live_restores = executor.live_restores().clone();
+	let filler = tokio::spawn(fill_in(live_restores.clone()));
 	let jobs = Jobs::open(executor, ledger, config.jobs_max).context("failed to start")?;
 	let listener = TcpListener::bind(config.listen).await.with_context(|| {
 		format!("failed to listen on {}; does another program use the port?", config.listen)
@@ -101,6 +106,7 @@ pub async fn run(config: Config) -> Result<()> {
 		gatekeeper,
 		store: Some(store),
 		verifier: Some(verifier.clone()),
+		live_restores: Some(live_restores),
 		recipient,
 	};
 	let (stop, mut stopped) = watch::channel(());
@@ -113,6 +119,7 @@ pub async fn run(config: Config) -> Result<()> {
 	};
 	sweeper.abort();
 	cleaner.abort();
+	filler.abort();
 	verifications.abort();
 	verifier.stop();
 	drop(stop);
@@ -138,6 +145,17 @@ async fn clean_up(leftovers: Leftovers) {
 		let leftovers = leftovers.clone();
 		if let Err(error) = tokio::task::spawn_blocking(move || leftovers.retry()).await {
 			tracing::error!(%error, "failed to clean up machines; tried again");
+		}
+	}
+}
+
+/// Look after machines whose disks fill in, for ever.
+async fn fill_in(live_restores: Arc<LiveRestores>) {
+	loop {
+		tokio::time::sleep(FILL_EVERY).await;
+		let live_restores = live_restores.clone();
+		if let Err(error) = tokio::task::spawn_blocking(move || live_restores.step()).await {
+			tracing::error!(%error, "failed to look after live restores; tried again");
 		}
 	}
 }

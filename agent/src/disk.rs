@@ -1,6 +1,25 @@
-//! What a file system has left.
+//! Room in a file system, and files that are written as a whole.
 
-use std::{io, path::Path};
+use std::{
+	fs,
+	io::{self, Write},
+	path::Path,
+};
+
+/// What a file is called that [`write_whole`] has not finished.
+pub(crate) const UNFINISHED_PREFIX: &str = ".unfinished-";
+
+/// Write a file as a whole, durably, for this user only: whoever reads it finds what was there
+/// before, or this.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+	let folder = path.parent().unwrap_or(Path::new("."));
+	// Temporary files have mode 600.
+	let mut file = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(folder)?;
+	file.write_all(bytes)?;
+	file.as_file().sync_all()?;
+	file.persist(path).map_err(|error| error.error)?;
+	fs::File::open(folder)?.sync_all()
+}
 
 /// Bytes that can still be written to the file system of a folder, by a user without privileges.
 pub(crate) fn available_bytes(folder: &Path) -> io::Result<u64> {

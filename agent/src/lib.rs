@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod chain;
+mod client;
 pub mod config;
 mod console;
 pub mod daemon;
@@ -12,7 +13,9 @@ pub mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod jobs;
+pub mod live_restore_command;
 pub mod metrics;
+pub mod nbd;
 pub mod node;
 pub mod pipeline;
 pub mod repositories;

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use backup_agent::{
 	api::VerifyOrder,
 	config::{Config, Settings},
-	daemon, fsck,
+	daemon, fsck, live_restore_command,
+	node::live_restores::LiveRestoreOrder,
 	secret::NodeIdentities,
 	verification::{self, Depth},
 };
@@ -56,8 +57,54 @@ enum Command {
 	CheckConfig(Box<Settings>),
 	/// Find out whether snapshots could be restored from here. Works beside a running agent.
 	Verify(Box<Verify>),
+	/// Start a machine at once, on images that fill in from a snapshot behind it.
+	LiveRestore {
+		#[command(subcommand)]
+		verb: LiveRestore,
+	},
 	/// Compare the block store of a stopped agent with itself, and repair it if that is wanted.
 	Fsck(Box<Fsck>),
+}
+
+#[derive(Debug, Subcommand)]
+enum LiveRestore {
+	/// Set a machine up, which must be off, so that it can be started.
+	Begin {
+		/// Root of the snapshot.
+		#[arg(long, value_name = "CID", value_parser = parse_cid)]
+		root: Cid,
+		/// Name of the machine. If this node has no file for it, one is made from what the
+		/// snapshot says.
+		#[arg(long, value_name = "NAME")]
+		vm: String,
+		/// Where images go if the file is made here [default: where they were].
+		#[arg(long, value_name = "DIR")]
+		folder: Option<PathBuf>,
+		/// Print one JSON object.
+		#[arg(long)]
+		json: bool,
+		#[command(flatten)]
+		settings: Box<Settings>,
+	},
+	/// Show the machines whose disks fill in.
+	List {
+		/// Print one JSON array.
+		#[arg(long)]
+		json: bool,
+		#[command(flatten)]
+		settings: Box<Settings>,
+	},
+	/// Give a live restore up. What its images lack is missing then.
+	End {
+		/// Name of the machine.
+		#[arg(long, value_name = "NAME")]
+		vm: String,
+		/// Print one JSON object.
+		#[arg(long)]
+		json: bool,
+		#[command(flatten)]
+		settings: Box<Settings>,
+	},
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,6 +189,24 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 			let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
 			let all_good = runtime.block_on(verification::command::run(&config, order, json))?;
 			return Ok(exit_code(all_good));
+		}
+		Command::LiveRestore { verb } => {
+			let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
+			runtime.block_on(async {
+				match verb {
+					LiveRestore::Begin { root, vm, folder, json, settings } => {
+						let folder = folder.map(std::path::absolute).transpose()?;
+						let order = LiveRestoreOrder { root, vm, folder };
+						live_restore_command::begin(&load(*settings)?, &order, json).await
+					}
+					LiveRestore::List { json, settings } => {
+						live_restore_command::list(&load(*settings)?, json).await
+					}
+					LiveRestore::End { vm, json, settings } => {
+						live_restore_command::end(&load(*settings)?, vm, json).await
+					}
+				}
+			})?;
 		}
 		Command::Fsck(fsck) => {
 			let Fsck { repair, json, settings } = *fsck;

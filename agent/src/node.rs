@@ -7,11 +7,13 @@
 //! 2. A restore: open the root with one of the node's identities, write each disk into a folder
 //!    that has no name yet, then give the folder its name. Or write each beside the image of a
 //!    machine that is off, then let all take their places together.
-//! 3. At the start: take nodes that a kill left out of machines, remove scratch and unnamed
+//! 3. A live restore: set a machine up on images that fill in once it is started.
+//! 4. At the start: take nodes that a kill left out of machines, remove scratch and unnamed
 //!    folders, put back images that were half replaced, and seal the repository keys to the newest
 //!    identity.
 
 mod keys;
+pub mod live_restores;
 mod recipients;
 mod replacement;
 mod restores;
@@ -35,6 +37,7 @@ use backup_primitives::{
 };
 use codec::{Decode, Encode, Input};
 use keys::RepositoryKeys;
+use live_restores::LiveRestores;
 use replacement::Replacements;
 use std::{
 	collections::HashSet,
@@ -65,6 +68,7 @@ pub struct NodeExecutor {
 	restore_dir: PathBuf,
 	restore_format: ImageFormat,
 	replacements: Replacements,
+	live_restores: Arc<LiveRestores>,
 	compression: Compression,
 	threads: NonZero<usize>,
 	/// How fast snapshots may read.
@@ -110,8 +114,15 @@ impl NodeExecutor {
 		store: EmbeddedStore,
 		identities: Arc<NodeIdentities>,
 	) -> Self {
+		let live_restores = LiveRestores::at(
+			config.state_dir.join("live-restores"),
+			config.vms_dir.clone(),
+			store.clone(),
+			Arc::clone(&identities),
+		);
 		Self {
 			inventory: Inventory::at(&config.vms_dir),
+			live_restores: Arc::new(live_restores),
 			store,
 			identities,
 			keys: RepositoryKeys::at(config.state_dir.join("keys")),
@@ -135,6 +146,25 @@ impl NodeExecutor {
 		&self.open.leftovers
 	}
 
+	/// The machines whose disks fill in.
+	pub fn live_restores(&self) -> &Arc<LiveRestores> {
+		&self.live_restores
+	}
+
+	/// A machine whose disks fill in has no snapshot: QEMU cannot do both.
+	fn ensure_not_filling(&self, vm: &[u8]) -> Result<(), JobError> {
+		let vm = String::from_utf8_lossy(vm);
+		match self.live_restores.has(&vm) {
+			true => Err(JobError {
+				reason: FailureReason::ImageInUse,
+				detail: format!(
+					"the disks of {vm:?} fill in after a live restore; it is backed up as soon as they are complete"
+				),
+			}),
+			false => Ok(()),
+		}
+	}
+
 	/// The roots that are pinned here, and what for. A pin that is not ours, an operator's own for
 	/// example, is left out.
 	fn labels(&self) -> Result<Vec<(Cid, PinLabel)>, JobError> {
@@ -155,6 +185,7 @@ impl Executor for NodeExecutor {
 		context: &JobContext,
 	) -> Result<TakenSnapshot, JobError> {
 		recipients::check(order, &self.identities)?;
+		self.ensure_not_filling(&order.vm)?;
 		let vm: Vm = self.inventory.find(&order.vm).map_err(opened)?;
 		let known = self.known(Some(&order.lineage))?;
 		let origin = (genesis, node);
@@ -249,6 +280,7 @@ impl Executor for NodeExecutor {
 				}
 			}
 		}
+		self.live_restores.resume().map_err(written)?;
 		self.keys.renew(&self.identities)?;
 		remove_leftovers(&self.open.scratch_dir, sources::PREFIX).map_err(written)?;
 		remove_leftovers(&self.restore_dir, PARTIAL_PREFIX).map_err(written)

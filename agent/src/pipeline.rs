@@ -22,6 +22,7 @@ pub mod restore;
 pub mod source;
 mod store;
 mod tree;
+pub mod view;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -33,6 +34,7 @@ pub use export::{ExportError, Exported, export};
 pub use pace::Pace;
 pub use restore::{Restore, RestoreError, open_root};
 pub use source::{DiskReader, RestoreTarget};
+pub use view::{DiskView, Part, ViewError};
 
 use std::sync::{
 	Arc,

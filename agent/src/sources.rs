@@ -8,6 +8,7 @@
 
 mod checkpoint;
 pub mod error;
+pub(crate) mod filling;
 mod guest_agent;
 mod hooks;
 pub mod image;
@@ -20,6 +21,7 @@ pub mod vm;
 
 pub use checkpoint::Checkpoint;
 pub use error::SourceError;
+pub use filling::Filling;
 pub use leftovers::Leftovers;
 pub use vm::{DESCRIPTION_FILE, Disk, Hooks, ImageFormat, Inventory, MachineFile, Vm};
 
@@ -163,6 +165,17 @@ impl Vm {
 				Ok(HeldVm { vm: self.clone(), images })
 			}
 		}
+	}
+
+	/// Whether it runs.
+	pub fn is_running(&self) -> Result<bool, SourceError> {
+		live::connect(self).map(|monitor| monitor.is_some())
+	}
+
+	/// Have the machine, if it runs, copy what its disks lack from the server on a socket, and say
+	/// how far that is.
+	pub fn fill(&self, socket: &Path) -> Result<Filling, SourceError> {
+		filling::fill(self, socket)
 	}
 
 	/// Run the hook that an agent which was killed owes the machine.

@@ -105,7 +105,9 @@ impl Agent {
 		let (end, ends) = mpsc::channel();
 		let executor = Arc::new(Played { ends: Mutex::new(ends) });
 		let jobs = Jobs::open(executor, ledger, 2).unwrap();
-		let api = Api { jobs, gatekeeper, store: None, verifier: None, recipient: "age1".into() };
+		let recipient = "age1".into();
+		let api =
+			Api { jobs, gatekeeper, store: None, verifier: None, live_restores: None, recipient };
 		let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
 		let url = format!("http://{}", listener.local_addr().unwrap());
 		tokio::spawn(async move { axum::serve(listener, api.router()).await });

@@ -60,8 +60,8 @@ impl Agent {
 			http: reqwest::Client::builder().timeout(ANSWER_TIME_MAX).build()?,
 			folder,
 		};
-		agent.tool("init")?;
-		let recipient = agent.tool("recipient")?;
+		agent.tool(&["init"])?;
+		let recipient = agent.tool(&["recipient"])?;
 		let recipient = recipient.trim().parse().map_err(|error| anyhow::anyhow!("{error}"))?;
 		agent.recipient = recipient;
 		Ok(agent)
@@ -73,10 +73,10 @@ impl Agent {
 		self.settings.push((name, value.into()));
 	}
 
-	fn command(&self, verb: &str) -> Command {
+	fn command(&self, words: &[&str]) -> Command {
 		let mut command = Command::new(&self.program);
 		command
-			.arg(verb)
+			.args(words)
 			.env("RUST_LOG", "info,backup_agent=debug")
 			.env("NO_COLOR", "1")
 			.env("BACKUP_AGENT_LISTEN", format!("127.0.0.1:{}", self.port))
@@ -89,17 +89,18 @@ impl Agent {
 	}
 
 	/// Run one of its verbs to the end, and give what it prints.
-	fn tool(&self, verb: &str) -> Result<String> {
-		let output = self.command(verb).output().context("failed to run backup-agent")?;
+	pub fn tool(&self, words: &[&str]) -> Result<String> {
+		let output = self.command(words).output().context("failed to run backup-agent")?;
 		if !output.status.success() {
-			bail!("backup-agent {verb} failed: {}", String::from_utf8_lossy(&output.stderr));
+			let error = String::from_utf8_lossy(&output.stderr);
+			bail!("backup-agent {} failed: {error}", words.join(" "));
 		}
 		Ok(String::from_utf8(output.stdout)?)
 	}
 
 	/// Start it, and wait until it answers.
 	pub async fn start(&mut self) -> Result<()> {
-		self.process = Some(Process::start("backup-agent", self.command("run"), &self.log)?);
+		self.process = Some(Process::start("backup-agent", self.command(&["run"]), &self.log)?);
 		let http = self.http.clone();
 		let url = format!("{}/healthz", self.url());
 		let process = &mut self.process;
@@ -116,7 +117,7 @@ impl Agent {
 
 	/// Start it although it should refuse, and give its last words.
 	pub fn start_and_fail(&mut self) -> Result<String> {
-		let mut process = Process::start("backup-agent", self.command("run"), &self.log)?;
+		let mut process = Process::start("backup-agent", self.command(&["run"]), &self.log)?;
 		let status = process.wait(START_TIME_MAX)?;
 		if status.success() {
 			bail!("the agent ended well, although it should have refused to start");
@@ -149,6 +150,11 @@ impl Agent {
 		self.folder.join("scratch")
 	}
 
+	/// The file in which it is told of a machine.
+	pub fn machine_file(&self, name: &str) -> PathBuf {
+		self.folder.join("vms").join(format!("{name}.toml"))
+	}
+
 	/// Where it puts images.
 	pub fn restored(&self) -> PathBuf {
 		self.folder.join("restored")
@@ -172,7 +178,7 @@ impl Agent {
 			"uuid = \"{tag}\"\n{qmp}\n[[disk]]\nname = \"vda\"\nimage = {:?}\nformat = \"raw\"\n",
 			disk.display()
 		);
-		let path = self.folder.join("vms").join(format!("{name}.toml"));
+		let path = self.machine_file(name);
 		fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))
 	}
 

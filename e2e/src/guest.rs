@@ -348,9 +348,10 @@ fn disk(command: &mut Command, options: &GuestOptions) {
 		"discard": "unmap",
 		"file": { "driver": "file", "filename": options.disk_image },
 	});
+	// One whose disk fills in waits for what it lacks, and is told of no error.
 	command
 		.args(["-blockdev", &node.to_string()])
-		.args(["-device", "virtio-blk-pci,drive=disk0,id=vda"]);
+		.args(["-device", "virtio-blk-pci,drive=disk0,id=vda,rerror=stop,werror=stop"]);
 }
 
 fn sockets(command: &mut Command, dir: &Path) {

@@ -21,7 +21,8 @@ use tokio::{
 pub struct Manners {
 	/// Said before the visitor spoke.
 	pub greeting: Vec<u8>,
-	/// Said when the visitor began to speak.
+	/// Said when the visitor has made its request. Said any earlier, it could be lost: a client
+	/// whose connection ends while it speaks need not look for an answer.
 	pub answer: Vec<u8>,
 	/// What comes then.
 	pub then: Then,
@@ -135,13 +136,33 @@ async fn converse(
 ) -> io::Result<()> {
 	let (mut ear, mut mouth) = stream.split();
 	say(&mut mouth, &manners.greeting, &taken).await?;
-	if ear.read(&mut [0; 1024]).await? == 0 {
+	if !hear_request(&mut ear).await? {
 		return Ok(());
 	}
 	tokio::select! {
 		ended = hear_out(&mut ear) => ended,
 		failed = talk(&mut mouth, manners, &taken) => failed,
 	}
+}
+
+/// Hear a request in HTTP to its end. Says whether it came that far.
+async fn hear_request(ear: &mut ReadHalf<'_>) -> io::Result<bool> {
+	let mut heard = Vec::new();
+	while !is_request(&heard) {
+		if ear.read_buf(&mut heard).await? == 0 {
+			return Ok(false);
+		}
+	}
+	Ok(true)
+}
+
+/// Whether this is all of a request: its head, and as much behind it as that says.
+fn is_request(bytes: &[u8]) -> bool {
+	let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+	let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+	let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+	let length: usize = length.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
+	bytes.len() - end - 4 >= length
 }
 
 async fn hear_out(ear: &mut ReadHalf<'_>) -> io::Result<()> {

@@ -140,10 +140,15 @@ impl World {
 
 	/// Start a guest on a disk.
 	pub fn boot(&self, name: &str, disk: &Path, tag: VmTag) -> Result<Guest> {
+		self.boot_on(name, disk, "raw", tag)
+	}
+
+	/// The same, on an image of another format.
+	pub fn boot_on(&self, name: &str, disk: &Path, format: &str, tag: VmTag) -> Result<Guest> {
 		let options = GuestOptions {
 			dir: self.lab.path().join(name),
 			disk_image: disk.to_owned(),
-			disk_format: "raw".into(),
+			disk_format: format.into(),
 			uuid: tag.to_string(),
 			memory_mib: 256,
 			guest_cache_dir: make_guest()?,

@@ -10,14 +10,14 @@
 //! after, and the same key in both.
 
 use crate::{
+	disk::{UNFINISHED_PREFIX, write_whole},
 	format::{RepositoryKey, envelope::EnvelopeError},
 	jobs::JobError,
 	secret::NodeIdentities,
 };
 use backup_primitives::{FailureReason, OpaqueId, Recipient};
 use std::{
-	fs,
-	io::{self, Write},
+	fs, io,
 	path::{Path, PathBuf},
 	slice,
 	sync::{Mutex, PoisonError},
@@ -28,9 +28,6 @@ const FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// How the names of keys that are sealed to the node end.
 const NODE_SUFFIX: &str = ".node.age";
-
-/// What files begin with that are not complete.
-const UNFINISHED_PREFIX: &str = ".unfinished-";
 
 /// The folder of keys.
 #[derive(Debug)]
@@ -144,17 +141,7 @@ fn load(path: &Path, identities: &NodeIdentities) -> Result<Option<RepositoryKey
 fn save(path: &Path, key: &RepositoryKey, recipients: &[Recipient]) -> Result<(), KeyError> {
 	let refused = |source| KeyError::Seal { path: path.to_owned(), source };
 	let failed = |source| KeyError::Io { path: path.to_owned(), source };
-	write(path, &key.seal_to(recipients).map_err(refused)?).map_err(failed)
-}
-
-/// Write a file as a whole, durably. Temporary files have mode 600.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-	let folder = path.parent().unwrap_or(Path::new("."));
-	let mut file = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(folder)?;
-	file.write_all(bytes)?;
-	file.as_file().sync_all()?;
-	file.persist(path).map_err(|error| error.error)?;
-	fs::File::open(folder)?.sync_all()
+	write_whole(path, &key.seal_to(recipients).map_err(refused)?).map_err(failed)
 }
 
 #[cfg(test)]

@@ -5,12 +5,15 @@
 //! 3. Each old image gets a second name, and the new one takes its place.
 //! 4. The journal becomes a note that it is done: from here on nothing is undone. The old images go.
 
-use crate::sources::{Disk, SourceError};
+use crate::{
+	disk::write_whole,
+	sources::{Disk, SourceError},
+};
 use serde::{Deserialize, Serialize};
 use std::{
 	ffi::OsString,
 	fs::{self, File},
-	io::{self, Write},
+	io,
 	os::unix::fs::{MetadataExt, chown},
 	path::{Path, PathBuf},
 	time::Duration,
@@ -197,12 +200,7 @@ impl Replacement<'_> {
 	}
 
 	fn write_journal(&self, journal: &Path) -> io::Result<()> {
-		let partial = journal.with_extension("partial");
-		let mut file = File::create(&partial)?;
-		file.write_all(&serde_json::to_vec(&self.places)?)?;
-		file.sync_all()?;
-		fs::rename(&partial, journal)?;
-		sync_folder_of(journal)
+		write_whole(journal, &serde_json::to_vec(&self.places)?)
 	}
 
 	fn swap(&self) -> io::Result<()> {

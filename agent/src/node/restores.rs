@@ -229,7 +229,7 @@ fn replaceable(disk: &Disk) -> Result<Disk, JobError> {
 	}
 }
 
-fn no_such_disk(vm: &[u8], disk: &str) -> JobError {
+pub(super) fn no_such_disk(vm: &[u8], disk: &str) -> JobError {
 	let detail = format!(
 		"the machine {:?} has no disk {disk:?}, which the snapshot has; name the disks alike in its file",
 		String::from_utf8_lossy(vm)

@@ -18,7 +18,7 @@ mod nodes;
 mod pause;
 mod scratch;
 
-pub(super) use nodes::clean;
+pub(super) use nodes::{clean, list, short};
 
 use super::{
 	Checkpoint, Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,
@@ -30,7 +30,7 @@ use super::{
 use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
 use bitmaps::{Bitmap, Record, keeps_bitmaps};
-use nodes::{Marker, drive_property, filter_node, list, mark, scratch_node, unmark, view_node};
+use nodes::{Marker, drive_property, filter_node, mark, scratch_node, unmark, view_node};
 use pause::Pause;
 use scratch::{Scratch, remove_file};
 use serde_json::{Value, json};
@@ -148,7 +148,7 @@ pub(super) fn open(
 	Ok(OpenVm { disks, files, consistency, pause, base, checkpoint, hold })
 }
 
-fn check_tag(monitor: &mut Monitor, expected: VmTag) -> Result<(), SourceError> {
+pub(super) fn check_tag(monitor: &mut Monitor, expected: VmTag) -> Result<(), SourceError> {
 	let answer = monitor.run("query-uuid", json!({}))?;
 	let found = answer["UUID"].as_str().and_then(|text| text.parse().ok());
 	let found: VmTag = found.unwrap_or(VmTag([0; 16]));
@@ -232,7 +232,7 @@ fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
 	})
 }
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
+pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
 	let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
 	real(one) == real(other)
 }

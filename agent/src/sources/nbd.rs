@@ -13,9 +13,10 @@
 mod wire;
 
 use super::{SourceError, socket::connect_within};
+use crate::nbd::protocol::{ALLOCATION, STATE_ZERO};
 use crate::pipeline::source::DiskReader;
 use std::{collections::VecDeque, io, ops::Range, path::Path, time::Duration};
-use wire::{ALLOCATION, BITMAP, Connection, Reply, STATE_DIRTY, STATE_ZERO, Status};
+use wire::{BITMAP, Connection, Reply, STATE_DIRTY, Status};
 
 /// How long the server may take to let us in.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);

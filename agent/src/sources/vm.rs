@@ -122,6 +122,12 @@ impl Vm {
 		toml::to_string(self).expect("strings, paths and lists always serialize")
 	}
 
+	/// The machine that a description is of, checked; what is wrong with it otherwise.
+	pub fn parse(text: &str) -> Result<Self, String> {
+		let vm: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+		check(&vm).map(|()| vm)
+	}
+
 	/// The disks that are in backups.
 	pub fn included(&self) -> impl Iterator<Item = &Disk> {
 		self.disks.iter().filter(|disk| !disk.skip)
@@ -244,9 +250,7 @@ fn read(path: &Path) -> Result<Option<Vm>, SourceError> {
 		return Err(wrong(format!("it has {length} bytes, {FILE_BYTES_MAX} at most")));
 	}
 	let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-	let vm: Vm = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-	check(&vm).map_err(wrong)?;
-	Ok(Some(vm))
+	Vm::parse(&text).map(Some).map_err(wrong)
 }
 
 fn check(vm: &Vm) -> Result<(), String> {

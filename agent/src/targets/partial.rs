@@ -57,6 +57,11 @@ impl PartialFile {
 		&self.file
 	}
 
+	/// What it is called as yet.
+	pub fn partial(&self) -> &Path {
+		&self.partial
+	}
+
 	/// Makes the file durable and gives it its name. Fails, and leaves both files, when the name
 	/// was taken meanwhile. When only the last step fails, the folder's sync, the file has its
 	/// name already and keeps it.

@@ -2,20 +2,17 @@
 
 use crate::{
 	api::{VERIFY_PATH, VerificationsView, VerifyOrder},
+	client::AgentClient,
 	config::Config,
 	console::{existing_store, spinner},
 	jobs::{Ledger, now_ms},
 	repositories::{EmbeddedStore, RepositoryError, StoreOptions},
-	secret::{NodeIdentities, SharedSecret},
+	secret::NodeIdentities,
 	verification::{Verdict, Verification, Verifier},
 };
-use anyhow::{Context, Result, anyhow, bail};
-use backup_primitives::{
-	Cid,
-	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, request_mac},
-};
+use anyhow::{Context, Result, bail};
+use backup_primitives::Cid;
 use indicatif::ProgressBar;
-use reqwest::{Client, RequestBuilder, StatusCode};
 use std::{sync::Arc, time::Duration};
 
 /// How often a running agent is asked how far it is.
@@ -23,9 +20,6 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
-
-/// How long a running agent may take to answer.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Verifies some roots, or all that are pinned, and prints each result. Says whether all are good.
 pub async fn run(config: &Config, order: VerifyOrder, json: bool) -> Result<bool> {
@@ -131,27 +125,13 @@ async fn run_here(
 }
 
 async fn ask_agent(config: &Config, order: &VerifyOrder, json: bool) -> Result<bool> {
-	let secret = SharedSecret::load(&config.secret_file)?;
-	let client = Client::builder().timeout(ANSWER_TIME_MAX).no_proxy().build()?;
-	let url = |path: &str| format!("http://{}{path}", config.listen);
+	let agent = AgentClient::new(config)?;
 	let asked_at_ms = now_ms();
-	let body = serde_json::to_vec(order)?;
-	let call = signed(client.post(url(VERIFY_PATH)), &secret, &body)?.body(body);
-	let answer = call.send().await.with_context(|| unreachable(config))?;
-	match answer.status() {
-		StatusCode::ACCEPTED => (),
-		StatusCode::UNAUTHORIZED => {
-			bail!("the agent refused: its secret is another than {}", config.secret_file.display())
-		}
-		status => bail!("the agent refused ({status}): {}", answer.text().await?),
-	}
-	let roots: Vec<Cid> = answer.json().await?;
+	let roots: Vec<Cid> = agent.order(VERIFY_PATH, order).await.context("the store is in use")?;
 	let mut display = Display::new(json);
 	let mut shown = Vec::new();
 	loop {
-		let answer = client.get(url("/v1/verifications")).send().await;
-		let answer = answer.with_context(|| unreachable(config))?.error_for_status()?;
-		let view: VerificationsView = answer.json().await?;
+		let view: VerificationsView = agent.view("/v1/verifications").await?;
 		let is_new = |result: &&Verification| {
 			let is_asked_for = result.depth == order.depth && roots.contains(&result.root);
 			is_asked_for && result.at_ms >= asked_at_ms && !shown.contains(&result.root)
@@ -178,20 +158,4 @@ async fn ask_agent(config: &Config, order: &VerifyOrder, json: bool) -> Result<b
 		}
 		tokio::time::sleep(ASK_EVERY).await;
 	}
-}
-
-fn unreachable(config: &Config) -> String {
-	format!("the store is in use, but no agent answers at http://{}", config.listen)
-}
-
-/// Proves to the agent that the caller can read its secret.
-fn signed(call: RequestBuilder, secret: &SharedSecret, body: &[u8]) -> Result<RequestBuilder> {
-	let mut nonce = [0; 16];
-	aws_lc_rs::rand::fill(&mut nonce).map_err(|_| anyhow!("the system has no randomness"))?;
-	let freshness = Freshness { nonce, time_ms: now_ms() };
-	let mac = request_mac(secret.expose(), &freshness, body);
-	Ok(call
-		.header(NONCE_HEADER, hex::encode(nonce))
-		.header(TIME_HEADER, freshness.time_ms.to_string())
-		.header(MAC_HEADER, hex::encode(mac)))
 }

@@ -93,6 +93,12 @@ impl World {
 		command
 	}
 
+	/// Run a command line as it is to its end.
+	pub(crate) fn run_words(&self, words: &[&str]) -> Output {
+		let mut command = Command::new(env!("CARGO_BIN_EXE_backup-agent"));
+		command.args(words).env("NO_COLOR", "1").env_remove("RUST_LOG").output().unwrap()
+	}
+
 	/// Run a verb to its end.
 	pub(crate) fn run(&self, verb: &str) -> Output {
 		self.command(verb).output().unwrap()

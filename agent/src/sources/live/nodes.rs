@@ -159,7 +159,7 @@ fn node_below(monitor: &mut Monitor, filter: &str) -> Result<String, SourceError
 	})
 }
 
-pub(super) fn list(value: &Value) -> &[Value] {
+pub(in crate::sources) fn list(value: &Value) -> &[Value] {
 	value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
@@ -184,7 +184,7 @@ pub(super) fn view_node(disk: &str) -> String {
 }
 
 /// QEMU's node names have 31 characters at most; disks' names are made to fit.
-fn short(disk: &str) -> String {
+pub(in crate::sources) fn short(disk: &str) -> String {
 	use std::hash::{DefaultHasher, Hash, Hasher};
 	if disk.len() <= 16 {
 		return disk.to_owned();

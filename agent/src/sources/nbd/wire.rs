@@ -1,48 +1,20 @@
 //! The bytes of the protocol: handshake, requests, replies.
 
 use super::SourceError;
+use crate::nbd::protocol::{
+	CHUNK_BLOCK_STATUS, CHUNK_DONE, CHUNK_ERROR_BIT, CHUNK_NONE, CHUNK_OFFSET_DATA,
+	CHUNK_OFFSET_HOLE, COMMAND_BLOCK_STATUS, COMMAND_DISCONNECT, COMMAND_READ, COMMAND_TRIM,
+	FIXED_NEWSTYLE, HELLO, INFO_EXPORT, NO_ZEROES, OPTION_GO, OPTION_MAGIC, OPTION_REPLY_MAGIC,
+	OPTION_SET_META_CONTEXT, OPTION_STRUCTURED_REPLY, REPLY_ACK, REPLY_ERROR_BIT, REPLY_INFO,
+	REPLY_META_CONTEXT, REQUEST_MAGIC, SEND_TRIM, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC,
+};
 use std::{
 	collections::HashMap,
 	io::{self, BufReader, Read, Write},
 	os::unix::net::UnixStream,
 };
 
-const HELLO: u64 = 0x4e42_444d_4147_4943;
-const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
-const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
-const REQUEST_MAGIC: u32 = 0x2560_9513;
-const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
-const STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
-
-const FIXED_NEWSTYLE: u16 = 1;
-const CLIENT_FIXED_NEWSTYLE_NO_ZEROES: u32 = 3;
-
-const OPTION_GO: u32 = 7;
-const OPTION_STRUCTURED_REPLY: u32 = 8;
-const OPTION_SET_META_CONTEXT: u32 = 10;
-const REPLY_ACK: u32 = 1;
-const REPLY_INFO: u32 = 3;
-const REPLY_META_CONTEXT: u32 = 4;
-const REPLY_ERROR_BIT: u32 = 1 << 31;
-const INFO_EXPORT: u16 = 0;
-
-const SEND_TRIM: u16 = 1 << 5;
-
-const COMMAND_READ: u16 = 0;
-const COMMAND_DISCONNECT: u16 = 2;
-const COMMAND_TRIM: u16 = 4;
-const COMMAND_BLOCK_STATUS: u16 = 7;
-
-const CHUNK_DONE: u16 = 1;
-const CHUNK_NONE: u16 = 0;
-const CHUNK_OFFSET_DATA: u16 = 1;
-const CHUNK_OFFSET_HOLE: u16 = 2;
-const CHUNK_BLOCK_STATUS: u16 = 5;
-const CHUNK_ERROR_BIT: u16 = 1 << 15;
-
-/// The context that tells which areas hold data, and its state of those that read as zeros.
-pub(super) const ALLOCATION: &str = "base:allocation";
-pub(super) const STATE_ZERO: u32 = 2;
+const CLIENT_FIXED_NEWSTYLE_NO_ZEROES: u32 = (FIXED_NEWSTYLE | NO_ZEROES) as u32;
 
 /// What the contexts of QEMU's bitmaps begin with, and their state of areas that were written to.
 pub(super) const BITMAP: &str = "qemu:dirty-bitmap:";
@@ -413,6 +385,7 @@ fn nbd(fault: &str) -> SourceError {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::nbd::protocol::ALLOCATION;
 
 	const LENGTH: u32 = 16;
 
