@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the guest that the demonstration and the end-to-end tests boot: Debian's
-# cloud kernel, and an initramfs of busybox, a handful of modules and
-# `e2e/guest/init`. Nothing is installed; all of it lands in `target/guest/`
+# cloud kernel, and an initramfs of busybox, a handful of modules,
+# `e2e/guest/init` and `e2e/guest/latency.rs`. Nothing is installed; all of it lands in `target/guest/`
 # (or in $GUEST_CACHE). Run again, it does nothing until one of its sources changes.
 #
 # Writes `vmlinuz` and `initramfs`, each put in place whole.
@@ -11,6 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly CACHE=${GUEST_CACHE:-target/guest}
 readonly META_PACKAGE=linux-image-cloud-amd64
 readonly INIT=e2e/guest/init
+readonly LATENCY=e2e/guest/latency.rs
 # In the order they are loaded. What the kernel has built in is left out.
 readonly MODULES=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk)
 
@@ -69,6 +70,7 @@ build_initramfs() {
 	local root=$work/root
 	mkdir -p "$root"/{bin,data,dev,modules,proc,run,sys}
 	cp "$(command -v busybox)" "$root/bin/busybox"
+	rustc --edition 2024 -O -C target-feature=+crt-static -o "$root/bin/latency" "$LATENCY"
 	cp "$INIT" "$root/init"
 	chmod 755 "$root/init"
 	: >"$root/modules/order"
@@ -82,12 +84,12 @@ build_initramfs() {
 # What the guest is made of; a change of any of it makes the guest anew.
 fingerprint() {
 	{
-		cat "$INIT" scripts/guest.sh
+		cat "$INIT" "$LATENCY" scripts/guest.sh
 		stat -c '%s %Y' "$(command -v busybox)" "$CACHE/vmlinuz"
 	} | sha256sum
 }
 
-require apt-cache apt-get awk busybox cpio dpkg-deb gzip
+require apt-cache apt-get awk busybox cpio dpkg-deb gzip rustc
 mkdir -p "$CACHE"
 # Two builds at once would write over each other.
 exec 9>"$CACHE/lock"

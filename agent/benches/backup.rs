@@ -5,6 +5,7 @@
 //! cargo bench -p backup-agent --bench backup -- [gibibytes] [folder]
 //! cargo bench -p backup-agent --bench backup -- image FILE [folder]
 //! cargo bench -p backup-agent --bench backup -- machine FILE [folder]
+//! cargo bench -p backup-agent --bench backup -- growth [folder]
 //! ```
 //! The second form backs an image up that is there, as a file, and restores it. Before that it
 //! does the same work without tree, index and order of writes, to tell what those cost.
@@ -13,7 +14,10 @@
 //! 1,100 random places of it through QEMU, backs up what QEMU recorded of that, and restores it. It
 //! changes the image.
 //!
-//! The image is half compressible, without zeros or repetitions. It is read from the page cache:
+//! The fourth form does that with disks of 10, 30 and 100 GiB that hold the same 2 GiB, to tell what
+//! grows with the size of a disk.
+//!
+//! In the first form the image is half compressible, without zeros or repetitions. It is read from the page cache:
 //! as a file, which shows the pipeline and the store by themselves; as the disk of a machine that
 //! is off; and as the disk of one that runs. Every backup ends with a durable pin.
 
@@ -386,6 +390,25 @@ fn given_machine(image: &Path, parent: &Path) -> anyhow::Result<()> {
 	Ok(())
 }
 
+/// The same amount of data and of changes on disks of several sizes.
+fn growth(parent: &Path) -> anyhow::Result<()> {
+	const DATA_MEBIBYTES: u64 = 2048;
+	for gibibytes in [10, 30, 100] {
+		let folder = tempfile::tempdir_in(parent)?;
+		let image = folder.path().join("image.raw");
+		let file = File::create(&image)?;
+		file.set_len(gibibytes << 30)?;
+		let apart = (gibibytes << 30) / DATA_MEBIBYTES;
+		for number in 0..DATA_MEBIBYTES {
+			file.write_all_at(&mebibyte(number), number * apart)?;
+		}
+		file.sync_all()?;
+		println!("== {gibibytes} GiB");
+		given_machine(&image, folder.path())?;
+	}
+	Ok(())
+}
+
 /// Writes to random places of the machine's disk, through QEMU.
 fn write_randomly(qmp: &Path, folder: &Path, disk_bytes: u64) -> anyhow::Result<()> {
 	const WRITES: usize = 1100;
@@ -413,6 +436,11 @@ fn write_randomly(qmp: &Path, folder: &Path, disk_bytes: u64) -> anyhow::Result<
 fn main() -> anyhow::Result<()> {
 	let arguments: Vec<String> =
 		std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+	if let [word, folder @ ..] = arguments.as_slice()
+		&& word == "growth"
+	{
+		return growth(&folder.first().map_or_else(std::env::temp_dir, PathBuf::from));
+	}
 	if let [word, image, folder @ ..] = arguments.as_slice() {
 		let (image, parent) = (Path::new(image), folder.first());
 		let parent = parent.map_or_else(std::env::temp_dir, PathBuf::from);

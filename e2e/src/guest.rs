@@ -77,6 +77,19 @@ pub struct Verified {
 	pub records: u64,
 }
 
+/// How long a write of 4 KiB and its sync took in a guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Latency {
+	/// The median, in microseconds.
+	pub median_us: u64,
+	/// What 99 of 100 stay below, in microseconds.
+	pub p99_us: u64,
+	/// The longest, in microseconds.
+	pub max_us: u64,
+	/// How many there were.
+	pub count: u64,
+}
+
 /// A running virtual machine.
 #[derive(Debug)]
 pub struct Guest {
@@ -202,6 +215,19 @@ impl Guest {
 			Some(Verified { files: number(files)?, records: number(records)? })
 		});
 		verified.ok_or_else(|| refused("verify", answer))
+	}
+
+	/// Has the guest write and sync for so many seconds, and say how long each time took.
+	///
+	/// # Errors
+	/// As [`command`](Self::command).
+	pub fn latency(&self, seconds: u64, timeout: Duration) -> Result<Latency, GuestError> {
+		let answer = self.command(&format!("latency {seconds}"), timeout)?;
+		let numbers: Vec<u64> = answer.split_whitespace().filter_map(number).collect();
+		match numbers[..] {
+			[median_us, p99_us, max_us, count] => Ok(Latency { median_us, p99_us, max_us, count }),
+			_ => Err(refused("latency", answer)),
+		}
 	}
 
 	/// Has the guest unmount its disk and power off, and waits until QEMU has ended.
