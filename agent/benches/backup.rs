@@ -305,12 +305,47 @@ fn peak_mib() -> u64 {
 	kib.unwrap_or(0) / 1024
 }
 
+/// How long each of the bare stages took, all threads together, in nanoseconds.
+#[derive(Default)]
+struct Stages {
+	read: AtomicU64,
+	zero: AtomicU64,
+	id: AtomicU64,
+	seal: AtomicU64,
+	hash: AtomicU64,
+	write: AtomicU64,
+}
+
+impl Stages {
+	fn timed<T>(stage: &AtomicU64, work: impl FnOnce() -> T) -> T {
+		let begin = Instant::now();
+		let value = work();
+		stage.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+		value
+	}
+
+	fn show(&self) {
+		let stages = [
+			("read", &self.read),
+			("tell zeros", &self.zero),
+			("name (BLAKE3)", &self.id),
+			("compress and seal", &self.seal),
+			("hash (SHA-256)", &self.hash),
+			("write", &self.write),
+		];
+		for (name, nanoseconds) in stages {
+			let seconds = nanoseconds.load(Ordering::Relaxed) as f64 / 1e9;
+			println!("  {name:<18} {seconds:>6.2} s of all threads");
+		}
+	}
+}
+
 /// All stages of a backup and nothing else: chunks in any order, into one file.
 fn bare(image: &Path, out: &Path, threads: NonZero<usize>) -> anyhow::Result<u64> {
 	let chunk_bytes = u64::from(Geometry::V1.chunk_bytes());
 	let (image, key) = (File::open(image)?, RepositoryKey::generate());
 	let len = image.metadata()?.len();
-	let next = AtomicU64::new(0);
+	let (next, stages) = (AtomicU64::new(0), Stages::default());
 	let out = Mutex::new((File::create(out)?, 0));
 	let work = || -> io::Result<()> {
 		let (mut sealer, mut chunk) = (Sealer::new(&key), vec![0; chunk_bytes as usize]);
@@ -320,16 +355,19 @@ fn bare(image: &Path, out: &Path, threads: NonZero<usize>) -> anyhow::Result<u64
 				return Ok(());
 			};
 			chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-			image.read_exact_at(&mut chunk, offset)?;
-			if chunk.iter().all(|byte| *byte == 0) {
+			Stages::timed(&stages.read, || image.read_exact_at(&mut chunk, offset))?;
+			if Stages::timed(&stages.zero, || is_zero(&chunk)) {
 				continue;
 			}
-			std::hint::black_box(sealer.chunk_id(&chunk));
-			let (block, _) = sealer.chunk(&chunk);
-			std::hint::black_box(digest(block));
-			let mut out = out.lock().expect("no thread panics");
-			out.0.write_all(block)?;
-			out.1 += block.len() as u64;
+			Stages::timed(&stages.id, || std::hint::black_box(sealer.chunk_id(&chunk)));
+			let (block, _) = Stages::timed(&stages.seal, || sealer.chunk(&chunk));
+			Stages::timed(&stages.hash, || std::hint::black_box(digest(block)));
+			Stages::timed(&stages.write, || -> io::Result<()> {
+				let mut out = out.lock().expect("no thread panics");
+				out.0.write_all(block)?;
+				out.1 += block.len() as u64;
+				Ok(())
+			})?;
 		}
 	};
 	thread::scope(|scope| {
@@ -337,8 +375,14 @@ fn bare(image: &Path, out: &Path, threads: NonZero<usize>) -> anyhow::Result<u64
 		threads.into_iter().try_for_each(|thread| thread.join().expect("no thread panics"))
 	})?;
 	let (file, bytes) = out.into_inner().expect("no thread panics");
-	file.sync_all()?;
+	Stages::timed(&stages.write, || file.sync_all())?;
+	stages.show();
 	Ok(bytes)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+	let (blocks, rest) = bytes.as_chunks::<128>();
+	blocks.iter().all(|block| *block == [0; 128]) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Backs an image up that is there, with its holes, and restores it.

@@ -27,6 +27,9 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(5);
 /// How often machines are looked after whose disks fill in.
 const FILL_EVERY: Duration = Duration::from_secs(2);
 
+/// How often restores are looked for that were abandoned.
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
+
 /// How long jobs may take to clean up when the agent is told to end.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -85,6 +88,7 @@ pub async fn run(config: Config) -> Result<()> {
 	let executor = Arc::new(NodeExecutor::new(&config, store.clone(), identities));
 	executor.recover().context("failed to clean up what an earlier run left")?;
 	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
+	let tidier = tokio::spawn(tidy(executor.clone()));
 	let live_restores = executor.live_restores().clone();
 	let filler = tokio::spawn(fill_in(live_restores.clone()));
 	let jobs = Jobs::open(executor, ledger, config.jobs_max).context("failed to start")?;
@@ -120,6 +124,7 @@ pub async fn run(config: Config) -> Result<()> {
 	sweeper.abort();
 	cleaner.abort();
 	filler.abort();
+	tidier.abort();
 	verifications.abort();
 	verifier.stop();
 	drop(stop);
@@ -145,6 +150,19 @@ async fn clean_up(leftovers: Leftovers) {
 		let leftovers = leftovers.clone();
 		if let Err(error) = tokio::task::spawn_blocking(move || leftovers.retry()).await {
 			tracing::error!(%error, "failed to clean up machines; tried again");
+		}
+	}
+}
+
+/// Remove what nobody goes on with, for ever.
+async fn tidy(executor: Arc<NodeExecutor>) {
+	loop {
+		tokio::time::sleep(TIDY_EVERY).await;
+		let executor = executor.clone();
+		match tokio::task::spawn_blocking(move || executor.remove_abandoned()).await {
+			Ok(Ok(())) => (),
+			Ok(Err(error)) => tracing::warn!(%error, "failed to remove abandoned restores"),
+			Err(error) => tracing::error!(%error, "failed to remove abandoned restores"),
 		}
 	}
 }

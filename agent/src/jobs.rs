@@ -171,6 +171,7 @@ pub struct Jobs {
 	executor: Arc<dyn Executor>,
 	ledger: Ledger,
 	jobs_max: usize,
+	agent_ends: Cancel,
 	clock: Arc<AtomicU64>,
 	metrics: Metrics,
 	/// Number of the highest block that a worker ran on; zero before the first.
@@ -264,6 +265,7 @@ impl Jobs {
 			executor,
 			ledger,
 			jobs_max: jobs_max as usize,
+			agent_ends: Cancel::new(),
 			metrics: Metrics::default(),
 			clock: Arc::default(),
 			best: AtomicU64::new(0),
@@ -454,6 +456,7 @@ impl Jobs {
 		let context = JobContext {
 			id,
 			cancel: Cancel::new(),
+			agent_ends: self.agent_ends.clone(),
 			progress: Arc::default(),
 			metrics: self.metrics.clone(),
 			clock: self.clock.clone(),
@@ -647,6 +650,7 @@ impl Jobs {
 
 	/// Cancel all jobs and wait until they have cleaned up.
 	pub async fn stop(&self) {
+		self.agent_ends.cancel();
 		loop {
 			let ended = self.job_ended.notified();
 			{

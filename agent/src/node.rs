@@ -5,11 +5,12 @@
 //!    pin says from which checkpoint on writes to the disks are recorded, so the next snapshot
 //!    reads those only.
 //! 2. A restore: open the root with one of the node's identities, write each disk into a folder
-//!    that has no name yet, then give the folder its name. Or write each beside the image of a
+//!    that has no name yet, then give the folder its name. An agent that ends or is killed
+//!    meanwhile goes on where it was when it is asked again. Or write each beside the image of a
 //!    machine that is off, then let all take their places together.
 //! 3. A live restore: set a machine up on images that fill in once it is started.
-//! 4. At the start: take nodes that a kill left out of machines, remove scratch and unnamed
-//!    folders, put back images that were half replaced, and seal the repository keys to the newest
+//! 4. At the start: take nodes that a kill left out of machines, remove scratch and
+//!    abandoned folders, put back images that were half replaced, and seal the repository keys to the newest
 //!    identity.
 
 mod keys;
@@ -53,6 +54,10 @@ const FREEZE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How many chunks of a disk that were not written to are read all the same: 16 MiB.
 const SAMPLES: usize = 64;
+
+/// How long nothing must have happened to a restore that is not complete until it is given up.
+/// The chain asks for it again within minutes, if it still wants it.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// What folders of restores that are not complete begin with.
 const PARTIAL_PREFIX: &str = ".partial-";
@@ -163,6 +168,17 @@ impl NodeExecutor {
 			}),
 			false => Ok(()),
 		}
+	}
+
+	/// Remove restores that an earlier run of the agent did not complete and nobody asks for.
+	pub fn remove_abandoned(&self) -> io::Result<()> {
+		let is_abandoned = |entry: &fs::DirEntry| {
+			// Each time it is noted how far a restore is, its folder changes.
+			let changed = entry.metadata().and_then(|folder| folder.modified()).ok();
+			let age = changed.and_then(|changed| changed.elapsed().ok());
+			age.is_some_and(|age| age > ABANDONED_AFTER)
+		};
+		remove_leftovers(&self.restore_dir, PARTIAL_PREFIX, is_abandoned)
 	}
 
 	/// The roots that are pinned here, and what for. A pin that is not ours, an operator's own for
@@ -282,8 +298,8 @@ impl Executor for NodeExecutor {
 		}
 		self.live_restores.resume().map_err(written)?;
 		self.keys.renew(&self.identities)?;
-		remove_leftovers(&self.open.scratch_dir, sources::PREFIX).map_err(written)?;
-		remove_leftovers(&self.restore_dir, PARTIAL_PREFIX).map_err(written)
+		remove_leftovers(&self.open.scratch_dir, sources::PREFIX, |_| true).map_err(written)?;
+		self.remove_abandoned().map_err(written)
 	}
 }
 
@@ -299,11 +315,15 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
 	}
 }
 
-/// Remove what begins with a prefix in a folder.
-fn remove_leftovers(folder: &Path, prefix: &str) -> io::Result<()> {
+/// Remove what begins with a prefix in a folder, and is left over.
+fn remove_leftovers(
+	folder: &Path,
+	prefix: &str,
+	is_left_over: impl Fn(&fs::DirEntry) -> bool,
+) -> io::Result<()> {
 	for entry in fs::read_dir(folder)? {
 		let entry = entry?;
-		if !entry.file_name().to_string_lossy().starts_with(prefix) {
+		if !entry.file_name().to_string_lossy().starts_with(prefix) || !is_left_over(&entry) {
 			continue;
 		}
 		tracing::info!(path = %entry.path().display(), "leftover removed");

@@ -6,17 +6,24 @@
 //! 3. `finish` makes it durable and gives it its name, never over another file.
 //!
 //! Until then nothing has the name `<path>`, so that no machine starts from half a disk. A
-//! target that is dropped unfinished removes what it wrote; what a killed process left is
-//! replaced by the next restore to the same path.
+//! target that is dropped unfinished removes what it wrote. What a killed process left is gone on
+//! with by the next restore of the same content to the same path, and replaced by any other.
 
 mod partial;
+mod progress;
 mod qcow2;
 mod raw;
 
+use backup_primitives::Cid;
+use progress::Progress;
 use std::{
 	io,
 	path::{Path, PathBuf},
+	time::Duration,
 };
+
+/// How often it is noted how far a restore is: as much as that is done again after a kill.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 pub use self::{
 	partial::PartialFile,
@@ -132,6 +139,48 @@ impl Stage {
 			return Err(invalid("a write beyond the end of the target"));
 		}
 		Ok(())
+	}
+}
+
+/// What a target is going on with.
+#[derive(Debug, Default)]
+struct Resumption {
+	/// Digest of the block on top of the content's tree, and how long the content is.
+	content: Option<([u8; 32], u64)>,
+	goes_on: bool,
+}
+
+impl Resumption {
+	/// Learns what will be written, and looks what is kept of it.
+	fn begin(
+		&mut self,
+		partial: &PartialFile,
+		content: &Cid,
+		logical_bytes: u64,
+	) -> Option<Progress> {
+		self.content = Some((content.digest(), logical_bytes));
+		Progress::load(&partial.progress(), content.digest(), logical_bytes)
+	}
+
+	/// Goes on with this, or begins at the beginning; says how much is done.
+	fn go_on(&mut self, found: Option<&Progress>) -> u64 {
+		self.goes_on = found.is_some();
+		found.map_or(0, |found| found.done_bytes)
+	}
+
+	fn goes_on(&self) -> bool {
+		self.goes_on
+	}
+
+	/// Keeps how much is written, which is durable.
+	fn save(
+		&self,
+		partial: &PartialFile,
+		done_bytes: u64,
+		tables: Vec<(u64, Vec<u32>)>,
+	) -> io::Result<()> {
+		let Some((content, logical_bytes)) = self.content else { return Ok(()) };
+		Progress::new(content, logical_bytes, done_bytes, tables).save(&partial.progress())
 	}
 }
 

@@ -15,6 +15,7 @@ use backup_agent::{
 	pipeline::source::RestoreTarget,
 	targets::{QCOW2_LOGICAL_BYTES_MAX, Qcow2Target, RawTarget, TargetError},
 };
+use backup_primitives::Cid;
 use proptest::prelude::*;
 
 const CLUSTER: u64 = 64 << 10;
@@ -248,6 +249,102 @@ fn a_left_over_of_a_killed_process_is_replaced() {
 		let bytes = fs::read(&path).unwrap();
 		assert!(!bytes.ends_with(&[1; 100]));
 		assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+	}
+}
+
+/// The name of some content.
+fn content(name: u8) -> Cid {
+	Cid::raw([name; 32])
+}
+
+#[test]
+fn a_restore_that_was_left_is_gone_on_with() {
+	let (half, end) = (4 * MIB, 8 * MIB + 1000);
+	let first = writes(&[(0, 2 * MIB), (3 * MIB, MIB)]);
+	let second = writes(&[(4 * MIB, MIB), (8 * MIB, 1000)]);
+	let write = |target: &dyn RestoreTarget, write: &Write| {
+		target.write_at(write.offset, &write.bytes).unwrap()
+	};
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let [path, expected] = ["disk", "expected"].map(|name| dir.path().join(name));
+		let mut target = create(&path).unwrap();
+		assert_eq!(target.resume(&content(1), end).unwrap(), 0);
+		target.set_len(end).unwrap();
+		first.iter().for_each(|one| write(&target, one));
+		target.keep(half).unwrap();
+		// What came after that is lost or half there, as after a power cut.
+		target.write_at(8 * MIB, &[0xee; 1000]).unwrap();
+		target.leave();
+		drop(target);
+
+		let mut target = create(&path).unwrap();
+		assert_eq!(target.resume(&content(1), end).unwrap(), half);
+		target.set_len(end).unwrap();
+		second.iter().for_each(|one| write(&target, one));
+		target.finish().unwrap();
+		let file = File::create(&expected).unwrap();
+		file.set_len(end).unwrap();
+		for one in first.iter().chain(&second) {
+			file.write_all_at(&one.bytes, one.offset).unwrap();
+		}
+		qemu_img(&["compare", "-F", "raw"], &[&path, &expected]);
+		assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the progress is gone");
+	}
+}
+
+/// What happens to a folder between two attempts.
+type Cut = fn(&Path);
+
+#[test]
+fn what_was_left_of_other_content_is_forgotten() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let path = dir.path().join("disk");
+		let leave = || {
+			let mut target = create(&path).unwrap();
+			target.resume(&content(1), MIB).unwrap();
+			target.set_len(MIB).unwrap();
+			target.write_at(0, &[1; MIB as usize]).unwrap();
+			target.keep(MIB / 2).unwrap();
+			target.leave();
+		};
+		let cuts: [(u8, u64, Cut); 4] = [
+			(2, MIB, |_| ()),
+			(1, MIB / 2, |_| ()),
+			(1, MIB, |dir| fs::write(dir.join("disk.partial.progress"), "torn").unwrap()),
+			// The file was put back from somewhere, older than what is kept of it.
+			(1, MIB, |dir| fs::write(dir.join("disk.partial"), "old").unwrap()),
+		];
+		for (name, length, cut) in cuts {
+			leave();
+			cut(dir.path());
+			let mut target = create(&path).unwrap();
+			assert_eq!(target.resume(&content(name), length).unwrap(), 0);
+			target.set_len(length).unwrap();
+			target.finish().unwrap();
+			drop(target);
+			let raw = dir.path().join("raw");
+			qemu_img(&["convert", "-O", "raw"], &[&path, &raw]);
+			assert!(fs::read(&raw).unwrap() == vec![0; length as usize], "something shows through");
+			fs::remove_file(&path).unwrap();
+			fs::remove_file(&raw).unwrap();
+		}
+	}
+}
+
+#[test]
+fn an_image_that_has_two_names_keeps_the_one_that_counts() {
+	for create in BOTH {
+		let dir = tempfile::tempdir().unwrap();
+		let path = dir.path().join("disk");
+		let complete = dir.path().join("complete");
+		fs::write(&complete, "an image").unwrap();
+		fs::hard_link(&complete, dir.path().join("disk.partial")).unwrap();
+		let mut target = create(&path).unwrap();
+		target.set_len(10).unwrap();
+		target.finish().unwrap();
+		assert_eq!(fs::read_to_string(&complete).unwrap(), "an image");
 	}
 }
 

@@ -105,6 +105,8 @@ pub struct JobContext {
 	pub id: JobId,
 	/// Whether it should end early.
 	pub cancel: Cancel,
+	/// Whether that is because the agent ends, and it will be begun again.
+	pub agent_ends: Cancel,
 	/// How far it is.
 	pub progress: Arc<ProgressCell>,
 	/// Where it is counted.

@@ -23,7 +23,7 @@ use std::{
 	path::{Path, PathBuf},
 };
 
-/// The file in a complete folder that tells by which order it was made.
+/// The file in a folder that tells by which order it is made.
 const ORDER_FILE: &str = ".order";
 
 impl NodeExecutor {
@@ -78,15 +78,20 @@ impl NodeExecutor {
 		if complete.exists() {
 			return ensure_restored_by(context.id, &complete).map(|()| complete);
 		}
-		remove_folder(&partial).map_err(written)?;
-		create_private(&partial).map_err(written)?;
-		let result = self.write_folder(order, &partial, context).and_then(|()| {
+		// What a killed agent or one that ended left of this very order is gone on with.
+		if ensure_restored_by(context.id, &partial).is_err() {
+			remove_folder(&partial).map_err(written)?;
+			create_private(&partial).map_err(written)?;
 			write_order(context.id, &partial).map_err(written)?;
+		}
+		let result = self.write_folder(order, &partial, context).and_then(|()| {
 			fs::rename(&partial, &complete).map_err(written)?;
 			fs::File::open(&self.restore_dir).and_then(|dir| dir.sync_all()).map_err(written)
 		});
 		if let Err(error) = result {
-			if let Err(error) = remove_folder(&partial) {
+			if !context.agent_ends.is_cancelled()
+				&& let Err(error) = remove_folder(&partial)
+			{
 				tracing::error!(%error, path = %partial.display(), "failed to remove a partial restore");
 			}
 			return Err(error);
@@ -103,11 +108,16 @@ impl NodeExecutor {
 		let root = self.ordered_root(order)?;
 		let ending = self.restore_format.driver();
 		self.write_disks(&root, context, |disk| {
-			create(self.restore_format, &folder.join(format!("{}.{ending}", disk.name)))
+			let image = folder.join(format!("{}.{ending}", disk.name));
+			// What has its name is complete.
+			if image.exists() { Ok(None) } else { create(self.restore_format, &image).map(Some) }
 		})?;
 		for blob in &root.blobs {
-			let mut target = create(ImageFormat::Raw, &folder.join(&blob.name))?;
-			self.write(&root, blob, target.as_mut(), &|_| {}, context)?;
+			let path = folder.join(&blob.name);
+			if !path.exists() {
+				let mut target = create(ImageFormat::Raw, &path)?;
+				self.write(&root, blob, target.as_mut(), &|_| {}, context)?;
+			}
 		}
 		Ok(())
 	}
@@ -144,19 +154,19 @@ impl NodeExecutor {
 			let new =
 				disk.and_then(|disk| Some((disk.format, replacement.new_image(&disk.image)?)));
 			let (format, new) = new.ok_or_else(|| no_such_disk(name, &object.name))?;
-			create(format, new)
+			create(format, new).map(Some)
 		})?;
 		held.ensure_held().map_err(opened)?;
 		replacement.commit().map_err(written)?;
 		Ok(first)
 	}
 
-	/// Write all disks of a snapshot, each to its target.
+	/// Write all disks of a snapshot, each to its target if it has one.
 	fn write_disks(
 		&self,
 		root: &Root,
 		context: &JobContext,
-		target: impl Fn(&Object) -> Result<Box<dyn RestoreTarget>, JobError>,
+		target: impl Fn(&Object) -> Result<Option<Box<dyn RestoreTarget>>, JobError>,
 	) -> Result<(), JobError> {
 		let total: u64 = root.disks.iter().map(|disk| disk.logical_bytes).sum();
 		let mut before = 0;
@@ -164,7 +174,9 @@ impl NodeExecutor {
 			let show = |progress: Progress| {
 				context.progress.set(before + progress.done_bytes, total);
 			};
-			self.write(root, disk, target(disk)?.as_mut(), &show, context)?;
+			if let Some(mut target) = target(disk)? {
+				self.write(root, disk, target.as_mut(), &show, context)?;
+			}
 			before += disk.logical_bytes;
 		}
 		Ok(())
@@ -186,7 +198,11 @@ impl NodeExecutor {
 			on_progress,
 			cancel: &context.cancel,
 		};
-		restore.run(target).map(drop).map_err(restored)
+		let result = restore.run(target).map(drop).map_err(restored);
+		if result.is_err() && context.agent_ends.is_cancelled() {
+			target.leave();
+		}
+		result
 	}
 
 	fn restore_names(&self, order: &RestoreOrder) -> (PathBuf, PathBuf) {

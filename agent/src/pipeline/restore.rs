@@ -14,18 +14,23 @@ use crate::{
 };
 use backup_primitives::{Cid, cid::BlockCodec};
 use std::{
+	collections::BTreeSet,
 	io,
 	num::NonZero,
 	sync::{
-		Mutex, PoisonError,
+		Mutex, MutexGuard, PoisonError,
 		atomic::{AtomicBool, AtomicU64, Ordering},
-		mpsc::{Receiver, SyncSender, sync_channel},
+		mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
 	},
 	thread,
+	time::{Duration, Instant},
 };
 
 /// Chunks that wait for each worker.
 const JOBS_PER_WORKER: usize = 2;
+
+/// How much longer than it took to note how far a restore is, it is not noted again.
+const KEEP_PAUSE: u32 = 4;
 
 /// Bytes between two progress reports.
 const PROGRESS_STEP_BYTES: u64 = 16 * 1024 * 1024;
@@ -144,10 +149,27 @@ struct Job {
 	child: ChildRef,
 }
 
+/// How far the walk is, and what of that is not written yet.
+struct Front {
+	walked_bytes: u64,
+	/// Where chunks begin that workers have, or will have next.
+	pending: BTreeSet<u64>,
+}
+
+impl Front {
+	/// Everything before is written.
+	fn done_bytes(&self) -> u64 {
+		self.pending.first().copied().unwrap_or(self.walked_bytes)
+	}
+}
+
 /// What the threads of one restore share.
 struct Shared<'a> {
 	restore: &'a Restore<'a>,
 	target: &'a dyn RestoreTarget,
+	/// What an earlier attempt has written.
+	resumed_bytes: u64,
+	front: Mutex<Front>,
 	written_bytes: AtomicU64,
 	stop: AtomicBool,
 	failure: Mutex<Option<RestoreError>>,
@@ -158,10 +180,21 @@ impl Restore<'_> {
 	pub fn run(&self, target: &mut dyn RestoreTarget) -> Result<u64, RestoreError> {
 		let logical_bytes = self.object.logical_bytes;
 		let at = |offset| move |source| RestoreError::Target { offset, source };
+		let resumed_bytes = match &self.object.tree {
+			Some(tree) => target.resume(&tree.cid, logical_bytes).map_err(at(0))?,
+			None => 0,
+		};
+		if resumed_bytes > 0 {
+			let disk = &self.object.name;
+			tracing::info!(disk, resumed_bytes, "a restore goes on where an earlier attempt was");
+		}
 		target.set_len(logical_bytes).map_err(at(0))?;
+		let front = Front { walked_bytes: resumed_bytes, pending: BTreeSet::new() };
 		let shared = Shared {
 			restore: self,
 			target,
+			resumed_bytes,
+			front: Mutex::new(front),
 			written_bytes: AtomicU64::new(0),
 			stop: AtomicBool::new(false),
 			failure: Mutex::new(None),
@@ -194,10 +227,16 @@ impl Shared<'_> {
 			for _ in 0..threads {
 				scope.spawn(|| self.work(&jobs_end));
 			}
+			let (over, is_over) = sync_channel(0);
+			if let Some(every) = self.target.keep_every() {
+				let shared = &self;
+				scope.spawn(move || shared.keep(every, &is_over));
+			}
 			if let Err(error) = self.walk(&jobs) {
 				self.fail(error);
 			}
 			drop(jobs);
+			drop::<SyncSender<()>>(over);
 		});
 		match self.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
 			Some(error) => Err(error),
@@ -221,6 +260,9 @@ impl Shared<'_> {
 		let mut pending: Vec<_> = object.tree.iter().map(|tree| (top, 0, tree.clone())).collect();
 		while let Some((level, index, child)) = pending.pop() {
 			let range = place_range(geometry, level, index, object.logical_bytes);
+			if range.end <= self.resumed_bytes && !range.is_empty() {
+				continue;
+			}
 			let offset = range.start;
 			let fits = match range.is_empty() {
 				true => Err(NodeError::Inconsistent),
@@ -248,10 +290,37 @@ impl Shared<'_> {
 
 	fn send(&self, jobs: &SyncSender<Job>, job: Job) -> Result<(), RestoreError> {
 		let is_over = self.restore.cancel.is_cancelled() || self.stop.load(Ordering::Relaxed);
+		{
+			let mut front = self.front();
+			front.pending.insert(job.offset);
+			front.walked_bytes = job.offset + job.len as u64;
+		}
 		if is_over || jobs.send(job).is_err() {
 			return Err(RestoreError::Cancelled);
 		}
 		Ok(())
+	}
+
+	fn front(&self) -> MutexGuard<'_, Front> {
+		self.front.lock().unwrap_or_else(PoisonError::into_inner)
+	}
+
+	/// Tells the target how far it is, now and then, until the walk is over.
+	fn keep(&self, every: Duration, is_over: &Receiver<()>) {
+		let (mut kept_bytes, mut wait) = (self.resumed_bytes, every);
+		while is_over.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+			let done_bytes = self.front().done_bytes();
+			if done_bytes == kept_bytes {
+				continue;
+			}
+			let begin = Instant::now();
+			match self.target.keep(done_bytes) {
+				Ok(()) => kept_bytes = done_bytes,
+				// The restore itself meets what is wrong with the target, if it matters.
+				Err(error) => tracing::warn!(%error, "a restore could not note how far it is"),
+			}
+			wait = every.max(begin.elapsed() * KEEP_PAUSE);
+		}
 	}
 
 	fn report(&self, done_bytes: u64) {
@@ -306,6 +375,7 @@ impl Shared<'_> {
 		self.target
 			.write_at(*offset, plaintext)
 			.map_err(|source| RestoreError::Target { offset: *offset, source })?;
+		self.front().pending.remove(offset);
 		self.written_bytes.fetch_add(*len as u64, Ordering::Relaxed);
 		Ok(())
 	}

@@ -9,7 +9,8 @@
 //! A [`RestoreTarget`] is the other direction. Several threads write to it at once, in any order
 //! and never twice to the same place; what is not written reads as zeros.
 
-use std::{io, ops::Range};
+use backup_primitives::Cid;
+use std::{io, ops::Range, time::Duration};
 
 /// One disk, frozen at one point in time, read in rising order.
 pub trait DiskReader: Send {
@@ -67,10 +68,34 @@ impl<T: DiskReader + ?Sized> DiskReader for Box<T> {
 
 /// Where one disk is restored to.
 ///
-/// The order of calls is [`set_len`](Self::set_len) once, [`write_at`](Self::write_at) from
-/// several threads, [`finish`](Self::finish) once. When a restore fails `finish` is not called,
-/// and the caller who made the target cleans it up.
+/// The order of calls is [`resume`](Self::resume) and [`set_len`](Self::set_len) once,
+/// [`write_at`](Self::write_at) from several threads and [`keep`](Self::keep) beside them,
+/// [`finish`](Self::finish) once. When a restore fails `finish` is not called, and the caller who
+/// made the target cleans it up, or has it [`leave`](Self::leave) what is there.
+///
+/// A target that cannot be gone on with leaves out all that is there by default.
 pub trait RestoreTarget: Send + Sync {
+	/// Says what will be written, by the block on top of its tree, and answers how many bytes from
+	/// the beginning an earlier attempt has written: those are not written again.
+	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
+		let _ = (content, logical_bytes);
+		Ok(0)
+	}
+
+	/// How often it is to be told how far it is.
+	fn keep_every(&self) -> Option<Duration> {
+		None
+	}
+
+	/// Says that everything before this offset is written: make that durable, and remember it.
+	fn keep(&self, done_bytes: u64) -> io::Result<()> {
+		let _ = done_bytes;
+		Ok(())
+	}
+
+	/// Says that this attempt ends early and another will go on.
+	fn leave(&mut self) {}
+
 	/// Gives the target its size. From here on every byte that is not written reads as zero.
 	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()>;
 
@@ -82,6 +107,22 @@ pub trait RestoreTarget: Send + Sync {
 }
 
 impl<T: RestoreTarget + ?Sized> RestoreTarget for Box<T> {
+	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
+		(**self).resume(content, logical_bytes)
+	}
+
+	fn keep_every(&self) -> Option<Duration> {
+		(**self).keep_every()
+	}
+
+	fn keep(&self, done_bytes: u64) -> io::Result<()> {
+		(**self).keep(done_bytes)
+	}
+
+	fn leave(&mut self) {
+		(**self).leave();
+	}
+
 	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()> {
 		(**self).set_len(logical_bytes)
 	}

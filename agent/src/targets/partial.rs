@@ -8,7 +8,7 @@ use std::{
 	ffi::OsString,
 	fs::{self, File, OpenOptions, TryLockError},
 	io,
-	os::unix::fs::{MetadataExt, OpenOptionsExt},
+	os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
 	path::{Path, PathBuf},
 };
 
@@ -20,7 +20,8 @@ use rustix::{
 use crate::targets::TargetError;
 
 const SUFFIX: &str = ".partial";
-/// Each attempt but the last found a left-over and removed it.
+const PROGRESS_SUFFIX: &str = ".progress";
+/// Each attempt but the last found a left-over that was gone a moment later.
 const ATTEMPTS_MAX: usize = 4;
 
 /// A file in the making; removed when dropped, unless it was completed.
@@ -35,6 +36,13 @@ pub struct PartialFile {
 impl PartialFile {
 	/// Makes `<path>.partial`, empty and mode 600, in place of one that nobody writes any more.
 	pub fn create(path: &Path) -> Result<Self, TargetError> {
+		let partial = Self::create_or_adopt(path)?;
+		partial.clear().map_err(TargetError::io(path))?;
+		Ok(partial)
+	}
+
+	/// The same, but one that nobody writes any more is kept as it is.
+	pub fn create_or_adopt(path: &Path) -> Result<Self, TargetError> {
 		let name =
 			path.file_name().ok_or_else(|| TargetError::NoFileName { path: path.to_owned() })?;
 		ensure_free(path)?;
@@ -45,7 +53,10 @@ impl PartialFile {
 			if let Some(file) = create_locked(&partial).map_err(TargetError::io(path))? {
 				return Ok(Self { file, partial, path: path.to_owned(), completed: false });
 			}
-			if !remove_left_over(&partial).map_err(TargetError::io(path))? {
+			if let Some(file) = adopt_left_over(&partial).map_err(TargetError::io(path))? {
+				return Ok(Self { file, partial, path: path.to_owned(), completed: false });
+			}
+			if fs::symlink_metadata(&partial).is_ok() {
 				break;
 			}
 		}
@@ -55,6 +66,24 @@ impl PartialFile {
 	/// What is written to.
 	pub fn file(&self) -> &File {
 		&self.file
+	}
+
+	/// Forgets what was in the file, and how far it had come.
+	pub(super) fn clear(&self) -> io::Result<()> {
+		remove_if_there(&self.progress())?;
+		self.file.set_len(0)
+	}
+
+	/// Where it is kept how far the file has come.
+	pub(super) fn progress(&self) -> PathBuf {
+		let mut path = self.partial.clone().into_os_string();
+		path.push(PROGRESS_SUFFIX);
+		path.into()
+	}
+
+	/// Leaves the file as it is, for another attempt.
+	pub(super) fn leave(&mut self) {
+		self.completed = true;
 	}
 
 	/// What it is called as yet.
@@ -67,6 +96,7 @@ impl PartialFile {
 	/// name already and keeps it.
 	pub fn complete(&mut self) -> io::Result<()> {
 		self.file.sync_all()?;
+		remove_if_there(&self.progress())?;
 		match rename_new(&self.partial, &self.path) {
 			Ok(()) => {}
 			Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -85,6 +115,9 @@ impl Drop for PartialFile {
 			return;
 		}
 		// The lock is held until after this.
+		if let Err(error) = remove_if_there(&self.progress()) {
+			tracing::warn!(path = %self.partial.display(), %error, "a partial restore's progress stays behind");
+		}
 		if let Err(error) = fs::remove_file(&self.partial) {
 			tracing::warn!(path = %self.partial.display(), %error, "a partial restore stays behind");
 		}
@@ -111,23 +144,33 @@ fn create_locked(partial: &Path) -> io::Result<Option<File>> {
 	Ok((try_lock(&file)? && is_at(&file, partial)?).then_some(file))
 }
 
-/// Whether there is room for another attempt: the file was a left-over, or is gone.
-fn remove_left_over(partial: &Path) -> io::Result<bool> {
+/// What nobody writes any more, locked. `None` when it is gone, or is none of ours.
+fn adopt_left_over(partial: &Path) -> io::Result<Option<File>> {
 	// Opened without following or blocking: whatever else has this name is no left-over of ours.
 	let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-	let file = match OpenOptions::new().read(true).custom_flags(flags).open(partial) {
+	let file = match OpenOptions::new().read(true).write(true).custom_flags(flags).open(partial) {
 		Ok(file) => file,
-		Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+		Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
 		Err(error) => return Err(error),
 	};
-	if !file.metadata()?.is_file() || !try_lock(&file)? {
-		return Ok(false);
-	}
 	// Its writer may have given it its name since it was opened.
-	if is_at(&file, partial)? {
+	let is_ours = file.metadata()?.is_file() && try_lock(&file)? && is_at(&file, partial)?;
+	if is_ours && file.metadata()?.nlink() > 1 {
+		// It was complete and had two names for a moment. The other one stays.
 		fs::remove_file(partial)?;
+		return Ok(None);
 	}
-	Ok(true)
+	if is_ours {
+		file.set_permissions(fs::Permissions::from_mode(0o600))?;
+	}
+	Ok(is_ours.then_some(file))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+	match fs::remove_file(path) {
+		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+		result => result,
+	}
 }
 
 fn try_lock(file: &File) -> io::Result<bool> {

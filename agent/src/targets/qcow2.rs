@@ -19,7 +19,10 @@ use std::{
 	os::unix::fs::FileExt,
 	path::Path,
 	sync::{Mutex, PoisonError},
+	time::Duration,
 };
+
+use backup_primitives::Cid;
 
 use self::{
 	layout::{CLUSTER_BYTES, Layout},
@@ -27,7 +30,7 @@ use self::{
 };
 use crate::{
 	pipeline::source::RestoreTarget,
-	targets::{Stage, TargetError, invalid, partial::PartialFile},
+	targets::{KEEP_EVERY, Resumption, Stage, TargetError, invalid, partial::PartialFile},
 };
 
 /// The largest disk: 128 TiB, for which cluster numbers of 32 bits suffice.
@@ -41,6 +44,7 @@ pub struct Qcow2Target {
 	partial: PartialFile,
 	stage: Stage,
 	map: Mutex<ClusterMap>,
+	resumption: Resumption,
 }
 
 impl Qcow2Target {
@@ -50,9 +54,10 @@ impl Qcow2Target {
 	/// Fails when `path` exists or its folder does not, and when another restore writes there.
 	pub fn create(path: &Path) -> Result<Self, TargetError> {
 		Ok(Self {
-			partial: PartialFile::create(path)?,
+			partial: PartialFile::create_or_adopt(path)?,
 			stage: Stage::Made,
 			map: Mutex::new(ClusterMap::default()),
+			resumption: Resumption::default(),
 		})
 	}
 
@@ -79,11 +84,51 @@ impl Qcow2Target {
 }
 
 impl RestoreTarget for Qcow2Target {
+	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
+		let found = self.resumption.begin(&self.partial, content, logical_bytes);
+		let found = found.and_then(|found| {
+			let map = ClusterMap::of_tables(&found.tables)?;
+			Some((found, map))
+		});
+		let Some((found, map)) = found else { return Ok(0) };
+		let data_end = (1 + map.data_clusters()) * CLUSTER_BYTES;
+		let is_whole = self.partial.file().metadata()?.len() >= data_end;
+		let found = is_whole.then_some(&found);
+		if found.is_some() {
+			// Clusters that were taken later are taken anew. What they held must not show where
+			// the disk ends within one.
+			self.partial.file().set_len(data_end)?;
+			*self.map.get_mut().unwrap_or_else(PoisonError::into_inner) = map;
+		}
+		Ok(self.resumption.go_on(found))
+	}
+
+	fn keep_every(&self) -> Option<Duration> {
+		Some(KEEP_EVERY)
+	}
+
+	fn keep(&self, done_bytes: u64) -> io::Result<()> {
+		let tables = {
+			let map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+			map.tables().map(|(index, table)| (index, table.to_vec())).collect()
+		};
+		self.partial.file().sync_data()?;
+		self.resumption.save(&self.partial, done_bytes, tables)
+	}
+
+	fn leave(&mut self) {
+		self.partial.leave();
+	}
+
 	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()> {
 		if logical_bytes > QCOW2_LOGICAL_BYTES_MAX {
 			return Err(invalid("a qcow2 image of more than 128 TiB"));
 		}
-		self.stage.size(logical_bytes)
+		self.stage.size(logical_bytes)?;
+		match self.resumption.goes_on() {
+			true => Ok(()),
+			false => self.partial.clear(),
+		}
 	}
 
 	fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -1,10 +1,12 @@
 //! A raw image: byte for byte the disk, with holes where nothing was written.
 
-use std::{io, os::unix::fs::FileExt, path::Path};
+use std::{io, os::unix::fs::FileExt, path::Path, time::Duration};
+
+use backup_primitives::Cid;
 
 use crate::{
 	pipeline::source::RestoreTarget,
-	targets::{Stage, TargetError, partial::PartialFile},
+	targets::{KEEP_EVERY, Resumption, Stage, TargetError, partial::PartialFile},
 };
 
 /// Restores a disk to a sparse raw file.
@@ -12,6 +14,7 @@ use crate::{
 pub struct RawTarget {
 	partial: PartialFile,
 	stage: Stage,
+	resumption: Resumption,
 }
 
 impl RawTarget {
@@ -20,13 +23,37 @@ impl RawTarget {
 	/// # Errors
 	/// Fails when `path` exists or its folder does not, and when another restore writes there.
 	pub fn create(path: &Path) -> Result<Self, TargetError> {
-		Ok(Self { partial: PartialFile::create(path)?, stage: Stage::Made })
+		let partial = PartialFile::create_or_adopt(path)?;
+		Ok(Self { partial, stage: Stage::Made, resumption: Resumption::default() })
 	}
 }
 
 impl RestoreTarget for RawTarget {
+	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
+		let found = self.resumption.begin(&self.partial, content, logical_bytes);
+		let length = self.partial.file().metadata()?.len();
+		let found = found.filter(|_| length == logical_bytes);
+		Ok(self.resumption.go_on(found.as_ref()))
+	}
+
+	fn keep_every(&self) -> Option<Duration> {
+		Some(KEEP_EVERY)
+	}
+
+	fn keep(&self, done_bytes: u64) -> io::Result<()> {
+		self.partial.file().sync_data()?;
+		self.resumption.save(&self.partial, done_bytes, Vec::new())
+	}
+
+	fn leave(&mut self) {
+		self.partial.leave();
+	}
+
 	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()> {
 		self.stage.size(logical_bytes)?;
+		if !self.resumption.goes_on() {
+			self.partial.clear()?;
+		}
 		self.partial.file().set_len(logical_bytes)
 	}
 

@@ -5,7 +5,11 @@ use crate::{
 	world::{World, noise, until},
 };
 use backup_primitives::{RecordedRoot, RootStatus};
-use std::{fs, path::Path};
+use std::{
+	fs,
+	path::{Path, PathBuf},
+	time::{Duration, SystemTime},
+};
 
 /// So many bytes that a job is seen in its middle.
 const LONG_BYTES: usize = 384 << 20;
@@ -45,10 +49,55 @@ fn a_restore_that_is_killed_ends_well_after_the_restart() {
 	assert_eq!(world.restored().len(), 1);
 	assert!(names(&world.path("state/restored"))[0].starts_with('.'), "it has no name yet");
 	world.start_agent();
-	assert_eq!(names(&world.path("state/restored")), [""; 0], "half an image is removed");
 	let folder = world.restore(&restore).unwrap();
 	assert!(fs::read(folder.join("vda.raw")).unwrap() == bytes, "the disks differ");
 	assert_eq!(world.restored().len(), 1);
+}
+
+/// The file that tells how far a restore is, once there is one.
+fn progress(world: &World) -> Option<PathBuf> {
+	let folder = world.restored().into_iter().next()?;
+	let path = folder.join("vda.raw.partial.progress");
+	path.exists().then_some(path)
+}
+
+#[test]
+fn a_restore_goes_on_where_it_was_when_the_agent_was_killed_or_told_to_end() {
+	let mut world = World::start();
+	let bytes = noise(5, 4 * LONG_BYTES);
+	let order = world.machine(7, &bytes);
+	let taken = world.take(&order).unwrap();
+	let restore = restore_of(&order, taken.cid, 1);
+	for is_killed in [true, false] {
+		world.reconcile(&restores([restore.clone()]));
+		until("it to be noted how far a restore is", || progress(&world));
+		match is_killed {
+			true => world.kill(),
+			false => assert!(world.terminate().success()),
+		}
+		assert!(progress(&world).is_some(), "the restore had ended before: {}", world.log());
+		world.start_agent();
+	}
+	let folder = world.restore(&restore).unwrap();
+	assert!(fs::read(folder.join("vda.raw")).unwrap() == bytes, "the disks differ");
+	assert_eq!(names(&folder).len(), 3, "image, description, order: {:?}", names(&folder));
+	assert_eq!(world.log().matches("goes on where").count(), 2, "{}", world.log());
+}
+
+#[test]
+fn a_restore_that_nobody_asks_for_any_more_is_removed() {
+	let mut world = World::start();
+	world.terminate();
+	let abandoned = world.path("state/restored/.partial-request-7-0-1");
+	fs::create_dir(&abandoned).unwrap();
+	fs::write(abandoned.join("vda.raw.partial"), "half").unwrap();
+	world.start_agent();
+	assert!(abandoned.exists(), "the chain may still want it");
+	world.terminate();
+	let days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+	fs::File::open(&abandoned).unwrap().set_modified(days_ago).unwrap();
+	world.start_agent();
+	assert!(!abandoned.exists());
 }
 
 #[test]

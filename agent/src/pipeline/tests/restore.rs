@@ -4,12 +4,21 @@ use crate::{
 		ChildRef, Node, NodeBlock, NodeError, Object, ReadKey, Root, RootError, Sealer,
 		seal::open_chunk,
 	},
-	pipeline::{RestoreError, open_root},
+	pipeline::{Cancel, RestoreError, RestoreTarget, open_root},
 	repositories::{BlockSource, RepositoryError},
 };
 use age::x25519::Identity;
 use backup_primitives::{Cid, cid::BlockCodec};
-use std::{collections::HashMap, num::NonZero};
+use std::{
+	collections::HashMap,
+	io,
+	num::NonZero,
+	sync::{
+		Mutex,
+		atomic::{AtomicU64, Ordering},
+	},
+	time::Duration,
+};
 
 /// A repository in which one block is missing or damaged.
 struct Broken<'a> {
@@ -50,6 +59,91 @@ fn restore_from(
 	let result = restore.run(&mut target);
 	assert_eq!(target.is_finished, result.is_ok());
 	result
+}
+
+/// A target that is told at once how far it is, and checks it.
+struct Checked<'a> {
+	expected: &'a [u8],
+	written: Mutex<Vec<u8>>,
+	/// The most that it was told.
+	kept_bytes: AtomicU64,
+	/// Cancels when so much was written.
+	until: (&'a Cancel, u64),
+}
+
+impl RestoreTarget for Checked<'_> {
+	fn resume(&mut self, _: &Cid, _: u64) -> io::Result<u64> {
+		Ok(*self.kept_bytes.get_mut())
+	}
+
+	fn keep_every(&self) -> Option<Duration> {
+		Some(Duration::from_micros(50))
+	}
+
+	fn keep(&self, done_bytes: u64) -> io::Result<()> {
+		let done = done_bytes as usize;
+		assert!(self.written.lock().unwrap()[..done] == self.expected[..done], "too much is told");
+		assert!(self.kept_bytes.fetch_max(done_bytes, Ordering::Relaxed) <= done_bytes);
+		Ok(())
+	}
+
+	fn set_len(&mut self, logical_bytes: u64) -> io::Result<()> {
+		self.written.get_mut().unwrap().resize(logical_bytes as usize, 0);
+		Ok(())
+	}
+
+	fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+		// Workers overtake each other.
+		std::thread::sleep(Duration::from_micros(u64::from(bytes[0])));
+		let offset = offset as usize;
+		self.written.lock().unwrap()[offset..offset + bytes.len()].copy_from_slice(bytes);
+		if offset as u64 >= self.until.1 {
+			self.until.0.cancel();
+		}
+		Ok(())
+	}
+
+	fn finish(&mut self) -> io::Result<()> {
+		Ok(())
+	}
+}
+
+#[test]
+fn a_restore_tells_no_more_than_is_written_and_goes_on_from_there() {
+	let mut expected = noise(1, 300 * CHUNK + 17);
+	expected[50 * CHUNK..70 * CHUNK].fill(0);
+	let world = World::new();
+	let (_, root) = world.keep(None, MemoryDisk::new(expected.clone()), None);
+	let mut kept_bytes = 0;
+	let mut written = Vec::new();
+	for end in [60, 100, 180, 400] {
+		let cancel = Cancel::new();
+		let mut target = Checked {
+			expected: &expected,
+			written: Mutex::new(written),
+			kept_bytes: AtomicU64::new(kept_bytes),
+			until: (&cancel, end * CHUNK as u64),
+		};
+		let restore = crate::pipeline::Restore {
+			repository: &world.store,
+			geometry: root.geometry,
+			object: &root.disks[0],
+			threads: NonZero::new(3).unwrap(),
+			on_progress: &|_| {},
+			cancel: &cancel,
+		};
+		let result = restore.run(&mut target);
+		assert_eq!(result.is_ok(), end == 400, "{result:?}");
+		let kept = target.kept_bytes.into_inner();
+		assert!(kept >= kept_bytes);
+		kept_bytes = kept;
+		written = target.written.into_inner().unwrap();
+		// What is beyond is lost.
+		if end < 400 {
+			written[kept_bytes as usize..].fill(0);
+		}
+	}
+	assert!(kept_bytes > 0 && written == expected);
 }
 
 fn world_with_a_disk() -> (World, Cid, Root) {

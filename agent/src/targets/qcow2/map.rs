@@ -5,6 +5,9 @@ use crate::targets::qcow2::layout::L2_ENTRIES;
 /// Cluster numbers of the file; 0, where the header lies, stands for "not written".
 pub(super) type Table = [u32; L2_ENTRIES];
 
+/// Most tables: those of the largest disk.
+const TABLES_MAX: usize = 1 << 18;
+
 /// Grows with what is written; a table covers 512 MiB of the disk.
 #[derive(Debug, Default)]
 pub(super) struct ClusterMap {
@@ -13,6 +16,25 @@ pub(super) struct ClusterMap {
 }
 
 impl ClusterMap {
+	/// A map of tables that were kept; nothing if they cannot be of one file.
+	pub(super) fn of_tables(kept: &[(u64, Vec<u32>)]) -> Option<Self> {
+		let mut map = Self::default();
+		let mut taken = Vec::new();
+		for (index, entries) in kept {
+			let index = usize::try_from(*index).ok().filter(|index| *index < TABLES_MAX)?;
+			let table: Box<Table> = entries.clone().into_boxed_slice().try_into().ok()?;
+			taken.extend(table.iter().copied().filter(|cluster| *cluster != 0));
+			if map.tables.len() <= index {
+				map.tables.resize_with(index + 1, || None);
+			}
+			map.tables[index] = Some(table);
+		}
+		// All from the first on, each once.
+		taken.sort_unstable();
+		map.data_clusters = u32::try_from(taken.len()).ok()?;
+		taken.into_iter().eq(1..=map.data_clusters).then_some(map)
+	}
+
 	/// The clusters of the file for `count` clusters of the disk from `first` on. Those that
 	/// were not written yet are taken from the end of the file, next to each other.
 	pub(super) fn place(&mut self, first: u64, count: u64) -> Vec<u32> {
@@ -60,6 +82,26 @@ mod tests {
 		assert_eq!(map.data_clusters(), 6);
 		let tables = map.tables().map(|(index, _)| index).collect::<Vec<_>>();
 		assert_eq!(tables, [0, 2, 3]);
+	}
+
+	#[test]
+	fn a_map_that_was_kept_goes_on_and_an_impossible_one_does_not() {
+		let mut map = ClusterMap::default();
+		map.place(5, 3);
+		map.place(3 * L2_ENTRIES as u64, 2);
+		let kept: Vec<_> = map.tables().map(|(index, table)| (index, table.to_vec())).collect();
+		let mut again = ClusterMap::of_tables(&kept).unwrap();
+		assert_eq!(again.place(4, 3), [6, 1, 2]);
+		let table = |entries: &[u32]| {
+			let mut table = vec![0; L2_ENTRIES];
+			table[..entries.len()].copy_from_slice(entries);
+			(0, table)
+		};
+		assert!(ClusterMap::of_tables(&[table(&[2, 1])]).is_some());
+		assert!(ClusterMap::of_tables(&[table(&[1, 1])]).is_none());
+		assert!(ClusterMap::of_tables(&[table(&[2, 3])]).is_none());
+		assert!(ClusterMap::of_tables(&[(0, vec![1, 2])]).is_none());
+		assert!(ClusterMap::of_tables(&[(1 << 40, vec![0; L2_ENTRIES])]).is_none());
 	}
 
 	#[test]

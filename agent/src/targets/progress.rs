@@ -1,0 +1,95 @@
+//! How far a restore has come, in a file beside the one that it writes.
+//!
+//! It is written after the data that it speaks of is durable, and as a whole. One that is torn, of
+//! another content or of another format says nothing, and the restore begins at the beginning.
+
+use codec::{Decode, DecodeAll, Encode};
+use std::{
+	fs,
+	io::{self, Read},
+	path::Path,
+};
+
+/// Most bytes that are read: enough for the clusters of 128 TiB.
+const BYTES_MAX: u64 = 12 << 30;
+
+const VERSION: u8 = 1;
+
+const DIGEST_BYTES: usize = 32;
+
+/// What is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Progress {
+	version: u8,
+	/// Digest of the block on top of the content's tree.
+	content: [u8; 32],
+	logical_bytes: u64,
+	/// Everything before is written.
+	pub(super) done_bytes: u64,
+	/// Where clusters lie, for formats that have them: tables by their places.
+	pub(super) tables: Vec<(u64, Vec<u32>)>,
+}
+
+impl Progress {
+	pub(super) fn new(
+		content: [u8; 32],
+		logical_bytes: u64,
+		done_bytes: u64,
+		tables: Vec<(u64, Vec<u32>)>,
+	) -> Self {
+		Self { version: VERSION, content, logical_bytes, done_bytes, tables }
+	}
+
+	/// What is kept of this content, if anything is.
+	pub(super) fn load(path: &Path, content: [u8; 32], logical_bytes: u64) -> Option<Self> {
+		let file = fs::File::open(path).ok()?;
+		let mut bytes = Vec::new();
+		file.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
+		let (digest, body) = bytes.split_first_chunk::<DIGEST_BYTES>()?;
+		if blake3::hash(body) != *digest {
+			return None;
+		}
+		let progress = Self::decode_all(&mut &*body).ok()?;
+		let is_of_it = progress.version == VERSION
+			&& (progress.content, progress.logical_bytes) == (content, logical_bytes)
+			&& progress.done_bytes <= logical_bytes;
+		is_of_it.then_some(progress)
+	}
+
+	pub(super) fn save(&self, path: &Path) -> io::Result<()> {
+		let body = self.encode();
+		let mut next = path.as_os_str().to_owned();
+		next.push(".next");
+		fs::write(&next, [&blake3::hash(&body).as_bytes()[..], &body].concat())?;
+		// Not synced: one that is lost in a power cut costs time and nothing else.
+		fs::rename(next, path)
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn what_is_kept_is_found_again_and_what_is_broken_is_not() {
+		let folder = tempfile::tempdir().unwrap();
+		let path = folder.path().join("progress");
+		let progress = Progress::new([1; 32], 1000, 512, vec![(3, vec![1, 0, 2])]);
+		assert_eq!(Progress::load(&path, [1; 32], 1000), None);
+		progress.save(&path).unwrap();
+		assert_eq!(Progress::load(&path, [1; 32], 1000), Some(progress));
+		assert_eq!(Progress::load(&path, [2; 32], 1000), None);
+		assert_eq!(Progress::load(&path, [1; 32], 1001), None);
+		let whole = fs::read(&path).unwrap();
+		for length in 0..whole.len() {
+			fs::write(&path, &whole[..length]).unwrap();
+			assert_eq!(Progress::load(&path, [1; 32], 1000), None, "{length} bytes");
+		}
+		let mut flipped = whole;
+		*flipped.last_mut().unwrap() ^= 1;
+		fs::write(&path, flipped).unwrap();
+		assert_eq!(Progress::load(&path, [1; 32], 1000), None);
+		Progress::new([1; 32], 10, 11, vec![]).save(&path).unwrap();
+		assert_eq!(Progress::load(&path, [1; 32], 10), None);
+	}
+}
