@@ -10,6 +10,9 @@ use std::{path::PathBuf, time::Duration};
 /// How long a running agent may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// How long it may take to do something. It may have to wait for a machine.
+const ORDER_TIME_MAX: Duration = Duration::from_secs(180);
+
 /// Knows where the agent is, and what it shares with it.
 pub(crate) struct AgentClient {
 	client: Client,
@@ -51,6 +54,7 @@ impl AgentClient {
 			.header(NONCE_HEADER, hex::encode(nonce))
 			.header(TIME_HEADER, freshness.time_ms.to_string())
 			.header(MAC_HEADER, hex::encode(mac))
+			.timeout(ORDER_TIME_MAX)
 			.body(body);
 		let answer = call.send().await.with_context(|| self.unreachable())?;
 		match answer.status() {

@@ -18,6 +18,7 @@ mod fake;
 pub(crate) mod fixture;
 mod ledger;
 pub mod plan;
+mod priority;
 pub mod sweep;
 
 pub use executor::{Executor, HeldRoot, JobContext, JobError};
@@ -476,7 +477,7 @@ impl Jobs {
 		let spawned = thread::Builder::new().name(format!("job-{short}")).spawn(move || {
 			let _in_job = span.entered();
 			if let Subject::Snapshot { .. } = &key {
-				give_way();
+				priority::give_way();
 			}
 			// A panic is a fault of ours; it must not leave a job that never ends.
 			let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -707,14 +708,6 @@ fn view(
 		total_bytes,
 		since_ms,
 		detail,
-	}
-}
-
-/// Let everybody else go first, guests above all. Threads that this one starts do so, too.
-fn give_way() {
-	const LAST: i32 = 19;
-	if let Err(error) = rustix::process::setpriority_process(None, LAST) {
-		tracing::debug!(%error, "the job runs at the priority of all others");
 	}
 }
 

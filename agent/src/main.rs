@@ -73,13 +73,16 @@ enum LiveRestore {
 		/// Root of the snapshot.
 		#[arg(long, value_name = "CID", value_parser = parse_cid)]
 		root: Cid,
-		/// Name of the machine. If this node has no file for it, one is made from what the
-		/// snapshot says.
+		/// Name of the machine. Its images are made where its file on this node says.
 		#[arg(long, value_name = "NAME")]
 		vm: String,
-		/// Where images go if the file is made here [default: where they were].
+		/// Set up a machine that this node has no file for, as the snapshot describes it, with
+		/// everything in this folder.
 		#[arg(long, value_name = "DIR")]
 		folder: Option<PathBuf>,
+		/// QEMU's control socket of that machine, if it is another than it was.
+		#[arg(long, value_name = "SOCKET", requires = "folder")]
+		qmp: Option<PathBuf>,
 		/// Print one JSON object.
 		#[arg(long)]
 		json: bool,
@@ -194,9 +197,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 			let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
 			runtime.block_on(async {
 				match verb {
-					LiveRestore::Begin { root, vm, folder, json, settings } => {
+					LiveRestore::Begin { root, vm, folder, qmp, json, settings } => {
 						let folder = folder.map(std::path::absolute).transpose()?;
-						let order = LiveRestoreOrder { root, vm, folder };
+						let qmp = qmp.map(std::path::absolute).transpose()?;
+						let order = LiveRestoreOrder { root, vm, folder, qmp };
 						live_restore_command::begin(&load(*settings)?, &order, json).await
 					}
 					LiveRestore::List { json, settings } => {

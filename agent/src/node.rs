@@ -265,6 +265,10 @@ impl Executor for NodeExecutor {
 	}
 
 	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError> {
+		if self.live_restores.needs(&root.cid) {
+			let detail = "a machine's disks fill in from it; it is given up when they are complete";
+			return Err(JobError { reason: FailureReason::ImageInUse, detail: detail.into() });
+		}
 		self.store.unpin(&root.cid).map(|_| ()).map_err(stored)
 	}
 

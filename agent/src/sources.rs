@@ -172,10 +172,10 @@ impl Vm {
 		live::connect(self).map(|monitor| monitor.is_some())
 	}
 
-	/// Have the machine, if it runs, copy what its disks lack from the server on a socket, and say
-	/// how far that is.
-	pub fn fill(&self, socket: &Path) -> Result<Filling, SourceError> {
-		filling::fill(self, socket)
+	/// Have the machine, if it runs, copy what these images of it lack from the server on a socket,
+	/// and say how far that is.
+	pub fn fill(&self, images: &[PathBuf], socket: &Path) -> Result<Filling, SourceError> {
+		filling::fill(self, images, socket)
 	}
 
 	/// Run the hook that an agent which was killed owes the machine.

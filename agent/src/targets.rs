@@ -25,6 +25,7 @@ use std::{
 /// How often it is noted how far a restore is: as much as that is done again after a kill.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
+pub(crate) use self::partial::rename_new;
 pub use self::{
 	partial::PartialFile,
 	qcow2::{QCOW2_LOGICAL_BYTES_MAX, Qcow2Target},

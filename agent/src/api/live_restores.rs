@@ -8,18 +8,22 @@ use crate::{
 use axum::{
 	Json,
 	body::Bytes,
-	extract::State,
+	extract::{Request, State},
 	http::{HeaderMap, StatusCode},
+	middleware::Next,
 	response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Where live restores are seen and asked for.
 pub const LIVE_RESTORES_PATH: &str = "/v1/live-restores";
 
 /// Where the end of one is asked for.
 pub const END_LIVE_RESTORE_PATH: &str = "/v1/live-restores/end";
+
+/// How long a call may take, which waits for QEMU.
+const CALL_TIME_MAX: Duration = Duration::from_secs(170);
 
 /// Which live restore is to end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,6 +49,13 @@ pub(super) async fn end(State(api): State<Api>, headers: HeaderMap, body: Bytes)
 	obey(api, &headers, &body, |live_restores, order: EndOrder| live_restores.end(&order.vm)).await
 }
 
+/// Ends calls that take too long. What was begun is done to its end all the same.
+pub(super) async fn within_time(call: Request, next: Next) -> Response {
+	let answer = tokio::time::timeout(CALL_TIME_MAX, next.run(call)).await;
+	answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
+}
+
+/// Carry an order out, once its sender has shown the secret.
 async fn obey<O: DeserializeOwned + Send + 'static, T: Serialize + Send + 'static>(
 	api: Api,
 	headers: &HeaderMap,

@@ -10,16 +10,20 @@ use std::{
 	collections::BTreeMap,
 	fmt, fs, io,
 	os::unix::{
-		fs::PermissionsExt,
+		fs::{FileTypeExt, PermissionsExt},
 		net::{UnixListener, UnixStream},
 	},
 	path::{Path, PathBuf},
 	sync::{Arc, Mutex, MutexGuard, PoisonError},
 	thread::{self, JoinHandle},
+	time::Duration,
 };
 
 /// Most clients at once. A machine has one for each disk.
 const CLIENTS_MAX: usize = 64;
+
+/// How long nobody is let in after somebody could not be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A disk of a snapshot, as it is served.
 pub struct ServedDisk {
@@ -39,8 +43,16 @@ impl fmt::Debug for ServedDisk {
 	}
 }
 
-/// The connections that are open, by number.
-type Clients = Mutex<BTreeMap<u64, UnixStream>>;
+/// The connections that are open.
+type Clients = Mutex<Connections>;
+
+#[derive(Debug, Default)]
+struct Connections {
+	/// By number.
+	open: BTreeMap<u64, UnixStream>,
+	/// Whether no more are wanted.
+	is_ending: bool,
+}
 
 /// A running server. Dropping it ends all connections and takes the socket away.
 #[derive(Debug)]
@@ -56,14 +68,10 @@ impl NbdServer {
 	/// is replaced.
 	///
 	/// # Errors
-	/// Fails when the socket cannot be made: its path has 107 bytes at most.
+	/// Fails when the socket cannot be made, or its path names something else. A path has 107 bytes
+	/// at most, and its folder's must leave room for seven more.
 	pub fn start(socket: &Path, disks: Vec<ServedDisk>) -> io::Result<Self> {
-		match fs::remove_file(socket) {
-			Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-			_ => (),
-		}
-		let listener = UnixListener::bind(socket)?;
-		fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+		let listener = bind(socket)?;
 		let clients = Arc::new(Clients::default());
 		let (own, shared) = (listener.try_clone()?, Arc::clone(&clients));
 		let thread = thread::Builder::new()
@@ -76,6 +84,7 @@ impl NbdServer {
 impl Drop for NbdServer {
 	fn drop(&mut self) {
 		let _ = fs::remove_file(&self.socket);
+		lock(&self.clients).is_ending = true;
 		// Wakes the thread that waits for clients; then no more come, and those that are there
 		// find the connection closed.
 		let _ = shutdown(&self.listener, Shutdown::Both);
@@ -86,20 +95,51 @@ impl Drop for NbdServer {
 	}
 }
 
+/// Listen on a socket that was never open to others, in place of one that nobody listens on.
+fn bind(socket: &Path) -> io::Result<UnixListener> {
+	match fs::symlink_metadata(socket) {
+		Ok(there) if there.file_type().is_socket() => fs::remove_file(socket)?,
+		Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+		Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+		Err(error) => return Err(error),
+	}
+	// The folder is private, and its path no longer than the socket's.
+	let parent = socket.parent().unwrap_or(Path::new("."));
+	let folder = tempfile::Builder::new().prefix(".").rand_bytes(4).tempdir_in(parent)?;
+	let private = folder.path().join("s");
+	let listener = UnixListener::bind(&private)?;
+	fs::set_permissions(&private, fs::Permissions::from_mode(0o600))?;
+	fs::rename(&private, socket)?;
+	Ok(listener)
+}
+
 fn accept(listener: &UnixListener, disks: &[ServedDisk], clients: &Clients) {
 	let numbers = 0..;
 	thread::scope(|scope| {
 		for number in numbers {
-			let Ok((stream, _)) = listener.accept() else { break };
+			let stream = match listener.accept() {
+				_ if lock(clients).is_ending => break,
+				Ok((stream, _)) => stream,
+				Err(error) => {
+					// Of what the whole process has too little, there may be more later.
+					tracing::warn!(%error, "an NBD client could not be let in");
+					thread::sleep(ACCEPT_PAUSE);
+					continue;
+				}
+			};
 			if !admit(number, &stream, clients) {
 				continue;
 			}
-			scope.spawn(move || {
+			let serve = move || {
 				if let Err(error) = Connection::new(stream).and_then(|client| client.run(disks)) {
 					tracing::debug!(%error, "an NBD client was lost");
 				}
-				lock(clients).remove(&number);
-			});
+				lock(clients).open.remove(&number);
+			};
+			if let Err(error) = thread::Builder::new().spawn_scoped(scope, serve) {
+				tracing::warn!(%error, "an NBD client could not be served");
+				lock(clients).open.remove(&number);
+			}
 		}
 		// One may have been admitted while the server was told to end.
 		hang_up(clients);
@@ -109,21 +149,21 @@ fn accept(listener: &UnixListener, disks: &[ServedDisk], clients: &Clients) {
 /// Note down a client, so that it can be told to go. Too many are turned away.
 fn admit(number: u64, stream: &UnixStream, clients: &Clients) -> bool {
 	let mut clients = lock(clients);
-	if clients.len() >= CLIENTS_MAX {
+	if clients.open.len() >= CLIENTS_MAX {
 		tracing::warn!("an NBD client was turned away: {CLIENTS_MAX} are connected");
 		return false;
 	}
-	stream.try_clone().map(|own| clients.insert(number, own)).is_ok()
+	stream.try_clone().map(|own| clients.open.insert(number, own)).is_ok()
 }
 
 /// Everybody's connection ends. Its thread sees that at its next word.
 fn hang_up(clients: &Clients) {
-	for client in lock(clients).values() {
+	for client in lock(clients).open.values() {
 		let _ = client.shutdown(std::net::Shutdown::Both);
 	}
 }
 
-fn lock(clients: &Clients) -> MutexGuard<'_, BTreeMap<u64, UnixStream>> {
+fn lock(clients: &Clients) -> MutexGuard<'_, Connections> {
 	clients.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,18 +1,19 @@
 //! Live restores: machines that start at once, on images that fill in behind them.
 //!
-//! 1. A machine that this node does not have is set up again as the snapshot describes it.
+//! 1. A machine that this node does not have is set up again as the snapshot describes it, in a
+//!    folder of its own.
 //! 2. Its images are made, empty, with the snapshot's disks behind them, which are served from
 //!    then on ([`filling`](crate::sources::filling)). The operator starts the machine.
 //! 3. While it runs, QEMU copies what the images lack. When nothing is missing the live restore is
 //!    over, by itself.
 //!
-//! A record says what is served. An agent that starts serves it again, and gives up what a killed
-//! one had not finished setting up. A session keeps the blocks meanwhile, whatever becomes of the
-//! snapshot on chain.
+//! A record says what is served, under a socket that no other live restore ever has. An agent that
+//! starts serves it again, and gives up what a killed one had not finished setting up. While there
+//! is a record the snapshot is not given up, whatever becomes of it on chain.
 
 use super::{opened, restored, stored, written};
 use crate::{
-	disk::write_whole,
+	disk::{UNFINISHED_PREFIX, write_whole},
 	format::{Object, Root},
 	jobs::JobError,
 	nbd::{NbdServer, ServedDisk},
@@ -20,13 +21,12 @@ use crate::{
 	repositories::{EmbeddedStore, Repository, Session},
 	secret::NodeIdentities,
 	sources::{DESCRIPTION_FILE, Filling, ImageFormat, Inventory, SourceError, Vm, filling},
-	targets::{PartialFile, RawTarget, TargetError},
+	targets::{PartialFile, TargetError},
 };
 use backup_primitives::{Cid, FailureReason};
 use serde::{Deserialize, Serialize};
 use std::{
-	collections::BTreeMap,
-	ffi::OsString,
+	collections::{BTreeMap, BTreeSet},
 	fmt, fs,
 	io::{self, Write},
 	num::NonZero,
@@ -41,7 +41,13 @@ const DESCRIPTION_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of a record that are read: one with all disks has far less.
 const RECORD_BYTES_MAX: u64 = 1 << 20;
 
-const SOCKET_SUFFIX: &str = ".nbd";
+/// Most bytes of a file beside the disks.
+const FILE_BYTES_MAX: usize = 16 << 20;
+
+/// What a socket's path may have at most, less what is in front of it for a moment.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
+
+const RECORD_SUFFIX: &str = ".json";
 
 /// What is to be restored live.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,9 +57,11 @@ pub struct LiveRestoreOrder {
 	pub root: Cid,
 	/// Name of the machine on this node.
 	pub vm: String,
-	/// Where the images of a machine go that this node does not have. Where they were when the
-	/// snapshot was taken, if nothing is given.
+	/// Where a machine goes that this node does not have.
 	pub folder: Option<PathBuf>,
+	/// QEMU's control socket of a machine that this node does not have, if it is another than it
+	/// was.
+	pub qmp: Option<PathBuf>,
 }
 
 /// A live restore, as it is shown.
@@ -76,20 +84,27 @@ pub struct LiveRestoreView {
 }
 
 /// What is kept of a live restore.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
 	root: Cid,
+	/// Nothing else ever has this name.
 	socket: PathBuf,
 	images: Vec<PathBuf>,
+	total_bytes: u64,
 	/// Whether all images are in their places, so that the machine may have been started.
 	is_ready: bool,
 }
 
-/// A live restore that is served.
-struct Running {
+/// A live restore that is recorded.
+struct LiveRestore {
 	record: Record,
-	total_bytes: u64,
 	filling: Result<Filling, String>,
+	/// Nothing while it cannot be served.
+	served: Option<Served>,
+}
+
+/// What serves a live restore.
+struct Served {
 	_server: NbdServer,
 	_session: Box<dyn Session>,
 }
@@ -101,9 +116,24 @@ pub struct LiveRestores {
 	store: EmbeddedStore,
 	identities: Arc<NodeIdentities>,
 	cancel: Cancel,
-	running: Mutex<BTreeMap<String, Running>>,
+	all: Mutex<BTreeMap<String, LiveRestore>>,
+	/// Machines whose images are being replaced.
+	replacing: Mutex<BTreeSet<String>>,
 	/// Only one begins or ends at a time.
 	turn: Mutex<()>,
+}
+
+/// While it lives, no live restore of a machine begins.
+#[derive(Debug)]
+pub(super) struct Exclusion<'l> {
+	live_restores: &'l LiveRestores,
+	vm: String,
+}
+
+impl Drop for Exclusion<'_> {
+	fn drop(&mut self) {
+		lock(&self.live_restores.replacing).remove(&self.vm);
+	}
 }
 
 impl fmt::Debug for LiveRestores {
@@ -120,25 +150,51 @@ impl LiveRestores {
 		store: EmbeddedStore,
 		identities: Arc<NodeIdentities>,
 	) -> Self {
-		let (running, turn) = (Mutex::default(), Mutex::default());
-		Self { folder, vms_dir, store, identities, cancel: Cancel::new(), running, turn }
+		Self {
+			folder,
+			vms_dir,
+			store,
+			identities,
+			cancel: Cancel::new(),
+			all: Mutex::default(),
+			replacing: Mutex::default(),
+			turn: Mutex::default(),
+		}
 	}
 
 	/// Whether the disks of a machine fill in.
 	pub fn has(&self, vm: &str) -> bool {
-		self.running().contains_key(vm)
+		lock(&self.all).contains_key(vm)
+	}
+
+	/// Whether a snapshot is needed by any.
+	pub(super) fn needs(&self, root: &Cid) -> bool {
+		lock(&self.all).values().any(|live| live.record.root == *root)
 	}
 
 	/// All that are under way.
 	pub fn list(&self) -> Vec<LiveRestoreView> {
-		self.running().iter().map(|(vm, running)| running.view(vm)).collect()
+		lock(&self.all).iter().map(|(vm, live)| live.view(vm)).collect()
+	}
+
+	/// Keep live restores of a machine from beginning, if none is under way.
+	pub(super) fn exclude(&self, vm: &str) -> Result<Exclusion<'_>, JobError> {
+		let _turn = lock(&self.turn);
+		if self.has(vm) {
+			return Err(unwritable(format!("a live restore of {vm:?} is under way")));
+		}
+		lock(&self.replacing).insert(vm.to_owned());
+		Ok(Exclusion { live_restores: self, vm: vm.to_owned() })
 	}
 
 	/// Set a machine up, so that it can be started.
 	pub fn begin(&self, order: &LiveRestoreOrder) -> Result<LiveRestoreView, JobError> {
-		let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+		let _turn = lock(&self.turn);
 		if self.has(&order.vm) {
 			return Err(unwritable(format!("a live restore of {:?} is under way", order.vm)));
+		}
+		if lock(&self.replacing).contains(&order.vm) {
+			return Err(unwritable(format!("the disks of {:?} are being replaced", order.vm)));
 		}
 		let session = self.hold(&order.root)?;
 		let root = self.open(&order.root)?;
@@ -148,23 +204,29 @@ impl LiveRestores {
 			return Err(opened(SourceError::Running));
 		}
 		let images: Vec<PathBuf> = disks.iter().map(|(_, image)| image.clone()).collect();
-		let mut socket = OsString::from(&images[0]);
-		socket.push(SOCKET_SUFFIX);
-		let record = Record { root: order.root, socket: socket.into(), images, is_ready: false };
-		let running = self
-			.make(&record, &root, &vm, order, &disks)
-			.and_then(|()| self.serve(Record { is_ready: true, ..record.clone() }, &root, session))
-			.and_then(|running| self.write(&order.vm, &running.record).map(|()| running));
-		let running = match running {
-			Ok(running) => running,
+		let record = Record {
+			root: order.root,
+			socket: socket_beside(&images)?,
+			images,
+			total_bytes: root.disks.iter().map(|disk| disk.logical_bytes).sum(),
+			is_ready: false,
+		};
+		let ready = Record { is_ready: true, ..record.clone() };
+		let served = self.make(&record, &root, &vm, order, &disks).and_then(|()| {
+			let served = self.serve(&ready, &root, session)?;
+			self.write(&order.vm, &ready).map(|()| served)
+		});
+		let served = match served {
+			Ok(served) => served,
 			Err(error) => {
 				self.give_up(&order.vm, &record)?;
 				return Err(error);
 			}
 		};
 		tracing::info!(vm = order.vm, root = %order.root, "a machine can be started, and its disks fill in");
-		let view = running.view(&order.vm);
-		self.running().insert(order.vm.clone(), running);
+		let live = LiveRestore { record: ready, filling: Ok(Filling::Off), served: Some(served) };
+		let view = live.view(&order.vm);
+		lock(&self.all).insert(order.vm.clone(), live);
 		Ok(view)
 	}
 
@@ -177,69 +239,114 @@ impl LiveRestores {
 		for entry in entries {
 			let path = entry?.path();
 			let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-			if name.starts_with(crate::disk::UNFINISHED_PREFIX) {
+			if name.starts_with(UNFINISHED_PREFIX) {
 				fs::remove_file(&path)?;
-			} else if let Some(vm) = name.strip_suffix(".json")
-				&& let Err(error) = self.resume_one(vm, &path)
-			{
-				tracing::error!(vm, %error, "a live restore cannot go on; its machine waits until the agent starts again without this fault");
+			} else if let Some(vm) = name.strip_suffix(RECORD_SUFFIX) {
+				self.resume_one(vm, read(&path)?)?;
 			}
 		}
 		Ok(())
 	}
 
-	fn resume_one(&self, vm: &str, path: &Path) -> Result<(), JobError> {
-		let record = read(path).map_err(written)?;
+	fn resume_one(&self, vm: &str, record: Record) -> io::Result<()> {
 		if !record.is_ready {
 			tracing::info!(vm, "a live restore that was not set up is given up");
-			return self.give_up(vm, &record);
+			return self.give_up(vm, &record).map_err(io::Error::other);
 		}
-		let session = self.hold(&record.root)?;
-		let root = self.open(&record.root)?;
-		let running = self.serve(record, &root, session)?;
-		self.running().insert(vm.to_owned(), running);
-		tracing::info!(vm, "the disks of a machine go on filling in");
+		let (filling, served) = match self.serve_again(&record) {
+			Ok(served) => {
+				tracing::info!(vm, "the disks of a machine go on filling in");
+				(Ok(Filling::Off), Some(served))
+			}
+			Err(error) => {
+				tracing::error!(vm, %error, "a live restore cannot go on; it is tried again");
+				(Err(error.to_string()), None)
+			}
+		};
+		lock(&self.all).insert(vm.to_owned(), LiveRestore { record, filling, served });
 		Ok(())
 	}
 
-	/// Look after all of them: have machines copy what they lack, and end what is complete.
+	fn serve_again(&self, record: &Record) -> Result<Served, JobError> {
+		let session = self.store.open_session().map_err(stored)?;
+		// One with damage is served as far as it goes. It is not given up while it is recorded, so
+		// the answer matters to nobody.
+		let _ = session.has(&record.root).map_err(stored)?;
+		let root = self.open(&record.root)?;
+		self.serve(record, &root, session)
+	}
+
+	/// Look after all of them: serve them, have machines copy what they lack, and end what is
+	/// complete.
 	pub fn step(&self) {
-		let machines: Vec<(String, PathBuf)> = self
-			.running()
+		let all: Vec<(String, Record, bool)> = lock(&self.all)
 			.iter()
-			.map(|(vm, running)| (vm.clone(), running.record.socket.clone()))
+			.map(|(vm, live)| (vm.clone(), live.record.clone(), live.served.is_some()))
 			.collect();
-		for (name, socket) in machines {
-			let vm = Inventory::at(&self.vms_dir).find(name.as_bytes());
-			let filling = vm.and_then(|vm| vm.fill(&socket));
-			if let Ok(Filling::Complete) = filling {
-				match self.end(&name) {
-					Ok(_) => tracing::info!(vm = name, "the machine's disks are complete"),
-					Err(error) => tracing::error!(vm = name, %error, "a live restore does not end"),
+		for (vm, record, is_served) in all {
+			let filling = match is_served {
+				true => self.fill(&vm, &record),
+				false => self.serve_late(&vm, &record),
+			};
+			if filling.as_ref().is_ok_and(|filling| *filling == Filling::Complete) {
+				match self.end_this(&vm, &record) {
+					Ok(_) => tracing::info!(vm, "the machine's disks are complete"),
+					Err(error) => tracing::error!(vm, %error, "a live restore does not end"),
 				}
-				continue;
-			}
-			if let Some(running) = self.running().get_mut(&name) {
-				let filling = filling.map_err(|error| error.to_string());
-				if let Err(problem) = &filling
-					&& running.filling.as_ref().err() != Some(problem)
-				{
-					tracing::warn!(vm = name, problem, "a machine's disks do not fill in");
-				}
-				running.filling = filling;
+			} else {
+				self.note(&vm, &record, filling.map_err(|error| error.to_string()));
 			}
 		}
+	}
+
+	fn fill(&self, vm: &str, record: &Record) -> Result<Filling, JobError> {
+		let machine = Inventory::at(&self.vms_dir).find(vm.as_bytes()).map_err(opened)?;
+		let filling = machine.fill(&record.images, &record.socket).map_err(opened)?;
+		if filling == Filling::Complete {
+			// From here on nobody could help.
+			for image in &record.images {
+				fs::File::open(image).and_then(|image| image.sync_all()).map_err(written)?;
+			}
+		}
+		Ok(filling)
+	}
+
+	fn serve_late(&self, vm: &str, record: &Record) -> Result<Filling, JobError> {
+		let _turn = lock(&self.turn);
+		let served = self.serve_again(record)?;
+		if let Some(live) = lock(&self.all).get_mut(vm).filter(|live| live.record == *record) {
+			live.served = Some(served);
+			tracing::info!(vm, "the disks of a machine go on filling in");
+		}
+		Ok(Filling::Off)
+	}
+
+	fn note(&self, vm: &str, record: &Record, filling: Result<Filling, String>) {
+		let mut all = lock(&self.all);
+		let Some(live) = all.get_mut(vm).filter(|live| live.record == *record) else { return };
+		if let Err(problem) = &filling
+			&& live.filling.as_ref().err() != Some(problem)
+		{
+			tracing::warn!(vm, problem, "a machine's disks do not fill in");
+		}
+		live.filling = filling;
 	}
 
 	/// Serve no longer. What an image lacks is missing from then on. Says whether there was one.
 	pub fn end(&self, vm: &str) -> Result<bool, JobError> {
-		let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-		if !self.has(vm) {
+		let record = lock(&self.all).get(vm).map(|live| live.record.clone());
+		record.map_or(Ok(false), |record| self.end_this(vm, &record))
+	}
+
+	/// The same, unless another has begun since.
+	fn end_this(&self, vm: &str, record: &Record) -> Result<bool, JobError> {
+		let _turn = lock(&self.turn);
+		if lock(&self.all).get(vm).is_none_or(|live| live.record != *record) {
 			return Ok(false);
 		}
 		// The record first: what is not recorded is not served again.
 		remove(&self.record_file(vm)).map_err(written)?;
-		let ended = self.running().remove(vm);
+		let ended = lock(&self.all).remove(vm);
 		drop(ended);
 		Ok(true)
 	}
@@ -263,17 +370,24 @@ impl LiveRestores {
 
 	/// The machine of this name, or the one that the snapshot describes.
 	fn machine(&self, root: &Root, order: &LiveRestoreOrder) -> Result<Vm, JobError> {
+		let is_new = order.folder.is_some() || order.qmp.is_some();
 		match Inventory::at(&self.vms_dir).find(order.vm.as_bytes()) {
-			Ok(_) if order.folder.is_some() => Err(unwritable(format!(
-				"this node has a machine {:?}, whose file says where its images are; leave the folder out, or choose another name",
+			Ok(_) if is_new => Err(unwritable(format!(
+				"this node has a machine {:?}, whose file says where its images are; leave folder and socket out, or choose another name",
 				order.vm
 			))),
-			Err(SourceError::VmNotFound { .. }) => self.described(root, order),
+			Err(SourceError::VmNotFound { .. }) => match &order.folder {
+				Some(folder) => self.described(root, folder, order.qmp.as_deref()),
+				None => Err(unwritable(format!(
+					"this node has no machine {:?}; say in which folder it is to be set up",
+					order.vm
+				))),
+			},
 			found => found.map_err(opened),
 		}
 	}
 
-	/// Put everything in its place. The machine's own file comes last.
+	/// Put everything in its place: all of it is made before anything gets its name.
 	fn make(
 		&self,
 		record: &Record,
@@ -286,35 +400,41 @@ impl LiveRestores {
 			let mut builder = fs::DirBuilder::new();
 			builder.recursive(true).mode(0o700).create(folder).map_err(written)?;
 		}
-		let mut images = Vec::new();
+		let mut made = Vec::new();
 		for (disk, image) in disks {
 			let partial = PartialFile::create(image).map_err(untaken)?;
 			let socket = &record.socket;
 			filling::make_image(partial.partial(), disk.logical_bytes, socket, &disk.name)
 				.map_err(opened)?;
-			images.push(partial);
-		}
-		fs::create_dir_all(&self.folder).map_err(written)?;
-		self.write(&order.vm, record)?;
-		for mut image in images {
-			image.complete().map_err(written)?;
+			made.push(partial);
 		}
 		for file in &vm.files {
 			let blob = root.blobs.iter().find(|blob| blob.name == file.name);
-			if let Some(blob) = blob.filter(|_| !file.path.exists()) {
-				let mut target = RawTarget::create(&file.path).map_err(untaken)?;
-				self.restore(root, blob).run(&mut target).map_err(restored)?;
+			if let Some(blob) = blob.filter(|_| order.folder.is_some()) {
+				let bytes = self.restore(root, blob).run_to_memory(FILE_BYTES_MAX);
+				let bytes = bytes.map_err(restored)?.ok_or_else(|| {
+					unwritable(format!("the snapshot's {:?} is too long", blob.name))
+				})?;
+				made.push(with_bytes(&file.path, &bytes)?);
 			}
 		}
-		let file = self.vms_dir.join(format!("{}.toml", order.vm));
-		match PartialFile::create(&file) {
-			Ok(mut description) => {
-				description.file().write_all(vm.describe().as_bytes()).map_err(written)?;
-				description.complete().map_err(written)
-			}
-			Err(TargetError::Exists { .. }) => Ok(()),
-			Err(error) => Err(untaken(error)),
+		if order.folder.is_some() {
+			let file = self.vms_dir.join(format!("{}.toml", order.vm));
+			made.push(with_bytes(&file, vm.describe().as_bytes())?);
 		}
+		fs::create_dir_all(&self.folder).map_err(written)?;
+		self.write(&order.vm, record)?;
+		let mut named: Vec<PathBuf> = Vec::new();
+		for mut file in made {
+			if let Err(error) = file.complete() {
+				for path in &named {
+					remove(path).map_err(written)?;
+				}
+				return Err(written(error));
+			}
+			named.push(file.path().to_owned());
+		}
+		Ok(())
 	}
 
 	/// Restores something small.
@@ -329,8 +449,9 @@ impl LiveRestores {
 		}
 	}
 
-	/// The machine as the snapshot describes it, with its images in a folder if there is one.
-	fn described(&self, root: &Root, order: &LiveRestoreOrder) -> Result<Vm, JobError> {
+	/// The machine as the snapshot describes it, with everything in a folder. Programs that were run
+	/// around its backups are this node's operator's to choose.
+	fn described(&self, root: &Root, folder: &Path, qmp: Option<&Path>) -> Result<Vm, JobError> {
 		let wrong = |reason: String| {
 			let detail = format!("the snapshot does not say what its machine is like: {reason}");
 			JobError { reason: FailureReason::Unsupported, detail }
@@ -341,25 +462,27 @@ impl LiveRestores {
 		let bytes = bytes.map_err(restored)?.ok_or_else(|| wrong("too much is said".into()))?;
 		let text = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
 		let mut vm = Vm::parse(&text).map_err(wrong)?;
-		if let Some(folder) = &order.folder {
-			for disk in vm.disks.iter_mut().filter(|disk| !disk.skip) {
-				disk.image = folder.join(format!("{}.qcow2", disk.name));
-				disk.format = ImageFormat::Qcow2;
-			}
-			for file in &mut vm.files {
-				file.path = folder.join(&file.name);
-			}
+		for disk in vm.disks.iter_mut().filter(|disk| !disk.skip) {
+			disk.image = folder.join(format!("{}.qcow2", disk.name));
+			disk.format = ImageFormat::Qcow2;
+		}
+		for file in &mut vm.files {
+			file.path = folder.join(&file.name);
+		}
+		vm.hooks = None;
+		if let Some(qmp) = qmp {
+			vm.qmp = Some(qmp.to_owned());
+			vm.guest_agent = None;
 		}
 		Ok(vm)
 	}
 
 	fn serve(
 		&self,
-		record: Record,
+		record: &Record,
 		root: &Root,
 		session: Box<dyn Session>,
-	) -> Result<Running, JobError> {
-		let total_bytes = root.disks.iter().map(|disk| disk.logical_bytes).sum();
+	) -> Result<Served, JobError> {
 		let disks = root.disks.iter().map(|disk| ServedDisk {
 			name: disk.name.clone(),
 			repository: Arc::new(self.store.clone()),
@@ -367,18 +490,17 @@ impl LiveRestores {
 			object: disk.clone(),
 		});
 		let server = NbdServer::start(&record.socket, disks.collect()).map_err(|error| {
-			let detail = format!("failed to serve on {}: {error}", record.socket.display());
-			JobError { reason: FailureReason::TargetUnwritable, detail }
+			unwritable(format!("failed to serve on {}: {error}", record.socket.display()))
 		})?;
-		let filling = Ok(Filling::Off);
-		Ok(Running { record, total_bytes, filling, _server: server, _session: session })
+		Ok(Served { _server: server, _session: session })
 	}
 
 	/// Remove what was made of a live restore that its operator never heard of.
 	fn give_up(&self, vm: &str, record: &Record) -> Result<(), JobError> {
 		for image in &record.images {
-			// What is not ours, or cannot be told, stays.
-			if matches!(filling::lacks(image, &record.socket), Ok(Some(true))) {
+			// No image of another live restore names this socket. What is not ours, or cannot be
+			// told, stays.
+			if matches!(filling::lacks(image, &record.socket), Ok(true)) {
 				remove(image).map_err(written)?;
 			}
 		}
@@ -386,20 +508,16 @@ impl LiveRestores {
 	}
 
 	fn record_file(&self, vm: &str) -> PathBuf {
-		self.folder.join(format!("{vm}.json"))
+		self.folder.join(format!("{vm}{RECORD_SUFFIX}"))
 	}
 
 	fn write(&self, vm: &str, record: &Record) -> Result<(), JobError> {
 		let bytes = serde_json::to_vec(record).map_err(|error| written(error.into()))?;
 		write_whole(&self.record_file(vm), &bytes).map_err(written)
 	}
-
-	fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
-		self.running.lock().unwrap_or_else(PoisonError::into_inner)
-	}
 }
 
-impl Running {
+impl LiveRestore {
 	fn view(&self, vm: &str) -> LiveRestoreView {
 		let mut view = LiveRestoreView {
 			vm: vm.to_owned(),
@@ -407,14 +525,14 @@ impl Running {
 			images: self.record.images.clone(),
 			state: "filling".into(),
 			done_bytes: 0,
-			total_bytes: self.total_bytes,
+			total_bytes: self.record.total_bytes,
 			problem: None,
 		};
 		match &self.filling {
 			Ok(Filling::Running { done_bytes, total_bytes }) => {
 				(view.done_bytes, view.total_bytes) = (*done_bytes, *total_bytes);
 			}
-			Ok(Filling::Complete) => view.done_bytes = self.total_bytes,
+			Ok(Filling::Complete) => view.done_bytes = self.record.total_bytes,
 			Ok(Filling::Off) => view.state = "waiting".into(),
 			Err(problem) => {
 				view.state = "stuck".into();
@@ -423,6 +541,31 @@ impl Running {
 		}
 		view
 	}
+}
+
+/// A name for a socket in the images' folder that nothing else has or had.
+fn socket_beside(images: &[PathBuf]) -> Result<PathBuf, JobError> {
+	let folder = images.first().and_then(|image| image.parent());
+	let folder = folder.ok_or_else(|| unwritable("the snapshot has no disks".into()))?;
+	let socket = folder.join(format!("{:016x}.nbd", rand::random::<u64>()));
+	match socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+		true => Ok(socket),
+		false => Err(unwritable(format!(
+			"the path {} is too long for a socket; choose a folder with a shorter one",
+			folder.display()
+		))),
+	}
+}
+
+/// A file that is complete but for its name.
+fn with_bytes(path: &Path, bytes: &[u8]) -> Result<PartialFile, JobError> {
+	let partial = PartialFile::create(path).map_err(untaken)?;
+	partial.file().write_all(bytes).map_err(written)?;
+	Ok(partial)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+	mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Each disk of a snapshot with its place on this node.
@@ -441,11 +584,7 @@ fn pair<'r>(root: &'r Root, vm: &Vm, name: &str) -> Result<Vec<(&'r Object, Path
 			}),
 		}
 	});
-	let places: Vec<_> = places.collect::<Result<_, _>>()?;
-	match places.is_empty() {
-		true => Err(unwritable("the snapshot has no disks".into())),
-		false => Ok(places),
-	}
+	places.collect()
 }
 
 fn read(path: &Path) -> io::Result<Record> {

@@ -8,6 +8,7 @@
 use crate::{
 	disk::write_whole,
 	sources::{Disk, SourceError},
+	targets::rename_new,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -157,7 +158,8 @@ impl Replacements {
 fn of_ours(rest: &str) -> Option<(&str, &str)> {
 	let (id, ending) = rest.split_once('.')?;
 	let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-	let ending = ending.strip_suffix(".partial").unwrap_or(ending);
+	let without = |ending, suffix: &str| str::strip_suffix(ending, suffix).unwrap_or(ending);
+	let ending = without(without(without(ending, ".next"), ".progress"), ".partial");
 	(is_id && (ending == NEW || ending == OLD)).then_some((id, ending))
 }
 
@@ -209,7 +211,11 @@ impl Replacement<'_> {
 				fs::hard_link(&place.disk.image, &place.old)?;
 				sync_folder_of(&place.disk.image)?;
 			}
-			fs::rename(&place.new, &place.disk.image)?;
+			match place.has_old {
+				true => fs::rename(&place.new, &place.disk.image)?,
+				// What came there meanwhile is not ours to replace.
+				false => rename_new(&place.new, &place.disk.image)?,
+			}
 			sync_folder_of(&place.disk.image)?;
 		}
 		Ok(())

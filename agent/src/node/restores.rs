@@ -107,7 +107,7 @@ impl NodeExecutor {
 	) -> Result<(), JobError> {
 		let root = self.ordered_root(order)?;
 		let ending = self.restore_format.driver();
-		self.write_disks(&root, context, |disk| {
+		self.write_disks(&root, context, true, |disk| {
 			let image = folder.join(format!("{}.{ending}", disk.name));
 			// What has its name is complete.
 			if image.exists() { Ok(None) } else { create(self.restore_format, &image).map(Some) }
@@ -116,7 +116,7 @@ impl NodeExecutor {
 			let path = folder.join(&blob.name);
 			if !path.exists() {
 				let mut target = create(ImageFormat::Raw, &path)?;
-				self.write(&root, blob, target.as_mut(), &|_| {}, context)?;
+				self.write(&root, blob, target.as_mut(), &|_| {}, context, false)?;
 			}
 		}
 		Ok(())
@@ -140,6 +140,7 @@ impl NodeExecutor {
 			}
 			return Ok(first);
 		}
+		let _exclusion = self.live_restores.exclude(&String::from_utf8_lossy(name))?;
 		let mut held = vm.hold(tag, &self.open.scratch_dir).map_err(opened)?;
 		let root = self.ordered_root(order)?;
 		let places = root.disks.iter().map(|object| {
@@ -149,7 +150,7 @@ impl NodeExecutor {
 		let places = places.collect::<Result<Vec<Disk>, JobError>>()?;
 		let disks = places.iter().cloned();
 		let replacement = self.replacements.begin(&id, disks).map_err(written)?;
-		self.write_disks(&root, context, |object| {
+		self.write_disks(&root, context, false, |object| {
 			let disk = places.iter().find(|disk| disk.name == object.name);
 			let new =
 				disk.and_then(|disk| Some((disk.format, replacement.new_image(&disk.image)?)));
@@ -166,6 +167,7 @@ impl NodeExecutor {
 		&self,
 		root: &Root,
 		context: &JobContext,
+		is_resumable: bool,
 		target: impl Fn(&Object) -> Result<Option<Box<dyn RestoreTarget>>, JobError>,
 	) -> Result<(), JobError> {
 		let total: u64 = root.disks.iter().map(|disk| disk.logical_bytes).sum();
@@ -175,7 +177,7 @@ impl NodeExecutor {
 				context.progress.set(before + progress.done_bytes, total);
 			};
 			if let Some(mut target) = target(disk)? {
-				self.write(root, disk, target.as_mut(), &show, context)?;
+				self.write(root, disk, target.as_mut(), &show, context, is_resumable)?;
 			}
 			before += disk.logical_bytes;
 		}
@@ -189,6 +191,7 @@ impl NodeExecutor {
 		target: &mut dyn RestoreTarget,
 		on_progress: OnProgress<'_>,
 		context: &JobContext,
+		is_resumable: bool,
 	) -> Result<(), JobError> {
 		let restore = Restore {
 			repository: &self.store,
@@ -199,7 +202,7 @@ impl NodeExecutor {
 			cancel: &context.cancel,
 		};
 		let result = restore.run(target).map(drop).map_err(restored);
-		if result.is_err() && context.agent_ends.is_cancelled() {
+		if result.is_err() && is_resumable && context.agent_ends.is_cancelled() {
 			target.leave();
 		}
 		result

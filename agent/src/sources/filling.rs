@@ -9,13 +9,13 @@
 //! was started with `rerror=stop,werror=stop`. Whoever serves again lets it go on.
 
 use super::{
-	Disk, PREFIX, SourceError, Vm,
-	live::{self, is_same_file, short},
+	PREFIX, SourceError, Vm,
+	live::{self, is_same_file},
 	qmp::Monitor,
 };
 use serde_json::{Value, json};
 use std::{
-	path::Path,
+	path::{Path, PathBuf},
 	process::{Command, Output},
 };
 
@@ -68,11 +68,11 @@ pub(crate) fn make_image(
 	}
 }
 
-/// Whether an image lacks something that is served on this socket. Nothing if there is no image.
-pub(crate) fn lacks(path: &Path, socket: &Path) -> Result<Option<bool>, SourceError> {
-	if !path.try_exists()? {
-		return Ok(None);
-	}
+/// Whether an image lacks something that is served on this socket.
+///
+/// # Errors
+/// Fails when that cannot be told: the image is not there, or is none.
+pub(crate) fn lacks(path: &Path, socket: &Path) -> Result<bool, SourceError> {
 	// Also while a machine has it: the name of the backing file is all that is looked at.
 	let output = image_tool(path, |tool| {
 		tool.args(["info", "--output=json", "--force-share", "--format=qcow2"]).arg(path)
@@ -80,8 +80,11 @@ pub(crate) fn lacks(path: &Path, socket: &Path) -> Result<Option<bool>, SourceEr
 	if !output.status.success() {
 		return Err(refused(path, &output));
 	}
-	let info: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-	Ok(Some(is_backed_by(&info, socket)))
+	let info: Value = serde_json::from_slice(&output.stdout).map_err(|error| {
+		let reason = format!("qemu-img says something else than JSON: {error}");
+		SourceError::ImageNotServed { path: path.to_owned(), reason }
+	})?;
+	Ok(is_backed_by(&info, socket))
 }
 
 /// Whether what QEMU says of an image names our socket.
@@ -107,64 +110,112 @@ fn refused(path: &Path, output: &Output) -> SourceError {
 	SourceError::ImageNotServed { path: path.to_owned(), reason }
 }
 
-/// Have a machine copy what its disks lack, and let it go on if it stopped for want of it.
-pub(super) fn fill(vm: &Vm, socket: &Path) -> Result<Filling, SourceError> {
+/// Have a machine copy what these images of it lack, and let it go on if it stopped for want of
+/// that.
+///
+/// Before QEMU takes a backing file out of an image it is told to write down what it has copied:
+/// otherwise a QEMU that is killed then leaves an image that needs nothing and lacks something.
+pub(super) fn fill(vm: &Vm, images: &[PathBuf], socket: &Path) -> Result<Filling, SourceError> {
 	let Some(mut monitor) = live::connect(vm)? else {
-		let is_lacking = is_any_lacking(vm, socket)?;
-		return Ok(if is_lacking { Filling::Off } else { Filling::Complete });
+		// QEMU writes everything down when it ends.
+		let filling =
+			if is_any_lacking(images, socket)? { Filling::Off } else { Filling::Complete };
+		return Ok(filling);
 	};
 	live::check_tag(&mut monitor, vm.uuid)?;
-	let jobs = monitor.run("query-block-jobs", json!({}))?;
-	let blocks = monitor.run("query-block", json!({}))?;
-	let (mut done_bytes, mut total_bytes, mut is_complete) = (0, 0, true);
-	for disk in vm.included() {
-		let number = job_name(disk);
-		let job = live::list(&jobs).iter().find(|job| job["device"] == *number);
-		if let Some(job) = job {
-			done_bytes += job["offset"].as_u64().unwrap_or(0);
-			total_bytes += job["len"].as_u64().unwrap_or(0);
-			is_complete = false;
-			continue;
+	let state = State {
+		jobs: monitor.run("query-jobs", json!({}))?,
+		block_jobs: monitor.run("query-block-jobs", json!({}))?,
+		blocks: monitor.run("query-block", json!({}))?,
+	};
+	let (mut done_bytes, mut total_bytes, mut failure) = (0, 0, None);
+	for (number, image) in images.iter().enumerate() {
+		// One that cannot be filled does not keep the others.
+		match fill_one(&mut monitor, &state, number, image, socket) {
+			Ok(range) => {
+				done_bytes += range.0;
+				total_bytes += range.1;
+			}
+			Err(error) => failure = failure.or(Some(error)),
 		}
-		let Some((node, image)) = find_image(&blocks, disk) else { continue };
-		let size_bytes = image["virtual-size"].as_u64().unwrap_or(0);
-		total_bytes += size_bytes;
-		if is_backed_by(image, socket) {
-			is_complete = false;
-			monitor.run("block-stream", json!({ "job-id": number, "device": node }))?;
-		} else {
-			done_bytes += size_bytes;
-		}
-	}
-	// The images have the last word: a machine may have none of them, or another's.
-	if is_complete && !is_any_lacking(vm, socket)? {
-		return Ok(Filling::Complete);
 	}
 	go_on(&mut monitor)?;
-	Ok(Filling::Running { done_bytes, total_bytes })
-}
-
-/// Whether any image of a machine lacks something that is served on this socket.
-fn is_any_lacking(vm: &Vm, socket: &Path) -> Result<bool, SourceError> {
-	for disk in vm.included() {
-		if lacks(&disk.image, socket)? == Some(true) {
-			return Ok(true);
+	if let Some(error) = failure {
+		return Err(error);
+	}
+	// The images have the last word: a machine may have none of them.
+	match is_any_lacking(images, socket)? {
+		true => Ok(Filling::Running { done_bytes, total_bytes }),
+		false => {
+			for image in images {
+				flush(&mut monitor, &state, image)?;
+			}
+			Ok(Filling::Complete)
 		}
 	}
-	Ok(false)
 }
 
-/// QEMU's name of the job that fills a disk.
-fn job_name(disk: &Disk) -> String {
-	format!("{PREFIX}fill-{}", short(&disk.name))
+/// What a machine says of itself.
+struct State {
+	jobs: Value,
+	block_jobs: Value,
+	blocks: Value,
 }
 
-/// The node on top of a disk, and what QEMU says of its image.
-fn find_image<'v>(blocks: &'v Value, disk: &Disk) -> Option<(&'v str, &'v Value)> {
+/// Bring an image a step further, and say how many bytes of it were looked at, of how many.
+fn fill_one(
+	monitor: &mut Monitor,
+	state: &State,
+	number: usize,
+	image: &Path,
+	socket: &Path,
+) -> Result<(u64, u64), SourceError> {
+	let name = format!("{PREFIX}fill-{number}");
+	let job = live::list(&state.jobs).iter().find(|job| job["id"] == *name);
+	if let Some(job) = job {
+		if job["status"] == "pending" {
+			flush(monitor, state, image)?;
+			monitor.run("job-finalize", json!({ "id": name }))?;
+		}
+		let progress = live::list(&state.block_jobs).iter().find(|job| job["device"] == *name);
+		let bytes = |key| progress.and_then(|job| job[key].as_u64()).unwrap_or(0);
+		return Ok((bytes("offset"), bytes("len")));
+	}
+	let Some((node, about)) = find_image(&state.blocks, image) else { return Ok((0, 0)) };
+	let size_bytes = about["virtual-size"].as_u64().unwrap_or(0);
+	if !is_backed_by(about, socket) {
+		return Ok((size_bytes, size_bytes));
+	}
+	let order = json!({ "job-id": name, "device": node, "auto-finalize": false });
+	monitor.run("block-stream", order)?;
+	Ok((0, size_bytes))
+}
+
+/// Have QEMU write down what it holds of an image, if the machine has it.
+fn flush(monitor: &mut Monitor, state: &State, image: &Path) -> Result<(), SourceError> {
+	let Some((node, _)) = find_image(&state.blocks, image) else { return Ok(()) };
+	// QMP has no command for it.
+	let line = json!({ "command-line": format!("qemu-io {node} flush") });
+	let answer = monitor.run("human-monitor-command", line)?;
+	match answer.as_str().unwrap_or_default().trim() {
+		"" => Ok(()),
+		words => Err(SourceError::Refused {
+			command: "qemu-io flush".into(),
+			description: words.to_owned(),
+		}),
+	}
+}
+
+fn is_any_lacking(images: &[PathBuf], socket: &Path) -> Result<bool, SourceError> {
+	images.iter().try_fold(false, |is_any, image| Ok(is_any | lacks(image, socket)?))
+}
+
+/// The node on top of an image in a machine, and what QEMU says of the image.
+fn find_image<'v>(blocks: &'v Value, image: &Path) -> Option<(&'v str, &'v Value)> {
 	live::list(blocks).iter().find_map(|block| {
 		let inserted = block.get("inserted")?;
 		let file = inserted["image"]["filename"].as_str()?;
-		is_same_file(Path::new(file), &disk.image)
+		is_same_file(Path::new(file), image)
 			.then_some((inserted["node-name"].as_str()?, &inserted["image"]))
 	})
 }

@@ -18,7 +18,7 @@ mod nodes;
 mod pause;
 mod scratch;
 
-pub(super) use nodes::{clean, list, short};
+pub(super) use nodes::{clean, list};
 
 use super::{
 	Checkpoint, Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,

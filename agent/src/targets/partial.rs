@@ -15,6 +15,7 @@ use std::{
 use rustix::{
 	fs::{CWD, RenameFlags, renameat_with},
 	io::Errno,
+	process::geteuid,
 };
 
 use crate::targets::TargetError;
@@ -70,8 +71,17 @@ impl PartialFile {
 
 	/// Forgets what was in the file, and how far it had come.
 	pub(super) fn clear(&self) -> io::Result<()> {
-		remove_if_there(&self.progress())?;
+		// Not to come back after a power cut, beside other bytes.
+		if self.remove_progress()? {
+			File::open(folder(&self.path))?.sync_all()?;
+		}
 		self.file.set_len(0)
+	}
+
+	/// Says whether there was anything.
+	fn remove_progress(&self) -> io::Result<bool> {
+		let progress = self.progress();
+		Ok(remove_if_there(&progress)? | remove_if_there(&super::progress::next(&progress))?)
 	}
 
 	/// Where it is kept how far the file has come.
@@ -86,6 +96,11 @@ impl PartialFile {
 		self.completed = true;
 	}
 
+	/// What it is to be called.
+	pub fn path(&self) -> &Path {
+		&self.path
+	}
+
 	/// What it is called as yet.
 	pub fn partial(&self) -> &Path {
 		&self.partial
@@ -96,7 +111,7 @@ impl PartialFile {
 	/// name already and keeps it.
 	pub fn complete(&mut self) -> io::Result<()> {
 		self.file.sync_all()?;
-		remove_if_there(&self.progress())?;
+		self.remove_progress()?;
 		match rename_new(&self.partial, &self.path) {
 			Ok(()) => {}
 			Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -115,7 +130,7 @@ impl Drop for PartialFile {
 			return;
 		}
 		// The lock is held until after this.
-		if let Err(error) = remove_if_there(&self.progress()) {
+		if let Err(error) = self.remove_progress() {
 			tracing::warn!(path = %self.partial.display(), %error, "a partial restore's progress stays behind");
 		}
 		if let Err(error) = fs::remove_file(&self.partial) {
@@ -154,22 +169,26 @@ fn adopt_left_over(partial: &Path) -> io::Result<Option<File>> {
 		Err(error) => return Err(error),
 	};
 	// Its writer may have given it its name since it was opened.
-	let is_ours = file.metadata()?.is_file() && try_lock(&file)? && is_at(&file, partial)?;
-	if is_ours && file.metadata()?.nlink() > 1 {
-		// It was complete and had two names for a moment. The other one stays.
+	let found = file.metadata()?;
+	let is_free = found.is_file() && try_lock(&file)? && is_at(&file, partial)?;
+	let is_ours = found.uid() == geteuid().as_raw();
+	if is_free && (found.nlink() > 1 || !is_ours) {
+		// With two names it was complete for a moment, and the other one stays. Another user's may
+		// hold anything.
 		fs::remove_file(partial)?;
 		return Ok(None);
 	}
-	if is_ours {
+	if is_free {
 		file.set_permissions(fs::Permissions::from_mode(0o600))?;
 	}
-	Ok(is_ours.then_some(file))
+	Ok(is_free.then_some(file))
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+/// Says whether it was there.
+fn remove_if_there(path: &Path) -> io::Result<bool> {
 	match fs::remove_file(path) {
-		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-		result => result,
+		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+		result => result.map(|()| true),
 	}
 }
 
@@ -191,7 +210,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// Renames to a name that nothing has.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 	match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
 		// Some network file systems cannot; a link does not replace either.
 		Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {

@@ -4,14 +4,20 @@
 //! another content or of another format says nothing, and the restore begins at the beginning.
 
 use codec::{Decode, DecodeAll, Encode};
+use rustix::process::geteuid;
 use std::{
-	fs,
-	io::{self, Read},
-	path::Path,
+	fs::{File, OpenOptions},
+	io::{self, Read, Write},
+	os::unix::fs::{MetadataExt, OpenOptionsExt},
+	path::{Path, PathBuf},
 };
 
-/// Most bytes that are read: enough for the clusters of 128 TiB.
-const BYTES_MAX: u64 = 12 << 30;
+/// Most bytes beside those of tables.
+const REST_BYTES_MAX: u64 = 1024;
+
+/// What a table covers of the content, and takes here at most.
+const TABLE_SPAN: u64 = 512 << 20;
+const TABLE_BYTES_MAX: u64 = (32 << 10) + 64;
 
 const VERSION: u8 = 1;
 
@@ -42,9 +48,9 @@ impl Progress {
 
 	/// What is kept of this content, if anything is.
 	pub(super) fn load(path: &Path, content: [u8; 32], logical_bytes: u64) -> Option<Self> {
-		let file = fs::File::open(path).ok()?;
+		let bytes_max = REST_BYTES_MAX + logical_bytes.div_ceil(TABLE_SPAN) * TABLE_BYTES_MAX;
 		let mut bytes = Vec::new();
-		file.take(BYTES_MAX).read_to_end(&mut bytes).ok()?;
+		open_own(path)?.take(bytes_max).read_to_end(&mut bytes).ok()?;
 		let (digest, body) = bytes.split_first_chunk::<DIGEST_BYTES>()?;
 		if blake3::hash(body) != *digest {
 			return None;
@@ -57,18 +63,41 @@ impl Progress {
 	}
 
 	pub(super) fn save(&self, path: &Path) -> io::Result<()> {
-		let body = self.encode();
-		let mut next = path.as_os_str().to_owned();
-		next.push(".next");
-		fs::write(&next, [&blake3::hash(&body).as_bytes()[..], &body].concat())?;
+		let mut bytes = vec![0; DIGEST_BYTES];
+		self.encode_to(&mut bytes);
+		let (digest, body) = bytes.split_at_mut(DIGEST_BYTES);
+		digest.copy_from_slice(blake3::hash(body).as_bytes());
+		let next = next(path);
+		match std::fs::remove_file(&next) {
+			Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+			_ => (),
+		}
+		let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
+		file.write_all(&bytes)?;
 		// Not synced: one that is lost in a power cut costs time and nothing else.
-		fs::rename(next, path)
+		std::fs::rename(next, path)
 	}
+}
+
+/// Where the next state is written before it takes its place.
+pub(super) fn next(path: &Path) -> PathBuf {
+	let mut next = path.as_os_str().to_owned();
+	next.push(".next");
+	next.into()
+}
+
+/// A plain file of this user's. Anybody else's may say anything.
+fn open_own(path: &Path) -> Option<File> {
+	let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+	let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+	let found = file.metadata().ok()?;
+	(found.is_file() && found.uid() == geteuid().as_raw()).then_some(file)
 }
 
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use std::fs;
 
 	#[test]
 	fn what_is_kept_is_found_again_and_what_is_broken_is_not() {

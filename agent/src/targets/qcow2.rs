@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Data goes straight to its cluster, from several threads at once; only the choice of a cluster
-//! takes a lock. The tables are kept in memory, 64 MiB for each TiB written, and are written at
-//! the end. All clusters are used once, hence all reference counts are one.
+//! takes a lock. The tables are kept in memory, 64 MiB for each TiB written (and as much twice
+//! more for a moment, when it is noted how far the restore is), and are written at the end. All clusters are used once, hence all reference counts are one.
 //!
 //! The format counts in sectors: a disk that is not a multiple of 512 bytes grows by the zeros
 //! that are missing, as it does when QEMU opens a raw file.
@@ -87,12 +87,14 @@ impl RestoreTarget for Qcow2Target {
 	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
 		let found = self.resumption.begin(&self.partial, content, logical_bytes);
 		let found = found.and_then(|found| {
-			let map = ClusterMap::of_tables(&found.tables)?;
+			let map = ClusterMap::of_tables(&found.tables, logical_bytes.div_ceil(CLUSTER_BYTES))?;
 			Some((found, map))
 		});
 		let Some((found, map)) = found else { return Ok(0) };
 		let data_end = (1 + map.data_clusters()) * CLUSTER_BYTES;
-		let is_whole = self.partial.file().metadata()?.len() >= data_end;
+		// Clusters are taken before they are written, so those beyond need not be there.
+		let last = map.last_before(found.done_bytes.div_ceil(CLUSTER_BYTES)) * CLUSTER_BYTES;
+		let is_whole = last == 0 || self.partial.file().metadata()?.len() > last;
 		let found = is_whole.then_some(&found);
 		if found.is_some() {
 			// Clusters that were taken later are taken anew. What they held must not show where

@@ -5,7 +5,7 @@ use crate::{
 	orders::restore_of,
 	world::{World, until},
 };
-use backup_agent::sources::ImageFormat;
+use backup_agent::sources::{Hooks, ImageFormat, MachineFile, Vm};
 use backup_primitives::{FailureReason, job::SnapshotOrder, report::TakenSnapshot};
 use serde_json::{Value as Json, json};
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
@@ -93,7 +93,7 @@ fn a_machine_runs_at_once_and_its_disk_fills_in_behind_it() {
 	expected[33 << 20..34 << 20].fill(0xab);
 	lost.assert_holds(&expected);
 	// Nothing is served any more.
-	assert!(!lost.folder().join("disk0.qcow2.nbd").exists());
+	assert_eq!(fs::read_dir(lost.folder()).unwrap().count(), 1, "the image alone is left");
 	assert_eq!(fs::read_dir(lost.world.path("state/live-restores")).unwrap().count(), 0);
 }
 
@@ -123,7 +123,7 @@ fn what_a_killed_agent_had_not_set_up_is_given_up() {
 	fs::write(&path, record.replace("\"is_ready\":true", "\"is_ready\":false")).unwrap();
 	lost.world.start_agent();
 	assert!(!lost.image().exists() && !path.exists());
-	// The machine's file was written, and says the same as the folder would.
+	// The machine's file was written, and says where the image was.
 	let root = lost.taken.cid.to_string();
 	lost.live_restore(&["begin", "--root", &root, "--vm", "back"]).unwrap();
 }
@@ -157,8 +157,10 @@ fn what_cannot_be_restored_live_is_refused_and_nothing_is_left() {
 	assert!(begin(&["--root", &root, "--vm", "../back"]).contains("name"));
 	assert!(begin(&["--root", &root, "--vm", &vm]).contains("is raw"));
 	let refused = begin(&["--root", &root, "--vm", &vm, "--folder", "/tmp"]);
-	assert!(refused.contains("leave the folder out"), "{refused}");
+	assert!(refused.contains("leave folder and socket out"), "{refused}");
 	assert!(!lost.folder().exists());
+
+	assert!(begin(&["--root", &root, "--vm", "back"]).contains("in which folder"));
 
 	fs::create_dir(lost.folder()).unwrap();
 	fs::write(lost.image(), "precious").unwrap();
@@ -172,4 +174,54 @@ fn what_cannot_be_restored_live_is_refused_and_nothing_is_left() {
 	assert!(lost.live_restore(&["end", "--vm", "other"]).is_err());
 	lost.live_restore(&["end", "--vm", "back"]).unwrap();
 	assert_eq!(lost.live_restore(&["list"]).unwrap(), json!([]));
+
+	// What was given up holds what the guest wrote, and is not taken away by another attempt.
+	assert!(begin(&["--root", &root, "--vm", "back"]).contains("nothing is overwritten"));
+	assert!(lost.image().exists());
+}
+
+#[test]
+fn images_that_are_away_are_waited_for() {
+	let mut lost = Lost::new();
+	lost.begin("back").unwrap();
+	let away = lost.world.path("away");
+	lost.world.kill();
+	fs::rename(lost.folder(), &away).unwrap();
+	lost.world.start_agent();
+	let is_stuck = || lost.live_restore(&["list"]).unwrap()[0]["state"] == "stuck";
+	until("the agent to miss the images", || is_stuck().then_some(()));
+	// Its snapshot is not given up, and it has no other.
+	let vm = format!("vm-{REQUEST}");
+	assert!(lost.begin("back").unwrap_err().contains("under way"));
+	assert!(!lost.live_restore(&["list"]).unwrap()[0]["problem"].is_null(), "{vm}");
+	fs::rename(&away, lost.folder()).unwrap();
+	until("the images to be found", || (!is_stuck()).then_some(()));
+	lost.power_on();
+	lost.wait_until_complete();
+	lost.machine.quit();
+	lost.assert_holds(&pattern(0));
+}
+
+#[test]
+fn a_machine_is_set_up_with_what_belongs_to_it_and_without_its_programs() {
+	let world = World::start();
+	let machine = Machine::start(ImageFormat::Qcow2);
+	let variables = world.path("vars.fd");
+	fs::write(&variables, "variables").unwrap();
+	let file = MachineFile { name: "vars.fd".into(), path: variables };
+	let hooks = Hooks { before: vec!["/bin/true".into()], after: Vec::new(), seconds: 9 };
+	let vm = Vm { files: vec![file], hooks: Some(hooks), ..machine.vm() };
+	let order = world.running_machine(REQUEST, &vm);
+	let taken = world.take(&order).unwrap();
+	machine.quit();
+	let lost = Lost { world, machine, order, taken };
+	let (root, folder, qmp) = (lost.taken.cid.to_string(), lost.folder(), lost.world.path("qmp"));
+	let begin = ["begin", "--root", &root, "--vm", "copy", "--folder", text(&folder)];
+	lost.live_restore(&[&begin[..], &["--qmp", text(&qmp)]].concat()).unwrap();
+	assert_eq!(fs::read_to_string(folder.join("vars.fd")).unwrap(), "variables");
+	let copy = fs::read_to_string(lost.world.path("state/vms/copy.toml")).unwrap();
+	let copy: Vm = toml::from_str(&copy).unwrap();
+	assert_eq!((copy.hooks, copy.qmp), (None, Some(qmp)));
+	assert_eq!(copy.disks[0].image, folder.join("disk0.qcow2"));
+	assert_eq!(copy.files[0].path, folder.join("vars.fd"));
 }

@@ -3,11 +3,17 @@
 //! left in it, and the next backup is the whole disk.
 
 use crate::{
-	backups::{Backup, MIB, Written, assert_only_bitmap, read_since},
-	machine::{Machine, tag},
+	backups::{Backup, GRANULE, MIB, Written, assert_only_bitmap, read_since},
+	machine::{Machine, pattern, read, run, tag},
 	proxy::{Break, Proxy},
 };
 use backup_agent::sources::{Checkpoint, ImageFormat, SourceError, Vm};
+use std::{
+	fs,
+	path::Path,
+	thread,
+	time::{Duration, Instant},
+};
 
 /// More commands than a backup needs.
 const COMMANDS_MAX: u64 = 200;
@@ -141,4 +147,64 @@ fn a_machine_that_dies_at_any_command_is_backed_up_when_it_runs_again() {
 		story.assert_good(&context);
 	}
 	panic!("a backup gives more than {COMMANDS_MAX} commands");
+}
+
+/// The processes that serve an image.
+fn tools(image: &Path) -> Vec<String> {
+	let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+		let entry = entry.ok()?;
+		let words = fs::read(entry.path().join("cmdline")).ok()?;
+		let mut words = words.split(|byte| *byte == 0);
+		let is_tool = words.next()? == b"qemu-nbd";
+		let is_of_it = words.any(|word| word == image.as_os_str().as_encoded_bytes());
+		(is_tool && is_of_it).then(|| entry.file_name().into_string().unwrap())
+	});
+	processes.collect()
+}
+
+#[test]
+fn the_tool_that_serves_the_image_of_a_machine_that_is_off_may_end_at_any_read() {
+	for format in [ImageFormat::Raw, ImageFormat::Qcow2] {
+		let machine = Machine::start(format);
+		machine.quit();
+		let mut vm = machine.vm();
+		vm.disks[0].format = format;
+		let image = vm.disks[0].image.clone();
+		let before = fs::read(&image).unwrap();
+		for at in [0, 1, 20] {
+			let mut open = vm.open(tag(), &[], &machine.options()).unwrap();
+			let reader = open.disks[0].reader.as_mut();
+			let mut chunk = vec![0; GRANULE as usize];
+			for number in 0..at {
+				reader.next_extent(number * GRANULE).unwrap();
+				reader.read_at(number * GRANULE, &mut chunk).unwrap();
+			}
+			let tools = tools(&image);
+			assert_eq!(tools.len(), 1, "{tools:?}");
+			run("kill", &["-KILL", &tools[0]]);
+			read(reader).unwrap_err();
+			open.close().unwrap();
+			assert!(machine.scratch().is_empty(), "{format:?}, killed at read {at}");
+		}
+		let mut open = vm.open(tag(), &[], &machine.options()).unwrap();
+		assert!(read(open.disks[0].reader.as_mut()).unwrap() == pattern(0));
+		open.close().unwrap();
+		assert!(tools(&image).is_empty() && fs::read(&image).unwrap() == before);
+	}
+}
+
+#[test]
+fn a_machine_that_is_not_held_any_more_is_noticed() {
+	let machine = Machine::start(ImageFormat::Raw);
+	machine.quit();
+	let vm = machine.vm();
+	let mut held = vm.hold(tag(), &machine.options().scratch_dir).unwrap();
+	held.ensure_held().unwrap();
+	let tools = tools(&vm.disks[0].image);
+	run("kill", &["-KILL", &tools[0]]);
+	let deadline = Instant::now() + Duration::from_secs(60);
+	while held.ensure_held().is_ok() {
+		assert!(Instant::now() < deadline, "nobody notices");
+		thread::yield_now();
+	}
 }

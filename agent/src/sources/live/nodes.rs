@@ -184,7 +184,7 @@ pub(super) fn view_node(disk: &str) -> String {
 }
 
 /// QEMU's node names have 31 characters at most; disks' names are made to fit.
-pub(in crate::sources) fn short(disk: &str) -> String {
+fn short(disk: &str) -> String {
 	use std::hash::{DefaultHasher, Hash, Hasher};
 	if disk.len() <= 16 {
 		return disk.to_owned();

@@ -5,9 +5,6 @@ use crate::targets::qcow2::layout::L2_ENTRIES;
 /// Cluster numbers of the file; 0, where the header lies, stands for "not written".
 pub(super) type Table = [u32; L2_ENTRIES];
 
-/// Most tables: those of the largest disk.
-const TABLES_MAX: usize = 1 << 18;
-
 /// Grows with what is written; a table covers 512 MiB of the disk.
 #[derive(Debug, Default)]
 pub(super) struct ClusterMap {
@@ -16,12 +13,14 @@ pub(super) struct ClusterMap {
 }
 
 impl ClusterMap {
-	/// A map of tables that were kept; nothing if they cannot be of one file.
-	pub(super) fn of_tables(kept: &[(u64, Vec<u32>)]) -> Option<Self> {
+	/// A map of tables that were kept of a disk of so many clusters; nothing if they cannot be of
+	/// one file.
+	pub(super) fn of_tables(kept: &[(u64, Vec<u32>)], disk_clusters: u64) -> Option<Self> {
+		let tables_max = disk_clusters.div_ceil(L2_ENTRIES as u64);
 		let mut map = Self::default();
 		let mut taken = Vec::new();
 		for (index, entries) in kept {
-			let index = usize::try_from(*index).ok().filter(|index| *index < TABLES_MAX)?;
+			let index = usize::try_from(Some(*index).filter(|index| *index < tables_max)?).ok()?;
 			let table: Box<Table> = entries.clone().into_boxed_slice().try_into().ok()?;
 			taken.extend(table.iter().copied().filter(|cluster| *cluster != 0));
 			if map.tables.len() <= index {
@@ -53,6 +52,17 @@ impl ClusterMap {
 			table[entry] = self.data_clusters;
 		}
 		table[entry]
+	}
+
+	/// The last cluster of the file that holds anything of the first clusters of the disk; 0 if
+	/// none does.
+	pub(super) fn last_before(&self, disk_clusters: u64) -> u64 {
+		let entries = self.tables.iter().flat_map(|table| match table {
+			Some(table) => table.as_slice(),
+			None => &[0; L2_ENTRIES],
+		});
+		let clusters = usize::try_from(disk_clusters).unwrap_or(usize::MAX);
+		entries.take(clusters).copied().max().unwrap_or(0).into()
 	}
 
 	/// How many clusters have been taken; they follow the header.
@@ -90,18 +100,23 @@ mod tests {
 		map.place(5, 3);
 		map.place(3 * L2_ENTRIES as u64, 2);
 		let kept: Vec<_> = map.tables().map(|(index, table)| (index, table.to_vec())).collect();
-		let mut again = ClusterMap::of_tables(&kept).unwrap();
+		let mut again = ClusterMap::of_tables(&kept, 4 * L2_ENTRIES as u64).unwrap();
+		assert!(ClusterMap::of_tables(&kept, 3 * L2_ENTRIES as u64).is_none());
+		assert_eq!(
+			[5, 6, 7, 8, u64::MAX].map(|clusters| again.last_before(clusters)),
+			[0, 1, 2, 3, 5]
+		);
 		assert_eq!(again.place(4, 3), [6, 1, 2]);
 		let table = |entries: &[u32]| {
 			let mut table = vec![0; L2_ENTRIES];
 			table[..entries.len()].copy_from_slice(entries);
 			(0, table)
 		};
-		assert!(ClusterMap::of_tables(&[table(&[2, 1])]).is_some());
-		assert!(ClusterMap::of_tables(&[table(&[1, 1])]).is_none());
-		assert!(ClusterMap::of_tables(&[table(&[2, 3])]).is_none());
-		assert!(ClusterMap::of_tables(&[(0, vec![1, 2])]).is_none());
-		assert!(ClusterMap::of_tables(&[(1 << 40, vec![0; L2_ENTRIES])]).is_none());
+		assert!(ClusterMap::of_tables(&[table(&[2, 1])], 9).is_some());
+		assert!(ClusterMap::of_tables(&[table(&[1, 1])], 9).is_none());
+		assert!(ClusterMap::of_tables(&[table(&[2, 3])], 9).is_none());
+		assert!(ClusterMap::of_tables(&[(0, vec![1, 2])], 9).is_none());
+		assert!(ClusterMap::of_tables(&[(1 << 40, vec![0; L2_ENTRIES])], 9).is_none());
 	}
 
 	#[test]
