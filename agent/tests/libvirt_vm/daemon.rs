@@ -51,13 +51,17 @@ unix_sock_rw_perms = "0700"
 log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 "#;
 
-/// The shell stays, since somebody has to take notice of processes that end. Asking a QEMU what it
-/// can do takes long with an accelerator that is there and does not work.
+/// The shell stays, since somebody has to take notice of processes that end. An
+/// accelerator that is there and does not work would have libvirt ask QEMU what it can do again and
+/// again, so there is none.
 const START: &str = r#"
 set -e
 mount --bind passwd /etc/passwd
 mount --bind group /etc/group
-[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm
+if [ -e /dev/kvm ]; then
+	mount --bind kvm /dev/kvm
+	mount -o remount,bind,ro /dev/kvm
+fi
 while read -r ours theirs; do
 	mkdir -p "$theirs"
 	mount --bind "$ours" "$theirs"
@@ -199,9 +203,11 @@ fn prepare(folder: &Path) {
 		("etc/qemu.conf", QEMU_CONF.to_owned()),
 		("etc/libvirtd.conf", LIBVIRTD_CONF.to_owned()),
 		("start", START.to_owned()),
+		("kvm", String::new()),
 	] {
 		fs::write(folder.join(name), text).unwrap();
 	}
+	open_to_all(&folder.join("kvm"), 0o600);
 }
 
 fn cache() -> PathBuf {
