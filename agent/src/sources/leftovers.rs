@@ -38,7 +38,8 @@ impl Leftovers {
 			let mut machines = self.lock();
 			let Some(vm) = machines.get(control) else { continue };
 			match vm.recover() {
-				Ok(()) | Err(SourceError::Vanished) => {
+				// A domain that libvirt does not know any more has nothing of ours either.
+				Ok(()) | Err(SourceError::Vanished | SourceError::DomainNotFound { .. }) => {
 					tracing::info!(machine = control, "the machine is clean again");
 					machines.remove(control);
 				}
