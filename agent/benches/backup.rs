@@ -164,6 +164,8 @@ impl Bench {
 			uuid: TAG,
 			qmp,
 			guest_agent: None,
+			libvirt: None,
+			libvirt_uri: None,
 			disks: vec![disk],
 			files: Vec::new(),
 			hooks: None,

@@ -3,7 +3,8 @@
 //! A [`Vm`] is what the operator says of a machine in the node's inventory. [`Vm::open`] checks
 //! the machine's own tag, freezes all its disks at one instant, and gives a reader for each. A
 //! machine whose control socket answers is read while it runs ([`live`]); one whose socket is
-//! gone is read from its images, under QEMU's own locks ([`image`]). Whatever happens here, a
+//! gone is read from its images, under QEMU's own locks ([`image`]). One that libvirt runs is read
+//! through libvirt, and nothing is done behind its back. Whatever happens here, a
 //! guest that ran goes on running.
 
 mod checkpoint;
@@ -13,9 +14,11 @@ mod guest_agent;
 mod hooks;
 pub mod image;
 mod leftovers;
+mod libvirt;
 pub mod live;
 pub mod nbd;
 pub mod qmp;
+mod scratch;
 mod socket;
 pub mod vm;
 
@@ -23,7 +26,10 @@ pub use checkpoint::Checkpoint;
 pub use error::SourceError;
 pub use filling::Filling;
 pub use leftovers::Leftovers;
-pub use vm::{DESCRIPTION_FILE, Disk, Hooks, ImageFormat, Inventory, MachineFile, Vm};
+pub use vm::{
+	DESCRIPTION_FILE, DOMAIN_FILE, Disk, Hooks, ImageFormat, Inventory, LIBVIRT_URI, MachineFile,
+	Vm,
+};
 
 use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
@@ -79,7 +85,7 @@ impl HeldVm {
 	/// Fails if the machine is not held any more.
 	pub fn ensure_held(&mut self) -> Result<(), SourceError> {
 		let lost = self.images.iter_mut().any(|image| !image.is_held());
-		match lost || live::connect(&self.vm)?.is_some() {
+		match lost || self.vm.is_running()? {
 			true => Err(SourceError::Running),
 			false => Ok(()),
 		}
@@ -109,6 +115,7 @@ pub struct OpenDisk {
 /// What keeps the disks still. Dropping it lets go, in the right order.
 enum Hold {
 	Live(Box<live::LiveVm>),
+	Libvirt(Box<libvirt::LibvirtVm>),
 	Stopped(Vec<image::ServedImage>),
 }
 
@@ -129,11 +136,7 @@ impl Vm {
 		let is_left_over = options.leftovers.take_over(self);
 		let hooks = hooks::Around::of(self, &options.scratch_dir);
 		let ready = hooks.as_ref().map_or(Ok(()), hooks::Around::before);
-		let monitor = ready.and_then(|()| live::connect(self));
-		let opened = monitor.and_then(|monitor| match monitor {
-			Some(monitor) => live::open(self, monitor, tag, known, options),
-			None => image::open(self, tag, known, options),
-		});
+		let opened = ready.and_then(|()| self.open_now(tag, known, options));
 		if let Some(hooks) = hooks {
 			hooks.after();
 		}
@@ -143,9 +146,35 @@ impl Vm {
 		opened
 	}
 
+	fn open_now(
+		&self,
+		tag: VmTag,
+		known: &[Checkpoint],
+		options: &OpenOptions,
+	) -> Result<OpenVm, SourceError> {
+		if let Some(domain) = libvirt::find(self)? {
+			return libvirt::open(self, domain, tag, known, options);
+		}
+		match live::connect(self)? {
+			Some(monitor) => live::open(self, monitor, tag, known, options),
+			None => image::open(self, tag, known, options),
+		}
+	}
+
+	/// Whether it runs.
+	pub fn is_running(&self) -> Result<bool, SourceError> {
+		match libvirt::find(self)? {
+			Some(domain) => domain.is_running(),
+			None => Ok(live::connect(self)?.is_some()),
+		}
+	}
+
 	/// Go on recording what is written to a running machine's disks since the newest of these
 	/// checkpoints, and forget all others.
 	pub fn settle(&self, known: &[Checkpoint]) -> Result<(), SourceError> {
+		if let Some(domain) = libvirt::find(self)? {
+			return libvirt::settle(&domain, known);
+		}
 		match live::connect(self)? {
 			Some(mut monitor) => live::settle(self, &mut monitor, known),
 			None => Ok(()),
@@ -158,18 +187,13 @@ impl Vm {
 		if self.uuid != tag {
 			return Err(SourceError::TagMismatch { expected: tag, found: self.uuid });
 		}
-		match live::connect(self)? {
-			Some(_) => Err(SourceError::Running),
-			None => {
+		match self.is_running()? {
+			true => Err(SourceError::Running),
+			false => {
 				let images = image::hold(&self.disks, scratch_dir)?;
 				Ok(HeldVm { vm: self.clone(), images })
 			}
 		}
-	}
-
-	/// Whether it runs.
-	pub fn is_running(&self) -> Result<bool, SourceError> {
-		live::connect(self).map(|monitor| monitor.is_some())
 	}
 
 	/// Have the machine, if it runs, copy what these images of it lack from the server on a socket,
@@ -191,6 +215,9 @@ impl Vm {
 	/// # Errors
 	/// [`SourceError::NotThawed`] when all but the guest's file systems is as it was.
 	pub fn recover(&self) -> Result<(), SourceError> {
+		if let Some(domain) = libvirt::find(self)? {
+			return libvirt::clean(&domain);
+		}
 		match live::connect(self)? {
 			Some(mut monitor) => live::clean(&mut monitor, self.guest_agent.as_deref()),
 			None => Ok(()),
@@ -207,6 +234,7 @@ impl OpenVm {
 		drop(disks);
 		match hold {
 			Hold::Live(machine) => machine.close(),
+			Hold::Libvirt(machine) => machine.close(),
 			Hold::Stopped(images) => {
 				drop(images);
 				Ok(())

@@ -79,6 +79,8 @@ impl Machine {
 			uuid: tag(),
 			qmp: Some(self.path("backup.qmp")),
 			guest_agent: Some(self.path("agent")),
+			libvirt: None,
+			libvirt_uri: None,
 			disks: vec![Disk { name: "vda".into(), image, format: ImageFormat::Raw, skip: false }],
 			files: Vec::new(),
 			hooks: None,

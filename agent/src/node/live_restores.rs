@@ -199,6 +199,12 @@ impl LiveRestores {
 		let session = self.hold(&order.root)?;
 		let root = self.open(&order.root)?;
 		let vm = self.machine(&root, order)?;
+		if vm.libvirt.is_some() {
+			return Err(JobError {
+				reason: FailureReason::Unsupported,
+				detail: "libvirt's machines cannot fill in, for their QEMU obeys libvirt alone; restore in full, or run the machine without libvirt and say where its control socket is".into(),
+			});
+		}
 		let disks = pair(&root, &vm, &order.vm)?;
 		if vm.is_running().map_err(opened)? {
 			return Err(opened(SourceError::Running));
@@ -472,7 +478,7 @@ impl LiveRestores {
 		vm.hooks = None;
 		if let Some(qmp) = qmp {
 			vm.qmp = Some(qmp.to_owned());
-			vm.guest_agent = None;
+			(vm.guest_agent, vm.libvirt, vm.libvirt_uri) = (None, None, None);
 		}
 		Ok(vm)
 	}

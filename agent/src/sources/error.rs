@@ -68,6 +68,56 @@ pub enum SourceError {
 		/// QEMU's words.
 		description: String,
 	},
+	/// libvirt's program could not be run, or was not done in time.
+	#[error("run virsh {command}: {reason}")]
+	Virsh {
+		/// The command.
+		command: String,
+		/// What happened.
+		reason: String,
+	},
+	/// libvirt refused a command.
+	#[error("have libvirt do {command}: {words}")]
+	LibvirtRefused {
+		/// The command.
+		command: String,
+		/// Its words.
+		words: String,
+	},
+	/// libvirt has no domain of that name.
+	#[error(
+		"find domain {domain:?} at {uri}: libvirt does not know it; define it, or correct the machine's file"
+	)]
+	DomainNotFound {
+		/// Its name in the machine's file.
+		domain: String,
+		/// Where libvirt was reached.
+		uri: String,
+	},
+	/// libvirt does something else with the machine.
+	#[error(
+		"back up domain {domain:?}: libvirt is busy with a job of somebody else's ({job}); the next cadence tries again"
+	)]
+	Busy {
+		/// The domain's name.
+		domain: String,
+		/// What libvirt says of the job.
+		job: String,
+	},
+	/// What libvirt said was not to be understood.
+	#[error("understand what libvirt says of {what}: {reason}")]
+	NotLibvirt {
+		/// What was asked for.
+		what: String,
+		/// What is wrong with it.
+		reason: String,
+	},
+	/// The backup was ended while it was read, and not by its reader.
+	#[error("read domain {domain:?}: libvirt's backup job ended meanwhile; did somebody end it?")]
+	BackupEnded {
+		/// The domain's name.
+		domain: String,
+	},
 	/// A disk of the inventory is not one of the machine's.
 	#[error("find disk {name:?}: the machine has no drive on {}", image.display())]
 	DiskNotFound {
@@ -161,14 +211,20 @@ impl SourceError {
 	/// What the owner sees of it on chain.
 	pub fn reason(&self) -> FailureReason {
 		match self {
-			Self::VmNotFound { .. } | Self::Inventory { .. } | Self::DiskNotFound { .. } => {
-				FailureReason::VmNotFound
-			}
+			Self::VmNotFound { .. }
+			| Self::Inventory { .. }
+			| Self::DomainNotFound { .. }
+			| Self::DiskNotFound { .. } => FailureReason::VmNotFound,
 			Self::TagMismatch { .. } => FailureReason::VmTagMismatch,
 			Self::NotQmp { .. }
 			| Self::QmpUnreachable { .. }
 			| Self::Timeout { .. }
 			| Self::Refused { .. }
+			| Self::Virsh { .. }
+			| Self::LibvirtRefused { .. }
+			| Self::NotLibvirt { .. }
+			| Self::Busy { .. }
+			| Self::BackupEnded { .. }
 			| Self::NotThawed { .. }
 			| Self::IoThread { .. }
 			| Self::Nbd(_)

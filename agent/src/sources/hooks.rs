@@ -99,7 +99,8 @@ fn start(program: &str, arguments: &[String], output: &File) -> io::Result<Child
 		.spawn()
 }
 
-fn kill(child: &mut Child) {
+/// End a program that leads its own process group, with all that it has started.
+pub(super) fn kill(child: &mut Child) {
 	if let Some(group) = rustix::process::Pid::from_raw(child.id() as i32) {
 		// It may have ended by itself by now.
 		let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

@@ -16,7 +16,6 @@
 pub(super) mod bitmaps;
 mod nodes;
 mod pause;
-mod scratch;
 
 pub(super) use nodes::{clean, list};
 
@@ -25,6 +24,7 @@ use super::{
 	guest_agent::{Agent, Frozen},
 	nbd::{self, AfterRead, NbdDisk},
 	qmp::Monitor,
+	scratch::{Overwritten, Room, Scratch, remove_file},
 	socket::is_hang_up,
 };
 use crate::pipeline::source::DiskReader;
@@ -32,7 +32,6 @@ use backup_primitives::{Consistency, VmTag};
 use bitmaps::{Bitmap, Record, keeps_bitmaps};
 use nodes::{Marker, drive_property, filter_node, mark, scratch_node, unmark, view_node};
 use pause::Pause;
-use scratch::{Scratch, remove_file};
 use serde_json::{Value, json};
 use std::{
 	fs, io,
@@ -45,7 +44,7 @@ use std::{
 const COPY_SECONDS_MAX: u64 = 30;
 
 /// The first QEMU whose NBD server bears clients on I/O threads.
-const THREAD_SAFE_MAJOR: u64 = 9;
+pub(super) const THREAD_SAFE_MAJOR: u64 = 9;
 
 /// A machine with filters over its disks. Dropping it takes them away.
 #[derive(Debug)]
@@ -82,6 +81,10 @@ struct Drive {
 }
 
 impl Drive {
+	fn overwritten(&self) -> Overwritten<'_> {
+		Overwritten { name: &self.name, size_bytes: self.size_bytes }
+	}
+
 	/// What was recorded since a checkpoint.
 	fn record_since(&self, checkpoint: Checkpoint) -> Option<&Record> {
 		self.record.as_ref().filter(|record| record.checkpoint == checkpoint)
@@ -124,7 +127,8 @@ pub(super) fn open(
 	}
 	let has_one = |one: &Checkpoint| drives.iter().any(|drive| drive.record_since(*one).is_some());
 	let base = known.iter().copied().find(has_one);
-	let scratch = Scratch::make(tag, &drives, options)?;
+	let overwritten: Vec<_> = drives.iter().map(Drive::overwritten).collect();
+	let scratch = Scratch::make(tag, &overwritten, Room::Window, options)?;
 	let socket = fs::canonicalize(&options.scratch_dir)?.join(format!("{PREFIX}{tag}.nbd"));
 	let (vm, leftovers) = (vm.clone(), options.leftovers.clone());
 	let mut machine = LiveVm {

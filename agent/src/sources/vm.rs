@@ -27,6 +27,9 @@
 //! ```
 //!
 //! A running machine is believed only what QEMU says of its UUID; `uuid` counts when it is off.
+//!
+//! A machine that libvirt runs has `libvirt = "web"`, its domain's name, in place of the sockets.
+//! The names of its disks are then the domain's targets.
 
 use super::SourceError;
 use backup_primitives::VmTag;
@@ -56,6 +59,15 @@ const HOOK_SECONDS_MAX: u64 = 3600;
 /// What snapshots keep of a machine by themselves: its description.
 pub const DESCRIPTION_FILE: &str = "machine.toml";
 
+/// What snapshots keep of a machine that libvirt runs by themselves: the domain's definition.
+pub const DOMAIN_FILE: &str = "domain.xml";
+
+/// Where libvirt is reached if nothing else is said.
+pub const LIBVIRT_URI: &str = "qemu:///system";
+
+/// Most bytes of a domain's name, and of the place where libvirt is reached.
+const LIBVIRT_BYTES_MAX: usize = 1024;
+
 /// Most machines of one node.
 const VMS_MAX: usize = 4096;
 
@@ -75,6 +87,10 @@ pub struct Vm {
 	pub qmp: Option<PathBuf>,
 	/// The guest agent's socket.
 	pub guest_agent: Option<PathBuf>,
+	/// The domain's name, if the machine is libvirt's.
+	pub libvirt: Option<String>,
+	/// Where libvirt is reached, if not at [`LIBVIRT_URI`].
+	pub libvirt_uri: Option<String>,
 	/// Its disks.
 	#[serde(rename = "disk")]
 	pub disks: Vec<Disk>,
@@ -126,6 +142,20 @@ impl Vm {
 	pub fn parse(text: &str) -> Result<Self, String> {
 		let vm: Self = toml::from_str(text).map_err(|error| error.to_string())?;
 		check(&vm).map(|()| vm)
+	}
+
+	/// The one way in which the running machine is reached, for telling machines apart.
+	pub(super) fn control(&self) -> Option<String> {
+		match (&self.qmp, &self.libvirt) {
+			(Some(socket), _) => Some(socket.display().to_string()),
+			(None, Some(name)) => Some(format!("{} {name}", self.libvirt_uri())),
+			(None, None) => None,
+		}
+	}
+
+	/// Where libvirt is reached.
+	pub(super) fn libvirt_uri(&self) -> &str {
+		self.libvirt_uri.as_deref().unwrap_or(LIBVIRT_URI)
 	}
 
 	/// The disks that are in backups.
@@ -272,18 +302,54 @@ fn check(vm: &Vm) -> Result<(), String> {
 	if vm.included().next().is_none() {
 		return Err("all disks are skipped; a backup has one at least".into());
 	}
-	check_files(&vm.files, &vm.disks)?;
+	check_libvirt(vm)?;
+	check_files(vm)?;
 	vm.hooks.as_ref().map_or(Ok(()), check_hooks)
 }
 
-fn check_files(files: &[MachineFile], disks: &[Disk]) -> Result<(), String> {
+/// A machine is reached in one way, and on this host: scratch and sockets are files.
+fn check_libvirt(vm: &Vm) -> Result<(), String> {
+	let is_bad = |text: &str| {
+		!(1..=LIBVIRT_BYTES_MAX).contains(&text.len()) || text.contains(char::is_control)
+	};
+	match (&vm.libvirt, &vm.libvirt_uri) {
+		(None, None) => return Ok(()),
+		(None, Some(_)) => return Err("libvirt_uri is of no use without libvirt".into()),
+		(Some(name), _) if is_bad(name) => return Err(format!("{name:?} is no name of a domain")),
+		(Some(_), Some(uri)) if is_bad(uri) || !is_local(uri) => {
+			return Err(format!(
+				"{uri:?} is no libvirt on this host; write one as {LIBVIRT_URI:?}"
+			));
+		}
+		(Some(_), _) => (),
+	}
+	if vm.qmp.is_some() {
+		return Err("qmp and libvirt exclude each other: libvirt talks to its QEMU alone".into());
+	}
+	match vm.guest_agent.is_some() {
+		true => {
+			Err("guest_agent and libvirt exclude each other: libvirt talks to the guest agent \
+			itself"
+				.into())
+		}
+		false => Ok(()),
+	}
+}
+
+fn is_local(uri: &str) -> bool {
+	["qemu:///", "qemu+unix:///"].iter().any(|start| uri.starts_with(start))
+}
+
+fn check_files(vm: &Vm) -> Result<(), String> {
+	let Vm { files, disks, .. } = vm;
 	if files.len() > FILES_MAX {
 		return Err(format!("a machine has {FILES_MAX} files at most, this has {}", files.len()));
 	}
 	// What lies in one folder after a restore.
 	let images =
 		disks.iter().flat_map(|disk| ["qcow2", "raw"].map(|e| format!("{}.{e}", disk.name)));
-	let mut names: HashSet<String> = images.chain([DESCRIPTION_FILE.to_owned()]).collect();
+	let own = [DESCRIPTION_FILE].into_iter().chain(vm.libvirt.as_ref().map(|_| DOMAIN_FILE));
+	let mut names: HashSet<String> = images.chain(own.map(str::to_owned)).collect();
 	for file in files {
 		if !is_name(file.name.as_bytes()) {
 			return Err(format!("{:?} is no name of a file", file.name));
@@ -405,6 +471,25 @@ mod tests {
 		assert!(fault(&format!("{GOOD}\n[hooks]\nbefore = [\"x\"]")).contains("absolute"));
 		assert!(fault(&format!("{GOOD}\n[hooks]\nseconds = 0")).contains("1 to 3600"));
 		assert!(fault(&GOOD.replace("format", "skip = true\nformat")).contains("skipped"));
+	}
+
+	#[test]
+	fn a_machine_of_libvirt_is_reached_through_libvirt_alone() {
+		let good = GOOD.replace("qmp = \"/run/web.sock\"", "libvirt = \"web\"");
+		let (_folder, found) = inventory(&good);
+		let vm = found.find(b"web").unwrap();
+		assert_eq!((vm.libvirt.as_deref(), vm.libvirt_uri()), (Some("web"), LIBVIRT_URI));
+		assert_eq!(toml::from_str::<Vm>(&vm.describe()).unwrap(), vm);
+		let with = |line: &str| good.replace("libvirt =", &format!("{line}\n\t\tlibvirt ="));
+		assert!(fault(&with("qmp = \"/run/web.sock\"")).contains("qmp and libvirt"));
+		assert!(fault(&with("guest_agent = \"/run/a.sock\"")).contains("guest_agent and libvirt"));
+		assert!(fault(&with("libvirt_uri = \"qemu+ssh://host/system\"")).contains("this host"));
+		assert!(fault(&good.replace("\"web\"", "\"\"")).contains("no name of a domain"));
+		assert!(fault(&GOOD.replace("qmp", "libvirt_uri")).contains("without libvirt"));
+		let file = "[[file]]\nname = \"domain.xml\"\npath = \"/x\"";
+		assert!(fault(&format!("{good}\n{file}")).contains("two files"));
+		let (_folder, found) = inventory(&format!("{GOOD}\n{file}"));
+		assert!(found.find(b"web").is_ok());
 	}
 
 	#[test]

@@ -1,14 +1,14 @@
 //! Room for what guests overwrite while they are read.
 //!
-//! One qcow2 image a disk, in a sparse file that has the size of its cap. QEMU sees it through a
-//! window of that size, so that the cap holds without anyone watching, agent alive or not.
+//! One qcow2 image a disk. How its cap is kept depends on who talks to QEMU, see [`Room`].
 
-use super::{Drive, PREFIX};
-use crate::{
-	disk::available_bytes,
-	sources::{OpenOptions, SourceError},
-};
+use super::{OpenOptions, PREFIX, SourceError};
+use crate::disk::available_bytes;
 use backup_primitives::VmTag;
+use rustix::{
+	fs::{FallocateFlags, fallocate},
+	io::Errno,
+};
 use std::{
 	fs, io,
 	os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -33,20 +33,43 @@ static MAKING: Mutex<()> = Mutex::new(());
 /// What a window's size is a multiple of.
 const WINDOW_STEP_BYTES: u64 = 64 * 1024;
 
+/// How the cap of an image is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+	/// The file is sparse and as long as its cap. QEMU sees it through a window of that size, so
+	/// that the cap holds without anyone watching, agent alive or not.
+	Window,
+	/// The cap is reserved on the file system behind the end of the file, which then grows into
+	/// it. Who fills the file system cannot take it away; the cap itself is to be watched.
+	Reserved,
+}
+
+/// A disk whose overwritten content is to be kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Overwritten<'a> {
+	/// The disk's name.
+	pub(super) name: &'a str,
+	/// Its size.
+	pub(super) size_bytes: u64,
+}
+
 /// Scratch of a machine's disks. Dropping it removes the files.
 #[derive(Debug)]
 pub(super) struct Scratch {
-	/// An image for each drive, in their order.
+	/// An image for each disk, in their order.
 	pub(super) images: Vec<PathBuf>,
 	/// The size of each.
 	pub(super) cap_bytes: u64,
+	/// Whether the file system has set aside what the images may take.
+	pub(super) is_reserved: bool,
 }
 
 impl Scratch {
 	/// The folder is shared with other machines, so the files bear the machine's tag.
 	pub(super) fn make(
 		tag: VmTag,
-		drives: &[Drive],
+		disks: &[Overwritten<'_>],
+		room: Room,
 		options: &OpenOptions,
 	) -> Result<Self, SourceError> {
 		// QEMU has a working directory of its own.
@@ -54,19 +77,23 @@ impl Scratch {
 		// Two that begin at once must not be promised the same room.
 		let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
 		let free_bytes = available_bytes(&folder)?.saturating_sub(promised_bytes(&folder)?);
-		let count = drives.len() as u64;
-		let largest = drives.iter().map(|drive| drive.size_bytes).max().unwrap_or(0);
+		let count = disks.len() as u64;
+		let largest = disks.iter().map(|disk| disk.size_bytes).max().unwrap_or(0);
 		let tables = largest.div_ceil(BYTES_PER_TABLE_BYTE);
 		let bytes_max = options.scratch_bytes_max;
 		let Some(cap_bytes) = cap_bytes(free_bytes, count, tables, bytes_max) else {
 			let needed_bytes = (BYTES_MIN + tables) * 2 * count;
 			return Err(SourceError::ScratchTooSmall { path: folder, free_bytes, needed_bytes });
 		};
-		let mut scratch = Self { images: Vec::new(), cap_bytes };
-		for drive in drives {
-			let path = folder.join(format!("{PREFIX}{tag}-{}{SUFFIX}", drive.name));
+		let mut scratch = Self { images: Vec::new(), cap_bytes, is_reserved: false };
+		for disk in disks {
+			let path = folder.join(format!("{PREFIX}{tag}-{}{SUFFIX}", disk.name));
 			scratch.images.push(path.clone());
-			make_image(&path, drive.size_bytes, cap_bytes)?;
+			let file = make_image(&path, disk.size_bytes)?;
+			match room {
+				Room::Window => file.set_len(cap_bytes)?,
+				Room::Reserved => scratch.is_reserved = reserve(&file, cap_bytes)?,
+			}
 		}
 		Ok(scratch)
 	}
@@ -89,7 +116,7 @@ fn cap_bytes(free_bytes: u64, count: u64, tables: u64, bytes_max: u64) -> Option
 	(share >= BYTES_MIN + tables).then_some(cap)
 }
 
-fn make_image(path: &Path, disk_bytes: u64, cap_bytes: u64) -> Result<(), SourceError> {
+fn make_image(path: &Path, disk_bytes: u64) -> Result<fs::File, SourceError> {
 	let file =
 		fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
 	let output = Command::new("qemu-img")
@@ -101,8 +128,16 @@ fn make_image(path: &Path, disk_bytes: u64, cap_bytes: u64) -> Result<(), Source
 		let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
 		return Err(io::Error::other(format!("failed to make a scratch image: {words}")).into());
 	}
-	file.set_len(cap_bytes)?;
-	Ok(())
+	Ok(file)
+}
+
+/// Set room aside for a file without making it longer. Says whether the file system can.
+fn reserve(file: &fs::File, cap_bytes: u64) -> io::Result<bool> {
+	match fallocate(file, FallocateFlags::KEEP_SIZE, 0, cap_bytes) {
+		Ok(()) => Ok(true),
+		Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+		Err(error) => Err(error.into()),
+	}
 }
 
 /// Room that other scratch may still take: files are sparse, and as long as their caps.
@@ -154,8 +189,18 @@ mod tests {
 		file.set_len(GIB).unwrap();
 		fs::write(folder.path().join("another"), [1; 8192]).unwrap();
 		assert_eq!(promised_bytes(folder.path()).unwrap(), GIB);
-		rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 1 << 20).unwrap();
+		fallocate(&file, FallocateFlags::empty(), 0, 1 << 20).unwrap();
 		assert_eq!(promised_bytes(folder.path()).unwrap(), GIB - (1 << 20));
+	}
+
+	#[test]
+	fn reserved_room_is_behind_the_end_of_the_file() {
+		let file = tempfile::tempfile().unwrap();
+		file.set_len(4096).unwrap();
+		if reserve(&file, 1 << 20).unwrap() {
+			let metadata = file.metadata().unwrap();
+			assert!(metadata.len() == 4096 && metadata.blocks() * 512 >= 1 << 20);
+		}
 	}
 
 	#[test]
