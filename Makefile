@@ -75,10 +75,12 @@ mutate-syncs: ## Prove that the store's tests miss every single sync that is tak
 	@scripts/mutate-syncs.sh
 
 .PHONY: bench
-bench: ## Measure the agent; the figures in docs/performance.md come from here
+bench: bench-peers ## Measure the agent; the figures in docs/performance.md come from here
 	cargo bench --locked -p backup-agent --bench backup
+	cargo bench --locked -p backup-agent --bench backup -- growth
 	cargo bench --locked -p backup-agent --bench store -- collect
 	cargo bench --locked -p backup-agent --bench store -- rebuild
+	cargo bench --locked -p backup-agent --bench store -- rebuild-sparse
 	cargo bench --locked -p backup-agent --bench store -- index
 
 .PHONY: bench-peers

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Back one disk up twice, with 1,100 writes of 64 KiB in between, and restore it: ours as the disk of
-# a running machine, and each peer that is installed (borg, restic, rustic) as a file.
+# a running machine and, for the first backup, as a file; each peer that is installed (borg, restic,
+# rustic) as a file. Ends with a table of medians.
 # usage: bench-peers.sh IMAGE FOLDER [ROUNDS]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,9 +25,68 @@ measure() {
 		{ cat "$work/out" >&2; exit 1; }
 	read -r seconds kib < "$work/time"
 	printf '%-8s %-8s %8.1f s  peak %4d MiB\n' "$name" "$phase" "$seconds" $((kib / 1024))
+	note "$name" "$phase" "$seconds"
+	note "$name" peak $((kib / 1024))
 }
 
-stored() { echo "  $(du -sb "$1" | cut -f1) bytes in the repository"; }
+# Keep a figure of this round for the table.
+note() { echo "$1 $2 $3" >> "$work/figures"; }
+
+stored() {
+	local bytes
+	bytes=$(du -sb "$2" | cut -f1)
+	echo "  $bytes bytes in the repository"
+	note "$1" "$3" $((bytes / 1000000))
+}
+
+# What `bench machine` printed, as figures.
+note_ours() {
+	awk '
+		/^first backup/ { print "live first", $3 }
+		/^second backup/ { print "live second", $3 }
+		/^restore, synced/ { print "live restore", $3 }
+		/bytes in the store/ { stored[++count] = $1 }
+		/ peak / { print "live peak", $(NF - 1) }
+		END {
+			print "live stored", int(stored[1] / 1000000)
+			print "live added", int((stored[2] - stored[1]) / 1000000)
+		}' "$1" >> "$work/figures"
+}
+
+# Medians, the best peer, and how ours compares. Memory is the most of all phases and rounds.
+table() {
+	awk '
+		{ values[$1, $2] = values[$1, $2] " " $3; if ($1 !~ /^(live|file)$/) peers[$1] = 1 }
+		function median(name, figure,   list, count, i, j, swap) {
+			count = split(values[name, figure], list, " ")
+			if (!count) return ""
+			for (i = 1; i < count; i++) for (j = i + 1; j <= count; j++)
+				if (list[j] + 0 < list[i] + 0) { swap = list[i]; list[i] = list[j]; list[j] = swap }
+			return figure == "peak" ? list[count] + 0 : list[int((count + 1) / 2)] + 0
+		}
+		function row(title, mine, figure, goal, unit,   ours, best, name, value, line) {
+			ours = median(mine, figure)
+			line = sprintf("| %s | %s %s |", title, ours, unit)
+			for (name in peers) {
+				value = median(name, figure)
+				line = line " " value " |"
+				if (best == "" || value < best) best = value
+			}
+			printf "%s %s | %s |\n", line, best ? sprintf("%.3f", ours / best) : "-", goal
+		}
+		END {
+			line = "| median | ours |"
+			for (name in peers) line = line " " name " |"
+			print line " ours / best | goal |"
+			row("first backup, live", "live", "first", "-", "s")
+			row("first backup, file", "file", "first", "0.5", "s")
+			row("second backup, live", "live", "second", "0.1", "s")
+			row("stored by the first", "live", "stored", "1.06", "MB")
+			row("stored by the second", "live", "added", "0.4", "MB")
+			row("restore, synced", "live", "restore", "0.6", "s")
+			row("peak memory", "live", "peak", "256 MiB", "MiB")
+		}' "$work/figures"
+}
 
 peer() {
 	local name=$1 repo="$work/$1" restored="$work/restored"
@@ -52,10 +112,12 @@ peer() {
 	esac
 	cat "$image" > /dev/null
 	measure "$name" first "$first"
-	stored "$repo"
+	stored "$name" "$repo" stored
+	local before=$(( $(du -sb "$repo" | cut -f1) / 1000000 ))
 	cat "$changed" > /dev/null
 	measure "$name" second "$second"
-	stored "$repo"
+	echo "  $(du -sb "$repo" | cut -f1) bytes in the repository"
+	note "$name" added $(( $(du -sb "$repo" | cut -f1) / 1000000 - before ))
 	measure "$name" restore "$restore"
 	cmp "$restored" "$changed"
 	rm -rf "$repo" "$restored"
@@ -67,7 +129,11 @@ for round in $(seq "$rounds"); do
 	cp --sparse=always "$image" "$changed"
 	# Who reads it finds it in the page cache.
 	cat "$changed" > /dev/null
-	bench machine "$changed" "$work"
+	bench image "$image" "$work" | tee "$work/ours"
+	awk '/^first backup/ { print "file first", $3 }' "$work/ours" >> "$work/figures"
+	cat "$changed" > /dev/null
+	bench machine "$changed" "$work" | tee "$work/ours"
+	note_ours "$work/ours"
 	for name in borg restic rustic; do
 		if command -v "$name" > /dev/null; then
 			peer "$name"
@@ -76,3 +142,5 @@ for round in $(seq "$rounds"); do
 		fi
 	done
 done
+
+table

@@ -4,11 +4,14 @@
 //! ```text
 //! cargo bench -p backup-agent --bench store -- collect [blocks] [folder]
 //! cargo bench -p backup-agent --bench store -- rebuild [gibibytes] [folder]
+//! cargo bench -p backup-agent --bench store -- rebuild-sparse [gibibytes] [folder]
 //! cargo bench -p backup-agent --bench store -- index [million blocks] [folder]
 //! ```
 //! Blocks are noise of 32 KiB, but for `index`, where they are tiny, so that 40 million fit the
 //! disk. Trees are real: nodes of 64 children, sealed. `rebuild` drops the page cache if it may
 //! and reads the same files once more with nothing else to do, to tell how fast the disk is.
+//! `rebuild-sparse` stores blocks that are zero but for a number, and digs holes where they are, so
+//! that a large store fits a small disk: it shows memory and what the processor does.
 
 use backup_agent::{
 	format::{ChildRef, Cid, Geometry, Node, RepositoryKey, Sealer, digest},
@@ -18,6 +21,7 @@ use std::{
 	fs,
 	io::Read,
 	path::{Path, PathBuf},
+	process::Command,
 	sync::atomic::{AtomicBool, AtomicU64, Ordering},
 	thread,
 	time::Instant,
@@ -30,11 +34,14 @@ const BLOCK_BYTES: usize = 32 * 1024;
 struct Trees {
 	sealer: Sealer,
 	block_bytes: usize,
+	/// Whether blocks are zero but for their numbers.
+	is_sparse: bool,
 }
 
 impl Trees {
 	fn new(block_bytes: usize) -> Self {
-		Self { sealer: Sealer::new(&RepositoryKey::generate()), block_bytes }
+		let sealer = Sealer::new(&RepositoryKey::generate());
+		Self { sealer, block_bytes, is_sparse: block_bytes <= 64 }
 	}
 
 	/// Stores as many chunks as a range has numbers, the nodes above them, and gives the root.
@@ -50,7 +57,7 @@ impl Trees {
 		while first < numbers.end {
 			let mut node = Node::empty(Geometry::V1);
 			for (place, number) in (first..numbers.end.min(first + fan_out)).enumerate() {
-				let block = noise(number, self.block_bytes);
+				let block = self.block(number);
 				let cid = Cid::raw(digest(&block));
 				session.put_unchecked(&cid, &block)?;
 				node.children[place] = Some(ChildRef { cid, key: key.clone(), id });
@@ -71,6 +78,16 @@ impl Trees {
 		Ok(level.remove(0).cid)
 	}
 
+	fn block(&self, number: u64) -> Vec<u8> {
+		let mut bytes = vec![0; self.block_bytes];
+		let name = number.to_le_bytes();
+		match self.is_sparse {
+			true => bytes[..name.len()].copy_from_slice(&name),
+			false => blake3::Hasher::new().update(&name).finalize_xof().fill(&mut bytes),
+		}
+		bytes
+	}
+
 	fn node(&mut self, session: &dyn Session, node: &Node) -> anyhow::Result<ChildRef> {
 		let (block, child) = node.seal(&mut self.sealer);
 		session.put_unchecked(&child.cid, &block)?;
@@ -88,15 +105,6 @@ impl Trees {
 		session.pin(&root, b"bench")?;
 		Ok(root)
 	}
-}
-
-fn noise(number: u64, len: usize) -> Vec<u8> {
-	let mut bytes = vec![0; len];
-	match len {
-		..=64 => bytes[..8].copy_from_slice(&number.to_le_bytes()),
-		_ => blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut bytes),
-	}
-	bytes
 }
 
 /// Half of the blocks go while a backup writes others.
@@ -147,10 +155,16 @@ fn collect(blocks: u64, folder: &Path) -> anyhow::Result<()> {
 }
 
 /// The index is gone, and made again from the packs.
-fn rebuild(gibibytes: u64, folder: &Path) -> anyhow::Result<()> {
-	let blocks = (gibibytes << 30) / BLOCK_BYTES as u64;
+fn rebuild(gibibytes: u64, folder: &Path, is_sparse: bool) -> anyhow::Result<()> {
+	const GIBIBYTE_BLOCKS: u64 = (1 << 30) / BLOCK_BYTES as u64;
 	let store = EmbeddedStore::open(folder, StoreOptions::V1)?;
-	Trees::new(BLOCK_BYTES).keep(&store, 0..blocks)?;
+	let mut trees = Trees { is_sparse, ..Trees::new(BLOCK_BYTES) };
+	for number in 0..gibibytes {
+		trees.keep(&store, number * GIBIBYTE_BLOCKS..(number + 1) * GIBIBYTE_BLOCKS)?;
+		if is_sparse {
+			dig_holes(folder)?;
+		}
+	}
 	drop(store);
 	let bytes = drop_caches_and_read(folder)?;
 	fs::remove_file(folder.join("index.redb"))?;
@@ -165,6 +179,20 @@ fn rebuild(gibibytes: u64, folder: &Path) -> anyhow::Result<()> {
 		bytes as f64 / 1e6 / seconds,
 		peak_mib()
 	);
+	Ok(())
+}
+
+/// Gives back what is zero in the packs that were written last.
+fn dig_holes(folder: &Path) -> anyhow::Result<()> {
+	const NEW_PACKS: usize = 6;
+	let paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+	let mut packs = paths.collect::<std::io::Result<Vec<PathBuf>>>()?;
+	packs.retain(|path| path.extension().is_some_and(|extension| extension == "pack"));
+	packs.sort();
+	for pack in packs.iter().rev().take(NEW_PACKS) {
+		let done = Command::new("fallocate").arg("--dig-holes").arg(pack).status()?;
+		anyhow::ensure!(done.success(), "no holes can be dug in {}", pack.display());
+	}
 	Ok(())
 }
 
@@ -193,8 +221,7 @@ fn drop_caches_and_read(folder: &Path) -> anyhow::Result<u64> {
 
 /// Needs root. Says whether it was done.
 fn drop_caches() -> bool {
-	std::process::Command::new("sync").status().is_ok()
-		&& fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
+	Command::new("sync").status().is_ok() && fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }
 
 /// As many blocks as 10 TiB have, and a collection of half of them.
@@ -238,8 +265,9 @@ fn main() -> anyhow::Result<()> {
 	let folder = tempfile::tempdir_in(parent)?;
 	match arguments.first().map(String::as_str) {
 		Some("collect") => collect(number(100_000)?, folder.path()),
-		Some("rebuild") => rebuild(number(4)?, folder.path()),
+		Some("rebuild") => rebuild(number(4)?, folder.path(), false),
+		Some("rebuild-sparse") => rebuild(number(100)?, folder.path(), true),
 		Some("index") => index(number(40)?, folder.path()),
-		_ => anyhow::bail!("say collect, rebuild or index"),
+		_ => anyhow::bail!("say collect, rebuild, rebuild-sparse or index"),
 	}
 }

@@ -3,7 +3,7 @@
 //! 1. A machine that this node does not have is set up again as the snapshot describes it, in a
 //!    folder of its own.
 //! 2. Its images are made, empty, with the snapshot's disks behind them, which are served from
-//!    then on ([`filling`](crate::sources::filling)). The operator starts the machine.
+//!    then on (`sources::filling`). The operator starts the machine.
 //! 3. While it runs, QEMU copies what the images lack. When nothing is missing the live restore is
 //!    over, by itself.
 //!

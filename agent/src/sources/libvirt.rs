@@ -25,8 +25,8 @@ mod virsh;
 mod watch;
 
 use super::{
-	Checkpoint, DOMAIN_FILE, Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX,
-	SourceError, Vm, image,
+	Checkpoint, DOMAIN_FILE, Disk, Hold, ImageFormat, Leftovers, OpenDisk, OpenOptions, OpenVm,
+	PREFIX, SourceError, Vm, image,
 	live::{THREAD_SAFE_MAJOR, is_same_file},
 	nbd::{self, AfterRead, NbdDisk},
 	scratch::{Overwritten, Room, Scratch},
@@ -182,7 +182,16 @@ pub(super) fn open(
 	let xml = domain.run("dumpxml", &["--inactive"])?;
 	let mut open = match domain.is_running()? {
 		true => open_running(vm, domain, tag, known, options)?,
-		false => image::open(vm, tag, known, options)?,
+		false => {
+			// The images are read as the inventory has them, so that must be what the domain has.
+			let definition = Definition::parse(&xml)
+				.map_err(|reason| domain.not_understood("a domain", reason))?;
+			for disk in vm.included() {
+				let target = find_target(disk, &definition)?;
+				ensure_same_format(disk, target)?;
+			}
+			image::open(vm, tag, known, options)?
+		}
 	};
 	open.files.push((DOMAIN_FILE.to_owned(), xml.into_bytes()));
 	Ok(open)
@@ -198,7 +207,8 @@ fn open_running(
 	match clean(&domain) {
 		// What the disks hold can be read all the same.
 		Err(error @ SourceError::NotThawed { .. }) => {
-			tracing::warn!(%tag, %error, "the guest hangs")
+			tracing::warn!(%tag, %error, "the guest hangs");
+			options.leftovers.add(vm);
 		}
 		result => result?,
 	}
@@ -234,18 +244,37 @@ fn find_drives<'v>(
 	definition: &Definition,
 ) -> Result<Vec<Drive<'v>>, SourceError> {
 	let drive = |disk: &'v Disk| {
-		let target = definition.target(&disk.name);
-		let is_meant = |target: &&Target| {
-			target.source.as_ref().is_none_or(|source| is_same_file(source, &disk.image))
-		};
-		let Some(target) = target.filter(is_meant).cloned() else {
-			let (name, image) = (disk.name.clone(), disk.image.clone());
-			return Err(SourceError::DiskNotFound { name, image });
-		};
+		let target = find_target(disk, definition)?.clone();
 		let size_bytes = domain.size_bytes(&target.name)?;
 		Ok(Drive { disk, target, size_bytes, is_recorded: false })
 	};
 	vm.included().map(drive).collect()
+}
+
+/// The domain's disk of this name, if it has this image or none that is a file.
+fn find_target<'d>(disk: &Disk, definition: &'d Definition) -> Result<&'d Target, SourceError> {
+	let is_meant = |target: &&Target| {
+		target.source.as_ref().is_none_or(|source| is_same_file(source, &disk.image))
+	};
+	let found = definition.target(&disk.name).filter(is_meant);
+	found.ok_or_else(|| SourceError::DiskNotFound {
+		name: disk.name.clone(),
+		image: disk.image.clone(),
+	})
+}
+
+/// Whoever reads an image by itself must know what it is: the container's bytes are not the disk.
+fn ensure_same_format(disk: &Disk, target: &Target) -> Result<(), SourceError> {
+	if target.is_qcow2 == (disk.format == ImageFormat::Qcow2) && target.source.is_some() {
+		return Ok(());
+	}
+	Err(SourceError::ImageNotServed {
+		path: disk.image.clone(),
+		reason: format!(
+			"the machine's file says that it is {}, which the domain's definition does not",
+			disk.format.driver()
+		),
+	})
 }
 
 /// A QEMU before 9.0 ends, and its guest with it, when the client of an export on an I/O thread
@@ -373,18 +402,18 @@ impl LibvirtVm {
 			false => None,
 		};
 		let begun = self.begin(&orders);
+		if begun.is_ok() {
+			// Before the guest writes again.
+			self.watch = Some(Watch::begin(self.domain.clone(), &self.scratch));
+		}
 		// Whatever comes of it, the file systems go on before anything else is done.
 		let thawed = frozen.map_or(Ok(None), Frozen::thaw);
 		let (base, checkpoint) = begun?;
-		self.watch = Some(Watch::begin(self.domain.clone(), &self.scratch));
-		let (consistency, pause) = match thawed {
-			Ok(Some(lasted)) => (Consistency::Application, lasted),
-			Ok(None) => (Consistency::Crash, Duration::ZERO),
-			Err(error) => {
-				// The note stays, so that the clean-up looks at the guest once more.
-				tracing::warn!(%error, "the guest did not thaw; the snapshot is crash-consistent");
-				(Consistency::Crash, Duration::ZERO)
-			}
+		// A guest that does not thaw is worth more than its backup: letting go of it has it tried
+		// again until it does.
+		let (consistency, pause) = match thawed? {
+			Some(lasted) => (Consistency::Application, lasted),
+			None => (Consistency::Crash, Duration::ZERO),
 		};
 		Ok(Begun { consistency, pause, base, checkpoint })
 	}
@@ -508,8 +537,10 @@ impl LibvirtVm {
 
 	fn take_away(&mut self) -> Result<(), SourceError> {
 		self.is_closed = true;
+		// Scratch is watched until the job is gone.
+		let cleaned = clean(&self.domain);
 		self.watch = None;
-		clean(&self.domain).inspect_err(|_| self.leftovers.add(&self.vm))
+		cleaned.inspect_err(|_| self.leftovers.add(&self.vm))
 	}
 }
 

@@ -134,7 +134,8 @@ fn make_image(path: &Path, disk_bytes: u64) -> Result<fs::File, SourceError> {
 /// Set room aside for a file without making it longer. Says whether the file system can.
 fn reserve(file: &fs::File, cap_bytes: u64) -> io::Result<bool> {
 	match fallocate(file, FallocateFlags::KEEP_SIZE, 0, cap_bytes) {
-		Ok(()) => Ok(true),
+		// Some say yes and set nothing aside.
+		Ok(()) => Ok(file.metadata()?.blocks() * 512 >= cap_bytes),
 		Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
 		Err(error) => Err(error.into()),
 	}

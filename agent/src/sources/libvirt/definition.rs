@@ -27,6 +27,8 @@ pub(super) struct Target {
 	pub(super) name: String,
 	/// Its file or block device, if it is one.
 	pub(super) source: Option<PathBuf>,
+	/// Whether it is qcow2.
+	pub(super) is_qcow2: bool,
 	/// Whether libvirt can record what is written to it: only in qcow2, and only if nobody else
 	/// writes.
 	pub(super) is_recordable: bool,
@@ -110,6 +112,7 @@ fn target(devices: Node<'_, '_>, disk: Node<'_, '_>) -> Option<Target> {
 		name,
 		source: path("file").or_else(|| path("dev")),
 		is_recordable: is_qcow2 && is_alone,
+		is_qcow2,
 		is_on_thread: driver.is_some_and(has_thread) || is_controller_on_thread(devices, disk),
 	})
 }

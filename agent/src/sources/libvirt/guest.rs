@@ -10,8 +10,8 @@ use std::{
 	time::{Duration, Instant},
 };
 
-/// How long the agent may take to thaw.
-const THAW_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long the agent may take to thaw. libvirt itself waits 30 seconds for a freeze that hangs.
+const THAW_TIME_MAX: Duration = Duration::from_secs(45);
 
 /// Names our note among the domain's metadata.
 const NOTE: &str = "--uri=urn:pallet-backup:frozen";

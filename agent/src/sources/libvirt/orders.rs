@@ -108,7 +108,13 @@ mod tests {
 	use roxmltree::Document;
 
 	fn target(name: &str) -> Target {
-		Target { name: name.into(), source: None, is_recordable: true, is_on_thread: false }
+		Target {
+			name: name.into(),
+			source: None,
+			is_qcow2: true,
+			is_recordable: true,
+			is_on_thread: false,
+		}
 	}
 
 	#[test]
