@@ -21,6 +21,14 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 	fs::File::open(folder)?.sync_all()
 }
 
+/// Remove a file, and say whether it was there.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
+	match fs::remove_file(path) {
+		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+		result => result.map(|()| true),
+	}
+}
+
 /// Bytes that can still be written to the file system of a folder, by a user without privileges.
 pub(crate) fn available_bytes(folder: &Path) -> io::Result<u64> {
 	let stat = rustix::fs::statvfs(folder)?;

@@ -14,7 +14,7 @@ use axum::{
 	response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// Where live restores are seen and asked for.
 pub const LIVE_RESTORES_PATH: &str = "/v1/live-restores";
@@ -73,7 +73,6 @@ async fn obey<O: DeserializeOwned + Send + 'static, T: Serialize + Send + 'stati
 		Ok(order) => order,
 		Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
 	};
-	let live_restores: Arc<LiveRestores> = live_restores;
 	match tokio::task::spawn_blocking(move || run(&live_restores, order)).await {
 		Ok(Ok(answer)) => Json(answer).into_response(),
 		Ok(Err(error)) => (StatusCode::CONFLICT, error.to_string()).into_response(),

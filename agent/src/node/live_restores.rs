@@ -13,7 +13,7 @@
 
 use super::{opened, restored, stored, written};
 use crate::{
-	disk::{UNFINISHED_PREFIX, write_whole},
+	disk::{UNFINISHED_PREFIX, remove_if_there, write_whole},
 	format::{Object, Root},
 	jobs::JobError,
 	nbd::{NbdServer, ServedDisk},
@@ -351,7 +351,7 @@ impl LiveRestores {
 			return Ok(false);
 		}
 		// The record first: what is not recorded is not served again.
-		remove(&self.record_file(vm)).map_err(written)?;
+		remove_if_there(&self.record_file(vm)).map_err(written)?;
 		let ended = lock(&self.all).remove(vm);
 		drop(ended);
 		Ok(true)
@@ -434,7 +434,7 @@ impl LiveRestores {
 		for mut file in made {
 			if let Err(error) = file.complete() {
 				for path in &named {
-					remove(path).map_err(written)?;
+					remove_if_there(path).map_err(written)?;
 				}
 				return Err(written(error));
 			}
@@ -507,10 +507,10 @@ impl LiveRestores {
 			// No image of another live restore names this socket. What is not ours, or cannot be
 			// told, stays.
 			if matches!(filling::lacks(image, &record.socket), Ok(true)) {
-				remove(image).map_err(written)?;
+				remove_if_there(image).map_err(written)?;
 			}
 		}
-		remove(&self.record_file(vm)).map_err(written)
+		remove_if_there(&self.record_file(vm)).map(drop).map_err(written)
 	}
 
 	fn record_file(&self, vm: &str) -> PathBuf {
@@ -599,13 +599,6 @@ fn read(path: &Path) -> io::Result<Record> {
 		return Err(io::Error::other(format!("{} is too long", path.display())));
 	}
 	Ok(serde_json::from_slice(&fs::read(path)?)?)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-	match fs::remove_file(path) {
-		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-		result => result,
-	}
 }
 
 fn untaken(error: TargetError) -> JobError {

@@ -6,7 +6,7 @@
 //! 4. The journal becomes a note that it is done: from here on nothing is undone. The old images go.
 
 use crate::{
-	disk::write_whole,
+	disk::{remove_if_there, write_whole},
 	sources::{Disk, SourceError},
 	targets::rename_new,
 };
@@ -117,7 +117,7 @@ impl Replacements {
 					tracing::error!(%error, path = %path.display(), "images are half replaced and stay so: shut their machine down, then start the agent again");
 				}
 			} else if name.to_string_lossy().ends_with(DONE_SUFFIX) && is_old(&entry) {
-				remove(&path)?;
+				remove_if_there(&path)?;
 			}
 		}
 		Ok(())
@@ -147,7 +147,7 @@ impl Replacements {
 				_ => !self.file(id, JOURNAL_SUFFIX).exists() && is_unlocked(&path)?,
 			};
 			if is_left {
-				remove(&path)?;
+				remove_if_there(&path)?;
 			}
 		}
 		Ok(())
@@ -196,7 +196,7 @@ impl Replacement<'_> {
 		}
 		sync_folder_of(&journal)?;
 		for place in std::mem::take(&mut self.places) {
-			remove(&place.old)?;
+			remove_if_there(&place.old)?;
 		}
 		Ok(())
 	}
@@ -225,7 +225,7 @@ impl Replacement<'_> {
 impl Drop for Replacement<'_> {
 	fn drop(&mut self) {
 		for place in &self.places {
-			if let Err(error) = remove(&place.new) {
+			if let Err(error) = remove_if_there(&place.new) {
 				tracing::warn!(%error, path = %place.new.display(), "failed to remove a new image");
 			}
 		}
@@ -258,7 +258,7 @@ fn undo(journal: &Path, places: &[Place]) -> io::Result<()> {
 			true if place.old.exists() => {
 				fs::rename(&place.old, image)?;
 				// Two names of one file are left as they are by a renaming.
-				remove(&place.old)?;
+				remove_if_there(&place.old)?;
 			}
 			false if !place.new.exists() && image.exists() => fs::rename(image, &place.new)?,
 			_ => (),
@@ -267,7 +267,7 @@ fn undo(journal: &Path, places: &[Place]) -> io::Result<()> {
 	}
 	fs::remove_file(journal)?;
 	sync_folder_of(journal)?;
-	places.iter().try_for_each(|place| remove(&place.new))
+	places.iter().try_for_each(|place| remove_if_there(&place.new).map(drop))
 }
 
 /// Whether new images can be given to whom the old one belongs: known before hours are spent.
@@ -290,13 +290,6 @@ fn inherit_owner(place: &Place) -> io::Result<()> {
 	let old = fs::metadata(&place.disk.image)?;
 	fs::set_permissions(&place.new, old.permissions())?;
 	chown(&place.new, Some(old.uid()), Some(old.gid()))
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-	match fs::remove_file(path) {
-		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-		result => result,
-	}
 }
 
 fn sync_folder_of(path: &Path) -> io::Result<()> {

@@ -18,7 +18,7 @@ use rustix::{
 	process::geteuid,
 };
 
-use crate::targets::TargetError;
+use crate::{disk::remove_if_there, targets::TargetError};
 
 const SUFFIX: &str = ".partial";
 const PROGRESS_SUFFIX: &str = ".progress";
@@ -182,14 +182,6 @@ fn adopt_left_over(partial: &Path) -> io::Result<Option<File>> {
 		file.set_permissions(fs::Permissions::from_mode(0o600))?;
 	}
 	Ok(is_free.then_some(file))
-}
-
-/// Says whether it was there.
-fn remove_if_there(path: &Path) -> io::Result<bool> {
-	match fs::remove_file(path) {
-		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-		result => result.map(|()| true),
-	}
 }
 
 fn try_lock(file: &File) -> io::Result<bool> {

@@ -3,6 +3,7 @@
 //! It is written after the data that it speaks of is durable, and as a whole. One that is torn, of
 //! another content or of another format says nothing, and the restore begins at the beginning.
 
+use crate::disk::remove_if_there;
 use codec::{Decode, DecodeAll, Encode};
 use rustix::process::geteuid;
 use std::{
@@ -68,10 +69,7 @@ impl Progress {
 		let (digest, body) = bytes.split_at_mut(DIGEST_BYTES);
 		digest.copy_from_slice(blake3::hash(body).as_bytes());
 		let next = next(path);
-		match std::fs::remove_file(&next) {
-			Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-			_ => (),
-		}
+		remove_if_there(&next)?;
 		let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
 		file.write_all(&bytes)?;
 		// Not synced: one that is lost in a power cut costs time and nothing else.
