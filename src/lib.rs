@@ -131,6 +131,7 @@ mod reads;
 mod replicas;
 mod restores;
 pub mod runtime_api;
+mod serving;
 mod snapshots;
 mod traits;
 mod types;

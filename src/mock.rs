@@ -7,6 +7,7 @@ use crate::{
 };
 use backup_primitives::{
 	BlockRef, Cid, Consistency, FailureReason, Recipient, VmTag,
+	job::Source,
 	report::{Report, Watermark, Watermarks, signing_payload},
 };
 use codec::Encode;
@@ -294,6 +295,12 @@ fn new_key(seed: u64) -> AuthorityId {
 	AuthorityId::generate_pair(Some(format!("0x{seed:064x}").into_bytes()))
 }
 
+/// Where a node's blocks are served, and its key.
+pub(crate) fn source(node: NodeId) -> Source {
+	let gateway = format!("http://node-{node}").into_bytes();
+	Source { gateway: gateway.try_into().unwrap(), recipient: Recipient([node as u8; 32]) }
+}
+
 impl Compute<NodeId, RequestId, AccountId, AuthorityId> for World {
 	fn request(request: &RequestId) -> Option<RequestInfo<NodeId, AccountId>> {
 		World::change(|world| world.requests.get(request).cloned())
@@ -302,10 +309,10 @@ impl Compute<NodeId, RequestId, AccountId, AuthorityId> for World {
 	fn node(node: &NodeId) -> Option<NodeInfo<AuthorityId, AccountId>> {
 		let authority = World::change(|world| world.authorities.get(node).cloned())?;
 		let operator = World::change(|world| world.operators.get(node).copied());
-		let gateway = format!("http://node-{node}").into_bytes().try_into().unwrap();
+		let Source { gateway, recipient } = source(*node);
 		Some(NodeInfo {
 			authority,
-			recipient: Recipient([*node as u8; 32]),
+			recipient,
 			operator: operator.unwrap_or(1_000 + AccountId::from(*node)),
 			gateways: vec![gateway].try_into().unwrap(),
 		})

@@ -2,7 +2,7 @@
 
 use crate::{BackupBytes, Eligibility, Grant, LineageView, OwedCopy, Protection, SnapshotMetadata};
 use alloc::vec::Vec;
-use backup_primitives::{Cid, RecordedRoot, RootStatus};
+use backup_primitives::{Cid, Reader, Recipient, RecordedRoot, RootStatus, job::Sources};
 use codec::Codec;
 
 sp_api::decl_runtime_apis! {
@@ -29,6 +29,20 @@ sp_api::decl_runtime_apis! {
 			node_id: NodeId,
 			after: Option<RequestId>,
 		) -> (Vec<RecordedRoot>, Option<RequestId>);
+
+		/// The roots that the records of a lineage name, with their places, in order: what a holder
+		/// of copies has to have. Nothing of a lineage that is not there.
+		fn roots_of_request(request_id: RequestId, salt: [u8; 32]) -> Vec<(u64, Cid)>;
+
+		/// Where a node can fetch the blocks of a request: from its host first, then from those
+		/// that hold copies.
+		fn sources_of_request(node_id: NodeId, request_id: RequestId) -> Sources;
+
+		/// Whether a node has to keep copies of what other nodes sealed of a request.
+		fn keeps_copies(node_id: NodeId, request_id: RequestId) -> bool;
+
+		/// Whether somebody who proves to hold the secret of `recipient` may fetch blocks.
+		fn is_reader(reader: Reader<NodeId, AccountId>, recipient: Recipient) -> bool;
 
 		/// Whether a snapshot of a request would be taken now, and if not, why.
 		fn eligibility(request_id: RequestId) -> Eligibility<BlockNumber>;

@@ -14,10 +14,10 @@
 mod agent;
 
 use crate::{
-	Call, Compute, Config, Eligibility, HoldersOf, LOG_TARGET, LineageCountOfNode, LineageOf,
-	Lineages, LineagesOfNode, Owed, OwedCount, Pallet, Paused, RequestInfoOf, RestoreOf,
-	RestoreRequests, RestoreState, RestoresOfNode, SnapshotClaim, authorize::hash_bytes,
-	deletion::Confirmation, lineage_id, opaque,
+	Call, Compute, Config, Eligibility, LOG_TARGET, LineageCountOfNode, LineageOf, Lineages,
+	LineagesOfNode, Owed, OwedCount, Pallet, Paused, RequestInfoOf, RestoreOf, RestoreRequests,
+	RestoreState, RestoresOfNode, SnapshotClaim, authorize::hash_bytes, deletion::Confirmation,
+	lineage_id, opaque,
 };
 use agent::Exchange;
 use alloc::{
@@ -27,16 +27,14 @@ use alloc::{
 use backup_primitives::{
 	BlockRef, LineageId, OpaqueId,
 	job::{
-		Achieved, CopyOrder, CopyResult, DeletionOrder, DeletionResult, Desired, Gateway,
-		LINEAGES_MAX, LineagePlace, ORDERS_MAX, Orders, RestoreMode, RestoreOrder, RestorePlace,
-		RestoreResult, SOURCES_MAX, SnapshotOrder, SnapshotResult,
+		Achieved, CopyOrder, CopyResult, DeletionOrder, DeletionResult, Desired, LINEAGES_MAX,
+		LineagePlace, ORDERS_MAX, Orders, RestoreMode, RestoreOrder, RestorePlace, RestoreResult,
+		SnapshotOrder, SnapshotResult,
 	},
 	report::{Report, TakenSnapshot, WATERMARKS_MAX, Watermark, Watermarks, signing_payload},
 };
-use frame_support::{
-	BoundedVec,
-	pallet_prelude::ConstU32,
-	storage::{IterableStorageDoubleMap, generator::StorageDoubleMap as StorageDoubleMapKeys},
+use frame_support::storage::{
+	IterableStorageDoubleMap, generator::StorageDoubleMap as StorageDoubleMapKeys,
 };
 use frame_system::{offchain::SubmitTransaction, pallet_prelude::BlockNumberFor};
 use sp_application_crypto::RuntimeAppPublic;
@@ -186,22 +184,9 @@ impl<T: Config> Pallet<T> {
 				lineage: id,
 				owner: opaque(&lineage.owner),
 				next: lineage.next,
-				sources: Self::sources_of(node, &request_id, &lineage),
+				sources: Self::sources_for(node, &request_id, &lineage),
 			});
 		}
-	}
-
-	/// Where a holder can fetch the blocks of a lineage: from its host first, then from the other
-	/// holders.
-	fn sources_of(
-		holder: &T::NodeId,
-		request_id: &T::RequestId,
-		lineage: &LineageOf<T>,
-	) -> BoundedVec<Gateway, ConstU32<SOURCES_MAX>> {
-		let others = HoldersOf::<T>::get(request_id).into_iter().map(|other| other.node);
-		let nodes = core::iter::once(lineage.node).chain(others.filter(|other| other != holder));
-		let gateways = nodes.filter_map(|node| T::Compute::node(&node)).flat_map(|n| n.gateways);
-		BoundedVec::truncate_from(gateways.take(SOURCES_MAX as usize).collect())
 	}
 
 	fn snapshot_order(request_id: &T::RequestId, lineage: &LineageOf<T>) -> Option<SnapshotOrder> {

@@ -44,6 +44,9 @@ pub const GATEWAY_BYTES_MAX: u32 = 128;
 /// Most addresses that one copy is fetched from.
 pub const SOURCES_MAX: u32 = 8;
 
+/// Where one copy is fetched from: the host first, then the other holders.
+pub type Sources = BoundedVec<Source, ConstU32<SOURCES_MAX>>;
+
 /// The name under which a node's agent finds a machine.
 pub type VmName = BoundedVec<u8, ConstU32<VM_NAME_BYTES_MAX>>;
 
@@ -52,6 +55,17 @@ pub type Envelope = BoundedVec<u8, ConstU32<ENVELOPE_BYTES_MAX>>;
 
 /// An address at which holders of copies can fetch a node's blocks, as a URL.
 pub type Gateway = BoundedVec<u8, ConstU32<GATEWAY_BYTES_MAX>>;
+
+/// Where a node's blocks can be fetched, and the key that proves to it who asks.
+#[derive(
+	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub struct Source {
+	/// The address.
+	pub gateway: Gateway,
+	/// The node's public key: requests are proved to it and to nobody else.
+	pub recipient: Recipient,
+}
 
 /// The addresses of a node.
 pub type Gateways = BoundedVec<Gateway, ConstU32<GATEWAYS_MAX>>;
@@ -181,7 +195,7 @@ pub struct CopyOrder {
 	/// Sequence of the snapshot after its newest.
 	pub next: u64,
 	/// Where its blocks can be fetched: from the host, then from the other holders.
-	pub sources: BoundedVec<Gateway, ConstU32<SOURCES_MAX>>,
+	pub sources: Sources,
 }
 
 /// A lineage whose snapshots should go.

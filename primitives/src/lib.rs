@@ -12,12 +12,14 @@ pub mod auth;
 pub mod cid;
 pub mod id;
 pub mod job;
+pub mod reader;
 pub mod recipient;
 pub mod report;
 pub mod vm;
 
 pub use cid::Cid;
 pub use id::OpaqueId;
+pub use reader::Reader;
 pub use recipient::Recipient;
 pub use report::{BlockRef, Consistency, FailureReason, LineageId, RecordedRoot, RootStatus};
 pub use vm::VmTag;

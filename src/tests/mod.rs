@@ -18,5 +18,6 @@ mod reports;
 mod restore_options;
 mod restores;
 mod retention;
+mod serving;
 mod settings;
 mod worker;

@@ -68,7 +68,7 @@ fn what_a_node_has_to_hold_is_ordered_with_where_to_fetch_it() {
 		let order = &desired.copies[0];
 		assert_eq!((order.next, &order.owner), (1, &opaque(&ALICE)));
 		assert_eq!(order.sources.len(), 1);
-		assert_eq!(&order.sources[0][..], b"http://node-11");
+		assert_eq!(&order.sources[0].gateway[..], b"http://node-11");
 	});
 }
 

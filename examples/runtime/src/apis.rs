@@ -6,7 +6,7 @@ use crate::{
 	machines::{NodeId, RequestId},
 };
 use alloc::vec::Vec;
-use backup_primitives::{Cid, RecordedRoot, RootStatus};
+use backup_primitives::{Cid, Reader, Recipient, RecordedRoot, RootStatus, job::Sources};
 use pallet_backup::{
 	BackupBytes, Eligibility, Grant, LineageView, OwedCopy, Protection, SnapshotMetadata,
 };
@@ -45,6 +45,22 @@ sp_api::impl_runtime_apis! {
 			after: Option<RequestId>,
 		) -> (Vec<RecordedRoot>, Option<RequestId>) {
 			Backup::roots_of_node(node_id, after)
+		}
+
+		fn roots_of_request(request_id: RequestId, salt: [u8; 32]) -> Vec<(u64, Cid)> {
+			Backup::roots_of_request(request_id, salt)
+		}
+
+		fn sources_of_request(node_id: NodeId, request_id: RequestId) -> Sources {
+			Backup::sources_of_request(node_id, request_id)
+		}
+
+		fn keeps_copies(node_id: NodeId, request_id: RequestId) -> bool {
+			Backup::keeps_copies(node_id, request_id)
+		}
+
+		fn is_reader(reader: Reader<NodeId, AccountId>, recipient: Recipient) -> bool {
+			Backup::is_reader(reader, recipient)
 		}
 
 		fn eligibility(request_id: RequestId) -> Eligibility<BlockNumber> {

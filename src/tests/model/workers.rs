@@ -310,7 +310,7 @@ impl Model {
 			lineage: self.lineage(machine),
 			owner: opaque(&owner(machine)),
 			next: self.next[machine],
-			sources: list(sources.map(|node| list(format!("http://node-{node}").into_bytes()))),
+			sources: list(sources.map(source)),
 		}
 	}
 

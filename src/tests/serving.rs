@@ -1,0 +1,112 @@
+//! Blocks between nodes: where they are fetched, and by whom.
+
+use crate::{OwnerKeys, Snapshots, mock::*};
+use backup_primitives::{
+	Reader, Recipient,
+	job::{Source, Sources},
+};
+use frame_support::assert_ok;
+
+const HOLDERS: [NodeId; 2] = [21, 22];
+
+fn admit(node: NodeId) {
+	World::add_node(node);
+	assert_ok!(Backup::admit_storage_node(RuntimeOrigin::root(), node));
+}
+
+/// Tell a story of Alice's machine, whose copies two nodes hold.
+fn held_story(tell: impl FnOnce()) {
+	story(|| {
+		HOLDERS.into_iter().for_each(admit);
+		begin(REQUEST, ALICE);
+		tell();
+	});
+}
+
+fn is_reader(node: NodeId) -> bool {
+	Backup::is_reader(Reader::Node(node), source(node).recipient)
+}
+
+/// The nodes that these sources are of.
+fn nodes(sources: &Sources) -> Vec<NodeId> {
+	let node = |found: &Source| (0..100).find(|node| source(*node) == *found).unwrap();
+	sources.iter().map(node).collect()
+}
+
+#[test]
+fn a_holder_fetches_from_the_host_first_and_then_from_other_holders() {
+	held_story(|| {
+		assert_eq!(nodes(&Backup::sources_of_request(21, REQUEST)), [NODE, 22]);
+		let other = nodes(&Backup::sources_of_request(99, REQUEST));
+		assert_eq!((other[0], other.len()), (NODE, 3));
+		assert!(Backup::sources_of_request(21, OTHER_REQUEST).is_empty());
+	});
+}
+
+#[test]
+fn the_host_fetches_from_its_holders() {
+	held_story(|| {
+		let mut found = nodes(&Backup::sources_of_request(NODE, REQUEST));
+		found.sort_unstable();
+		assert_eq!(found, HOLDERS);
+	});
+}
+
+#[test]
+fn the_roots_of_a_request_come_in_their_order_with_their_places() {
+	held_story(|| {
+		for number in 1..=3 {
+			record(REQUEST, number);
+		}
+		let salt = crate::Lineages::<Test>::get(REQUEST).unwrap().salt;
+		let roots = Backup::roots_of_request(REQUEST, salt);
+		assert_eq!(roots.len(), 3);
+		for (place, (sequence, cid)) in (0..).zip(&roots) {
+			assert_eq!(*sequence, place);
+			assert_eq!(Snapshots::<Test>::get(REQUEST, place).unwrap().cid, *cid);
+		}
+		assert!(Backup::roots_of_request(REQUEST, [9; 32]).is_empty(), "of another lineage");
+	});
+}
+
+#[test]
+fn holder_and_host_keep_copies_and_nobody_else() {
+	held_story(|| {
+		assert!(Backup::keeps_copies(21, REQUEST) && Backup::keeps_copies(NODE, REQUEST));
+		assert!(!Backup::keeps_copies(OTHER_NODE, REQUEST));
+		assert!(!Backup::keeps_copies(21, OTHER_REQUEST));
+	});
+}
+
+#[test]
+fn a_node_reads_with_its_own_key_if_it_has_something_to_fetch() {
+	held_story(|| {
+		assert!(is_reader(21));
+		assert!(!Backup::is_reader(Reader::Node(21), source(22).recipient), "with another's key");
+		assert!(!is_reader(99), "a node that is not registered");
+		World::add_node(OTHER_NODE);
+		assert!(!is_reader(OTHER_NODE), "a node that has nothing to do with copies");
+		admit(OTHER_NODE);
+		assert!(is_reader(OTHER_NODE));
+	});
+}
+
+#[test]
+fn a_node_reads_what_it_has_to_restore() {
+	held_story(|| {
+		record(REQUEST, 1);
+		assert!(!is_reader(NODE), "a host has its own");
+		assert_ok!(restore(ALICE, REQUEST, 0));
+		assert!(is_reader(NODE));
+	});
+}
+
+#[test]
+fn an_owner_reads_with_any_of_its_keys() {
+	held_story(|| {
+		let key = OwnerKeys::<Test>::get(ALICE, 1).unwrap().recipient;
+		assert!(Backup::is_reader(Reader::Owner(ALICE), key));
+		assert!(!Backup::is_reader(Reader::Owner(ALICE), Recipient([9; 32])));
+		assert!(!Backup::is_reader(Reader::Owner(BOB), key));
+	});
+}
