@@ -2,10 +2,11 @@
 //!
 //! The worker speaks `POST /v1/reconcile` with an HMAC, and the operator's own program likewise
 //! `POST /v1/verify` and `/v1/live-restores`; people and their tools read `GET /v1/status`,
-//! `/v1/jobs`, `/v1/snapshots`, `/v1/verifications`, `/v1/live-restores` and `/healthz`;
+//! `/v1/jobs`, `/v1/snapshots`, `/v1/copies`, `/v1/verifications`, `/v1/live-restores` and `/healthz`;
 //! Prometheus reads `GET /metrics`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only what is
 //! posted does anything. Web pages can read none of the views: a request for one must name a
-//! loopback host.
+//! loopback host. Beyond this machine only blocks are served, at an address of their own and to
+//! those whom the chain knows.
 
 mod gateway;
 mod live_restores;
@@ -14,12 +15,16 @@ mod metrics;
 mod reconcile;
 mod verify;
 
+pub use gateway::{access::Access, car::Cars};
 pub use live_restores::{END_LIVE_RESTORE_PATH, EndOrder, LIVE_RESTORES_PATH};
 pub use reconcile::Gatekeeper;
 pub use verify::{VERIFY_PATH, VerificationsView, VerifyOrder};
 
 use crate::{
-	jobs::Jobs, node::live_restores::LiveRestores, repositories::EmbeddedStore,
+	copies::{Copies, CopyView},
+	jobs::Jobs,
+	node::live_restores::LiveRestores,
+	repositories::EmbeddedStore,
 	verification::Verifier,
 };
 use axum::{
@@ -46,6 +51,10 @@ pub struct Api {
 	pub verifier: Option<Verifier>,
 	/// Machines whose disks fill in; nothing in tests of the protocol alone.
 	pub live_restores: Option<Arc<LiveRestores>>,
+	/// Copies of other nodes' snapshots; nothing in tests of the protocol alone.
+	pub copies: Option<Arc<Copies>>,
+	/// The streams of blocks that run.
+	pub cars: Cars,
 	/// The node's own public key, as text.
 	pub recipient: String,
 }
@@ -57,6 +66,7 @@ impl Api {
 			.route("/v1/status", get(status))
 			.route("/v1/jobs", get(jobs))
 			.route("/v1/snapshots", get(snapshots))
+			.route("/v1/copies", get(copies))
 			.route("/v1/verifications", get(verify::verifications))
 			.route(LIVE_RESTORES_PATH, get(live_restores::list))
 			.route("/metrics", get(metrics::metrics))
@@ -75,6 +85,21 @@ impl Api {
 			.route("/healthz", get(|| async { "ok\n" }))
 			.route("/ipfs/{cid}", get(gateway::block))
 			.with_state(self)
+	}
+}
+
+impl Api {
+	/// What is served beyond this machine: blocks, to those whom the chain knows, or to all if there
+	/// is no `access`.
+	pub fn gateway(self, access: Option<Arc<Access>>) -> Router {
+		let blocks = Router::new().route("/ipfs/{cid}", get(gateway::block));
+		let blocks = match access {
+			Some(access) => {
+				blocks.layer(middleware::from_fn_with_state(access, gateway::access::require_pass))
+			}
+			None => blocks,
+		};
+		blocks.with_state(self)
 	}
 }
 
@@ -106,6 +131,10 @@ async fn status(State(api): State<Api>) -> Json<Status> {
 
 async fn jobs(State(api): State<Api>) -> Json<Vec<crate::jobs::JobView>> {
 	Json(api.jobs.list())
+}
+
+async fn copies(State(api): State<Api>) -> Json<Vec<CopyView>> {
+	Json(api.copies.map(|copies| copies.list()).unwrap_or_default())
 }
 
 /// A pinned root, as `GET /v1/snapshots` shows it.

@@ -1,7 +1,10 @@
-//! What the finalized chain says of roots, asked of the node over RPC.
+//! What the finalized chain says of roots and their readers, asked of the node over RPC.
 
 use crate::jobs::HeldRoot;
-use backup_primitives::{OpaqueId, RecordedRoot, RootStatus};
+use crate::peers::pass::AnyReader;
+use backup_primitives::{
+	Cid, LineageId, OpaqueId, Reader, Recipient, RecordedRoot, RootStatus, job::Sources,
+};
 use codec::{Decode, DecodeAll, Encode};
 use futures::future::BoxFuture;
 use jsonrpsee::{
@@ -86,6 +89,33 @@ pub trait FinalizedView: Send + Sync {
 		&'a self,
 		node: &'a OpaqueId,
 	) -> BoxFuture<'a, Result<Vec<RecordedRoot>, ChainError>>;
+
+	/// The roots of a lineage that its records name, with their places, in order.
+	fn roots_of_request<'a>(
+		&'a self,
+		lineage: &'a LineageId,
+	) -> BoxFuture<'a, Result<Vec<(u64, Cid)>, ChainError>>;
+
+	/// Where a node can fetch the blocks of a request.
+	fn sources_of_request<'a>(
+		&'a self,
+		node: &'a OpaqueId,
+		request: &'a OpaqueId,
+	) -> BoxFuture<'a, Result<Sources, ChainError>>;
+
+	/// Whether a node has to keep copies of what other nodes sealed of a request.
+	fn keeps_copies<'a>(
+		&'a self,
+		node: &'a OpaqueId,
+		request: &'a OpaqueId,
+	) -> BoxFuture<'a, Result<bool, ChainError>>;
+
+	/// Whether somebody who proves to hold the secret of a key may fetch blocks.
+	fn is_reader<'a>(
+		&'a self,
+		reader: &'a AnyReader,
+		recipient: &'a Recipient,
+	) -> BoxFuture<'a, Result<bool, ChainError>>;
 }
 
 /// The chain of a node.
@@ -183,9 +213,7 @@ impl FinalizedView for NodeView {
 		Box::pin(async move {
 			let mut arguments = root.lineage.request.as_bytes().to_vec();
 			(root.lineage.salt, root.sequence, root.cid).encode_to(&mut arguments);
-			let answer = self.call(METHOD, &arguments).await?;
-			RootStatus::decode_all(&mut answer.as_slice())
-				.map_err(|_| ChainError::Answer { method: METHOD })
+			self.read(METHOD, &arguments).await
 		})
 	}
 
@@ -215,9 +243,67 @@ impl FinalizedView for NodeView {
 			}
 		})
 	}
+
+	fn roots_of_request<'a>(
+		&'a self,
+		lineage: &'a LineageId,
+	) -> BoxFuture<'a, Result<Vec<(u64, Cid)>, ChainError>> {
+		Box::pin(async move {
+			let arguments = [lineage.request.as_bytes(), &lineage.salt].concat();
+			self.read("BackupApi_roots_of_request", &arguments).await
+		})
+	}
+
+	fn sources_of_request<'a>(
+		&'a self,
+		node: &'a OpaqueId,
+		request: &'a OpaqueId,
+	) -> BoxFuture<'a, Result<Sources, ChainError>> {
+		Box::pin(async move {
+			let arguments = [node.as_bytes(), request.as_bytes()].concat();
+			self.read("BackupApi_sources_of_request", &arguments).await
+		})
+	}
+
+	fn keeps_copies<'a>(
+		&'a self,
+		node: &'a OpaqueId,
+		request: &'a OpaqueId,
+	) -> BoxFuture<'a, Result<bool, ChainError>> {
+		Box::pin(async move {
+			let arguments = [node.as_bytes(), request.as_bytes()].concat();
+			self.read("BackupApi_keeps_copies", &arguments).await
+		})
+	}
+
+	fn is_reader<'a>(
+		&'a self,
+		reader: &'a AnyReader,
+		recipient: &'a Recipient,
+	) -> BoxFuture<'a, Result<bool, ChainError>> {
+		Box::pin(async move {
+			// As the runtime reads a `Reader` of its own ids, whose bytes these are.
+			let (kind, id) = match reader {
+				Reader::Node(id) => (0, id),
+				Reader::Owner(id) => (1, id),
+			};
+			let arguments = [&[kind], id.as_bytes(), &recipient.0].concat();
+			self.read("BackupApi_is_reader", &arguments).await
+		})
+	}
 }
 
 impl NodeView {
+	/// Call the runtime, and read what it returned.
+	async fn read<T: Decode>(
+		&self,
+		method: &'static str,
+		arguments: &[u8],
+	) -> Result<T, ChainError> {
+		let answer = self.call(method, arguments).await?;
+		T::decode_all(&mut answer.as_slice()).map_err(|_| ChainError::Answer { method })
+	}
+
 	/// Call the runtime, and return what it returned.
 	async fn call(&self, method: &'static str, arguments: &[u8]) -> Result<Vec<u8>, ChainError> {
 		let arguments = format!("0x{}", hex::encode(arguments));

@@ -6,6 +6,7 @@
 //! except to read the file.
 
 use crate::{format::Compression, sources::ImageFormat, verification::Schedule};
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::{
 	fs, io,
@@ -86,6 +87,16 @@ pub struct Settings {
 	/// File with the node's age identities, the newest first [default: state_dir/identity].
 	#[arg(long, env = "BACKUP_AGENT_IDENTITY_FILE", value_name = "FILE")]
 	pub identity_file: Option<PathBuf>,
+	/// Address at which other nodes and owners fetch blocks; none if it is not set.
+	#[arg(long, env = "BACKUP_AGENT_GATEWAY_LISTEN", value_name = "ADDRESS")]
+	pub gateway_listen: Option<SocketAddr>,
+	/// Serve blocks there to everyone, and not only to those whom the chain knows [default: false].
+	#[arg(long, env = "BACKUP_AGENT_GATEWAY_OPEN", value_name = "BOOL")]
+	pub gateway_open: Option<bool>,
+	/// Networks whose nodes are asked for blocks beside those at public addresses, such as
+	/// 10.0.0.0/8 [default: none].
+	#[arg(long, env = "BACKUP_AGENT_PEER_NETWORKS", value_name = "NETWORK", value_delimiter = ',')]
+	pub peer_networks: Option<Vec<IpNet>>,
 	/// Format of restored images [default: qcow2].
 	#[arg(long, env = "BACKUP_AGENT_RESTORE_FORMAT", value_name = "FORMAT")]
 	pub restore_format: Option<RestoreFormat>,
@@ -138,6 +149,12 @@ pub struct Config {
 	pub scratch_cap_bytes: u64,
 	/// WebSocket of the node.
 	pub node_rpc: String,
+	/// Address at which other nodes and owners fetch blocks.
+	pub gateway_listen: Option<SocketAddr>,
+	/// Whether everyone is served there, and not only those whom the chain knows.
+	pub gateway_open: bool,
+	/// Networks whose nodes are asked for blocks, beside those at public addresses.
+	pub peer_networks: Vec<IpNet>,
 	/// File with the secret that agent and node share.
 	pub secret_file: PathBuf,
 	/// File with the node's age identities, the newest first.
@@ -238,6 +255,9 @@ impl Settings {
 			scratch_dir: self.scratch_dir.or(below.scratch_dir),
 			scratch_cap_bytes: self.scratch_cap_bytes.or(below.scratch_cap_bytes),
 			node_rpc: self.node_rpc.or(below.node_rpc),
+			gateway_listen: self.gateway_listen.or(below.gateway_listen),
+			gateway_open: self.gateway_open.or(below.gateway_open),
+			peer_networks: self.peer_networks.or(below.peer_networks),
 			secret_file: self.secret_file.or(below.secret_file),
 			identity_file: self.identity_file.or(below.identity_file),
 			restore_format: self.restore_format.or(below.restore_format),
@@ -295,6 +315,9 @@ impl Config {
 				1 << 50,
 			)?,
 			node_rpc: websocket(settings.node_rpc)?,
+			gateway_listen: settings.gateway_listen,
+			gateway_open: settings.gateway_open.unwrap_or(false),
+			peer_networks: settings.peer_networks.unwrap_or_default(),
 			secret_file: inside(settings.secret_file, "secret"),
 			identity_file: inside(settings.identity_file, "identity"),
 			restore_format: settings.restore_format.unwrap_or_default(),

@@ -1,11 +1,13 @@
 //! The daemon: from a configuration to a running agent, and to its end.
 
 use crate::{
-	api::{Api, Gatekeeper},
+	api::{Access, Api, Cars, Gatekeeper},
 	chain::NodeChain,
 	config::Config,
+	copies::Copies,
 	jobs::{Jobs, Ledger, executor::Executor, sweep, sweep::SweepOptions},
 	node::{NodeExecutor, live_restores::LiveRestores},
+	peers::{Elsewhere, PeerDirectory, Reach},
 	repositories::{EmbeddedStore, StoreOptions},
 	secret::{NodeIdentities, SharedSecret},
 	sources::Leftovers,
@@ -17,6 +19,7 @@ use std::{
 };
 use tokio::{
 	net::TcpListener,
+	runtime::Handle,
 	signal::unix::{SignalKind, signal},
 	sync::watch,
 };
@@ -85,7 +88,22 @@ pub async fn run(config: Config) -> Result<()> {
 		config.scratch_dir.clone(),
 		ledger.clone(),
 	);
-	let executor = Arc::new(NodeExecutor::new(&config, store.clone(), identities));
+	let chain = {
+		let gatekeeper = gatekeeper.clone();
+		Arc::new(NodeChain::new(&config.node_rpc, move || gatekeeper.genesis()))
+	};
+	let directory = directory(&config, identities.clone()).await?;
+	let copies = Arc::new(Copies::new(
+		store.clone(),
+		directory.clone(),
+		chain.clone(),
+		config.jobs_max as usize,
+		config.threads,
+	));
+	let elsewhere = Arc::new(Elsewhere::new(directory, chain.clone(), Handle::current()));
+	let access = Arc::new(Access::new(identities.clone(), chain.clone()));
+	let executor =
+		Arc::new(NodeExecutor::new(&config, store.clone(), identities, copies.clone(), elsewhere));
 	executor.recover().context("failed to clean up what an earlier run left")?;
 	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
 	let tidier = tokio::spawn(tidy(executor.clone()));
@@ -96,10 +114,7 @@ pub async fn run(config: Config) -> Result<()> {
 		format!("failed to listen on {}; does another program use the port?", config.listen)
 	})?;
 	tracing::info!(listen = %listener.local_addr()?, recipient, identity_count, "agent started");
-	let chain = {
-		let gatekeeper = gatekeeper.clone();
-		Arc::new(NodeChain::new(&config.node_rpc, move || gatekeeper.genesis()))
-	};
+	let gateway = gateway_listener(&config).await?;
 	let options =
 		SweepOptions { interval: config.sweep_interval, unknown_grace: config.unknown_root_grace };
 	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, options));
@@ -111,8 +126,15 @@ pub async fn run(config: Config) -> Result<()> {
 		store: Some(store),
 		verifier: Some(verifier.clone()),
 		live_restores: Some(live_restores),
+		copies: Some(copies.clone()),
+		cars: Cars::default(),
 		recipient,
 	};
+	let holder = tokio::spawn(copies.clone().run());
+	let gateway = gateway.map(|listener| {
+		let access = (!config.gateway_open).then_some(access);
+		tokio::spawn(axum::serve(listener, api.clone().gateway(access)).into_future())
+	});
 	let (stop, mut stopped) = watch::channel(());
 	let stopped = async move { drop(stopped.changed().await) };
 	let server = axum::serve(listener, api.router()).with_graceful_shutdown(stopped);
@@ -126,6 +148,11 @@ pub async fn run(config: Config) -> Result<()> {
 	filler.abort();
 	tidier.abort();
 	verifications.abort();
+	holder.abort();
+	copies.stop();
+	if let Some(gateway) = gateway {
+		gateway.abort();
+	}
 	verifier.stop();
 	drop(stop);
 	tracing::info!("ending: jobs clean up");
@@ -141,6 +168,24 @@ pub async fn run(config: Config) -> Result<()> {
 		// Somebody holds a connection open. That is no reason to stay.
 		Err(_) => Ok(()),
 	}
+}
+
+/// What other nodes are asked through. It has a thread of its own, which asynchronous code must not
+/// begin or end.
+async fn directory(config: &Config, identities: Arc<NodeIdentities>) -> Result<Arc<PeerDirectory>> {
+	let reach = Reach::public_and(config.peer_networks.iter().copied());
+	let made = tokio::task::spawn_blocking(|| PeerDirectory::new(reach, identities)).await?;
+	made.map(Arc::new).context("failed to read this system's certificates")
+}
+
+/// Where other nodes and owners fetch blocks, if they may.
+async fn gateway_listener(config: &Config) -> Result<Option<TcpListener>> {
+	let Some(address) = config.gateway_listen else { return Ok(None) };
+	let listener = TcpListener::bind(address).await.with_context(|| {
+		format!("failed to serve blocks at {address}; does another program use the port?")
+	})?;
+	tracing::info!(listen = %listener.local_addr()?, open = config.gateway_open, "blocks are served");
+	Ok(Some(listener))
 }
 
 /// Go back to the machines that did not let go of a backup, for ever.

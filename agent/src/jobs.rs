@@ -302,7 +302,7 @@ impl Jobs {
 		let mut snapshots = Orders::new();
 		let mut restores = Orders::new();
 		for order in &desired.restores {
-			if let Some(result) = self.reconcile_restore(&desired.genesis, order) {
+			if let Some(result) = self.reconcile_restore(desired, order) {
 				let _ = restores.try_push(result);
 			}
 		}
@@ -369,7 +369,7 @@ impl Jobs {
 
 	fn reconcile_restore(
 		self: &Arc<Self>,
-		genesis: &[u8; 32],
+		desired: &Desired,
 		order: &RestoreOrder,
 	) -> Option<RestoreResult> {
 		let subject = Subject::Restore { lineage: order.lineage.clone(), restore: order.restore };
@@ -379,12 +379,13 @@ impl Jobs {
 			RestorePlace::Replace { vm, .. } => String::from_utf8_lossy(vm).into_owned(),
 		};
 		let work = order.clone();
+		let node = desired.node.clone();
 		let start = move |executor: &dyn Executor, context: &JobContext| {
-			let path = executor.restore(&work, context)?;
+			let path = executor.restore(&node, &work, context)?;
 			Ok(Outcome::Restored { path: path.display().to_string() })
 		};
 		let wanted = plan::Wanted { slot: 0, oldest_taken_at: 0 };
-		let id = order.job_id(genesis);
+		let id = order.job_id(&desired.genesis);
 		let about = Work { id, sequence: order.sequence, vm: &vm, wanted };
 		let (ended, handed_out) = self.advance(subject, &about, start)?;
 		Some(RestoreResult {

@@ -21,8 +21,10 @@ mod restores;
 mod snapshots;
 
 use crate::{
+	copies::Copies,
 	format::Compression,
 	jobs::{Executor, HeldRoot, JobContext, JobError, now_ms},
+	peers::Elsewhere,
 	pipeline::{BackupError, Pace, RestoreError},
 	repositories::{BlockSource, EmbeddedStore, Repository, RepositoryError},
 	secret::NodeIdentities,
@@ -78,16 +80,34 @@ pub struct NodeExecutor {
 	threads: NonZero<usize>,
 	/// How fast snapshots may read.
 	pace: Option<Pace>,
+	copies: Arc<Copies>,
+	elsewhere: Arc<Elsewhere>,
 }
 
 /// What a pin says of its root.
 #[derive(Encode)]
-struct PinLabel {
+pub(crate) struct PinLabel {
 	lineage: LineageId,
 	sequence: u64,
 	pinned_at_ms: u64,
 	/// Its instant, if writes to the disks were recorded from there on.
 	checkpoint: Option<Checkpoint>,
+	/// The node that holds it as a copy, if another one sealed it.
+	copy_for: Option<OpaqueId>,
+}
+
+impl PinLabel {
+	/// The label of a copy that a node holds, as a pin takes it.
+	pub(crate) fn of_copy(lineage: &LineageId, sequence: u64, node: &OpaqueId) -> Vec<u8> {
+		let label = Self {
+			lineage: lineage.clone(),
+			sequence,
+			pinned_at_ms: now_ms(),
+			checkpoint: None,
+			copy_for: Some(node.clone()),
+		};
+		label.encode()
+	}
 }
 
 impl Decode for PinLabel {
@@ -98,6 +118,11 @@ impl Decode for PinLabel {
 			pinned_at_ms: Decode::decode(input)?,
 			// The first labels ended here.
 			checkpoint: match input.remaining_len()? {
+				Some(0) => None,
+				_ => Decode::decode(input)?,
+			},
+			// The next ones here.
+			copy_for: match input.remaining_len()? {
 				Some(0) => None,
 				_ => Decode::decode(input)?,
 			},
@@ -118,6 +143,8 @@ impl NodeExecutor {
 		config: &crate::config::Config,
 		store: EmbeddedStore,
 		identities: Arc<NodeIdentities>,
+		copies: Arc<Copies>,
+		elsewhere: Arc<Elsewhere>,
 	) -> Self {
 		let live_restores = LiveRestores::at(
 			config.state_dir.join("live-restores"),
@@ -143,6 +170,8 @@ impl NodeExecutor {
 			compression: config.compression,
 			threads: config.threads,
 			pace: config.read_bytes_per_second.map(Pace::new),
+			copies,
+			elsewhere,
 		}
 	}
 
@@ -212,10 +241,18 @@ impl Executor for NodeExecutor {
 		taken.ok_or_else(|| JobError::internal("a full reading needs no base"))
 	}
 
-	fn restore(&self, order: &RestoreOrder, context: &JobContext) -> Result<PathBuf, JobError> {
+	fn restore(
+		&self,
+		node: &OpaqueId,
+		order: &RestoreOrder,
+		context: &JobContext,
+	) -> Result<PathBuf, JobError> {
+		let source = self.elsewhere.beside(&self.store, node, &order.lineage.request);
 		match &order.place {
-			RestorePlace::Aside => self.restore_aside(order, context),
-			RestorePlace::Replace { vm, vm_tag } => self.replace(order, vm, *vm_tag, context),
+			RestorePlace::Aside => self.restore_aside(order, &source, context),
+			RestorePlace::Replace { vm, vm_tag } => {
+				self.replace(order, &source, vm, *vm_tag, context)
+			}
 		}
 	}
 
@@ -225,6 +262,7 @@ impl Executor for NodeExecutor {
 			sequence: label.sequence,
 			cid,
 			pinned_at_ms: label.pinned_at_ms,
+			copy_for: label.copy_for,
 		});
 		Ok(held.collect())
 	}
@@ -257,6 +295,7 @@ impl Executor for NodeExecutor {
 				sequence: root.sequence,
 				pinned_at_ms: now_ms(),
 				checkpoint: None,
+				copy_for: None,
 			};
 			session.pin(&root.cid, &label.encode()).map_err(stored)?;
 		}
@@ -273,7 +312,7 @@ impl Executor for NodeExecutor {
 	}
 
 	fn has_garbage(&self) -> bool {
-		self.store.has_garbage()
+		self.store.has_garbage() && !self.copies.are_unfinished()
 	}
 
 	fn collect(&self) -> Result<u64, JobError> {
@@ -405,7 +444,7 @@ mod tests {
 	fn label(checkpoint: Option<Checkpoint>) -> PinLabel {
 		let request = OpaqueId::of(&7u64).unwrap();
 		let lineage = LineageId { request, salt: [2; 32] };
-		PinLabel { lineage, sequence: 3, pinned_at_ms: 4, checkpoint }
+		PinLabel { lineage, sequence: 3, pinned_at_ms: 4, checkpoint, copy_for: None }
 	}
 
 	#[test]
@@ -416,12 +455,22 @@ mod tests {
 		assert_eq!((found.sequence, found.checkpoint), (3, Some(checkpoint)));
 	}
 
-	/// They end where the checkpoint stands now.
+	/// They end where the copy's node stands now, and before that where the checkpoint does.
 	#[test]
 	fn pins_of_older_agents_are_read() {
 		let mut bytes = label(None).encode();
-		assert_eq!(bytes.pop(), Some(0));
+		for _ in 0..2 {
+			assert_eq!(bytes.pop(), Some(0));
+			let found = PinLabel::decode(&mut bytes.as_slice()).unwrap();
+			assert_eq!((found.pinned_at_ms, found.checkpoint), (4, None));
+		}
+	}
+
+	#[test]
+	fn a_pin_tells_for_whom_it_is_a_copy() {
+		let (lineage, node) = (label(None).lineage, OpaqueId::of(&9u32).unwrap());
+		let bytes = PinLabel::of_copy(&lineage, 5, &node);
 		let found = PinLabel::decode(&mut bytes.as_slice()).unwrap();
-		assert_eq!((found.pinned_at_ms, found.checkpoint), (4, None));
+		assert_eq!((found.sequence, found.copy_for), (5, Some(node)));
 	}
 }

@@ -21,12 +21,13 @@ pub mod embedded;
 pub mod error;
 pub mod verify;
 
-pub use car::{CarError, CarFile, CarWriter};
+pub use car::{CarError, CarFile, CarStream, CarWriter};
 pub use embedded::{EmbeddedStore, StoreOptions, StoreReport};
 pub use error::RepositoryError;
 pub use verify::{Chunks, VerifyReport, verify};
 
 use crate::format::Cid;
+use std::ops::ControlFlow;
 
 /// Most bytes of a pin's label.
 pub const LABEL_BYTES_MAX: usize = 256;
@@ -45,6 +46,17 @@ pub trait BlockSource: Send + Sync {
 	/// The block without that check, for readers who authenticate it otherwise.
 	fn get_unchecked(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
 		self.get(cid)
+	}
+
+	/// Hands over chunks below a node, checked, where many at once come quicker than one by one,
+	/// until `take` says that it is enough. May leave out any, or all, as this does: whoever needs
+	/// them asks for each.
+	fn get_children(
+		&self,
+		_node: &Cid,
+		_children: &[Cid],
+		_take: &mut dyn FnMut(&Cid, Vec<u8>) -> ControlFlow<()>,
+	) {
 	}
 }
 

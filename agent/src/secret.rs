@@ -6,6 +6,7 @@
 
 mod identities;
 
+pub(crate) use identities::recipient_of;
 pub use identities::{IDENTITIES_MAX, NodeIdentities};
 
 use rand::{TryRngCore, rngs::OsRng};

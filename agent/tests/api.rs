@@ -53,7 +53,7 @@ impl Executor for Played {
 		})
 	}
 
-	fn restore(&self, _: &RestoreOrder, _: &JobContext) -> Result<PathBuf, JobError> {
+	fn restore(&self, _: &OpaqueId, _: &RestoreOrder, _: &JobContext) -> Result<PathBuf, JobError> {
 		Ok("/image".into())
 	}
 
@@ -106,8 +106,16 @@ impl Agent {
 		let executor = Arc::new(Played { ends: Mutex::new(ends) });
 		let jobs = Jobs::open(executor, ledger, 2).unwrap();
 		let recipient = "age1".into();
-		let api =
-			Api { jobs, gatekeeper, store: None, verifier: None, live_restores: None, recipient };
+		let api = Api {
+			jobs,
+			gatekeeper,
+			store: None,
+			verifier: None,
+			live_restores: None,
+			copies: None,
+			cars: Default::default(),
+			recipient,
+		};
 		let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
 		let url = format!("http://{}", listener.local_addr().unwrap());
 		tokio::spawn(async move { axum::serve(listener, api.router()).await });

@@ -1,8 +1,12 @@
-//! A trustless gateway: single blocks by CID, for any IPFS client that is pointed at it.
+//! A trustless gateway: blocks by CID, for any IPFS client that is pointed at it.
 //!
-//! See <https://specs.ipfs.tech/http-gateways/trustless-gateway/>: raw blocks, `GET` and
+//! See <https://specs.ipfs.tech/http-gateways/trustless-gateway/>: raw blocks and CARs, `GET` and
 //! `HEAD`, and the probe for the empty identity block. Blocks are sealed, so whoever fetches
-//! them learns sizes and shapes, not content.
+//! them learns sizes and shapes, not content. Even that is kept from strangers: beyond this machine
+//! only those are served who are known to the chain, see [`access`].
+
+pub(crate) mod access;
+pub(crate) mod car;
 
 use super::Api;
 use crate::repositories::{BlockSource, RepositoryError};
@@ -19,6 +23,15 @@ const RAW_BLOCK: &str = "application/vnd.ipld.raw";
 /// The empty block under an identity CID, which clients ask for to see if a gateway is one.
 const PROBE: &str = "bafkqaaa";
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+	/// One block.
+	Raw,
+	/// Blocks in a CAR.
+	Car,
+}
+
 /// The handler of `GET /ipfs/{cid}`; axum serves `HEAD` from it too.
 pub(super) async fn block(
 	State(api): State<Api>,
@@ -26,10 +39,10 @@ pub(super) async fn block(
 	Query(query): Query<HashMap<String, String>>,
 	headers: HeaderMap,
 ) -> Response {
-	if !asks_for_raw(&query, &headers) {
-		return refuse(StatusCode::BAD_REQUEST, "ask for ?format=raw; nothing else is served");
-	}
-	if name == PROBE {
+	let Some(format) = format(&query, &headers) else {
+		return refuse(StatusCode::BAD_REQUEST, "ask for ?format=raw or ?format=car");
+	};
+	if name == PROBE && format == Format::Raw {
 		return found(&name, Vec::new());
 	}
 	let Ok(cid) = name.parse::<Cid>() else {
@@ -38,8 +51,15 @@ pub(super) async fn block(
 	let Some(store) = api.store.clone() else {
 		return refuse(StatusCode::NOT_FOUND, "there is no such block here");
 	};
-	match tokio::task::spawn_blocking(move || store.get(&cid)).await {
-		Ok(Ok(Some(bytes))) => found(&name, bytes),
+	let reading = store.clone();
+	match tokio::task::spawn_blocking(move || reading.get(&cid)).await {
+		Ok(Ok(Some(bytes))) => match format {
+			Format::Raw => found(&name, bytes),
+			Format::Car => match car::Scope::of(&query) {
+				Some(scope) => api.cars.stream(store, cid, bytes, scope),
+				None => refuse(StatusCode::BAD_REQUEST, "dag-scope is block, entity or all"),
+			},
+		},
 		Ok(Ok(None)) => match only_if_cached(&headers) {
 			true => refuse(StatusCode::PRECONDITION_FAILED, "there is no such block here"),
 			false => refuse(StatusCode::NOT_FOUND, "there is no such block here"),
@@ -55,13 +75,22 @@ pub(super) async fn block(
 }
 
 /// `format=` wins over `Accept`.
-fn asks_for_raw(query: &HashMap<String, String>, headers: &HeaderMap) -> bool {
-	match query.get("format") {
-		Some(format) => format == "raw",
-		None => headers
-			.get(header::ACCEPT)
-			.and_then(|value| value.to_str().ok())
-			.is_some_and(|accept| accept.split(',').any(|kind| kind.trim().starts_with(RAW_BLOCK))),
+fn format(query: &HashMap<String, String>, headers: &HeaderMap) -> Option<Format> {
+	match query.get("format").map(String::as_str) {
+		Some("raw") => Some(Format::Raw),
+		Some("car") => Some(Format::Car),
+		Some(_) => None,
+		None => {
+			let accept = headers.get(header::ACCEPT)?.to_str().ok()?;
+			accept.split(',').find_map(|kind| {
+				let kind = kind.split(';').next().unwrap_or_default().trim();
+				match kind {
+					RAW_BLOCK => Some(Format::Raw),
+					car::MEDIA_TYPE => Some(Format::Car),
+					_ => None,
+				}
+			})
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ use backup_primitives::{
 		CLOCK_SKEW_MAX_MS, Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, answer_mac,
 		request_mac_is_right,
 	},
-	job::{BodyError, Desired, decode_body, encode_body},
+	job::{Achieved, BodyError, Desired, decode_body, encode_body},
 };
 use std::{
 	collections::HashMap,
@@ -102,8 +102,12 @@ pub(super) async fn reconcile(State(api): State<Api>, headers: HeaderMap, body: 
 }
 
 async fn answer(api: &Api, desired: Desired, mac: [u8; 32]) -> Response {
-	let jobs = api.jobs.clone();
-	let achieved = tokio::task::spawn_blocking(move || jobs.reconcile(&desired)).await;
+	let (jobs, copies) = (api.jobs.clone(), api.copies.clone());
+	let achieved = tokio::task::spawn_blocking(move || {
+		let copies = copies.map(|copies| copies.reconcile(&desired)).unwrap_or_default();
+		Achieved { copies, ..jobs.reconcile(&desired) }
+	});
+	let achieved = achieved.await;
 	let Ok(achieved) = achieved else {
 		return StatusCode::INTERNAL_SERVER_ERROR.into_response();
 	};

@@ -26,7 +26,12 @@ pub trait Executor: Send + Sync + 'static {
 	) -> Result<TakenSnapshot, JobError>;
 
 	/// Write the images of a snapshot, and say into which folder.
-	fn restore(&self, order: &RestoreOrder, context: &JobContext) -> Result<PathBuf, JobError>;
+	fn restore(
+		&self,
+		node: &OpaqueId,
+		order: &RestoreOrder,
+		context: &JobContext,
+	) -> Result<PathBuf, JobError>;
 
 	/// Roots that are pinned.
 	fn roots(&self) -> Result<Vec<HeldRoot>, JobError>;
@@ -44,7 +49,7 @@ pub trait Executor: Send + Sync + 'static {
 	/// Let go of a root.
 	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError>;
 
-	/// Whether there may be blocks that no root needs.
+	/// Whether there may be blocks that no root needs, and of which none will be soon.
 	fn has_garbage(&self) -> bool;
 
 	/// Free the blocks that no root needs, and say how many bytes they had.
@@ -65,6 +70,8 @@ pub struct HeldRoot {
 	pub cid: Cid,
 	/// When it was pinned, in milliseconds since 1970.
 	pub pinned_at_ms: u64,
+	/// The node that holds it as a copy, if another one sealed it.
+	pub copy_for: Option<OpaqueId>,
 }
 
 /// Why a job failed.

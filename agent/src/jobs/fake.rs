@@ -154,7 +154,12 @@ impl Executor for FakeExecutor {
 		}
 	}
 
-	fn restore(&self, order: &RestoreOrder, context: &JobContext) -> Result<PathBuf, JobError> {
+	fn restore(
+		&self,
+		_: &OpaqueId,
+		order: &RestoreOrder,
+		context: &JobContext,
+	) -> Result<PathBuf, JobError> {
 		match self.run(Order::Restore(order.clone()), context)? {
 			Outcome::Restored { path } => Ok(path.into()),
 			other => panic!("{other:?} is not an image"),

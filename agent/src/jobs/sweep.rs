@@ -155,9 +155,22 @@ async fn ask<'a>(
 ) -> Result<Vec<(&'a HeldRoot, RootStatus)>, ChainError> {
 	let mut asked = Vec::with_capacity(roots.len());
 	for root in roots {
-		asked.push((root, view.root_status(root).await?));
+		let status = match view.root_status(root).await? {
+			// A copy that was given to another holder.
+			RootStatus::Retained if !is_kept_here(view, root).await? => RootStatus::Evicted,
+			status => status,
+		};
+		asked.push((root, status));
 	}
 	Ok(asked)
+}
+
+/// Whether a recorded root has to be here. One that was sealed here always has.
+async fn is_kept_here(view: &dyn FinalizedView, root: &HeldRoot) -> Result<bool, ChainError> {
+	match &root.copy_for {
+		Some(node) => view.keeps_copies(node, &root.lineage.request).await,
+		None => Ok(true),
+	}
 }
 
 /// After the store lost its index or a part of its pins: pin again what the chain wants this node

@@ -10,6 +10,7 @@ use crate::{
 	},
 	jobs::{JobContext, JobError},
 	pipeline::{OnProgress, Progress, Restore, RestoreTarget, open_root},
+	repositories::BlockSource,
 	sources::{Disk, ImageFormat, Vm},
 	targets::{Qcow2Target, RawTarget, TargetError},
 };
@@ -28,8 +29,8 @@ const ORDER_FILE: &str = ".order";
 
 impl NodeExecutor {
 	/// A root of this node, with whichever of its identities it was sealed to.
-	pub(super) fn open(&self, cid: &Cid) -> Result<Root, JobError> {
-		let block = open_root(&self.store, cid).map_err(restored)?;
+	pub(super) fn open(&self, source: &dyn BlockSource, cid: &Cid) -> Result<Root, JobError> {
+		let block = open_root(source, cid).map_err(restored)?;
 		block.open_with_identities(self.identities.expose()).map_err(|error| match error {
 			RootError::Envelope(EnvelopeError::WrongIdentity) => self.unopened(cid),
 			error => restored(error.into()),
@@ -37,8 +38,13 @@ impl NodeExecutor {
 	}
 
 	/// A root that its owner has sealed to this node afterwards.
-	fn open_by_envelope(&self, cid: &Cid, envelope: &[u8]) -> Result<Root, JobError> {
-		let block = open_root(&self.store, cid).map_err(restored)?;
+	fn open_by_envelope(
+		&self,
+		source: &dyn BlockSource,
+		cid: &Cid,
+		envelope: &[u8],
+	) -> Result<Root, JobError> {
+		let block = open_root(source, cid).map_err(restored)?;
 		let refused = |error: &dyn std::error::Error| {
 			let detail = format!("the envelope for the root {cid} is of no use: {error}");
 			JobError { reason: FailureReason::KeyRejected, detail }
@@ -60,10 +66,14 @@ impl NodeExecutor {
 	}
 
 	/// The root that an order names.
-	fn ordered_root(&self, order: &RestoreOrder) -> Result<Root, JobError> {
+	fn ordered_root(
+		&self,
+		order: &RestoreOrder,
+		source: &dyn BlockSource,
+	) -> Result<Root, JobError> {
 		match &order.envelope {
-			Some(envelope) => self.open_by_envelope(&order.cid, envelope),
-			None => self.open(&order.cid),
+			Some(envelope) => self.open_by_envelope(source, &order.cid, envelope),
+			None => self.open(source, &order.cid),
 		}
 	}
 
@@ -71,6 +81,7 @@ impl NodeExecutor {
 	pub(super) fn restore_aside(
 		&self,
 		order: &RestoreOrder,
+		source: &dyn BlockSource,
 		context: &JobContext,
 	) -> Result<PathBuf, JobError> {
 		let (partial, complete) = self.restore_names(order);
@@ -84,7 +95,7 @@ impl NodeExecutor {
 			create_private(&partial).map_err(written)?;
 			write_order(context.id, &partial).map_err(written)?;
 		}
-		let result = self.write_folder(order, &partial, context).and_then(|()| {
+		let result = self.write_folder(order, source, &partial, context).and_then(|()| {
 			fs::rename(&partial, &complete).map_err(written)?;
 			fs::File::open(&self.restore_dir).and_then(|dir| dir.sync_all()).map_err(written)
 		});
@@ -102,12 +113,13 @@ impl NodeExecutor {
 	fn write_folder(
 		&self,
 		order: &RestoreOrder,
+		source: &dyn BlockSource,
 		folder: &Path,
 		context: &JobContext,
 	) -> Result<(), JobError> {
-		let root = self.ordered_root(order)?;
+		let root = self.ordered_root(order, source)?;
 		let ending = self.restore_format.driver();
-		self.write_disks(&root, context, true, |disk| {
+		self.write_disks((&root, source), context, true, |disk| {
 			let image = folder.join(format!("{}.{ending}", disk.name));
 			// What has its name is complete.
 			if image.exists() { Ok(None) } else { create(self.restore_format, &image).map(Some) }
@@ -116,7 +128,8 @@ impl NodeExecutor {
 			let path = folder.join(&blob.name);
 			if !path.exists() {
 				let mut target = create(ImageFormat::Raw, &path)?;
-				self.write(&root, blob, target.as_mut(), &|_| {}, context, false)?;
+				let from = (&root, source);
+				self.write(from, blob, target.as_mut(), &|_| {}, context, false)?;
 			}
 		}
 		Ok(())
@@ -127,6 +140,7 @@ impl NodeExecutor {
 	pub(super) fn replace(
 		&self,
 		order: &RestoreOrder,
+		source: &dyn BlockSource,
 		name: &[u8],
 		tag: VmTag,
 		context: &JobContext,
@@ -142,7 +156,7 @@ impl NodeExecutor {
 		}
 		let _exclusion = self.live_restores.exclude(&String::from_utf8_lossy(name))?;
 		let mut held = vm.hold(tag, &self.open.scratch_dir).map_err(opened)?;
-		let root = self.ordered_root(order)?;
+		let root = self.ordered_root(order, source)?;
 		let places = root.disks.iter().map(|object| {
 			let disk = vm.disks.iter().find(|disk| disk.name == object.name);
 			disk.ok_or_else(|| no_such_disk(name, &object.name)).and_then(replaceable)
@@ -150,7 +164,7 @@ impl NodeExecutor {
 		let places = places.collect::<Result<Vec<Disk>, JobError>>()?;
 		let disks = places.iter().cloned();
 		let replacement = self.replacements.begin(&id, disks).map_err(written)?;
-		self.write_disks(&root, context, false, |object| {
+		self.write_disks((&root, source), context, false, |object| {
 			let disk = places.iter().find(|disk| disk.name == object.name);
 			let new =
 				disk.and_then(|disk| Some((disk.format, replacement.new_image(&disk.image)?)));
@@ -165,7 +179,7 @@ impl NodeExecutor {
 	/// Write all disks of a snapshot, each to its target if it has one.
 	fn write_disks(
 		&self,
-		root: &Root,
+		from @ (root, _): (&Root, &dyn BlockSource),
 		context: &JobContext,
 		is_resumable: bool,
 		target: impl Fn(&Object) -> Result<Option<Box<dyn RestoreTarget>>, JobError>,
@@ -177,7 +191,7 @@ impl NodeExecutor {
 				context.progress.set(before + progress.done_bytes, total);
 			};
 			if let Some(mut target) = target(disk)? {
-				self.write(root, disk, target.as_mut(), &show, context, is_resumable)?;
+				self.write(from, disk, target.as_mut(), &show, context, is_resumable)?;
 			}
 			before += disk.logical_bytes;
 		}
@@ -186,7 +200,7 @@ impl NodeExecutor {
 
 	fn write(
 		&self,
-		root: &Root,
+		(root, repository): (&Root, &dyn BlockSource),
 		object: &Object,
 		target: &mut dyn RestoreTarget,
 		on_progress: OnProgress<'_>,
@@ -194,7 +208,7 @@ impl NodeExecutor {
 		is_resumable: bool,
 	) -> Result<(), JobError> {
 		let restore = Restore {
-			repository: &self.store,
+			repository,
 			geometry: root.geometry,
 			object,
 			threads: self.threads,

@@ -146,6 +146,7 @@ impl NodeExecutor {
 			sequence: order.sequence,
 			pinned_at_ms: now_ms(),
 			checkpoint,
+			copy_for: None,
 		};
 		session.flush().map_err(stored)?;
 		session.pin(root, &label.encode()).map_err(stored)
@@ -177,7 +178,7 @@ impl NodeExecutor {
 	/// The root of a known snapshot. One that cannot be opened costs a full reading.
 	fn open_known(&self, known: &[Known], checkpoint: Checkpoint) -> Option<Root> {
 		let known = known.iter().find(|known| known.checkpoint == checkpoint)?;
-		self.open(&known.root)
+		self.open(&self.store, &known.root)
 			.inspect_err(|error| tracing::warn!(%error, "the last snapshot cannot be opened"))
 			.ok()
 	}
@@ -191,7 +192,7 @@ impl NodeExecutor {
 			own.max_by_key(|(_, label)| label.pinned_at_ms).map(|(root, _)| root)
 		};
 		let cid = newest().or(order.parent)?;
-		self.open(&cid).ok()
+		self.open(&self.store, &cid).ok()
 	}
 
 	/// A disk to read, of which no more is read than was written since a snapshot, if that is of the

@@ -12,6 +12,7 @@ use crate::{
 use backup_primitives::{Cid, cid::BlockCodec};
 use std::{
 	num::NonZero,
+	ops::ControlFlow,
 	sync::{
 		Mutex, PoisonError,
 		atomic::{AtomicUsize, Ordering},
@@ -49,15 +50,15 @@ pub enum CopyError {
 }
 
 enum Step {
-	/// Copy what is below a node, then the node.
-	Enter(Cid),
+	/// Copy what is below a node, then the node. Its block, if it was read already.
+	Enter(Cid, Option<Vec<u8>>),
 	/// The node itself, whose children are there.
 	Leave(Cid, Vec<u8>),
 }
 
-/// Copies a snapshot, blocking. `threads` fetch the chunks of one node at a time. How much there
-/// will be is not known beforehand: progress has no total. Pin the root with the same session
-/// afterwards.
+/// Copies a snapshot, blocking. `threads` copy the leaves below one node at a time, the chunks of
+/// each in one go where the origin can. How much there will be is not known beforehand: progress has
+/// no total. Pin the root with the same session afterwards.
 pub fn copy(
 	from: &dyn BlockSource,
 	to: &dyn Session,
@@ -66,27 +67,27 @@ pub fn copy(
 	on_progress: OnProgress<'_>,
 	cancel: &Cancel,
 ) -> Result<Stored, CopyError> {
-	let copying = Copying { from, to, threads, cancel };
-	let mut stored = Stored::default();
-	let mut pending = vec![Step::Enter(*root)];
+	let stored = Mutex::default();
+	let copying = Copying { from, to, threads, cancel, on_progress, stored };
+	let mut pending = vec![Step::Enter(*root, None)];
 	while let Some(step) = pending.pop() {
 		match step {
-			Step::Enter(cid) => {
+			Step::Enter(cid, block) => {
 				copying.proceed()?;
-				if to.has(&cid).map_err(CopyError::Write)? {
+				if copying.has(&cid)? {
 					continue;
 				}
-				let block = copying.read(&cid)?;
+				let block = block.map_or_else(|| copying.read(&cid), Ok)?;
 				let (nodes, chunks) = children(&cid, &block)?;
-				stored.add(&copying.chunks(&chunks)?);
-				on_progress(Progress { written_bytes: stored.new_bytes, ..Progress::default() });
+				copying.chunks(&cid, &chunks)?;
+				let inner = copying.leaves(&nodes)?;
 				pending.push(Step::Leave(cid, block));
-				pending.extend(nodes.into_iter().map(Step::Enter));
+				pending.extend(inner.into_iter().map(|(cid, block)| Step::Enter(cid, Some(block))));
 			}
-			Step::Leave(cid, block) => copying.write(&cid, &block, &mut stored)?,
+			Step::Leave(cid, block) => copying.write(&cid, &block)?,
 		}
 	}
-	Ok(stored)
+	Ok(copying.stored.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The nodes and the chunks below a block.
@@ -106,6 +107,8 @@ struct Copying<'a> {
 	to: &'a dyn Session,
 	threads: NonZero<usize>,
 	cancel: &'a Cancel,
+	on_progress: OnProgress<'a>,
+	stored: Mutex<Stored>,
 }
 
 impl Copying<'_> {
@@ -116,48 +119,102 @@ impl Copying<'_> {
 		}
 	}
 
+	fn has(&self, cid: &Cid) -> Result<bool, CopyError> {
+		self.to.has(cid).map_err(CopyError::Write)
+	}
+
 	fn read(&self, cid: &Cid) -> Result<Vec<u8>, CopyError> {
 		self.from.get(cid).map_err(CopyError::Read)?.ok_or(CopyError::Missing { cid: *cid })
 	}
 
 	/// Stores a block whose hash was checked when it was read.
-	fn write(&self, cid: &Cid, block: &[u8], stored: &mut Stored) -> Result<(), CopyError> {
+	fn write(&self, cid: &Cid, block: &[u8]) -> Result<(), CopyError> {
 		let put = self.to.put_unchecked(cid, block).map_err(CopyError::Write)?;
+		let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
 		stored.count(put, block);
 		stored.read_bytes += block.len() as u64;
+		// With the lock held, so that one thread at a time shows it, and it never goes back.
+		(self.on_progress)(Progress { written_bytes: stored.new_bytes, ..Progress::default() });
 		Ok(())
 	}
 
+	/// Copies those of these nodes that have no nodes below them, and hands the others back.
+	fn leaves(&self, nodes: &[Cid]) -> Result<Vec<(Cid, Vec<u8>)>, CopyError> {
+		let inner = Mutex::new(Vec::new());
+		self.each(nodes, |cid| {
+			if self.has(cid)? {
+				return Ok(());
+			}
+			let block = self.read(cid)?;
+			let (nodes, chunks) = children(cid, &block)?;
+			if nodes.is_empty() {
+				self.chunks(cid, &chunks)?;
+				return self.write(cid, &block);
+			}
+			inner.lock().unwrap_or_else(PoisonError::into_inner).push((*cid, block));
+			Ok(())
+		})?;
+		Ok(inner.into_inner().unwrap_or_else(PoisonError::into_inner))
+	}
+
 	/// Copies the chunks of one node.
-	fn chunks(&self, chunks: &[Cid]) -> Result<Stored, CopyError> {
+	fn chunks(&self, node: &Cid, chunks: &[Cid]) -> Result<(), CopyError> {
+		let mut missing = self.missing(chunks)?;
+		// With most of them here, one by one is less than all of them.
+		if missing.len() > 1 && missing.len() * 2 > chunks.len() {
+			let mut result = Ok(());
+			self.from.get_children(node, chunks, &mut |cid, block| {
+				result = self.proceed().and_then(|()| self.write(cid, &block));
+				match result {
+					Ok(()) => ControlFlow::Continue(()),
+					Err(_) => ControlFlow::Break(()),
+				}
+			});
+			result?;
+			missing = self.missing(chunks)?;
+		}
+		self.each(&missing, |cid| self.write(cid, &self.read(cid)?))
+	}
+
+	fn missing(&self, chunks: &[Cid]) -> Result<Vec<Cid>, CopyError> {
 		let mut missing = Vec::new();
 		for cid in chunks {
-			if !self.to.has(cid).map_err(CopyError::Write)? {
+			if !self.has(cid)? {
 				missing.push(*cid);
 			}
 		}
+		Ok(missing)
+	}
+
+	/// Does the same with each of these blocks, several at once, until one fails.
+	fn each(
+		&self,
+		cids: &[Cid],
+		work: impl Fn(&Cid) -> Result<(), CopyError> + Sync,
+	) -> Result<(), CopyError> {
 		let next = AtomicUsize::new(0);
-		let result = Mutex::new(Ok(Stored::default()));
-		let work = || {
-			while let Some(cid) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-				let mut one = Stored::default();
-				let done = self
-					.proceed()
-					.and_then(|()| self.read(cid))
-					.and_then(|block| self.write(cid, &block, &mut one));
-				let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
-				match (&mut *result, done) {
-					(Ok(stored), Ok(())) => stored.add(&one),
-					(Ok(_), Err(error)) => *result = Err(error),
-					(Err(_), _) => return,
+		let result = Mutex::new(Ok(()));
+		let is_failed = || result.lock().unwrap_or_else(PoisonError::into_inner).is_err();
+		let run = || {
+			while let Some(cid) = cids.get(next.fetch_add(1, Ordering::Relaxed)) {
+				if is_failed() {
+					return;
+				}
+				if let Err(error) = self.proceed().and_then(|()| work(cid)) {
+					let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
+					// What follows from the first failure says less than it.
+					if result.is_ok() {
+						*result = Err(error);
+					}
+					return;
 				}
 			}
 		};
 		thread::scope(|scope| {
-			for _ in 1..self.threads.get().min(missing.len()) {
-				scope.spawn(work);
+			for _ in 1..self.threads.get().min(cids.len()) {
+				scope.spawn(run);
 			}
-			work();
+			run();
 		});
 		result.into_inner().unwrap_or_else(PoisonError::into_inner)
 	}

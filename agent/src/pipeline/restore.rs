@@ -6,7 +6,7 @@
 
 use crate::{
 	format::{
-		ChildRef, Geometry, NodeBlock, NodeError, Object, OpenError, RootBlock, RootError, digest,
+		ChildRef, Geometry, NodeBlock, NodeError, Object, OpenError, RootBlock, RootError,
 		seal::open_chunk,
 	},
 	pipeline::{Cancel, OnProgress, Progress, RestoreTarget, base::place_range},
@@ -332,14 +332,32 @@ impl Shared<'_> {
 	}
 
 	fn node(&self, child: &ChildRef, offset: u64) -> Result<crate::format::Node, RestoreError> {
-		let block = self.fetch(&child.cid, offset)?;
-		NodeBlock::decode(&block)
-			.and_then(|node| node.open(&child.key, self.restore.geometry))
-			.map_err(|source| unusable(&child.cid, offset, &block, source))
+		let open = |block: &[u8]| {
+			let node = NodeBlock::decode(block)?;
+			node.open(&child.key, self.restore.geometry)
+		};
+		open(&self.fetch(&child.cid, offset)?).or_else(|_| {
+			let block = self.fetch_sound(&child.cid, offset)?;
+			open(&block).map_err(|source| unusable(&child.cid, offset, source))
+		})
 	}
 
 	fn fetch(&self, cid: &Cid, offset: u64) -> Result<Vec<u8>, RestoreError> {
-		match self.restore.repository.get_unchecked(cid) {
+		Self::found(cid, offset, self.restore.repository.get_unchecked(cid))
+	}
+
+	/// The block whose first reading did not open, checked this time. Where it is damaged, the
+	/// repository may know another place that has it.
+	fn fetch_sound(&self, cid: &Cid, offset: u64) -> Result<Vec<u8>, RestoreError> {
+		Self::found(cid, offset, self.restore.repository.get(cid))
+	}
+
+	fn found(
+		cid: &Cid,
+		offset: u64,
+		block: Result<Option<Vec<u8>>, RepositoryError>,
+	) -> Result<Vec<u8>, RestoreError> {
+		match block {
 			Ok(Some(block)) => Ok(block),
 			Ok(None) => Err(RestoreError::Missing { cid: *cid, offset }),
 			Err(RepositoryError::Corrupt { cid }) => Err(RestoreError::Corrupt { cid, offset }),
@@ -367,10 +385,10 @@ impl Shared<'_> {
 		let Job { offset, len, child } = job;
 		let mut block = self.fetch(&child.cid, *offset)?;
 		plaintext.resize(*len, 0);
-		if let Err(error) = open_chunk(&child.key, &mut block, plaintext) {
-			// Opening used the block up, so what is there is read once more.
-			let block = self.fetch(&child.cid, *offset)?;
-			return Err(unusable(&child.cid, *offset, &block, error.into()));
+		if open_chunk(&child.key, &mut block, plaintext).is_err() {
+			let mut block = self.fetch_sound(&child.cid, *offset)?;
+			open_chunk(&child.key, &mut block, plaintext)
+				.map_err(|error| unusable(&child.cid, *offset, error.into()))?;
 		}
 		self.target
 			.write_at(*offset, plaintext)
@@ -381,12 +399,9 @@ impl Shared<'_> {
 	}
 }
 
-/// Tells damage from a sound block that does not fit.
-fn unusable(cid: &Cid, offset: u64, block: &[u8], source: NodeError) -> RestoreError {
-	match digest(block) == cid.digest() {
-		true => RestoreError::Unusable { cid: *cid, offset, source },
-		false => RestoreError::Corrupt { cid: *cid, offset },
-	}
+/// A sound block that does not fit.
+fn unusable(cid: &Cid, offset: u64, source: NodeError) -> RestoreError {
+	RestoreError::Unusable { cid: *cid, offset, source }
 }
 
 struct MemoryTarget(Mutex<Vec<u8>>);

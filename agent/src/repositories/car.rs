@@ -8,6 +8,10 @@
 //! what [`CarWriter`] writes. [`CarFile`] takes blocks in any order, and repeated ones; blocks
 //! of foreign kinds are stepped over.
 
+mod stream;
+
+pub use stream::CarStream;
+
 use crate::{
 	format::{
 		BLOCK_BYTES_MAX, CborError, Cid,
@@ -62,6 +66,12 @@ pub enum CarError {
 	SectionLength {
 		/// Where the section begins.
 		at: u64,
+	},
+	/// A block is not what its CID says.
+	#[error("block {cid} in it is damaged")]
+	Corrupt {
+		/// Which one.
+		cid: Cid,
 	},
 	/// The file ends within a section.
 	#[error("it ends within the section that begins at byte {at}: part of it is missing")]

@@ -113,7 +113,8 @@ fn entry(identity: &Identity) -> Zeroizing<String> {
 	text
 }
 
-fn recipient_of(identity: &Identity) -> Recipient {
+/// The public key of an identity.
+pub(crate) fn recipient_of(identity: &Identity) -> Recipient {
 	let text = identity.to_public().to_string();
 	text.parse().expect("what age writes as an X25519 recipient, age recipients are read from")
 }

@@ -144,7 +144,7 @@ mod tests {
 	fn held(tag: u8, machine: u8, pinned_at_ms: u64) -> HeldRoot {
 		let request = backup_primitives::OpaqueId::of(&machine).unwrap();
 		let lineage = LineageId { request, salt: [0; 32] };
-		HeldRoot { lineage, sequence: tag.into(), cid: cid(tag), pinned_at_ms }
+		HeldRoot { lineage, sequence: tag.into(), cid: cid(tag), pinned_at_ms, copy_for: None }
 	}
 
 	fn result(tag: u8, depth: Depth, at_ms: u64) -> Verification {

@@ -3,13 +3,15 @@
 use crate::{
 	http,
 	orders::{GENESIS, nothing},
-	world::{World, fresh, now_ms, until},
+	world::{World, fresh, noise, now_ms, until},
 };
+use backup_agent::repositories::CarStream;
 use backup_primitives::{
 	Cid,
 	auth::request_mac,
 	job::{Desired, encode_body},
 };
+use std::collections::HashSet;
 
 /// Send a body as a worker with this secret does, and give the status.
 fn status(world: &World, secret: &[u8; 32], body: &[u8]) -> u16 {
@@ -73,10 +75,38 @@ fn the_gateway_answers_ipfs_clients_as_its_specification_asks() {
 	assert_eq!(world.block(&unknown).status, 404);
 	let accept = [("accept", "application/vnd.ipld.raw".to_owned())];
 	assert_eq!(ask("GET", &format!("/ipfs/{unknown}"), &accept).status, 404);
-	assert_eq!(ask("GET", &format!("/ipfs/{unknown}?format=car"), &accept).status, 400);
+	assert_eq!(ask("GET", &format!("/ipfs/{unknown}?format=car"), &accept).status, 404);
+	assert_eq!(ask("GET", &format!("/ipfs/{unknown}?format=tar"), &accept).status, 400);
 	let cached = [("cache-control", "only-if-cached".to_owned())];
 	assert_eq!(ask("GET", &format!("/ipfs/{unknown}?format=raw"), &cached).status, 412);
 	for path in [&format!("/ipfs/{unknown}"), "/ipfs/no-cid?format=raw", "/ipfs/Qm?format=raw"] {
 		assert_eq!(world.get(path).status, 400, "{path}");
 	}
+}
+
+/// The blocks of a CAR that the gateway streams.
+fn car(world: &World, cid: &Cid, scope: &str) -> Vec<Cid> {
+	let url = format!("http://127.0.0.1:{}/ipfs/{cid}?format=car{scope}", world.port());
+	let answer = reqwest::blocking::get(url).unwrap();
+	assert_eq!(answer.status(), 200);
+	let kind = answer.headers()["content-type"].to_str().unwrap();
+	assert_eq!(kind, "application/vnd.ipld.car; version=1; order=dfs; dups=y");
+	let mut stream = CarStream::new(answer).unwrap();
+	assert_eq!(stream.roots(), [*cid]);
+	std::iter::from_fn(|| stream.next_block().unwrap().map(|(cid, _)| cid)).collect()
+}
+
+#[test]
+fn the_gateway_streams_a_snapshot_as_a_car() {
+	let world = World::start();
+	let order = world.machine(7, &noise(1, 3 << 20));
+	let root = world.take(&order).unwrap().cid;
+	let all = car(&world, &root, "");
+	let stored = world.get("/v1/status").json()["blocks"].as_u64().unwrap();
+	assert_eq!((all.len() as u64, all[0]), (stored, root));
+	assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len(), "each block once");
+	assert_eq!(car(&world, &root, "&dag-scope=block"), [root]);
+	assert_eq!(car(&world, &root, "&dag-scope=entity"), [root]);
+	let wrong = world.get(&format!("/ipfs/{root}?format=car&dag-scope=some"));
+	assert_eq!(wrong.status, 400);
 }

@@ -1,7 +1,7 @@
 //! A node whose finalized state the test decides, behind real JSON-RPC over WebSocket.
 
 use crate::orders::GENESIS;
-use backup_primitives::{Cid, RecordedRoot, RootStatus};
+use backup_primitives::{Cid, Reader, Recipient, RecordedRoot, RootStatus, job::Source};
 use codec::{DecodeAll, Encode};
 use jsonrpsee::{
 	RpcModule,
@@ -30,6 +30,12 @@ pub(crate) struct State {
 	pub(crate) statuses: HashMap<Cid, RootStatus>,
 	/// What the finalized state wants the node to hold.
 	pub(crate) recorded: Vec<RecordedRoot>,
+	/// Who may fetch blocks: the keys of nodes.
+	pub(crate) readers: Vec<(u32, Recipient)>,
+	/// Whether the node has to keep copies.
+	pub(crate) keeps_copies: bool,
+	/// Where other nodes serve theirs.
+	pub(crate) sources: Vec<Source>,
 	/// How often it was asked about a root.
 	pub(crate) asked: u64,
 }
@@ -43,6 +49,9 @@ impl FakeNode {
 			finalized: 100,
 			statuses: HashMap::new(),
 			recorded: Vec::new(),
+			readers: Vec::new(),
+			keeps_copies: true,
+			sources: Vec::new(),
 			asked: 0,
 		};
 		let mut node = Self {
@@ -143,6 +152,34 @@ impl State {
 				let next = (begin + 1 < self.recorded.len()).then_some(begin as u64 + 1);
 				let page: Vec<_> = self.recorded.iter().skip(begin).take(1).collect();
 				Ok(hex_text(&(page, next).encode()))
+			}
+			"BackupApi_roots_of_request" => {
+				let (request, salt) =
+					<(u64, [u8; 32])>::decode_all(&mut arguments).map_err(wrong)?;
+				let is_meant = |root: &&RecordedRoot| {
+					root.lineage.request.decode_as() == Some(request) && root.lineage.salt == salt
+				};
+				let roots = self.recorded.iter().filter(is_meant);
+				let roots: Vec<_> = roots.map(|root| (root.sequence, root.cid)).collect();
+				Ok(hex_text(&roots.encode()))
+			}
+			"BackupApi_sources_of_request" => {
+				<(u32, u64)>::decode_all(&mut arguments).map_err(wrong)?;
+				Ok(hex_text(&self.sources.encode()))
+			}
+			"BackupApi_keeps_copies" => {
+				<(u32, u64)>::decode_all(&mut arguments).map_err(wrong)?;
+				Ok(hex_text(&self.keeps_copies.encode()))
+			}
+			"BackupApi_is_reader" => {
+				let (reader, recipient) =
+					<(Reader<u32, [u8; 32]>, Recipient)>::decode_all(&mut arguments)
+						.map_err(wrong)?;
+				let is_reader = match reader {
+					Reader::Node(node) => self.readers.contains(&(node, recipient)),
+					Reader::Owner(_) => false,
+				};
+				Ok(hex_text(&is_reader.encode()))
 			}
 			_ => Err(refuse("there is no such call")),
 		}

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod api;
+mod copies;
 mod deletions;
 mod disks;
 mod fake_node;

@@ -10,7 +10,8 @@ use backup_primitives::{
 	Cid, FailureReason, Recipient, VmTag,
 	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, answer_mac_is_right, request_mac},
 	job::{
-		Achieved, Desired, RECONCILE_PATH, RestoreOrder, SnapshotOrder, decode_body, encode_body,
+		Achieved, Desired, RECONCILE_PATH, RestoreOrder, SnapshotOrder, Source, decode_body,
+		encode_body,
 	},
 	report::TakenSnapshot,
 };
@@ -55,6 +56,21 @@ impl World {
 		let output = world.run("init");
 		assert!(output.status.success(), "{output:?}");
 		world
+	}
+
+	/// An agent that serves its blocks to other nodes, and asks those on this machine for theirs.
+	/// Gives its address too.
+	pub(crate) fn start_among_others() -> (Self, Source) {
+		let mut world = Self::prepare();
+		let (node_rpc, port) = (world.node.url(), free_port());
+		world.configure(&format!(
+			"node_rpc = \"{node_rpc}\"\nrestore_format = \"raw\"\n\
+			 gateway_listen = \"127.0.0.1:{port}\"\npeer_networks = [\"127.0.0.0/8\"]\n"
+		));
+		world.start_agent();
+		let gateway = format!("http://127.0.0.1:{port}").into_bytes().try_into().unwrap();
+		let source = Source { gateway, recipient: world.recipient() };
+		(world, source)
 	}
 
 	pub(crate) fn start() -> Self {

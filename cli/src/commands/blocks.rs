@@ -1,9 +1,8 @@
 //! Where the verbs that need no chain find blocks: a store, gateways, or a CAR file.
 
-mod gateway;
-
-use crate::{args::From, commands::blocks::gateway::Gateways, error::CliError};
+use crate::{args::From, error::CliError};
 use backup_agent::{
+	peers::{GatewayClient, Peers, Reach},
 	pipeline::Cancel,
 	repositories::{BlockSource, CarError, CarFile, EmbeddedStore, RepositoryError, StoreOptions},
 };
@@ -32,11 +31,22 @@ impl Place {
 			(None, Some(file)) => (Box::new(open_car(file)?), processors()),
 			(None, None) => {
 				let threads = NonZero::new(GATEWAY_THREADS).expect("the constant is not zero");
-				(Box::new(Gateways::new(&from.gateway)?), threads)
+				(Box::new(gateways(&from.gateway)?), threads)
 			}
 		};
 		Ok(Self { source, threads })
 	}
+}
+
+/// Gateways that the user names, wherever they are.
+fn gateways(urls: &[String]) -> Result<Peers, CliError> {
+	let unusable =
+		|url: &str, reason: String| CliError::GatewayUnusable { url: url.into(), reason };
+	let client = GatewayClient::new(Reach::All)
+		.map_err(|error| unusable(urls.first().map_or("", String::as_str), error.to_string()))?;
+	let gateway =
+		|url: &String| client.gateway(url, None).map_err(|error| unusable(url, error.to_string()));
+	Ok(Peers::new(urls.iter().map(gateway).collect::<Result<Vec<_>, _>>()?))
 }
 
 pub(super) fn processors() -> NonZero<usize> {

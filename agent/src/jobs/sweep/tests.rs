@@ -6,8 +6,12 @@ use crate::{
 		fake::{Act, Calls, FakeExecutor, Order, until},
 		fixture::*,
 	},
+	peers::pass::AnyReader,
 };
-use backup_primitives::{BlockRef, OpaqueId, RecordedRoot, job::Desired};
+use backup_primitives::{
+	BlockRef, OpaqueId, Recipient, RecordedRoot,
+	job::{Desired, Sources},
+};
 use futures::future::BoxFuture;
 use std::{
 	collections::BTreeMap,
@@ -33,6 +37,8 @@ struct Facade {
 	/// What it wants the node to hold, and any other.
 	recorded: Mutex<Vec<RecordedRoot>>,
 	recorded_for_other: Mutex<Vec<RecordedRoot>>,
+	/// The nodes that hold copies.
+	holders: Mutex<Vec<OpaqueId>>,
 }
 
 impl FinalizedChain for FakeChain {
@@ -68,6 +74,37 @@ impl FinalizedView for FakeChain {
 		let (first, second) = (&self.0.recorded, &self.0.recorded_for_other);
 		let recorded = if is_first { first } else { second };
 		Box::pin(async { Ok(recorded.lock().unwrap().clone()) })
+	}
+
+	fn roots_of_request<'a>(
+		&'a self,
+		_: &'a LineageId,
+	) -> BoxFuture<'a, Result<Vec<(u64, Cid)>, ChainError>> {
+		unimplemented!("a sweep asks about roots that are here")
+	}
+
+	fn sources_of_request<'a>(
+		&'a self,
+		_: &'a OpaqueId,
+		_: &'a OpaqueId,
+	) -> BoxFuture<'a, Result<Sources, ChainError>> {
+		unimplemented!("a sweep fetches nothing")
+	}
+
+	fn keeps_copies<'a>(
+		&'a self,
+		node: &'a OpaqueId,
+		_: &'a OpaqueId,
+	) -> BoxFuture<'a, Result<bool, ChainError>> {
+		Box::pin(async { Ok(self.0.holders.lock().unwrap().contains(node)) })
+	}
+
+	fn is_reader<'a>(
+		&'a self,
+		_: &'a AnyReader,
+		_: &'a Recipient,
+	) -> BoxFuture<'a, Result<bool, ChainError>> {
+		unimplemented!("a sweep serves nobody")
 	}
 }
 
@@ -123,7 +160,8 @@ impl Bench {
 }
 
 fn root(sequence: u64) -> HeldRoot {
-	HeldRoot { lineage: lineage(7), sequence, cid: cid(sequence as u8), pinned_at_ms: 0 }
+	let cid = cid(sequence as u8);
+	HeldRoot { lineage: lineage(7), sequence, cid, pinned_at_ms: 0, copy_for: None }
 }
 
 fn gone(sequences: impl IntoIterator<Item = u64>) -> Vec<Act> {
@@ -155,6 +193,18 @@ async fn only_what_the_finalized_chain_let_go_is_given_up() {
 		Bench::new([(1, Evicted), (2, Deleted), (3, Retained), (4, Pending), (5, Unknown)]);
 	assert_eq!(bench.acts().await, gone([1, 2]));
 	assert_eq!(bench.acts().await, []);
+}
+
+#[tokio::test]
+async fn a_copy_goes_when_the_chain_has_given_it_to_another_node() {
+	let mut bench = Bench::new([(1, Retained), (2, Retained)]);
+	let holder = OpaqueId::of(&9u32).unwrap();
+	bench.executor.roots.lock().unwrap()[0].copy_for = Some(holder.clone());
+	bench.chain.0.holders.lock().unwrap().push(holder);
+	assert_eq!(bench.acts().await, []);
+	bench.chain.0.holders.lock().unwrap().clear();
+	let acts = bench.acts().await;
+	assert!(matches!(&acts[..], [Act::Unpinned(root), Act::Collected] if root.sequence == 1));
 }
 
 #[tokio::test]

@@ -29,6 +29,13 @@ struct Broken<'a> {
 
 impl BlockSource for Broken<'_> {
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		match *cid == self.cid && self.is_damaged {
+			true => Err(RepositoryError::Corrupt { cid: *cid }),
+			false => self.get_unchecked(cid),
+		}
+	}
+
+	fn get_unchecked(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
 		let block = self.repository.get(cid)?;
 		match *cid == self.cid {
 			false => Ok(block),

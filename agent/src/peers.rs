@@ -1,0 +1,17 @@
+//! Blocks from other nodes.
+//!
+//! Each node serves what it has at its gateway, see [`crate::api`]. The chain says where, with the
+//! key that a request is proved to. [`Peers`] fetches from all of them at once and believes none:
+//! every block is hashed. One that lies, drips, ends early or never ends costs a bounded time and
+//! is passed over for a while.
+
+mod addresses;
+mod elsewhere;
+mod gateway;
+pub mod pass;
+mod source;
+
+pub use addresses::{AddressError, Reach};
+pub use elsewhere::{Elsewhere, Everywhere};
+pub use gateway::{Gateway, GatewayClient, PeerError};
+pub use source::{PeerDirectory, Peers};

@@ -1,0 +1,248 @@
+//! Several gateways as one source of blocks.
+
+use super::{
+	addresses::Reach,
+	gateway::{Gateway, GatewayClient, PeerError},
+	pass::{AnyReader, Pass},
+};
+use crate::{
+	repositories::{BlockSource, RepositoryError},
+	secret::NodeIdentities,
+};
+use backup_primitives::{Cid, job::Sources};
+use std::{
+	collections::HashMap,
+	io,
+	ops::ControlFlow,
+	sync::{
+		Arc, Mutex, PoisonError,
+		atomic::{AtomicUsize, Ordering},
+	},
+	thread,
+	time::{Duration, Instant},
+};
+
+/// How long a gateway is passed over that failed once; twice as long each further time.
+const PENALTY: Duration = Duration::from_secs(1);
+
+/// How long at most.
+const PENALTY_MAX: Duration = Duration::from_secs(60);
+
+/// How long one is passed over that sent something else than was asked for.
+const PENALTY_OF_LIARS: Duration = Duration::from_secs(600);
+
+/// How often a block is asked for while gateways fail.
+const ROUNDS_MAX: u32 = 3;
+
+/// How long is waited at most for one that is passed over.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Most gateways of which it is remembered how they did.
+const STANDINGS_MAX: usize = 4096;
+
+/// How a gateway did of late.
+#[derive(Debug, Default)]
+struct Standing(Mutex<Marks>);
+
+#[derive(Debug, Default)]
+struct Marks {
+	failures: u32,
+	passed_over_until: Option<Instant>,
+}
+
+impl Standing {
+	fn marks(&self) -> std::sync::MutexGuard<'_, Marks> {
+		self.0.lock().unwrap_or_else(PoisonError::into_inner)
+	}
+
+	/// How long it is still passed over.
+	fn wait(&self) -> Option<Duration> {
+		let until = self.marks().passed_over_until?;
+		until.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero())
+	}
+
+	fn note(&self, url: &str, error: &PeerError) {
+		let mut marks = self.marks();
+		let penalty = match error {
+			PeerError::Lie { .. } | PeerError::Unasked | PeerError::Car(_) => PENALTY_OF_LIARS,
+			_ => PENALTY.saturating_mul(1 << marks.failures.min(10)).min(PENALTY_MAX),
+		};
+		marks.failures = marks.failures.saturating_add(1);
+		marks.passed_over_until = Some(Instant::now() + penalty);
+		tracing::warn!(url, %error, seconds = penalty.as_secs(), "a gateway is passed over");
+	}
+
+	fn clear(&self) {
+		*self.marks() = Marks::default();
+	}
+}
+
+/// Knows how to ask the gateways of other nodes, and how they did.
+#[derive(Debug)]
+pub struct PeerDirectory {
+	client: GatewayClient,
+	identities: Arc<NodeIdentities>,
+	standings: Mutex<HashMap<String, Arc<Standing>>>,
+}
+
+impl PeerDirectory {
+	/// Asks with the node's newest identity, at these addresses only. Makes a thread, so not to be
+	/// called by asynchronous code.
+	///
+	/// # Errors
+	/// If the system's certificates cannot be read.
+	pub fn new(reach: Reach, identities: Arc<NodeIdentities>) -> Result<Self, reqwest::Error> {
+		let client = GatewayClient::new(reach)?;
+		Ok(Self { client, identities, standings: Mutex::default() })
+	}
+
+	/// The gateways that the chain names to a reader. One whose address may not be connected to is
+	/// left out.
+	pub fn peers(&self, reader: &AnyReader, sources: &Sources) -> Peers {
+		let mut peers = Vec::new();
+		for source in sources {
+			let url = String::from_utf8_lossy(&source.gateway);
+			let Some(pass) = Pass::new(reader, self.identities.newest(), &source.recipient) else {
+				tracing::debug!(%url, "the key of a gateway is of no use");
+				continue;
+			};
+			match self.client.gateway(&url, Some(pass)) {
+				Ok(gateway) => peers.push(Peer { standing: self.standing(gateway.url()), gateway }),
+				Err(error) => tracing::debug!(%url, %error, "a gateway is not asked"),
+			}
+		}
+		Peers::of(peers)
+	}
+
+	fn standing(&self, url: &str) -> Arc<Standing> {
+		let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+		if standings.len() >= STANDINGS_MAX {
+			standings.clear();
+		}
+		standings.entry(url.to_owned()).or_default().clone()
+	}
+}
+
+#[derive(Debug)]
+struct Peer {
+	gateway: Gateway,
+	standing: Arc<Standing>,
+}
+
+/// Several gateways. Whoever asks from many threads has all of them work.
+#[derive(Debug)]
+pub struct Peers {
+	peers: Vec<Peer>,
+	/// Which one is asked first, the next time.
+	turn: AtomicUsize,
+}
+
+impl Peers {
+	/// Gateways of which nothing is known yet.
+	pub fn new(gateways: impl IntoIterator<Item = Gateway>) -> Self {
+		let peer = |gateway| Peer { gateway, standing: Arc::default() };
+		Self::of(gateways.into_iter().map(peer).collect())
+	}
+
+	fn of(peers: Vec<Peer>) -> Self {
+		Self { peers, turn: AtomicUsize::new(0) }
+	}
+
+	/// Whether there is nobody to ask.
+	pub fn is_empty(&self) -> bool {
+		self.peers.is_empty()
+	}
+
+	/// Those that are not passed over now, each time another one first.
+	fn in_turn(&self) -> impl Iterator<Item = &Peer> {
+		let count = self.peers.len();
+		let first = self.turn.fetch_add(1, Ordering::Relaxed) % count.max(1);
+		let turned = self.peers.iter().cycle().skip(first).take(count);
+		turned.filter(|peer| peer.standing.wait().is_none())
+	}
+
+	/// Wait until somebody is not passed over any more, unless that takes too long.
+	fn wait(&self) -> bool {
+		let wait = self.peers.iter().filter_map(|peer| peer.standing.wait()).min();
+		let wait = wait.unwrap_or_default();
+		let is_short = wait <= WAIT_MAX;
+		if is_short {
+			thread::sleep(wait);
+		}
+		is_short
+	}
+}
+
+impl BlockSource for Peers {
+	/// The first sound answer counts. A gateway that fails or lies is passed over, and its error
+	/// told only if no other one has the block.
+	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		let mut failure = None;
+		for _ in 0..ROUNDS_MAX {
+			let mut absent = 0;
+			for Peer { gateway, standing } in self.in_turn() {
+				match gateway.block(cid) {
+					Ok(Some(block)) => {
+						standing.clear();
+						return Ok(Some(block));
+					}
+					Ok(None) => absent += 1,
+					Err(error) => {
+						standing.note(gateway.url(), &error);
+						failure = Some(unreadable(gateway.url(), &error, cid));
+					}
+				}
+			}
+			// Only who was asked and answered has not got it.
+			if absent == self.peers.len() {
+				return Ok(None);
+			}
+			if !self.wait() {
+				break;
+			}
+		}
+		Err(failure.unwrap_or_else(all_passed_over))
+	}
+
+	fn get_children(
+		&self,
+		node: &Cid,
+		children: &[Cid],
+		take: &mut dyn FnMut(&Cid, Vec<u8>) -> ControlFlow<()>,
+	) {
+		let mut missing = children.len();
+		for Peer { gateway, standing } in self.in_turn() {
+			let mut is_enough = false;
+			let mut count = |cid: &Cid, block| {
+				missing = missing.saturating_sub(1);
+				let flow = take(cid, block);
+				is_enough = flow.is_break();
+				flow
+			};
+			match gateway.children(node, children, &mut count) {
+				Ok(()) if is_enough || missing == 0 => return,
+				// It has not got all of them.
+				Ok(()) => (),
+				Err(error) => standing.note(gateway.url(), &error),
+			}
+		}
+	}
+}
+
+fn unreadable(url: &str, error: &PeerError, cid: &Cid) -> RepositoryError {
+	match error {
+		PeerError::Lie { .. } => RepositoryError::Corrupt { cid: *cid },
+		error => failed(format!("{url}: {error}")),
+	}
+}
+
+fn all_passed_over() -> RepositoryError {
+	failed("the gateways that may have the block failed a short while ago".to_owned())
+}
+
+fn failed(words: String) -> RepositoryError {
+	RepositoryError::Io { action: "read from a gateway", source: io::Error::other(words) }
+}
+
+#[cfg(test)]
+mod tests;

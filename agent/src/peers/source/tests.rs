@@ -1,0 +1,196 @@
+//! Gateways that are sound, that fail and that lie, over real connections.
+
+use super::*;
+use crate::{format::digest, repositories::CarWriter};
+use std::{
+	io::{BufRead, BufReader, Write},
+	net::{TcpListener, TcpStream},
+	sync::atomic::AtomicU32,
+};
+
+/// A gateway that does to each connection what it is told, and how often it was asked.
+fn gateway(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> (Gateway, Arc<AtomicU32>) {
+	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+	let url = format!("http://{}", listener.local_addr().unwrap());
+	let asked = Arc::new(AtomicU32::new(0));
+	let count = asked.clone();
+	thread::spawn(move || {
+		for stream in listener.incoming() {
+			let mut stream = stream.unwrap();
+			let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+			let Some(Ok(request)) = lines.next() else { continue };
+			while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+			count.fetch_add(1, Ordering::SeqCst);
+			answer(&request, &mut stream);
+		}
+	});
+	let client = GatewayClient::new(Reach::public_and(["127.0.0.0/8".parse().unwrap()])).unwrap();
+	(client.gateway(&url, None).unwrap(), asked)
+}
+
+/// What is told to all who ask.
+fn say(status: &'static str, body: impl Into<Vec<u8>>) -> impl Fn(&str, &mut TcpStream) + Send {
+	let body = body.into();
+	move |_: &str, stream: &mut TcpStream| {
+		let length = body.len();
+		let head =
+			format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+		let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+	}
+}
+
+fn absent() -> Gateway {
+	gateway(say("404 Not Found", "")).0
+}
+
+fn unreachable() -> Gateway {
+	let client = GatewayClient::new(Reach::All).unwrap();
+	client.gateway("http://127.0.0.1:1", None).unwrap()
+}
+
+fn cid(block: &[u8]) -> Cid {
+	Cid::raw(digest(block))
+}
+
+fn get(gateways: impl IntoIterator<Item = Gateway>) -> Result<Option<Vec<u8>>, RepositoryError> {
+	Peers::new(gateways).get(&cid(b"block"))
+}
+
+fn car(blocks: &[&[u8]]) -> Vec<u8> {
+	let mut car = CarWriter::new(Vec::new(), &cid(blocks[0])).unwrap();
+	for block in blocks {
+		car.block(&cid(block), block).unwrap();
+	}
+	car.finish().unwrap()
+}
+
+/// What comes of the children "one" and "two" of a node.
+fn children(peers: &Peers) -> Vec<Vec<u8>> {
+	let mut found = Vec::new();
+	peers.get_children(&cid(b"node"), &[cid(b"one"), cid(b"two")], &mut |_, block| {
+		found.push(block);
+		ControlFlow::Continue(())
+	});
+	found
+}
+
+#[test]
+fn a_sound_block_is_taken() {
+	let (sound, _) = gateway(say("200 OK", "block"));
+	assert_eq!(get([sound]).unwrap(), Some(b"block".to_vec()));
+}
+
+#[test]
+fn a_lie_is_noticed() {
+	let (liar, _) = gateway(say("200 OK", "blocK"));
+	assert!(matches!(get([liar]), Err(RepositoryError::Corrupt { .. })));
+}
+
+#[test]
+fn a_block_that_nobody_has_is_missing() {
+	assert_eq!(get([absent(), absent()]).unwrap(), None);
+	assert_eq!(get([]).unwrap(), None);
+}
+
+#[test]
+fn the_next_gateway_serves_what_the_others_cannot() {
+	let (liar, _) = gateway(say("200 OK", "a lie"));
+	let (broken, _) = gateway(say("500 Internal Server Error", ""));
+	let (sound, _) = gateway(say("200 OK", "block"));
+	let found = get([liar, broken, unreachable(), absent(), sound]);
+	assert_eq!(found.unwrap(), Some(b"block".to_vec()));
+}
+
+#[test]
+fn an_error_is_not_taken_for_absence() {
+	assert!(matches!(get([unreachable(), absent()]), Err(RepositoryError::Io { .. })));
+}
+
+#[test]
+fn a_gateway_that_fails_once_is_asked_again() {
+	let first = AtomicU32::new(0);
+	let (flaky, asked) =
+		gateway(move |request, stream| match first.fetch_add(1, Ordering::SeqCst) {
+			0 => say("503 Service Unavailable", "")(request, stream),
+			_ => say("200 OK", "block")(request, stream),
+		});
+	assert_eq!(get([flaky]).unwrap(), Some(b"block".to_vec()));
+	assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_liar_is_asked_no_second_time() {
+	let (liar, asked) = gateway(say("200 OK", "a lie"));
+	let (sound, _) = gateway(say("200 OK", "block"));
+	let peers = Peers::new([liar, sound]);
+	for _ in 0..4 {
+		assert_eq!(peers.get(&cid(b"block")).unwrap(), Some(b"block".to_vec()));
+	}
+	assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_block_that_is_longer_than_any_may_be_is_not_read_to_its_end() {
+	let sent = Arc::new(AtomicUsize::new(0));
+	let count = sent.clone();
+	let (endless, _) = gateway(move |_, stream| {
+		let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+		while stream.write_all(&[0; 65_536]).is_ok() {
+			count.fetch_add(65_536, Ordering::SeqCst);
+		}
+	});
+	assert!(matches!(get([endless]), Err(RepositoryError::Corrupt { .. })));
+	assert!(sent.load(Ordering::SeqCst) < 64 << 20);
+}
+
+#[test]
+fn a_gateway_that_sends_its_reader_elsewhere_is_not_followed() {
+	let (elsewhere, asked) = gateway(say("200 OK", "block"));
+	let url = elsewhere.url().to_owned();
+	let (redirecting, _) = gateway(move |_, stream| {
+		let head = format!("HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\n\r\n");
+		let _ = stream.write_all(head.as_bytes());
+	});
+	assert!(matches!(get([redirecting]), Err(RepositoryError::Io { .. })));
+	assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn children_come_in_one_stream() {
+	let (sound, asked) = gateway(say("200 OK", car(&[b"node", b"one", b"two"])));
+	assert_eq!(children(&Peers::new([sound])), [b"one".to_vec(), b"two".to_vec()]);
+	assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_stream_that_breaks_off_is_gone_on_with_at_the_next_gateway() {
+	let whole = car(&[b"node", b"one", b"two"]);
+	let (cut, _) = gateway(say("200 OK", whole[..whole.len() - 2].to_vec()));
+	let (sound, _) = gateway(say("200 OK", whole));
+	let found = children(&Peers::new([cut, sound]));
+	assert!(found.contains(&b"one".to_vec()) && found.contains(&b"two".to_vec()));
+}
+
+#[test]
+fn what_nobody_asked_for_ends_a_stream_and_its_gateway_is_passed_over() {
+	let (pushy, asked) = gateway(say("200 OK", car(&[b"node", b"one", b"three", b"two"])));
+	let peers = Peers::new([pushy]);
+	assert_eq!(children(&peers), [b"one".to_vec()]);
+	assert_eq!(children(&peers), Vec::<Vec<u8>>::new());
+	assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_block_that_comes_twice_ends_a_stream() {
+	let (repeating, _) = gateway(say("200 OK", car(&[b"node", b"one", b"one", b"two"])));
+	assert_eq!(children(&Peers::new([repeating])), [b"one".to_vec()]);
+}
+
+#[test]
+fn nobody_asks_where_the_chain_names_a_forbidden_address() {
+	let client = GatewayClient::new(Reach::public_and([])).unwrap();
+	assert!(client.gateway("http://127.0.0.1:80", None).is_err());
+	let gateway = client.gateway("http://localhost:80", None).unwrap();
+	let refused = gateway.block(&cid(b"block")).unwrap_err().to_string();
+	assert!(refused.contains("not public"), "{refused}");
+}
