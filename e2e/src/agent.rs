@@ -3,6 +3,7 @@
 use crate::{
 	lab::{Lab, free_port},
 	process::{Process, built},
+	story::Contact,
 	wait,
 };
 use anyhow::{Context, Result, bail};
@@ -29,6 +30,7 @@ pub struct Agent {
 	folder: PathBuf,
 	log: PathBuf,
 	port: u16,
+	gateway_port: u16,
 	node_url: String,
 	recipient: Recipient,
 	settings: Vec<(&'static str, String)>,
@@ -45,17 +47,21 @@ impl Agent {
 	/// The same, with its state in a certain folder.
 	pub fn prepare_at(lab: &Lab, node_url: &str, folder: PathBuf) -> Result<Self> {
 		let program = built("backup-agent")?;
+		let gateway_port = free_port()?;
 		let mut agent = Self {
 			process: None,
 			program,
 			log: lab.log("agent"),
 			port: free_port()?,
+			gateway_port,
 			node_url: node_url.to_owned(),
 			recipient: Recipient([0; 32]),
 			settings: vec![
 				("RESTORE_FORMAT", "raw".into()),
 				("SWEEP_SECONDS", "1".into()),
 				("UNKNOWN_ROOT_GRACE_SECONDS", "60".into()),
+				("GATEWAY_LISTEN", format!("127.0.0.1:{gateway_port}")),
+				("PEER_NETWORKS", "127.0.0.0/8".into()),
 			],
 			http: reqwest::Client::builder().timeout(ANSWER_TIME_MAX).build()?,
 			folder,
@@ -128,6 +134,12 @@ impl Agent {
 	/// Its address.
 	pub fn url(&self) -> String {
 		format!("http://127.0.0.1:{}", self.port)
+	}
+
+	/// How other nodes reach it.
+	pub fn contact(&self) -> Contact {
+		let gateway = Some(format!("http://127.0.0.1:{}", self.gateway_port));
+		Contact { recipient: self.recipient, gateway }
 	}
 
 	/// The file with the secret that it shares with the node.
@@ -210,6 +222,18 @@ impl Agent {
 	pub async fn has_block(&self, cid: &str) -> Result<bool> {
 		let url = format!("{}/ipfs/{cid}?format=raw", self.url());
 		Ok(self.http.get(url).send().await?.status().is_success())
+	}
+
+	/// Its copies of other nodes' snapshots.
+	pub async fn copies(&self) -> Result<Vec<Json>> {
+		let copies = self.get("/v1/copies").await?;
+		Ok(copies.as_array().context("copies are a list")?.clone())
+	}
+
+	/// Lose its folder, as with the disk that it is on.
+	pub fn destroy(&mut self) -> Result<()> {
+		self.kill()?;
+		fs::remove_dir_all(&self.folder).context("failed to remove the agent's folder")
 	}
 
 	/// End it in good order.

@@ -9,6 +9,9 @@
 //! - [`chain`]: reads and transactions over the node's own metadata.
 //! - [`story`]: an operator, an owner, a machine, and backups that are paid for.
 //! - [`world`]: all of it together, for a scenario.
+//! - [`host`]: further nodes that run machines or hold copies.
+//! - [`script`]: other people's clients, on Node.js.
+//! - [`recovery`]: the way back when the node of a machine is gone.
 //! - [`network`]: links between nodes, to be cut and joined.
 //!
 //! Nothing here sleeps and hopes: what is waited for is looked at until a deadline.
@@ -17,11 +20,14 @@ pub mod agent;
 pub mod chain;
 pub mod command;
 pub mod guest;
+pub mod host;
 pub mod impostor;
 pub mod lab;
 pub mod network;
 pub mod node;
 pub mod process;
+pub mod recovery;
+pub mod script;
 pub mod story;
 pub mod wait;
 pub mod world;

@@ -40,15 +40,20 @@ pub struct Pace {
 	pub deletion_grace: u32,
 	/// Time that a restore may take.
 	pub restore_lifetime: u32,
+	/// Nodes that hold copies of each machine.
+	pub replicas: u32,
 }
 
 impl Pace {
 	/// Fast: ten seconds from snapshot to snapshot.
 	pub const FAST: Self =
-		Self { frequency: 5, keep_last: 10, deletion_grace: 3, restore_lifetime: 300 };
+		Self { frequency: 5, keep_last: 10, deletion_grace: 3, restore_lifetime: 300, replicas: 0 };
 
 	/// Only the first snapshot comes by itself.
 	pub const ONCE: Self = Self { frequency: 100_000, ..Self::FAST };
+
+	/// The same, with copies on two other nodes.
+	pub const COPIED: Self = Self { replicas: 2, ..Self::ONCE };
 }
 
 /// An owner's age identity, in a file.
@@ -72,9 +77,18 @@ impl Identity {
 	}
 }
 
-/// The operator, who is the council too, sets the chain's pace and registers the node with the
-/// recipient of its agent.
-pub async fn open(chain: &Chain, pace: Pace, recipient: Recipient) -> Result<()> {
+/// How others reach a node's agent.
+#[derive(Clone, Debug)]
+pub struct Contact {
+	/// The key that backups are sealed to.
+	pub recipient: Recipient,
+	/// Where its blocks are served.
+	pub gateway: Option<String>,
+}
+
+/// The operator, who is the council too, sets the chain's pace and registers the node with its
+/// agent.
+pub async fn open(chain: &Chain, pace: Pace, agent: Contact) -> Result<()> {
 	let settings = Value::named_composite([
 		("frequency", number(pace.frequency.into())),
 		("keep_last", number(pace.keep_last.into())),
@@ -84,20 +98,31 @@ pub async fn open(chain: &Chain, pace: Pace, recipient: Recipient) -> Result<()>
 		("restore_lifetime", number(pace.restore_lifetime.into())),
 		("proposal_lifetime", number(1_000)),
 		("key_activation_delay", number(2)),
-		("replicas", number(0)),
-		("holder_period", number(20)),
+		("replicas", number(pace.replicas.into())),
+		("holder_period", number(4)),
 		("holder_silence", number(100)),
 	]);
 	let set = runtime_call("Backup", "set_settings", [("settings", settings)]);
 	let operator = operator();
-	// A council of one decides at once.
-	let propose = runtime_call(
+	let calls = [decided(set), registration(chain, &operator, NODE, agent)];
+	batch(chain, &operator, calls).await?;
+	Ok(())
+}
+
+/// A call that the council makes. One of a single member decides at once.
+fn decided(call: Value) -> Value {
+	runtime_call(
 		"Council",
 		"propose",
-		[("threshold", number(1)), ("proposal", set), ("length_bound", number(1_000))],
-	);
-	let calls = [propose, registration(chain, &operator, NODE, recipient)];
-	batch(chain, &operator, calls).await?;
+		[("threshold", number(1)), ("proposal", call), ("length_bound", number(1_000))],
+	)
+}
+
+/// The council lets a node hold copies.
+pub async fn admit_storage_node(chain: &Chain, node: u32) -> Result<()> {
+	let admit = [("node_id", number(node.into()))];
+	let call = decided(runtime_call("Backup", "admit_storage_node", admit));
+	batch(chain, &operator(), [call]).await?;
 	Ok(())
 }
 
@@ -148,14 +173,14 @@ pub async fn register_node(
 	chain: &Chain,
 	operator: &Keypair,
 	node: u32,
-	recipient: Recipient,
+	agent: Contact,
 ) -> Result<()> {
-	batch(chain, operator, [registration(chain, operator, node, recipient)]).await?;
+	batch(chain, operator, [registration(chain, operator, node, agent)]).await?;
 	Ok(())
 }
 
 /// The call that registers a node whose authority key is the operator's own.
-fn registration(chain: &Chain, operator: &Keypair, node: u32, recipient: Recipient) -> Value {
+fn registration(chain: &Chain, operator: &Keypair, node: u32, agent: Contact) -> Value {
 	let account = operator.public_key().0;
 	let payload = possession_payload(&chain.genesis(), &opaque(&node), &opaque(&account));
 	runtime_call(
@@ -164,8 +189,8 @@ fn registration(chain: &Chain, operator: &Keypair, node: u32, recipient: Recipie
 		[
 			("node_id", number(node.into())),
 			("authority", bytes(&account)),
-			("recipient", bytes(&recipient.0)),
-			("gateways", Value::unnamed_composite([])),
+			("recipient", bytes(&agent.recipient.0)),
+			("gateways", Value::unnamed_composite(agent.gateway.map(|url| bytes(url.as_bytes())))),
 			("proof", bytes(&operator.sign(&payload).0)),
 		],
 	)

@@ -4,6 +4,7 @@ use crate::{
 	agent::Agent,
 	chain::Chain,
 	guest::{Guest, GuestOptions, make_disk, make_guest},
+	host::Host,
 	lab::Lab,
 	network,
 	node::Node,
@@ -122,6 +123,30 @@ impl World {
 		disk_mib: u64,
 		noise_mib: u64,
 	) -> Result<Machine> {
+		let place = (&self.agent, &story::operator(), story::NODE);
+		self.make_machine(place, owner, name, disk_mib, noise_mib).await
+	}
+
+	/// A machine on another node than the operator's.
+	pub async fn machine_on(
+		&self,
+		host: &Host,
+		owner: &Keypair,
+		name: &str,
+		disk_mib: u64,
+	) -> Result<Machine> {
+		let place = (&host.agent, &host.operator, host.id);
+		self.make_machine(place, owner, name, disk_mib, 0).await
+	}
+
+	async fn make_machine(
+		&self,
+		(agent, operator, node): (&Agent, &Keypair, u32),
+		owner: &Keypair,
+		name: &str,
+		disk_mib: u64,
+		noise_mib: u64,
+	) -> Result<Machine> {
 		let request = story::order_machine(&self.chain, owner, disk_mib << 20).await?;
 		let tag = story::vm_tag(&self.chain, request, owner);
 		let disk = self.lab.path().join(format!("{name}.raw"));
@@ -130,8 +155,8 @@ impl World {
 			add_noise(&disk, noise_mib)?;
 		}
 		let guest = self.boot(name, &disk, tag)?;
-		self.agent.add_machine(name, tag, Some(&guest.backup_qmp()), &disk)?;
-		story::fulfil(&self.chain, request, name).await?;
+		agent.add_machine(name, tag, Some(&guest.backup_qmp()), &disk)?;
+		story::fulfil_on(&self.chain, operator, node, request, name).await?;
 		guest.wait_ready(BOOT_TIME_MAX)?;
 		let identity = Identity::new(self.lab.path(), &format!("{name}.key"))?;
 		let name = name.to_owned();
@@ -172,7 +197,7 @@ struct Programs {
 
 async fn start_alone(lab: &Lab, pace: Pace) -> Result<Programs> {
 	let programs = start_programs(lab, Node::prepare(lab)?, Vec::new()).await?;
-	story::open(&programs.chain, pace, programs.agent.recipient()).await?;
+	story::open(&programs.chain, pace, programs.agent.contact()).await?;
 	Ok(programs)
 }
 
@@ -185,7 +210,7 @@ async fn start_network(lab: &Lab) -> Result<Programs> {
 	for chain in peers.iter().map(|peer| &peer.chain).chain([chain]) {
 		network::wait_for_peers(chain, peers.len()).await?;
 	}
-	story::register_node(chain, &story::operator(), story::NODE, agent.recipient()).await?;
+	story::register_node(chain, &story::operator(), story::NODE, agent.contact()).await?;
 	Ok(programs)
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use backup_e2e::{
 	agent::Agent,
 	chain::{Chain, number},
-	node::Node,
+	host::Host,
 	story::{self, Pace},
 	wait,
 	world::{COMMAND_TIME_MAX, Machine, SNAPSHOT_TIME_MAX, World, checksum, scenario},
@@ -14,18 +14,6 @@ use std::path::PathBuf;
 use subxt_signer::sr25519::dev;
 
 const OTHER_NODE: u32 = 2;
-
-/// A second node, which makes no blocks, and its agent.
-async fn start_other_host(world: &World) -> Result<(Node, Agent)> {
-	let mut node = Node::prepare_host(&world.lab, "node-2", &world.chain, "//Dave").await?;
-	let mut agent = Agent::prepare_at(&world.lab, &node.url(), world.lab.path().join("agent-2"))?;
-	node.use_agent(agent.url(), agent.secret_file());
-	node.start()?;
-	agent.start().await?;
-	node.connect().await?;
-	story::register_node(&world.chain, &dev::dave(), OTHER_NODE, agent.recipient()).await?;
-	Ok((node, agent))
-}
 
 /// The owner takes the machine from its node, and the other one runs it.
 async fn move_machine(world: &World, agent: &Agent, machine: &Machine) -> Result<()> {
@@ -72,8 +60,9 @@ async fn a_machine_that_moves_takes_its_history_along() {
 		let first =
 			world.chain.wait_for_snapshots(machine.request, 1, SNAPSHOT_TIME_MAX).await?.remove(0);
 
-		let (_node, agent) = start_other_host(world).await?;
-		move_machine(world, &agent, &machine).await?;
+		let host = Host::start(world, OTHER_NODE, dev::dave(), "//Dave").await?;
+		let agent = &host.agent;
+		move_machine(world, agent, &machine).await?;
 		ask_for_snapshot(&world.chain, &machine).await?;
 		let history = world.chain.wait_for_snapshots(machine.request, 2, SNAPSHOT_TIME_MAX).await?;
 		let sequences: Vec<_> = history.iter().map(|snapshot| snapshot.sequence).collect();
@@ -83,7 +72,7 @@ async fn a_machine_that_moves_takes_its_history_along() {
 		ensure!(world.agent.pinned().await? == [first.cid.clone()], "the old node holds its own");
 		ensure!(agent.pinned().await? == [second.cid.clone()], "the new node holds its own");
 
-		for (cid, agent) in [(&first.cid, &world.agent), (&second.cid, &agent)] {
+		for (cid, agent) in [(&first.cid, &world.agent), (&second.cid, agent)] {
 			let image = restore(&world.chain, &machine, cid, agent).await?;
 			ensure!(checksum(&image)? == checksum(&machine.disk)?, "{cid} came back changed");
 		}

@@ -1,50 +1,15 @@
 //! polkadot.js against the running node, with nothing but the chain's metadata.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::ensure;
 use backup_e2e::{
+	script,
 	story::{self, Pace},
 	world::{SNAPSHOT_TIME_MAX, scenario},
 };
-use serde_json::Value as Json;
-use std::{path::PathBuf, process::Command};
-
-fn script_folder() -> PathBuf {
-	PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("polkadotjs")
-}
-
-/// Install what the lock file names, unless it is there.
-fn install() -> Result<()> {
-	let folder = script_folder();
-	let (lock, done) =
-		(folder.join("package-lock.json"), folder.join("node_modules/.package-lock.json"));
-	let is_newer = |path: &PathBuf| path.metadata().and_then(|data| data.modified()).ok();
-	if is_newer(&done) >= is_newer(&lock) && done.exists() {
-		return Ok(());
-	}
-	let output = Command::new("npm")
-		.args(["ci", "--prefer-offline", "--no-audit", "--no-fund"])
-		.current_dir(folder)
-		.output()
-		.context("failed to run npm; Node.js 20 or newer is needed")?;
-	ensure!(output.status.success(), "npm ci: {}", String::from_utf8_lossy(&output.stderr));
-	Ok(())
-}
-
-fn run_script(arguments: &[&str]) -> Result<Json> {
-	let output = Command::new("node")
-		.arg("scenario.mjs")
-		.args(arguments)
-		.current_dir(script_folder())
-		.output()
-		.context("failed to run node; Node.js 20 or newer is needed")?;
-	let errors = String::from_utf8_lossy(&output.stderr);
-	ensure!(output.status.success(), "the script failed: {errors}");
-	serde_json::from_slice(&output.stdout).context("the script printed no JSON")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn polkadotjs_reads_and_writes_everything_that_owners_and_governance_need() {
-	install().unwrap();
+	script::install("polkadotjs").unwrap();
 	scenario("s1", Pace::ONCE, async |world| {
 		let machine = world.machine(&story::owner(), "vm-1", 128).await?;
 		world.begin_backups(&machine).await?;
@@ -54,8 +19,8 @@ async fn polkadotjs_reads_and_writes_everything_that_owners_and_governance_need(
 
 		let url = world.node.url();
 		let request = machine.request.to_string();
-		let seen =
-			tokio::task::spawn_blocking(move || run_script(&[&url, &request, &cid])).await??;
+		let words = move || script::run("polkadotjs", &["scenario.mjs", &url, &request, &cid]);
+		let seen = tokio::task::spawn_blocking(words).await??;
 
 		ensure!(seen["pallets"].as_array().map(Vec::len) == Some(4), "{seen}");
 		let calls = seen["calls"].to_string();

@@ -8,7 +8,7 @@ use backup_e2e::{
 	world::{World, scenario},
 };
 use backup_primitives::{
-	BlockRef, Cid, Consistency, LineageId,
+	BlockRef, Cid, Consistency, LineageId, Recipient,
 	report::{Report, TakenSnapshot, signing_payload},
 };
 use serde_json::{Value as Json, json};
@@ -223,5 +223,6 @@ async fn pass_blocks(chain: &Chain, count: u64) -> Result<()> {
 
 /// Another operator's node, whose reports about the first node's machines are forgeries.
 async fn register_second_node(chain: &Chain) -> Result<()> {
-	story::register_node(chain, &story::stranger(), 2, backup_primitives::Recipient([3; 32])).await
+	let agent = story::Contact { recipient: Recipient([3; 32]), gateway: None };
+	story::register_node(chain, &story::stranger(), 2, agent).await
 }

@@ -1,8 +1,13 @@
 //! The whole job, shown live: a chain, its node and agent, and a real machine that writes.
 //!
 //! Blocks pass, the worker snapshots the machine at its cadence, twice; the owner asks for a
-//! restore, the image comes back, and its checksum is that of the disk at the snapshot. Ends
-//! with a table, and with 1 when anything differs. Leaves nothing behind, also on Ctrl-C.
+//! restore, the image comes back, and its checksum is that of the disk at the snapshot. Then, on
+//! another chain, the node of a machine is lost with all that it had, and the machine comes back
+//! on another one. Each act ends with a table, and all of it with 1 when anything differs. Leaves
+//! nothing behind, also on Ctrl-C.
+
+mod loss;
+mod narrator;
 
 use anyhow::{Context, Result, bail};
 use backup_e2e::{
@@ -12,10 +17,9 @@ use backup_e2e::{
 	wait,
 	world::{COMMAND_TIME_MAX, Machine, World, checksum},
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use narrator::Narrator;
 use std::{
 	fmt::Display,
-	io::{IsTerminal, Write},
 	path::PathBuf,
 	process::ExitCode,
 	time::{Duration, Instant},
@@ -38,7 +42,7 @@ const JOB_TIME_MAX: Duration = Duration::from_secs(180);
 async fn main() -> ExitCode {
 	let mut narrator = Narrator::new();
 	let shown = tokio::select! {
-		shown = show(&mut narrator) => shown,
+		shown = both_acts(&mut narrator) => shown,
 		() = told_to_end() => {
 			narrator.settle();
 			println!("\ninterrupted; node, agent and machine are ended, their folder is gone");
@@ -53,6 +57,12 @@ async fn main() -> ExitCode {
 			ExitCode::FAILURE
 		}
 	}
+}
+
+async fn both_acts(narrator: &mut Narrator) -> Result<()> {
+	show(narrator).await?;
+	println!("\nSecond act: a node is lost\n");
+	loss::show(narrator).await
 }
 
 /// Ctrl-C, or the polite way to end a program.
@@ -286,7 +296,7 @@ async fn conclude(
 	Ok(())
 }
 
-fn row(name: impl Display, value: impl Display) {
+pub(crate) fn row(name: impl Display, value: impl Display) {
 	// A width applies to text, not to what is formatted later.
 	println!("{:<19} {value}", name.to_string());
 }
@@ -295,52 +305,6 @@ fn mib(bytes: u64) -> String {
 	format!("{}.{} MiB", bytes >> 20, (bytes >> 10) % 1024 * 10 / 1024)
 }
 
-fn seconds(took: Duration) -> String {
+pub(crate) fn seconds(took: Duration) -> String {
 	format!("{}.{} s", took.as_secs(), took.subsec_millis() / 100)
-}
-
-/// Says what happens: with a line that moves on a terminal, with plain lines elsewhere.
-struct Narrator {
-	bar: Option<ProgressBar>,
-	is_terminal: bool,
-	began: Instant,
-}
-
-impl Narrator {
-	fn new() -> Self {
-		Self { bar: None, is_terminal: std::io::stdout().is_terminal(), began: Instant::now() }
-	}
-
-	/// Something begins that may take a while.
-	fn begin(&mut self, words: impl Display) {
-		self.settle();
-		if self.is_terminal {
-			let style = ProgressStyle::with_template("  {spinner} {msg} ({elapsed})")
-				.expect("the template is a constant");
-			let bar = ProgressBar::new_spinner().with_style(style).with_message(words.to_string());
-			bar.enable_steady_tick(Duration::from_millis(120));
-			self.bar = Some(bar);
-		}
-	}
-
-	/// What began goes on like this.
-	fn update(&self, words: String) {
-		if let Some(bar) = &self.bar {
-			bar.set_message(words);
-		}
-	}
-
-	/// What began is done.
-	fn end(&mut self, words: impl Display) {
-		self.settle();
-		println!("{:>5} s  {words}", self.began.elapsed().as_secs());
-		// Nobody is served by an error about a closed pipe.
-		let _ = std::io::stdout().flush();
-	}
-
-	fn settle(&mut self) {
-		if let Some(bar) = self.bar.take() {
-			bar.finish_and_clear();
-		}
-	}
 }

@@ -1,0 +1,43 @@
+//! A further node, which makes no blocks, with an agent of its own: it runs machines, or holds copies
+//! of those of others.
+
+use crate::{agent::Agent, chain::Chain, node::Node, story, world::World};
+use anyhow::Result;
+use subxt_signer::sr25519::Keypair;
+
+/// A node and its agent. Dropped, both end.
+#[derive(Debug)]
+pub struct Host {
+	/// Its number on chain.
+	pub id: u32,
+	/// Who runs it.
+	pub operator: Keypair,
+	/// Connection to it.
+	pub chain: Chain,
+	/// The agent.
+	pub agent: Agent,
+	/// The node.
+	pub node: Node,
+}
+
+impl Host {
+	/// Start one and register it. `suri` is the secret of its operator, and of its authority.
+	pub async fn start(world: &World, id: u32, operator: Keypair, suri: &str) -> Result<Self> {
+		let node = format!("node-{id}");
+		let mut node = Node::prepare_host(&world.lab, &node, &world.chain, suri).await?;
+		let folder = world.lab.path().join(format!("agent-{id}"));
+		let mut agent = Agent::prepare_at(&world.lab, &node.url(), folder)?;
+		node.use_agent(agent.url(), agent.secret_file());
+		node.start()?;
+		agent.start().await?;
+		let chain = node.connect().await?;
+		story::register_node(&world.chain, &operator, id, agent.contact()).await?;
+		Ok(Self { id, operator, chain, agent, node })
+	}
+
+	/// Lose it with all that it has, as with the machine that it is.
+	pub fn destroy(&mut self) -> Result<()> {
+		self.node.kill()?;
+		self.agent.destroy()
+	}
+}

@@ -1,0 +1,88 @@
+//! The node that runs a machine is gone, with its disks and its backups. From the chain, the owner's
+//! secret and the copies on two other nodes the machine comes back on one of these, with all that
+//! it had written before the last snapshot; its history goes on there, and a new node takes over the
+//! copy.
+
+use anyhow::{Result, ensure};
+use backup_e2e::{
+	chain::View,
+	host::Host,
+	recovery::{boot, restore, snapshot, take_over, wait_for_copies},
+	script,
+	story::{self, Pace},
+	world::{COMMAND_TIME_MAX, SNAPSHOT_TIME_MAX, checksum, scenario},
+};
+use std::{fs, time::Instant};
+use subxt_signer::sr25519::dev;
+
+const HOST: u32 = 2;
+const HOLDER: u32 = 3;
+const NEXT_HOLDER: u32 = 4;
+
+/// A foreign IPFS client fetches the whole snapshot from its root, and hashes each block.
+async fn ensure_read_by_helia(holder: &Host, root: &str) -> Result<()> {
+	let (url, root) = (holder.agent.url(), root.to_owned());
+	let words = move || {
+		let words = ["--require", "./promise.cjs", "walk.mjs", &url, &root];
+		script::run("helia", &words)
+	};
+	let found = tokio::task::spawn_blocking(words).await??;
+	let status = holder.agent.get("/v1/status").await?;
+	ensure!(found["blocks"] == status["blocks"], "Helia found {found}, the store has {status}");
+	ensure!(found["bytes"] == status["stored_bytes"], "Helia found {found}, not {status}");
+	Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_node_is_gone_comes_back_on_a_holder_of_its_copies() {
+	script::install("helia").unwrap();
+	scenario("s14", Pace::COPIED, async |world| {
+		let mut host = Host::start(world, HOST, dev::dave(), "//Dave").await?;
+		let holder = Host::start(world, HOLDER, dev::eve(), "//Eve").await?;
+		for node in [story::NODE, HOLDER] {
+			story::admit_storage_node(&world.chain, node).await?;
+		}
+		let mut machine = world.machine_on(&host, &story::owner(), "vm-1", 128).await?;
+		world.begin_backups(&machine).await?;
+		world.chain.wait_for_snapshots(machine.request, 1, SNAPSHOT_TIME_MAX).await?;
+		wait_for_copies(world, &machine, &[story::NODE, HOLDER], 1).await?;
+
+		let first = world.chain.snapshots(machine.request).await?.remove(0);
+		ensure_read_by_helia(&holder, &first.cid).await?;
+
+		machine.guest.write(4, COMMAND_TIME_MAX)?;
+		machine.guest.quiet(COMMAND_TIME_MAX)?;
+		let last = snapshot(world, &machine, 2).await?;
+		wait_for_copies(world, &machine, &[story::NODE, HOLDER], 2).await?;
+		let lost = checksum(&machine.disk)?;
+
+		let lost_at = world.chain.number(View::Best).await?;
+		let gone = Instant::now();
+		machine.guest.kill();
+		host.destroy()?;
+		fs::remove_file(&machine.disk)?;
+
+		let next = Host::start(world, NEXT_HOLDER, dev::ferdie(), "//Ferdie").await?;
+		story::admit_storage_node(&world.chain, NEXT_HOLDER).await?;
+		take_over(world, &machine, &holder).await?;
+		let image = restore(world, &machine, &last, &holder).await?;
+		ensure!(checksum(&image)? == lost, "the disk came back changed");
+		machine.guest = boot(world, &machine, &image, &holder)?;
+		println!(
+			"RPO: {} blocks; RTO: {} s from the loss to a machine that runs",
+			lost_at.saturating_sub(last.taken_at),
+			gone.elapsed().as_secs()
+		);
+
+		let further = snapshot(world, &machine, 3).await?;
+		ensure!(further.sequence == last.sequence + 1, "the history goes on: {further:?}");
+		wait_for_copies(world, &machine, &[story::NODE, NEXT_HOLDER], 3).await?;
+		let pinned = next.agent.pinned().await?;
+		for snapshot in world.chain.snapshots(machine.request).await? {
+			ensure!(pinned.contains(&snapshot.cid), "the new holder lacks {}", snapshot.cid);
+		}
+		ensure!(machine.guest.is_running(), "the machine stopped");
+		Ok(())
+	})
+	.await;
+}
