@@ -86,9 +86,7 @@ impl Api {
 			.route("/ipfs/{cid}", get(gateway::block))
 			.with_state(self)
 	}
-}
 
-impl Api {
 	/// What is served beyond this machine: blocks, to those whom the chain knows, or to all if there
 	/// is no `access`.
 	pub fn gateway(self, access: Option<Arc<Access>>) -> Router {

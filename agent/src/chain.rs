@@ -259,10 +259,7 @@ impl FinalizedView for NodeView {
 		node: &'a OpaqueId,
 		request: &'a OpaqueId,
 	) -> BoxFuture<'a, Result<Sources, ChainError>> {
-		Box::pin(async move {
-			let arguments = [node.as_bytes(), request.as_bytes()].concat();
-			self.read("BackupApi_sources_of_request", &arguments).await
-		})
+		Box::pin(self.read_of("BackupApi_sources_of_request", node, request))
 	}
 
 	fn keeps_copies<'a>(
@@ -270,10 +267,7 @@ impl FinalizedView for NodeView {
 		node: &'a OpaqueId,
 		request: &'a OpaqueId,
 	) -> BoxFuture<'a, Result<bool, ChainError>> {
-		Box::pin(async move {
-			let arguments = [node.as_bytes(), request.as_bytes()].concat();
-			self.read("BackupApi_keeps_copies", &arguments).await
-		})
+		Box::pin(self.read_of("BackupApi_keeps_copies", node, request))
 	}
 
 	fn is_reader<'a>(
@@ -302,6 +296,16 @@ impl NodeView {
 	) -> Result<T, ChainError> {
 		let answer = self.call(method, arguments).await?;
 		T::decode_all(&mut answer.as_slice()).map_err(|_| ChainError::Answer { method })
+	}
+
+	/// Call the runtime about a node and a request, and read what it returned.
+	async fn read_of<T: Decode>(
+		&self,
+		method: &'static str,
+		node: &OpaqueId,
+		request: &OpaqueId,
+	) -> Result<T, ChainError> {
+		self.read(method, &[node.as_bytes(), request.as_bytes()].concat()).await
 	}
 
 	/// Call the runtime, and return what it returned.

@@ -12,6 +12,7 @@
 
 use crate::{
 	chain::{ChainError, FinalizedChain},
+	jobs::MEMORY_BLOCKS,
 	node::PinLabel,
 	peers::{PeerDirectory, Peers},
 	pipeline::{Cancel, CopyError, copy},
@@ -46,10 +47,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long at most.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-
-/// For how many blocks a copy is minded that no worker speaks of: workers order one page after the
-/// other.
-const MEMORY_BLOCKS: u64 = 512;
 
 /// For how long the blocks of a copy that is not whole yet are kept from collection.
 const UNFINISHED_KEPT: Duration = Duration::from_secs(6 * 3600);

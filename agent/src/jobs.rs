@@ -194,7 +194,7 @@ struct Deletion {
 
 /// For how many blocks something is minded that no worker speaks of. Workers order one page of a
 /// node's lineages after the other.
-const MEMORY_BLOCKS: u64 = 512;
+pub(crate) const MEMORY_BLOCKS: u64 = 512;
 
 #[derive(Default)]
 struct State {

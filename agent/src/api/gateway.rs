@@ -12,7 +12,7 @@ use super::Api;
 use crate::repositories::{BlockSource, RepositoryError};
 use axum::{
 	extract::{Path, Query, State},
-	http::{HeaderMap, StatusCode, header},
+	http::{HeaderMap, HeaderName, StatusCode, header},
 	response::{IntoResponse, Response},
 };
 use backup_primitives::Cid;
@@ -102,16 +102,21 @@ fn only_if_cached(headers: &HeaderMap) -> bool {
 }
 
 fn found(name: &str, block: Vec<u8>) -> Response {
-	let headers = [
-		(header::CONTENT_TYPE, RAW_BLOCK.to_owned()),
-		(header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.bin\"")),
-		(header::ETAG, format!("\"{name}.raw\"")),
+	let etag = format!("\"{name}.raw\"");
+	(immutable(RAW_BLOCK.to_owned(), name, &format!("{name}.bin"), etag), block).into_response()
+}
+
+/// The headers of an answer that never changes.
+fn immutable(kind: String, name: &str, file: &str, etag: String) -> [(HeaderName, String); 7] {
+	[
+		(header::CONTENT_TYPE, kind),
+		(header::CONTENT_DISPOSITION, format!("attachment; filename=\"{file}\"")),
+		(header::ETAG, etag),
 		(header::CACHE_CONTROL, "public, max-age=29030400, immutable".to_owned()),
 		(header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
 		(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*".to_owned()),
-		(header::HeaderName::from_static("x-ipfs-path"), format!("/ipfs/{name}")),
-	];
-	(headers, block).into_response()
+		(HeaderName::from_static("x-ipfs-path"), format!("/ipfs/{name}")),
+	]
 }
 
 fn refuse(status: StatusCode, words: &'static str) -> Response {

@@ -83,7 +83,12 @@ impl NodeIdentities {
 
 	/// Whether one of them opens what is sealed to this recipient.
 	pub fn opens(&self, recipient: &Recipient) -> bool {
-		self.0.iter().any(|identity| recipient_of(identity) == *recipient)
+		self.of(recipient).is_some()
+	}
+
+	/// The one of them that opens what is sealed to this recipient.
+	pub fn of(&self, recipient: &Recipient) -> Option<&Identity> {
+		self.0.iter().find(|identity| recipient_of(identity) == *recipient)
 	}
 
 	/// How many there are.

@@ -9,7 +9,7 @@ use crate::{
 	chain::{ChainError, FinalizedChain},
 	jobs::now_ms,
 	peers::pass::{AnyReader, SharedKey, Shown},
-	secret::{NodeIdentities, recipient_of},
+	secret::NodeIdentities,
 };
 use axum::{
 	extract::{Request, State},
@@ -118,9 +118,7 @@ impl Access {
 	}
 
 	fn agree(&self, shown: &Shown) -> Result<SharedKey, Refusal> {
-		let identities = self.identities.expose().iter();
-		let identity = { identities }.find(|identity| recipient_of(identity) == shown.gateway);
-		let identity = identity.ok_or(Refusal::OtherGateway)?;
+		let identity = self.identities.of(&shown.gateway).ok_or(Refusal::OtherGateway)?;
 		SharedKey::of_gateway(identity, &shown.recipient).ok_or(Refusal::Wrong)
 	}
 

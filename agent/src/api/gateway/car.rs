@@ -3,6 +3,7 @@
 //! A block that is missing, damaged or wanted no more ends the stream: what has gone out cannot be
 //! taken back, so whoever reads checks that all came.
 
+use super::immutable;
 use crate::{
 	format::links,
 	repositories::{BlockSource, CarWriter, EmbeddedStore, RepositoryError},
@@ -93,15 +94,9 @@ impl Cars {
 		let body = futures::stream::unfold(received, async |mut received| {
 			received.recv().await.map(|piece: io::Result<Bytes>| (piece, received))
 		});
-		let headers = [
-			(header::CONTENT_TYPE, format!("{MEDIA_TYPE}; version=1; order=dfs; dups=y")),
-			(header::CONTENT_DISPOSITION, format!("attachment; filename=\"{root}.car\"")),
-			(header::ETAG, format!("W/\"{root}.car\"")),
-			(header::CACHE_CONTROL, "public, max-age=29030400, immutable".to_owned()),
-			(header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-			(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*".to_owned()),
-			(header::HeaderName::from_static("x-ipfs-path"), format!("/ipfs/{root}")),
-		];
+		let kind = format!("{MEDIA_TYPE}; version=1; order=dfs; dups=y");
+		let root = root.to_string();
+		let headers = immutable(kind, &root, &format!("{root}.car"), format!("W/\"{root}.car\""));
 		(headers, Body::from_stream(body)).into_response()
 	}
 }
