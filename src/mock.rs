@@ -165,6 +165,8 @@ pub struct World {
 	authorities: BTreeMap<NodeId, AuthorityId>,
 	/// Who runs a node, where that is not an account of its own.
 	operators: BTreeMap<NodeId, AccountId>,
+	/// Nodes with a second gateway.
+	with_two_gateways: BTreeSet<NodeId>,
 	/// What accounts can put down, in units of a snapshot or a restore; who is not here is rich.
 	poor: BTreeMap<AccountId, u64>,
 	/// Nothing that was put down can be returned.
@@ -227,6 +229,10 @@ impl World {
 	pub(crate) fn move_to(request: RequestId, node: NodeId) {
 		Self::edit_request(request, |info| info.node = Some(node));
 		<Backup as crate::BackupHooks<_, _>>::fulfilled(&request);
+	}
+
+	pub(crate) fn add_second_gateway(node: NodeId) {
+		World::change(|world| world.with_two_gateways.insert(node));
 	}
 
 	/// A node joins the chain, with a key in the keystore.
@@ -301,6 +307,12 @@ pub(crate) fn source(node: NodeId) -> Source {
 	Source { gateway: gateway.try_into().unwrap(), recipient: Recipient([node as u8; 32]) }
 }
 
+/// Another place with the blocks of a node, if it has two.
+pub(crate) fn second_gateway(node: NodeId) -> Source {
+	let gateway = format!("http://second-{node}").into_bytes();
+	Source { gateway: gateway.try_into().unwrap(), ..source(node) }
+}
+
 impl Compute<NodeId, RequestId, AccountId, AuthorityId> for World {
 	fn request(request: &RequestId) -> Option<RequestInfo<NodeId, AccountId>> {
 		World::change(|world| world.requests.get(request).cloned())
@@ -310,11 +322,15 @@ impl Compute<NodeId, RequestId, AccountId, AuthorityId> for World {
 		let authority = World::change(|world| world.authorities.get(node).cloned())?;
 		let operator = World::change(|world| world.operators.get(node).copied());
 		let Source { gateway, recipient } = source(*node);
+		let mut gateways = vec![gateway];
+		if World::change(|world| world.with_two_gateways.contains(node)) {
+			gateways.push(second_gateway(*node).gateway);
+		}
 		Some(NodeInfo {
 			authority,
 			recipient,
 			operator: operator.unwrap_or(1_000 + AccountId::from(*node)),
-			gateways: vec![gateway].try_into().unwrap(),
+			gateways: gateways.try_into().unwrap(),
 		})
 	}
 

@@ -4,13 +4,14 @@
 //! serves whoever proves to hold a key that stands here, and has a reason to ask.
 
 use crate::{
-	Compute, Config, HoldersOf, LineageCountOfAccount, LineageOf, Lineages, Owed, OwnerKeyVersion,
-	OwnerKeys, Pallet, RestoresOfNode, Snapshots, StorageNodePlaces,
+	ClockFor, Compute, Config, Holder, HoldersOf, LineageCountOfAccount, LineageOf, Lineages,
+	LineagesOfNode, Owed, OwnerKeyVersion, OwnerKeys, Pallet, RestoresOfNode, Snapshots,
+	StorageNodePlaces,
 };
 use alloc::vec::Vec;
 use backup_primitives::{
 	Cid, Reader, Recipient,
-	job::{SOURCES_MAX, Source, Sources},
+	job::{GATEWAYS_MAX, SOURCES_MAX, Source, Sources},
 };
 
 impl<T: Config> Pallet<T> {
@@ -29,9 +30,14 @@ impl<T: Config> Pallet<T> {
 	) -> Sources {
 		let holders = HoldersOf::<T>::get(request_id).into_iter().map(|holder| holder.node);
 		let nodes = core::iter::once(lineage.node).chain(holders).filter(|node| node != reader);
-		let sources = nodes.filter_map(|node| T::Compute::node(&node)).flat_map(|info| {
-			let recipient = info.recipient;
-			info.gateways.into_iter().map(move |gateway| Source { gateway, recipient })
+		let infos: Vec<_> = nodes.filter_map(|node| T::Compute::node(&node)).collect();
+		// The first of each node comes before the second of any: one with many takes no other's
+		// place.
+		let sources = (0..GATEWAYS_MAX as usize).flat_map(|place| {
+			infos.iter().filter_map(move |info| {
+				let gateway = info.gateways.get(place)?.clone();
+				Some(Source { gateway, recipient: info.recipient })
+			})
 		});
 		Sources::truncate_from(sources.take(SOURCES_MAX as usize).collect())
 	}
@@ -49,15 +55,27 @@ impl<T: Config> Pallet<T> {
 	}
 
 	/// Whether a node has to keep copies of what other nodes sealed of a request: it holds them for
-	/// its host, or has become its host.
+	/// its host, has become its host, or was struck off while no holder has all. The last is asked
+	/// by who has copies; of another node it says nothing.
 	pub fn keeps_copies(node: T::NodeId, request_id: T::RequestId) -> bool {
-		Owed::<T>::contains_key(node, request_id)
-			|| Lineages::<T>::get(request_id).is_some_and(|lineage| lineage.node == node)
+		let Some(lineage) = Lineages::<T>::get(request_id) else { return false };
+		lineage.node == node
+			|| Owed::<T>::contains_key(node, request_id)
+			|| !Self::has_whole_copy(&request_id, &lineage)
+	}
+
+	/// Whether a holder that is not silent says to have every snapshot that is kept.
+	fn has_whole_copy(request_id: &T::RequestId, lineage: &LineageOf<T>) -> bool {
+		let first = Snapshots::<T>::iter_key_prefix(request_id).min().unwrap_or(lineage.next);
+		let has_all = |holder: &Holder<T::NodeId, ClockFor<T>>| {
+			!Self::is_silent(holder) && holder.from <= first && holder.to >= lineage.next
+		};
+		lineage.kept == 0 || HoldersOf::<T>::get(request_id).iter().any(has_all)
 	}
 
 	/// Whether somebody who proves to hold the secret of `recipient` may fetch blocks: a node that
-	/// registered this key and holds copies, is admitted to, or has to restore something; or an
-	/// owner of backups with any of its keys.
+	/// registered this key and hosts machines, holds copies, is admitted to, or has to restore
+	/// something; or an owner of backups with any of its keys.
 	pub fn is_reader(reader: Reader<T::NodeId, T::AccountId>, recipient: Recipient) -> bool {
 		match reader {
 			Reader::Node(node) => {
@@ -75,6 +93,7 @@ impl<T: Config> Pallet<T> {
 
 	fn has_to_fetch(node: &T::NodeId) -> bool {
 		StorageNodePlaces::<T>::contains_key(node)
+			|| LineagesOfNode::<T>::iter_key_prefix(node).next().is_some()
 			|| Owed::<T>::iter_key_prefix(node).next().is_some()
 			|| RestoresOfNode::<T>::iter_key_prefix(node).next().is_some()
 	}

@@ -1,6 +1,6 @@
 //! Blocks between nodes: where they are fetched, and by whom.
 
-use crate::{OwnerKeys, Snapshots, mock::*};
+use crate::{OwnerKeys, RestoresOfNode, Snapshots, mock::*};
 use backup_primitives::{
 	Reader, Recipient,
 	job::{Source, Sources},
@@ -53,6 +53,15 @@ fn the_host_fetches_from_its_holders() {
 }
 
 #[test]
+fn the_first_gateway_of_each_node_comes_before_the_second_of_any() {
+	held_story(|| {
+		World::add_second_gateway(NODE);
+		let found = Backup::sources_of_request(21, REQUEST);
+		assert_eq!(found.to_vec(), [source(NODE), source(22), second_gateway(NODE)]);
+	});
+}
+
+#[test]
 fn the_roots_of_a_request_come_in_their_order_with_their_places() {
 	held_story(|| {
 		for number in 1..=3 {
@@ -79,6 +88,22 @@ fn holder_and_host_keep_copies_and_nobody_else() {
 }
 
 #[test]
+fn who_was_struck_off_keeps_its_copies_until_a_holder_has_all() {
+	held_story(|| {
+		record(REQUEST, 1);
+		record(REQUEST, 2);
+		Backup::drop_holder(&REQUEST, 21);
+		let hold = |from, to| submit(held_report(22, &[(REQUEST, from, to)])).unwrap();
+		assert!(Backup::keeps_copies(21, REQUEST), "nobody has said to have anything");
+		hold(1, 2);
+		assert!(Backup::keeps_copies(21, REQUEST), "nobody has the first");
+		run_for(Backup::settings().holder_period);
+		hold(0, 2);
+		assert!(!Backup::keeps_copies(21, REQUEST));
+	});
+}
+
+#[test]
 fn a_node_reads_with_its_own_key_if_it_has_something_to_fetch() {
 	held_story(|| {
 		assert!(is_reader(21));
@@ -92,12 +117,21 @@ fn a_node_reads_with_its_own_key_if_it_has_something_to_fetch() {
 }
 
 #[test]
+fn a_host_reads_what_others_hold_of_its_machines() {
+	held_story(|| assert!(is_reader(NODE)));
+	story(|| {
+		World::add_node(NODE);
+		assert!(!is_reader(NODE), "it hosts nothing");
+	});
+}
+
+#[test]
 fn a_node_reads_what_it_has_to_restore() {
 	held_story(|| {
-		record(REQUEST, 1);
-		assert!(!is_reader(NODE), "a host has its own");
-		assert_ok!(restore(ALICE, REQUEST, 0));
-		assert!(is_reader(NODE));
+		World::add_node(OTHER_NODE);
+		RestoresOfNode::<Test>::insert(OTHER_NODE, 0, ());
+		assert!(is_reader(OTHER_NODE));
+		RestoresOfNode::<Test>::remove(OTHER_NODE, 0);
 	});
 }
 
