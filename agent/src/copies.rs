@@ -10,21 +10,24 @@
 //! 4. What fails is tried again, with longer and longer pauses. Every minute it is looked whether
 //!    all is still here, so a holder that lost its blocks says so and fetches them again.
 
+mod pull;
+
 use crate::{
-	chain::{ChainError, FinalizedChain},
+	chain::FinalizedChain,
 	jobs::MEMORY_BLOCKS,
 	node::PinLabel,
-	peers::{PeerDirectory, Peers},
-	pipeline::{Cancel, CopyError, copy},
-	repositories::{BlockSource, EmbeddedStore, Repository, RepositoryError},
+	peers::PeerDirectory,
+	pipeline::{Cancel, CopyError},
+	repositories::{EmbeddedStore, Repository, RepositoryError, Session},
 };
 use backup_primitives::{
-	Cid, LineageId, OpaqueId, Reader,
+	Cid, LineageId, OpaqueId,
 	job::{CopyOrder, CopyResult, Desired, Orders},
 };
+use pull::{Pull, PullError, Pulled};
 use rand::Rng;
 use std::{
-	collections::BTreeMap,
+	collections::{BTreeMap, HashMap},
 	fmt,
 	num::NonZero,
 	ops::Range,
@@ -51,6 +54,14 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// For how long the blocks of a copy that is not whole yet are kept from collection.
 const UNFINISHED_KEPT: Duration = Duration::from_secs(6 * 3600);
 
+/// How long after the agent's start nothing is collected at most, so that copies which an earlier
+/// run had begun are gone on with.
+const TAKE_UP_TIME_MAX: Duration = Duration::from_secs(900);
+
+/// How long after the first word of a worker all copies are known: workers name one page of them
+/// after the other.
+const ORDERS_TAKE: Duration = Duration::from_secs(20);
+
 /// All copies that this node has to hold.
 pub struct Copies {
 	store: EmbeddedStore,
@@ -59,8 +70,18 @@ pub struct Copies {
 	threads: NonZero<usize>,
 	turns: Arc<Semaphore>,
 	agent_ends: Cancel,
-	state: Mutex<BTreeMap<LineageId, Holding>>,
+	state: Mutex<State>,
 	changed: Notify,
+	began: Instant,
+}
+
+#[derive(Default)]
+struct State {
+	holdings: BTreeMap<LineageId, Holding>,
+	/// What is fetched now, also of copies that are not to be held any more, and how to end it.
+	turns: HashMap<LineageId, Cancel>,
+	/// When a worker first spoke.
+	first_order: Option<Instant>,
 }
 
 /// One copy.
@@ -70,13 +91,16 @@ struct Holding {
 	order: CopyOrder,
 	/// Number of the best block when it was last ordered.
 	ordered_at: u64,
-	/// Since when something is missing.
-	since: Instant,
+	/// Keeps what was fetched from collection until its root is pinned, and since when.
+	session: Option<(Instant, Arc<dyn Session>)>,
+	/// Whether this run of the agent has begun to fetch it.
+	is_taken_up: bool,
+	/// The roots that the finalized chain recorded, when it was last asked.
+	roots: Arc<[(u64, Cid)]>,
 	/// Which snapshots are here without a gap, once that was looked at.
 	held: Option<Range<u64>>,
 	/// Whether something is missing that the chain records.
 	is_whole: bool,
-	is_busy: bool,
 	due: Instant,
 	failures: u32,
 	/// Why the last try failed.
@@ -103,21 +127,6 @@ pub struct CopyView {
 	pub error: Option<String>,
 }
 
-/// Why a copy is not whole yet.
-#[derive(Debug, thiserror::Error)]
-enum PullError {
-	#[error(transparent)]
-	Chain(#[from] ChainError),
-	#[error("the chain names no gateway that may be asked")]
-	NobodyToAsk,
-	#[error("{cid}: {source}")]
-	Copy { cid: Cid, source: CopyError },
-	#[error(transparent)]
-	Store(#[from] RepositoryError),
-	#[error("the thread that fetched it panicked")]
-	Panic,
-}
-
 impl Copies {
 	/// Fetch so many copies at once, each with so many threads.
 	pub fn new(
@@ -136,10 +145,11 @@ impl Copies {
 			agent_ends: Cancel::new(),
 			state: Mutex::default(),
 			changed: Notify::new(),
+			began: Instant::now(),
 		}
 	}
 
-	fn state(&self) -> MutexGuard<'_, BTreeMap<LineageId, Holding>> {
+	fn state(&self) -> MutexGuard<'_, State> {
 		self.state.lock().unwrap_or_else(PoisonError::into_inner)
 	}
 
@@ -147,13 +157,15 @@ impl Copies {
 	pub fn reconcile(&self, desired: &Desired) -> Orders<CopyResult> {
 		let now = desired.at.number;
 		let mut state = self.state();
-		state.retain(|lineage, known| {
+		let State { holdings, turns, first_order } = &mut *state;
+		first_order.get_or_insert_with(Instant::now);
+		holdings.retain(|lineage, known| {
 			let is_deleted = desired.deletions.iter().any(|order| order.lineage == *lineage);
 			!is_deleted && known.ordered_at + MEMORY_BLOCKS >= now
 		});
 		let mut results = Orders::new();
 		for order in &desired.copies {
-			let known = state
+			let known = holdings
 				.entry(order.lineage.clone())
 				.or_insert_with(|| Holding::new(desired.node.clone(), order.clone()));
 			if known.order.next != order.next {
@@ -167,20 +179,64 @@ impl Copies {
 				let _ = results.try_push(CopyResult { lineage, from: held.start, to: held.end });
 			}
 		}
+		for (lineage, turn) in turns {
+			if !holdings.contains_key(lineage) {
+				turn.cancel();
+			}
+		}
 		drop(state);
 		self.changed.notify_one();
 		results
 	}
 
-	/// Whether blocks lie here of which no root is pinned yet, because a copy is being fetched.
+	/// Whether blocks may lie here that an earlier run of the agent had fetched, of which no root is
+	/// pinned, and with which this run has not gone on yet. What it fetches itself its sessions keep.
 	pub fn are_unfinished(&self) -> bool {
-		self.state()
-			.values()
-			.any(|known| !known.is_whole && known.since.elapsed() < UNFINISHED_KEPT)
+		let state = self.state();
+		let are_known = state.first_order.is_some_and(|first| first.elapsed() >= ORDERS_TAKE);
+		let are_taken_up = state.holdings.values().all(|known| known.is_taken_up);
+		self.began.elapsed() < TAKE_UP_TIME_MAX && !(are_known && are_taken_up)
+	}
+
+	/// The session that a copy is written in, also by its later turns.
+	fn session(&self, lineage: &LineageId) -> Result<Arc<dyn Session>, RepositoryError> {
+		let mut state = self.state();
+		let kept = state.holdings.get(lineage).and_then(|known| known.session.clone());
+		if let Some((_, session)) = kept.filter(|(since, _)| since.elapsed() < UNFINISHED_KEPT) {
+			return Ok(session);
+		}
+		let session: Arc<dyn Session> = self.store.open_session()?.into();
+		if let Some(known) = state.holdings.get_mut(lineage) {
+			known.session = Some((Instant::now(), session.clone()));
+		}
+		Ok(session)
+	}
+
+	/// Whether snapshots of a lineage are being fetched, so that one more may be pinned.
+	pub fn are_fetched(&self, lineage: &LineageId) -> bool {
+		self.state().turns.contains_key(lineage)
+	}
+
+	/// The node that holds copies of a lineage, if one does here.
+	pub fn node_of(&self, lineage: &LineageId) -> Option<OpaqueId> {
+		self.state().holdings.get(lineage).map(|known| known.node.clone())
+	}
+
+	/// What a pin of a root would say, if it is needed as a copy of another lineage than this one. A
+	/// host can name another's root as its own, and what becomes of that must not touch the other.
+	pub(crate) fn other_label(&self, root: &Cid, lineage: &LineageId) -> Option<Vec<u8>> {
+		let state = self.state();
+		let others = state.holdings.iter().filter(|(other, _)| *other != lineage);
+		let mut labels = others.filter_map(|(other, known)| {
+			let (sequence, _) = known.roots.iter().find(|(_, cid)| cid == root)?;
+			Some(PinLabel::of_copy(other, *sequence, &known.node))
+		});
+		labels.next()
 	}
 
 	/// All copies.
 	pub fn list(&self) -> Vec<CopyView> {
+		let state = self.state();
 		let view = |(lineage, known): (&LineageId, &Holding)| {
 			let held = known.held.clone().unwrap_or_default();
 			CopyView {
@@ -188,25 +244,26 @@ impl Copies {
 				from: held.start,
 				to: held.end,
 				next: known.order.next,
-				state: known.state(),
+				state: known.state(state.turns.contains_key(lineage)),
 				fetched_bytes: known.fetched_bytes.load(Ordering::Relaxed),
 				error: known.error.clone(),
 			}
 		};
-		self.state().iter().map(view).collect()
+		state.holdings.iter().map(view).collect()
 	}
 
 	/// End what is fetched, for good.
 	pub fn stop(&self) {
 		self.agent_ends.cancel();
+		self.state().turns.values().for_each(Cancel::cancel);
 	}
 
 	/// Fetch what is missing, for ever.
 	pub async fn run(self: Arc<Self>) {
 		loop {
 			let turn = self.turns.clone().acquire_owned().await;
-			let (lineage, wait) = self.next_due();
-			let (Some(lineage), Ok(turn)) = (lineage, turn) else {
+			let (pull, wait) = self.next_due();
+			let (Some(pull), Ok(turn)) = (pull, turn) else {
 				tokio::select! {
 					() = self.changed.notified() => (),
 					() = tokio::time::sleep(wait) => (),
@@ -215,7 +272,8 @@ impl Copies {
 			};
 			let copies = self.clone();
 			tokio::spawn(async move {
-				let result = copies.clone().pull(&lineage).await;
+				let lineage = pull.order.lineage.clone();
+				let result = pull.run(copies.clone()).await;
 				copies.settle(&lineage, result);
 				drop(turn);
 			});
@@ -223,118 +281,55 @@ impl Copies {
 	}
 
 	/// The copy that is to be looked at, or how long there is nothing to do.
-	fn next_due(&self) -> (Option<LineageId>, Duration) {
+	fn next_due(&self) -> (Option<Pull>, Duration) {
 		let mut state = self.state();
-		let waiting = state.iter_mut().filter(|(_, known)| !known.is_busy);
-		let Some((lineage, first)) = waiting.min_by_key(|(_, known)| known.due) else {
+		let State { holdings, turns, .. } = &mut *state;
+		let waiting = holdings.iter().filter(|(lineage, _)| !turns.contains_key(lineage));
+		let first = waiting.min_by_key(|(_, known)| known.due);
+		let Some((lineage, known)) = first.filter(|_| !self.agent_ends.is_cancelled()) else {
 			return (None, CHECK_EVERY);
 		};
-		let wait = first.due.saturating_duration_since(Instant::now());
+		let wait = known.due.saturating_duration_since(Instant::now());
 		if !wait.is_zero() {
 			return (None, wait);
 		}
-		first.is_busy = true;
-		(Some(lineage.clone()), wait)
+		let cancel = Cancel::new();
+		turns.insert(lineage.clone(), cancel.clone());
+		let fetched = known.fetched_bytes.clone();
+		let (node, order) = (known.node.clone(), known.order.clone());
+		(Some(Pull { node, order, fetched, cancel, began: Instant::now() }), wait)
 	}
 
-	/// Compare a copy with the chain once, and fetch what it lacks. Says whether nothing is missing
-	/// of what the best chain has.
-	async fn pull(self: Arc<Self>, lineage: &LineageId) -> Result<bool, PullError> {
-		let Some((node, order, fetched)) = self.begin(lineage) else { return Ok(true) };
-		let view = self.chain.finalized().await?;
-		let roots = view.roots_of_request(lineage).await?;
-		let newest = roots.last().map_or(0, |(sequence, _)| sequence + 1);
-		let peers = self.directory.peers(&Reader::Node(node.clone()), &order.sources);
-		let copies = self.clone();
-		let pulled = tokio::task::spawn_blocking(move || {
-			copies.fetch(&order.lineage, &node, &roots, &peers, &fetched).map(|()| order.next)
-		});
-		let next = pulled.await.unwrap_or(Err(PullError::Panic))?;
-		Ok(newest >= next)
-	}
-
-	fn begin(&self, lineage: &LineageId) -> Option<(OpaqueId, CopyOrder, Arc<AtomicU64>)> {
-		let state = self.state();
-		let known = state.get(lineage)?;
-		Some((known.node.clone(), known.order.clone(), known.fetched_bytes.clone()))
-	}
-
-	/// Fetch what is missing of these roots, the newest first.
-	fn fetch(
-		&self,
-		lineage: &LineageId,
-		node: &OpaqueId,
-		roots: &[(u64, Cid)],
-		peers: &Peers,
-		fetched: &AtomicU64,
-	) -> Result<(), PullError> {
-		let is_here = |cid: &Cid| Ok(self.store.is_pinned(cid) && self.store.has(cid)?);
-		let here = roots.iter().map(|(_, cid)| is_here(cid));
-		let mut here = here.collect::<Result<Vec<bool>, RepositoryError>>()?;
-		self.note_held(lineage, roots, &here);
-		let mut failure = None;
-		for place in (0..roots.len()).rev().filter(|place| !here[*place]).collect::<Vec<_>>() {
-			if peers.is_empty() {
-				return Err(PullError::NobodyToAsk);
-			}
-			let (sequence, cid) = roots[place];
-			match self.fetch_one(lineage, node, sequence, &cid, peers, fetched) {
-				Ok(()) => {
-					here[place] = true;
-					self.note_held(lineage, roots, &here);
-					tracing::info!(root = %cid, sequence, request = %lineage.request, "copy fetched");
-				}
-				// Others may have an older one.
-				Err(error @ PullError::Copy { source: CopyError::Missing { .. }, .. }) => {
-					failure.get_or_insert(error);
-				}
-				Err(error) => return Err(error),
-			}
-		}
-		failure.map_or(Ok(()), Err)
-	}
-
-	fn fetch_one(
-		&self,
-		lineage: &LineageId,
-		node: &OpaqueId,
-		sequence: u64,
-		cid: &Cid,
-		peers: &Peers,
-		fetched: &AtomicU64,
-	) -> Result<(), PullError> {
-		let session = self.store.open_session()?;
-		let before = fetched.load(Ordering::Relaxed);
-		let show = |progress: crate::pipeline::Progress| {
-			fetched.store(before + progress.written_bytes, Ordering::Relaxed);
-		};
-		let cancel = &self.agent_ends;
-		copy(peers, session.as_ref(), cid, self.threads, &show, cancel)
-			.map_err(|source| PullError::Copy { cid: *cid, source })?;
-		session.flush()?;
-		session.pin(cid, &PinLabel::of_copy(lineage, sequence, node))?;
-		Ok(())
-	}
-
-	/// Note the newest range without a gap.
-	fn note_held(&self, lineage: &LineageId, roots: &[(u64, Cid)], here: &[bool]) {
-		let held = held_range(roots, here);
-		if let Some(known) = self.state().get_mut(lineage) {
-			known.held = Some(held);
+	/// Note what the chain records, and the newest range without a gap.
+	fn note_held(&self, lineage: &LineageId, roots: &Arc<[(u64, Cid)]>, here: &[bool]) {
+		if let Some(known) = self.state().holdings.get_mut(lineage) {
+			known.is_taken_up = true;
+			known.held = Some(held_range(roots, here));
+			known.roots = roots.clone();
 		}
 	}
 
 	/// Note how a look at a copy ended, and when the next is due.
-	fn settle(&self, lineage: &LineageId, result: Result<bool, PullError>) {
+	fn settle(&self, lineage: &LineageId, result: Result<Pulled, PullError>) {
 		let mut state = self.state();
-		let Some(known) = state.get_mut(lineage) else { return };
-		known.is_busy = false;
+		let State { holdings, turns, .. } = &mut *state;
+		turns.remove(lineage);
+		let Some(known) = holdings.get_mut(lineage) else { return };
 		match result {
-			Ok(is_newest) => {
+			Ok(pulled) => {
+				let wait = match pulled {
+					Pulled::Whole => CHECK_EVERY,
+					Pulled::Behind => FINALITY_POLL,
+					// Those that wait for a turn are due before it.
+					Pulled::OutOfTime => Duration::ZERO,
+				};
 				known.failures = 0;
 				known.error = None;
-				known.is_whole = is_newest;
-				known.due = Instant::now() + if is_newest { CHECK_EVERY } else { FINALITY_POLL };
+				known.is_whole = matches!(pulled, Pulled::Whole);
+				if !matches!(pulled, Pulled::OutOfTime) {
+					known.session = None;
+				}
+				known.due = Instant::now() + wait;
 			}
 			Err(error) => {
 				let wait = RETRY_AFTER.saturating_mul(1 << known.failures.min(10));
@@ -342,6 +337,11 @@ impl Copies {
 				// So that holders which lost their host at once do not come back at once.
 				let wait = wait.mul_f64(rand::rng().random_range(0.75..1.25));
 				known.failures = known.failures.saturating_add(1);
+				if let PullError::Store(_) | PullError::Copy { source: CopyError::Write(_), .. } =
+					&error
+				{
+					known.session = None;
+				}
 				known.is_whole = false;
 				known.due = Instant::now() + wait;
 				let words = error.to_string();
@@ -362,10 +362,11 @@ impl Holding {
 			node,
 			order,
 			ordered_at: 0,
-			since: Instant::now(),
+			session: None,
+			is_taken_up: false,
+			roots: Arc::default(),
 			held: None,
 			is_whole: false,
-			is_busy: false,
 			due: Instant::now(),
 			failures: 0,
 			error: None,
@@ -375,17 +376,14 @@ impl Holding {
 
 	/// There is something new: do not wait for the next check.
 	fn hurry(&mut self) {
-		if self.is_whole {
-			self.is_whole = false;
-			self.since = Instant::now();
-		}
+		self.is_whole = false;
 		if self.failures == 0 {
 			self.due = Instant::now();
 		}
 	}
 
-	fn state(&self) -> &'static str {
-		match (self.is_busy, self.is_whole, &self.held) {
+	fn state(&self, is_fetched: bool) -> &'static str {
+		match (is_fetched, self.is_whole, &self.held) {
 			(_, true, _) => "whole",
 			(true, ..) => "fetching",
 			(_, _, Some(_)) => "waiting",

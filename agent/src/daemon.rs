@@ -11,7 +11,7 @@ use crate::{
 	repositories::{EmbeddedStore, StoreOptions},
 	secret::{NodeIdentities, SharedSecret},
 	sources::Leftovers,
-	verification::{Verifier, schedule},
+	verification::{Mender, Verifier, schedule},
 };
 use anyhow::{Context, Result};
 use std::{
@@ -102,14 +102,20 @@ pub async fn run(config: Config) -> Result<()> {
 	));
 	let elsewhere = Arc::new(Elsewhere::new(directory, chain.clone(), Handle::current()));
 	let access = Arc::new(Access::new(identities.clone(), chain.clone()));
-	let executor =
-		Arc::new(NodeExecutor::new(&config, store.clone(), identities, copies.clone(), elsewhere));
+	let executor = Arc::new(NodeExecutor::new(
+		&config,
+		store.clone(),
+		identities,
+		copies.clone(),
+		elsewhere.clone(),
+	));
 	executor.recover().context("failed to clean up what an earlier run left")?;
 	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
 	let tidier = tokio::spawn(tidy(executor.clone()));
 	let live_restores = executor.live_restores().clone();
 	let filler = tokio::spawn(fill_in(live_restores.clone()));
 	let jobs = Jobs::open(executor, ledger, config.jobs_max).context("failed to start")?;
+	verifier.mend_with(Mender::new(store.clone(), elsewhere, jobs.clone()));
 	let listener = TcpListener::bind(config.listen).await.with_context(|| {
 		format!("failed to listen on {}; does another program use the port?", config.listen)
 	})?;

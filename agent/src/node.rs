@@ -247,7 +247,8 @@ impl Executor for NodeExecutor {
 		order: &RestoreOrder,
 		context: &JobContext,
 	) -> Result<PathBuf, JobError> {
-		let source = self.elsewhere.beside(&self.store, node, &order.lineage.request);
+		let request = &order.lineage.request;
+		let source = self.elsewhere.beside(&self.store, node, request, &context.cancel);
 		match &order.place {
 			RestorePlace::Aside => self.restore_aside(order, &source, context),
 			RestorePlace::Replace { vm, vm_tag } => {
@@ -279,7 +280,7 @@ impl Executor for NodeExecutor {
 	fn confirm_pins(&self, roots: Vec<RecordedRoot>) -> Result<Vec<RecordedRoot>, JobError> {
 		let session = self.store.open_session().map_err(stored)?;
 		// Pins that an operator made say nothing of the machine.
-		let held: HashSet<Cid> = self.roots()?.into_iter().map(|held| held.cid).collect();
+		let mut held: HashSet<Cid> = self.roots()?.into_iter().map(|held| held.cid).collect();
 		let mut missing = Vec::new();
 		for root in roots {
 			// A root that is there has all its blocks: a store never keeps a node without.
@@ -287,15 +288,16 @@ impl Executor for NodeExecutor {
 				missing.push(root);
 				continue;
 			}
-			if held.contains(&root.cid) {
+			// Two lineages may name one root.
+			if !held.insert(root.cid) {
 				continue;
 			}
 			let label = PinLabel {
-				lineage: root.lineage,
 				sequence: root.sequence,
 				pinned_at_ms: now_ms(),
 				checkpoint: None,
-				copy_for: None,
+				copy_for: self.copies.node_of(&root.lineage),
+				lineage: root.lineage,
 			};
 			session.pin(&root.cid, &label.encode()).map_err(stored)?;
 		}
@@ -308,11 +310,23 @@ impl Executor for NodeExecutor {
 			let detail = "a machine's disks fill in from it; it is given up when they are complete";
 			return Err(JobError { reason: FailureReason::ImageInUse, detail: detail.into() });
 		}
-		self.store.unpin(&root.cid).map(|_| ()).map_err(stored)
+		let Some(label) = self.copies.other_label(&root.cid, &root.lineage) else {
+			return self.store.unpin(&root.cid).map(|_| ()).map_err(stored);
+		};
+		let session = self.store.open_session().map_err(stored)?;
+		session.pin(&root.cid, &label).map_err(stored)
+	}
+
+	fn is_fetching(&self, lineage: &LineageId) -> bool {
+		self.copies.are_fetched(lineage)
 	}
 
 	fn has_garbage(&self) -> bool {
-		self.store.has_garbage() && !self.copies.are_unfinished()
+		self.store.has_garbage()
+	}
+
+	fn has_unfinished_copies(&self) -> bool {
+		self.copies.are_unfinished()
 	}
 
 	fn collect(&self) -> Result<u64, JobError> {

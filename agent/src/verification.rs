@@ -7,16 +7,19 @@
 //! 3. *Drill*: the snapshot is opened with the node's own identity, and all its disks and blobs
 //!    are written to scratch and removed again.
 //!
+//! What is found missing or damaged is fetched from other nodes that have it, and looked at again.
 //! Each result is written down, logged and shown at `/v1/verifications`. One verification runs
 //! at a time, so that backups are not slowed by more than one reader.
 
 pub mod command;
 mod drill;
+mod mending;
 mod record;
 pub mod schedule;
 #[cfg(test)]
 mod tests;
 
+pub use mending::Mender;
 pub use record::{Verdict, Verification};
 pub use schedule::Schedule;
 
@@ -34,7 +37,7 @@ use std::{
 	num::NonZero,
 	path::PathBuf,
 	sync::{
-		Arc, Mutex, MutexGuard, PoisonError,
+		Arc, Mutex, MutexGuard, OnceLock, PoisonError,
 		atomic::{AtomicBool, Ordering},
 	},
 	time::Duration,
@@ -107,6 +110,7 @@ pub struct Verifier {
 	threads: NonZero<usize>,
 	is_busy: Arc<AtomicBool>,
 	running: Arc<Mutex<Option<Running>>>,
+	mender: Arc<OnceLock<Mender>>,
 	cancel: Cancel,
 }
 
@@ -126,8 +130,14 @@ impl Verifier {
 			threads: std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
 			is_busy: Arc::default(),
 			running: Arc::default(),
+			mender: Arc::default(),
 			cancel: Cancel::new(),
 		}
+	}
+
+	/// From now on, has what is bad mended. The first one stays.
+	pub fn mend_with(&self, mender: Mender) {
+		let _ = self.mender.set(mender);
 	}
 
 	/// Ends what runs, and refuses what comes.
@@ -235,10 +245,21 @@ impl Turn {
 			self.progress(report.good_bytes);
 			!self.verifier.cancel.is_cancelled()
 		};
-		match verify(&self.verifier.store, root, chunks, &mut proceed) {
+		let mut walk = || verify(&self.verifier.store, root, chunks, &mut proceed);
+		let report = walk().and_then(|report| match self.mend(root, &report) {
+			true => walk(),
+			false => Ok(report),
+		});
+		match report {
 			Ok(report) => (report.good_blocks, report.good_bytes, Verdict::of(&report)),
 			Err(error) => (0, 0, Verdict::Failed { detail: error.to_string() }),
 		}
+	}
+
+	/// Whether anything that was bad is good now.
+	fn mend(&self, root: &Cid, report: &VerifyReport) -> bool {
+		let mender = self.verifier.mender.get().filter(|_| !report.is_good());
+		mender.is_some_and(|mender| mender.mend(root, report, &self.verifier.cancel) > 0)
 	}
 
 	fn drill(&self, root: &Cid) -> (u64, u64, Verdict) {

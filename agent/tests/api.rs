@@ -12,7 +12,7 @@ use backup_agent::{
 	secret::SharedSecret,
 };
 use backup_primitives::{
-	Cid, Consistency, FailureReason, OpaqueId, RecordedRoot,
+	Cid, Consistency, FailureReason, LineageId, OpaqueId, RecordedRoot,
 	auth::{Freshness, MAC_HEADER, NONCE_HEADER, TIME_HEADER, answer_mac_is_right, request_mac},
 	job::{
 		Achieved, BODY_BYTES_MAX, Desired, RestoreOrder, SnapshotOrder, decode_body, encode_body,
@@ -71,6 +71,14 @@ impl Executor for Played {
 
 	fn confirm_pins(&self, _: Vec<RecordedRoot>) -> Result<Vec<RecordedRoot>, JobError> {
 		Ok(Vec::new())
+	}
+
+	fn has_unfinished_copies(&self) -> bool {
+		false
+	}
+
+	fn is_fetching(&self, _: &LineageId) -> bool {
+		false
 	}
 
 	fn has_garbage(&self) -> bool {

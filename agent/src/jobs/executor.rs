@@ -49,8 +49,15 @@ pub trait Executor: Send + Sync + 'static {
 	/// Let go of a root.
 	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError>;
 
-	/// Whether there may be blocks that no root needs, and of which none will be soon.
+	/// Whether snapshots of a lineage are being fetched, so that one more may be pinned.
+	fn is_fetching(&self, lineage: &LineageId) -> bool;
+
+	/// Whether there may be blocks that no root needs.
 	fn has_garbage(&self) -> bool;
+
+	/// Whether some of these may be needed by roots that are fetched, so that nothing is to be
+	/// collected now.
+	fn has_unfinished_copies(&self) -> bool;
 
 	/// Free the blocks that no root needs, and say how many bytes they had.
 	fn collect(&self) -> Result<u64, JobError>;

@@ -2,7 +2,7 @@
 
 use super::{Executor, HeldRoot, JobContext, JobError, Outcome};
 use backup_primitives::{
-	Cid, FailureReason, OpaqueId, RecordedRoot,
+	Cid, FailureReason, LineageId, OpaqueId, RecordedRoot,
 	job::{RestoreOrder, SnapshotOrder},
 	report::TakenSnapshot,
 };
@@ -80,6 +80,10 @@ pub(crate) struct FakeExecutor {
 	pub(crate) has_garbage: AtomicBool,
 	/// Whether pins may have been lost.
 	pub(crate) is_unconfirmed: AtomicBool,
+	/// Whether copies were begun by an earlier run.
+	pub(crate) has_unfinished_copies: AtomicBool,
+	/// Whether copies are being fetched.
+	pub(crate) is_fetching: AtomicBool,
 	/// What happens right after roots were listed.
 	pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
 	/// Roots whose pins were lost.
@@ -111,6 +115,8 @@ impl FakeExecutor {
 				is_deaf: AtomicBool::new(false),
 				has_garbage: AtomicBool::new(false),
 				is_unconfirmed: AtomicBool::new(false),
+				is_fetching: AtomicBool::new(false),
+				has_unfinished_copies: AtomicBool::new(false),
 				meanwhile: Mutex::default(),
 				lost: Mutex::default(),
 			},
@@ -196,6 +202,14 @@ impl Executor for FakeExecutor {
 		self.acts.lock().unwrap().push(Act::Unpinned(root.clone()));
 		self.has_garbage.store(true, Ordering::Relaxed);
 		Ok(())
+	}
+
+	fn has_unfinished_copies(&self) -> bool {
+		self.has_unfinished_copies.load(Ordering::Relaxed)
+	}
+
+	fn is_fetching(&self, _: &LineageId) -> bool {
+		self.is_fetching.load(Ordering::Relaxed)
 	}
 
 	fn has_garbage(&self) -> bool {

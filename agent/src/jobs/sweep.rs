@@ -119,7 +119,7 @@ async fn sweep(
 	let busy: HashSet<LineageId> = deletions
 		.iter()
 		.map(|(lineage, _)| lineage.clone())
-		.filter(|lineage| jobs.is_running(lineage))
+		.filter(|lineage| jobs.is_running(lineage) || jobs.executor().is_fetching(lineage))
 		.collect();
 	let view = chain.finalized().await?;
 	ensure_not_behind(jobs, view.as_ref())?;
@@ -139,6 +139,9 @@ async fn sweep(
 	// Also what jobs left that failed, or whatever was killed before it could collect.
 	let executor = jobs.executor().clone();
 	if executor.has_garbage() {
+		if executor.has_unfinished_copies() {
+			return Ok(());
+		}
 		let bytes = blocking(move || executor.collect()).await?;
 		tracing::info!(roots = gone.len(), bytes, "space freed");
 	}

@@ -1,16 +1,25 @@
 //! What is not here is fetched from other nodes.
 
-use super::{PeerDirectory, Peers};
+use super::{PeerDirectory, Peers, pass::AnyReader};
 use crate::{
-	chain::FinalizedChain,
+	chain::{ChainError, FinalizedChain},
+	pipeline::Cancel,
 	repositories::{BlockSource, EmbeddedStore, RepositoryError},
 };
 use backup_primitives::{Cid, OpaqueId, Reader};
 use std::{
 	fmt,
 	sync::{Arc, OnceLock},
+	time::{Duration, Instant},
 };
 use tokio::runtime::Handle;
+
+/// How long a restore waits for other nodes: until the finalized chain has let this one in, and for
+/// each block while their gateways fail.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How often it is looked whether the chain lets this node in.
+const POLL: Duration = Duration::from_secs(1);
 
 /// Finds the other nodes that have the blocks of a request.
 pub struct Elsewhere {
@@ -29,29 +38,58 @@ impl Elsewhere {
 		Self { directory, chain, handle }
 	}
 
-	/// The store, and behind it the nodes that have the blocks of a request.
+	/// The store, and behind it the nodes that have the blocks of a request. They are waited for
+	/// until `cancel` is thrown.
 	pub fn beside<'a>(
 		&'a self,
 		store: &'a EmbeddedStore,
 		node: &'a OpaqueId,
 		request: &'a OpaqueId,
+		cancel: &'a Cancel,
 	) -> Everywhere<'a> {
-		Everywhere { elsewhere: self, store, node, request, peers: OnceLock::new() }
+		Everywhere { elsewhere: self, store, node, request, cancel, peers: OnceLock::new() }
 	}
 
-	/// Those nodes, as of the newest finalized block. None if the chain cannot be asked. Not to be
-	/// called by asynchronous code.
-	fn peers(&self, node: &OpaqueId, request: &OpaqueId) -> Option<Peers> {
+	/// The nodes that have the blocks of a request, as of the newest finalized block, once that lets
+	/// this one in. None if the chain cannot be asked. Not to be called by asynchronous code.
+	pub fn peers(&self, node: &OpaqueId, request: &OpaqueId, cancel: &Cancel) -> Option<Peers> {
+		let reader = Reader::Node(node.clone());
 		let sources = self.handle.block_on(async {
-			self.chain.finalized().await?.sources_of_request(node, request).await
+			let sources = self.chain.finalized().await?.sources_of_request(node, request).await?;
+			if !sources.is_empty() {
+				self.wait_to_be_let_in(&reader, cancel).await?;
+			}
+			Ok::<_, ChainError>(sources)
 		});
 		match sources {
-			Ok(sources) => Some(self.directory.peers(&Reader::Node(node.clone()), &sources)),
+			Ok(sources) => {
+				let peers = self.directory.peers(&reader, &sources);
+				Some(peers.until(cancel.clone()))
+			}
 			Err(error) => {
 				tracing::warn!(%error, "the chain cannot say where blocks are that are missing here");
 				None
 			}
 		}
+	}
+
+	/// Others look at the finalized chain, which learns of a restore some seconds after the worker
+	/// has ordered it. Whoever asks before that is turned away.
+	async fn wait_to_be_let_in(
+		&self,
+		reader: &AnyReader,
+		cancel: &Cancel,
+	) -> Result<(), ChainError> {
+		let recipient = self.directory.recipient();
+		let end = Instant::now() + PATIENCE;
+		while !cancel.is_cancelled() && Instant::now() < end {
+			if self.chain.finalized().await?.is_reader(reader, &recipient).await? {
+				return Ok(());
+			}
+			tokio::time::sleep(POLL).await;
+		}
+		tracing::warn!("the chain does not let this node fetch blocks; it is tried all the same");
+		Ok(())
 	}
 }
 
@@ -61,6 +99,7 @@ pub struct Everywhere<'a> {
 	store: &'a EmbeddedStore,
 	node: &'a OpaqueId,
 	request: &'a OpaqueId,
+	cancel: &'a Cancel,
 	/// Asked for when the first block is missing.
 	peers: OnceLock<Option<Peers>>,
 }
@@ -74,7 +113,10 @@ impl Everywhere<'_> {
 		if let Ok(Some(block)) = here {
 			return Ok(Some(block));
 		}
-		let peers = self.peers.get_or_init(|| self.elsewhere.peers(self.node, self.request));
+		let peers = self.peers.get_or_init(|| {
+			let peers = self.elsewhere.peers(self.node, self.request, self.cancel);
+			peers.map(|peers| peers.with_patience(PATIENCE))
+		});
 		match peers.as_ref().filter(|peers| !peers.is_empty()).map(|peers| peers.get(cid)) {
 			Some(Ok(Some(block))) => Ok(Some(block)),
 			// What is wrong here says more than that nobody else has it.

@@ -68,9 +68,20 @@ pub enum PeerError {
 	/// Its answer broke off, came too slowly or without an end.
 	#[error("its answer did not come to a good end: {0}")]
 	Body(#[from] io::Error),
-	/// Its stream of blocks is malformed.
+	/// Its stream of blocks is malformed, or broke off.
 	#[error("its stream of blocks is of no use: {0}")]
 	Car(#[from] CarError),
+}
+
+impl PeerError {
+	/// Whether no gateway that means well can have sent this, whatever the line did to it.
+	pub(super) fn is_lie(&self) -> bool {
+		match self {
+			Self::Lie { .. } | Self::Unasked => true,
+			Self::Car(error) => !matches!(error, CarError::Io(_) | CarError::Truncated { .. }),
+			_ => false,
+		}
+	}
 }
 
 /// What all gateways are asked through.

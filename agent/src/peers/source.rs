@@ -6,10 +6,11 @@ use super::{
 	pass::{AnyReader, Pass},
 };
 use crate::{
+	pipeline::Cancel,
 	repositories::{BlockSource, RepositoryError},
 	secret::NodeIdentities,
 };
-use backup_primitives::{Cid, job::Sources};
+use backup_primitives::{Cid, Recipient, job::Sources};
 use std::{
 	collections::HashMap,
 	io,
@@ -31,11 +32,11 @@ const PENALTY_MAX: Duration = Duration::from_secs(60);
 /// How long one is passed over that sent something else than was asked for.
 const PENALTY_OF_LIARS: Duration = Duration::from_secs(600);
 
-/// How often a block is asked for while gateways fail.
-const ROUNDS_MAX: u32 = 3;
+/// For how long a block is asked for while gateways fail, by who can come back to it later.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long is waited at most for one that is passed over.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How soon who waits sees that it is to stop.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
 
 /// Most gateways of which it is remembered how they did.
 const STANDINGS_MAX: usize = 4096;
@@ -63,12 +64,18 @@ impl Standing {
 
 	fn note(&self, url: &str, error: &PeerError) {
 		let mut marks = self.marks();
-		let penalty = match error {
-			PeerError::Lie { .. } | PeerError::Unasked | PeerError::Car(_) => PENALTY_OF_LIARS,
-			_ => PENALTY.saturating_mul(1 << marks.failures.min(10)).min(PENALTY_MAX),
+		let now = Instant::now();
+		// Many threads may be in the middle of a question when a gateway goes away once.
+		let is_known = marks.passed_over_until.is_some_and(|until| until > now);
+		if is_known && !error.is_lie() {
+			return;
+		}
+		let penalty = match error.is_lie() {
+			true => PENALTY_OF_LIARS,
+			false => PENALTY.saturating_mul(1 << marks.failures.min(10)).min(PENALTY_MAX),
 		};
 		marks.failures = marks.failures.saturating_add(1);
-		marks.passed_over_until = Some(Instant::now() + penalty);
+		marks.passed_over_until = Some(now + penalty);
 		tracing::warn!(url, %error, seconds = penalty.as_secs(), "a gateway is passed over");
 	}
 
@@ -82,7 +89,9 @@ impl Standing {
 pub struct PeerDirectory {
 	client: GatewayClient,
 	identities: Arc<NodeIdentities>,
-	standings: Mutex<HashMap<String, Arc<Standing>>>,
+	/// By address and key: whoever registers another's address with a key of its own spoils the
+	/// standing of that pair alone.
+	standings: Mutex<HashMap<(String, Recipient), Arc<Standing>>>,
 }
 
 impl PeerDirectory {
@@ -107,19 +116,27 @@ impl PeerDirectory {
 				continue;
 			};
 			match self.client.gateway(&url, Some(pass)) {
-				Ok(gateway) => peers.push(Peer { standing: self.standing(gateway.url()), gateway }),
+				Ok(gateway) => {
+					let standing = self.standing(gateway.url(), source.recipient);
+					peers.push(Peer { gateway, standing });
+				}
 				Err(error) => tracing::debug!(%url, %error, "a gateway is not asked"),
 			}
 		}
 		Peers::of(peers)
 	}
 
-	fn standing(&self, url: &str) -> Arc<Standing> {
+	/// The newest key of this node, which it shows.
+	pub fn recipient(&self) -> Recipient {
+		self.identities.recipient()
+	}
+
+	fn standing(&self, url: &str, recipient: Recipient) -> Arc<Standing> {
 		let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
 		if standings.len() >= STANDINGS_MAX {
 			standings.clear();
 		}
-		standings.entry(url.to_owned()).or_default().clone()
+		standings.entry((url.to_owned(), recipient)).or_default().clone()
 	}
 }
 
@@ -135,6 +152,10 @@ pub struct Peers {
 	peers: Vec<Peer>,
 	/// Which one is asked first, the next time.
 	turn: AtomicUsize,
+	/// For how long a block is asked for while they fail.
+	patience: Duration,
+	/// Ends that early.
+	cancel: Cancel,
 }
 
 impl Peers {
@@ -145,7 +166,17 @@ impl Peers {
 	}
 
 	fn of(peers: Vec<Peer>) -> Self {
-		Self { peers, turn: AtomicUsize::new(0) }
+		Self { peers, turn: AtomicUsize::new(0), patience: PATIENCE, cancel: Cancel::new() }
+	}
+
+	/// The same gateways, asked for each block for so long while they fail.
+	pub fn with_patience(self, patience: Duration) -> Self {
+		Self { patience, ..self }
+	}
+
+	/// The same gateways, until this switch is thrown.
+	pub fn until(self, cancel: Cancel) -> Self {
+		Self { cancel, ..self }
 	}
 
 	/// Whether there is nobody to ask.
@@ -161,15 +192,29 @@ impl Peers {
 		turned.filter(|peer| peer.standing.wait().is_none())
 	}
 
-	/// Wait until somebody is not passed over any more, unless that takes too long.
-	fn wait(&self) -> bool {
-		let wait = self.peers.iter().filter_map(|peer| peer.standing.wait()).min();
-		let wait = wait.unwrap_or_default();
-		let is_short = wait <= WAIT_MAX;
-		if is_short {
-			thread::sleep(wait);
+	/// How long the first of those is still passed over that are.
+	fn first_back(&self) -> Duration {
+		self.peers.iter().filter_map(|peer| peer.standing.wait()).min().unwrap_or_default()
+	}
+
+	/// Whether all are passed over for longer than a block is asked for.
+	pub fn are_away(&self) -> bool {
+		self.in_turn().next().is_none() && self.first_back() > self.patience
+	}
+
+	/// Wait until somebody is not passed over any more, if that is before the end.
+	fn wait(&self, end: Instant) -> bool {
+		let back = Instant::now() + self.first_back();
+		if back > end {
+			return false;
 		}
-		is_short
+		while !self.cancel.is_cancelled() {
+			match back.checked_duration_since(Instant::now()) {
+				Some(left) if !left.is_zero() => thread::sleep(left.min(CANCEL_POLL)),
+				_ => return true,
+			}
+		}
+		false
 	}
 }
 
@@ -178,7 +223,8 @@ impl BlockSource for Peers {
 	/// told only if no other one has the block.
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
 		let mut failure = None;
-		for _ in 0..ROUNDS_MAX {
+		let end = Instant::now() + self.patience;
+		loop {
 			let mut absent = 0;
 			for Peer { gateway, standing } in self.in_turn() {
 				match gateway.block(cid) {
@@ -197,11 +243,10 @@ impl BlockSource for Peers {
 			if absent == self.peers.len() {
 				return Ok(None);
 			}
-			if !self.wait() {
-				break;
+			if !self.wait(end) {
+				return Err(failure.unwrap_or_else(all_passed_over));
 			}
 		}
-		Err(failure.unwrap_or_else(all_passed_over))
 	}
 
 	fn get_children(
@@ -223,6 +268,8 @@ impl BlockSource for Peers {
 				Ok(()) if is_enough || missing == 0 => return,
 				// It has not got all of them.
 				Ok(()) => (),
+				// It has no turn for a stream, but serves single blocks.
+				Err(PeerError::Status(503)) => (),
 				Err(error) => standing.note(gateway.url(), &error),
 			}
 		}

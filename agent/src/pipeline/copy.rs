@@ -38,6 +38,12 @@ pub enum CopyError {
 		/// What is wrong with it.
 		source: CborError,
 	},
+	/// The origin gave a node that no snapshot has.
+	#[error("block {cid} is no node of a snapshot: it has too many links, or lies too deep")]
+	Shape {
+		/// Which block.
+		cid: Cid,
+	},
 	/// The origin failed, or gave something else than was asked for.
 	#[error("a block cannot be read: {0}")]
 	Read(#[source] RepositoryError),
@@ -49,9 +55,15 @@ pub enum CopyError {
 	Cancelled,
 }
 
+/// Most links of a node. Those of trees have 256 at most, roots one for each disk and file.
+const LINKS_MAX: usize = 4096;
+
+/// Most nodes above one another. A tree with the smallest fan-out over the largest disk has fewer.
+const LEVELS_MAX: usize = 64;
+
 enum Step {
-	/// Copy what is below a node, then the node. Its block, if it was read already.
-	Enter(Cid, Option<Vec<u8>>),
+	/// Copy what is below a node, then the node.
+	Enter(Cid),
 	/// The node itself, whose children are there.
 	Leave(Cid, Vec<u8>),
 }
@@ -69,22 +81,34 @@ pub fn copy(
 ) -> Result<Stored, CopyError> {
 	let stored = Mutex::default();
 	let copying = Copying { from, to, threads, cancel, on_progress, stored };
-	let mut pending = vec![Step::Enter(*root, None)];
+	let mut pending = vec![Step::Enter(*root)];
+	let mut levels = 0;
 	while let Some(step) = pending.pop() {
 		match step {
-			Step::Enter(cid, block) => {
+			Step::Enter(cid) => {
 				copying.proceed()?;
 				if copying.has(&cid)? {
 					continue;
 				}
-				let block = block.map_or_else(|| copying.read(&cid), Ok)?;
+				let block = copying.read(&cid)?;
 				let (nodes, chunks) = children(&cid, &block)?;
-				copying.chunks(&cid, &chunks)?;
+				match nodes.is_empty() {
+					true => copying.children_of_leaf(&cid, &chunks)?,
+					// In one go there would come with them all that is below the nodes.
+					false => copying.chunks(&chunks)?,
+				}
 				let inner = copying.leaves(&nodes)?;
+				levels += 1;
+				if levels > LEVELS_MAX {
+					return Err(CopyError::Shape { cid });
+				}
 				pending.push(Step::Leave(cid, block));
-				pending.extend(inner.into_iter().map(|(cid, block)| Step::Enter(cid, Some(block))));
+				pending.extend(inner.into_iter().map(Step::Enter));
 			}
-			Step::Leave(cid, block) => copying.write(&cid, &block)?,
+			Step::Leave(cid, block) => {
+				levels -= 1;
+				copying.write(&cid, &block)?;
+			}
 		}
 	}
 	Ok(copying.stored.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -97,6 +121,9 @@ fn children(cid: &Cid, block: &[u8]) -> Result<(Vec<Cid>, Vec<Cid>), CopyError> 
 		BlockCodec::DagCbor => {
 			let children =
 				links(block).map_err(|source| CopyError::NotANode { cid: *cid, source })?;
+			if children.len() > LINKS_MAX {
+				return Err(CopyError::Shape { cid: *cid });
+			}
 			Ok(children.into_iter().partition(|child| child.codec() == BlockCodec::DagCbor))
 		}
 	}
@@ -138,8 +165,9 @@ impl Copying<'_> {
 		Ok(())
 	}
 
-	/// Copies those of these nodes that have no nodes below them, and hands the others back.
-	fn leaves(&self, nodes: &[Cid]) -> Result<Vec<(Cid, Vec<u8>)>, CopyError> {
+	/// Copies those of these nodes that have no nodes below them, and names the others. There are
+	/// few of these, so they are read again rather than kept.
+	fn leaves(&self, nodes: &[Cid]) -> Result<Vec<Cid>, CopyError> {
 		let inner = Mutex::new(Vec::new());
 		self.each(nodes, |cid| {
 			if self.has(cid)? {
@@ -148,18 +176,18 @@ impl Copying<'_> {
 			let block = self.read(cid)?;
 			let (nodes, chunks) = children(cid, &block)?;
 			if nodes.is_empty() {
-				self.chunks(cid, &chunks)?;
+				self.children_of_leaf(cid, &chunks)?;
 				return self.write(cid, &block);
 			}
-			inner.lock().unwrap_or_else(PoisonError::into_inner).push((*cid, block));
+			inner.lock().unwrap_or_else(PoisonError::into_inner).push(*cid);
 			Ok(())
 		})?;
 		Ok(inner.into_inner().unwrap_or_else(PoisonError::into_inner))
 	}
 
-	/// Copies the chunks of one node.
-	fn chunks(&self, node: &Cid, chunks: &[Cid]) -> Result<(), CopyError> {
-		let mut missing = self.missing(chunks)?;
+	/// Copies the chunks of a node that has nothing else below it.
+	fn children_of_leaf(&self, node: &Cid, chunks: &[Cid]) -> Result<(), CopyError> {
+		let missing = self.missing(chunks)?;
 		// With most of them here, one by one is less than all of them.
 		if missing.len() > 1 && missing.len() * 2 > chunks.len() {
 			let mut result = Ok(());
@@ -171,9 +199,13 @@ impl Copying<'_> {
 				}
 			});
 			result?;
-			missing = self.missing(chunks)?;
 		}
-		self.each(&missing, |cid| self.write(cid, &self.read(cid)?))
+		self.chunks(chunks)
+	}
+
+	/// Copies chunks one by one, those that are missing.
+	fn chunks(&self, chunks: &[Cid]) -> Result<(), CopyError> {
+		self.each(&self.missing(chunks)?, |cid| self.write(cid, &self.read(cid)?))
 	}
 
 	fn missing(&self, chunks: &[Cid]) -> Result<Vec<Cid>, CopyError> {

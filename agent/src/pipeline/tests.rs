@@ -1,4 +1,5 @@
 mod backup;
+mod copy;
 pub(crate) mod fixture;
 mod restore;
 mod rounds;

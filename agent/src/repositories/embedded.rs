@@ -170,6 +170,17 @@ impl EmbeddedStore {
 		repair::repair(&self.shared, proceed)
 	}
 
+	/// Notes that the bytes of a block are not what its CID says, if that is so: it counts as absent
+	/// from then on, and is stored anew when it is put again. Says whether it was noted.
+	pub fn note_damage(&self, cid: &Cid) -> Result<bool, RepositoryError> {
+		match self.get(cid) {
+			Err(error) if error.is_loss() || matches!(error, RepositoryError::Corrupt { .. }) => {
+				repair::note_damage(&self.shared, cid)
+			}
+			read => read.map(|_| false),
+		}
+	}
+
 	/// Says that the pins are complete again, and allows collections.
 	pub fn confirm_pins(&self) -> Result<(), RepositoryError> {
 		self.shared.index.complete(false)?;

@@ -68,7 +68,7 @@ struct Root {
 #[derive(Clone, Debug, Default)]
 struct Roots {
 	all: Vec<Root>,
-	/// Of each machine.
+	/// Of each machine that is backed up here.
 	newest: Vec<Root>,
 }
 
@@ -76,9 +76,13 @@ impl Roots {
 	fn of(held: Vec<HeldRoot>) -> Self {
 		let mut newest: HashMap<LineageId, Root> = HashMap::new();
 		let mut all = Vec::with_capacity(held.len());
-		for HeldRoot { lineage, cid, pinned_at_ms, .. } in held {
+		for HeldRoot { lineage, cid, pinned_at_ms, copy_for, .. } in held {
 			let root = Root { cid, pinned_at_ms };
 			all.push(root);
+			// No key of this node opens what others sealed.
+			if copy_for.is_some() {
+				continue;
+			}
 			let last = newest.entry(lineage).or_insert(root);
 			if last.pinned_at_ms < pinned_at_ms {
 				*last = root;
@@ -195,6 +199,15 @@ mod tests {
 			done.push(result(expected, Depth::Drill, HOUR_MS * 9));
 		}
 		assert_eq!(hourly(Depth::Drill).due(&roots, &done, HOUR_MS * 9), None);
+	}
+
+	#[test]
+	fn copies_are_verified_and_not_drilled() {
+		let copy_for = backup_primitives::OpaqueId::of(&9).ok();
+		let roots = Roots::of(vec![HeldRoot { copy_for, ..held(1, 1, 1) }]);
+		let due = |depth| hourly(depth).due(&roots, &[], HOUR_MS * 9);
+		assert_eq!(due(Depth::Blocks), Some((cid(1), Depth::Blocks)));
+		assert_eq!(due(Depth::Drill), None);
 	}
 
 	#[test]

@@ -88,6 +88,14 @@ impl Pair {
 		until("a copy to be whole", || self.held(sources).filter(|held| held.to == to))
 	}
 
+	/// The chain names the holder to the host, which may fetch there.
+	fn let_host_fetch(&self) {
+		self.host.node.state().sources.push(self.at_holder.clone());
+		for world in [&self.host, &self.holder] {
+			world.node.state().readers.push((1, self.at_host.recipient));
+		}
+	}
+
 	fn fetched_bytes(&self) -> u64 {
 		self.holder.get("/v1/copies").json()[0]["fetched_bytes"].as_u64().unwrap()
 	}
@@ -128,6 +136,36 @@ fn a_holder_fetches_what_the_chain_records_and_says_so() {
 	assert!(pair.has_all(&pair.holder));
 	let usage = |world: &World| world.get("/v1/status").json()["stored_bytes"].clone();
 	assert_eq!(usage(&pair.holder), usage(&pair.host));
+}
+
+#[test]
+fn a_machine_with_a_large_file_beside_its_disks_is_copied() {
+	let mut pair = Pair::start(9);
+	let file = pair.host.path("vars.fd");
+	fs::write(&file, noise(2, 3 * MIB)).unwrap();
+	let machine = pair.host.path("state/vms/vm-7.toml");
+	let more = format!("\n[[file]]\nname = \"vars.fd\"\npath = {file:?}\n");
+	let words = fs::read_to_string(&machine).unwrap();
+	fs::write(&machine, words + &more).unwrap();
+	pair.take();
+	pair.wait_until_held(&[pair.at_host.clone()], 2);
+	assert!(pair.has_all(&pair.holder));
+	assert!(!pair.holder.log().contains("passed over"));
+}
+
+#[test]
+fn a_snapshot_that_nobody_has_does_not_keep_older_ones() {
+	let pair = Pair::start(1);
+	let lost = RecordedRoot {
+		lineage: pair.order.lineage.clone(),
+		sequence: 1,
+		cid: Cid::dag_cbor([9; 32]),
+	};
+	pair.holder.node.state().recorded.push(lost);
+	pair.wait_until_held(&[pair.at_host.clone()], 1);
+	assert!(pair.has_all(&pair.holder));
+	let error = || pair.holder.get("/v1/copies").json()[0]["error"].as_str().map(str::to_owned);
+	assert!(until("the reason", error).contains("missing at its origin"));
 }
 
 #[test]
@@ -256,11 +294,7 @@ fn a_restore_fetches_what_is_missing_here_from_a_holder() {
 	let mut pair = Pair::start(9);
 	let expected = fs::read(pair.host.image(7)).unwrap();
 	pair.wait_until_held(&[pair.at_host.clone()], 1);
-	{
-		let mut chain = pair.host.node.state();
-		chain.sources.push(pair.at_holder.clone());
-	}
-	pair.holder.node.state().readers.push((1, pair.at_host.recipient));
+	pair.let_host_fetch();
 	pair.host.kill();
 	fs::remove_dir_all(pair.host.path("state/blocks")).unwrap();
 	fs::create_dir(pair.host.path("state/blocks")).unwrap();
@@ -275,8 +309,7 @@ fn a_restore_passes_over_a_damaged_block_if_a_holder_has_a_sound_one() {
 	let mut pair = Pair::start(9);
 	let expected = fs::read(pair.host.image(7)).unwrap();
 	pair.wait_until_held(&[pair.at_host.clone()], 1);
-	pair.host.node.state().sources.push(pair.at_holder.clone());
-	pair.holder.node.state().readers.push((1, pair.at_host.recipient));
+	pair.let_host_fetch();
 	pair.host.kill();
 	damage_a_pack(&pair.host);
 	pair.host.start_agent();
@@ -295,6 +328,41 @@ fn damage_a_pack(world: &World) {
 	let middle = bytes.len() / 2;
 	bytes[middle] ^= 1;
 	fs::write(&pack, bytes).unwrap();
+}
+
+/// A host whose store is damaged, with a holder that may be asked.
+fn damaged() -> Pair {
+	let mut pair = Pair::start(9);
+	pair.wait_until_held(&[pair.at_host.clone()], 1);
+	pair.let_host_fetch();
+	pair.host.kill();
+	damage_a_pack(&pair.host);
+	pair.host.start_agent();
+	pair.host.reconcile(&nothing());
+	pair.host.reconcile(&nothing());
+	pair
+}
+
+fn verdict(world: &World) -> String {
+	let output = world.run_with("verify", &["--depth", "blocks", "--json"]);
+	let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+	result["verdict"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn damage_that_a_verification_finds_is_fetched_back_from_a_holder() {
+	let mut pair = damaged();
+	assert_eq!(verdict(&pair.host), "good");
+	assert!(pair.host.log().contains("replaced by good ones"));
+	pair.holder.kill();
+	assert_eq!(verdict(&pair.host), "good", "by itself, now");
+}
+
+#[test]
+fn damage_that_nobody_can_mend_is_told() {
+	let mut pair = damaged();
+	pair.holder.kill();
+	assert_eq!(verdict(&pair.host), "bad");
 }
 
 #[test]

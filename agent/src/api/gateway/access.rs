@@ -29,6 +29,9 @@ use tokio::sync::Semaphore;
 /// For how long the chain's word about a reader is taken.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
+/// For how long, if it was a no: the next finalized block may let the reader in.
+const UNKNOWN_FOR: Duration = Duration::from_secs(3);
+
 /// Most readers of whom it is remembered.
 const KNOWN_MAX: usize = 4096;
 
@@ -135,7 +138,8 @@ impl Access {
 		if known.len() >= KNOWN_MAX {
 			known.clear();
 		}
-		known.insert(asking, Known { key, is_reader, until: Instant::now() + KNOWN_FOR });
+		let known_for = if is_reader { KNOWN_FOR } else { UNKNOWN_FOR };
+		known.insert(asking, Known { key, is_reader, until: Instant::now() + known_for });
 		Ok(is_reader)
 	}
 }

@@ -392,6 +392,33 @@ async fn a_root_that_is_pinned_in_mid_sweep_holds_its_deletion() {
 	assert_eq!(bench.deleted(&order), [3]);
 }
 
+#[tokio::test]
+async fn nothing_is_collected_and_no_deletion_told_while_copies_wait_to_be_gone_on_with() {
+	let mut bench = Bench::new([(1, Deleted)]);
+	let order = deletion(7, 3);
+	bench.deleted(&order);
+	bench.executor.has_unfinished_copies.store(true, Ordering::Relaxed);
+	let acts = bench.acts().await;
+	assert!(matches!(&acts[..], [Act::Unpinned(_)]), "{acts:?}");
+	assert!(bench.deleted(&order).is_empty());
+	bench.executor.has_unfinished_copies.store(false, Ordering::Relaxed);
+	assert_eq!(bench.acts().await, [Act::Collected]);
+	assert_eq!(bench.deleted(&order), [3]);
+}
+
+#[tokio::test]
+async fn a_deletion_waits_for_what_is_being_fetched() {
+	let mut bench = Bench::new([]);
+	let order = deletion(7, 3);
+	bench.deleted(&order);
+	bench.executor.is_fetching.store(true, Ordering::Relaxed);
+	bench.acts().await;
+	assert!(bench.deleted(&order).is_empty());
+	bench.executor.is_fetching.store(false, Ordering::Relaxed);
+	bench.acts().await;
+	assert_eq!(bench.deleted(&order), [3]);
+}
+
 /// Has the agent take a snapshot of lineage 7.
 fn take(bench: &Bench, sequence: u64) {
 	bench.jobs.reconcile(&snapshots([snapshot(7, sequence, 0)]));

@@ -119,6 +119,51 @@ fn a_gateway_that_fails_once_is_asked_again() {
 }
 
 #[test]
+fn one_hiccup_of_many_questions_counts_once() {
+	let standing = Standing::default();
+	let error = || PeerError::Unreachable("as the test wants".into());
+	for _ in 0..8 {
+		standing.note("http://gateway", &error());
+	}
+	assert!(standing.wait().unwrap() <= PENALTY);
+	standing.note("http://gateway", &PeerError::Unasked);
+	assert!(standing.wait().unwrap() > PENALTY_MAX);
+}
+
+#[test]
+fn a_stream_that_breaks_off_is_no_lie() {
+	let whole = car(&[b"node", b"one", b"two"]);
+	let (cut, asked) = gateway(say("200 OK", whole[..whole.len() - 2].to_vec()));
+	let peers = Peers::new([cut]);
+	children(&peers);
+	assert!(peers.peers[0].standing.wait().unwrap() <= PENALTY);
+	assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn who_has_no_turn_for_a_stream_serves_single_blocks() {
+	let (busy, _) = gateway(|request, stream| match request.contains("format=car") {
+		true => say("503 Service Unavailable", "")(request, stream),
+		false => say("200 OK", "one")(request, stream),
+	});
+	let peers = Peers::new([busy]);
+	assert!(children(&peers).is_empty());
+	assert_eq!(peers.get(&cid(b"one")).unwrap(), Some(b"one".to_vec()));
+}
+
+#[test]
+fn whoever_waits_for_gateways_can_be_told_to_stop() {
+	let cancel = Cancel::new();
+	let peers = Peers::new([unreachable()]).with_patience(Duration::from_secs(3600));
+	let peers = peers.until(cancel.clone());
+	thread::scope(|scope| {
+		let asking = scope.spawn(|| peers.get(&cid(b"block")));
+		cancel.cancel();
+		assert!(asking.join().unwrap().is_err());
+	});
+}
+
+#[test]
 fn a_liar_is_asked_no_second_time() {
 	let (liar, asked) = gateway(say("200 OK", "a lie"));
 	let (sound, _) = gateway(say("200 OK", "block"));

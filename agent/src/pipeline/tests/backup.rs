@@ -1,7 +1,7 @@
 use super::fixture::*;
 use crate::{
 	format::{Geometry, Node, NodeBlock, Root},
-	pipeline::{BackupError, Blob, CopyError, Disk, Restore, copy},
+	pipeline::{BackupError, Blob, Disk, Restore},
 	repositories::{
 		BlockSource, Chunks, EmbeddedStore, Repository, RepositoryError, StoreOptions,
 		embedded::tests::simulated::SimulatedFiles, verify,
@@ -302,34 +302,6 @@ fn progress_rises_to_the_end() {
 	assert!(seen.windows(2).all(|pair| pair[0].done_bytes <= pair[1].done_bytes));
 	let last = seen.last().unwrap();
 	assert_eq!((last.done_bytes, last.total_bytes), (50 << 20, 50 << 20));
-}
-
-#[test]
-fn a_copy_moves_what_is_new_and_nothing_else() {
-	let world = World::new();
-	let mut bytes = noise(1, 100 * CHUNK);
-	let (first, root) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
-	bytes[0] ^= 1;
-	let (second, _) = world.keep(Some(&root), MemoryDisk::new(bytes.clone()), None);
-	let other = World { store: memory_store(), ..World::new() };
-	let session = other.store.open_session().unwrap();
-	let threads = NonZero::new(3).unwrap();
-	let all = copy(&world.store, &*session, &first.root, threads, &|_| {}, &world.cancel).unwrap();
-	assert_eq!(all.new_blocks, first.stored.new_blocks);
-	let rest =
-		copy(&world.store, &*session, &second.root, threads, &|_| {}, &world.cancel).unwrap();
-	assert_eq!(rest.new_blocks, second.stored.new_blocks);
-	session.pin(&second.root, b"").unwrap();
-	assert!(verify(&other.store, &second.root, Chunks::Hashed, &mut |_| true).unwrap().is_good());
-
-	let missing = backup_primitives::Cid::dag_cbor([9; 32]);
-	let result = copy(&world.store, &*session, &missing, threads, &|_| {}, &world.cancel);
-	assert!(matches!(result, Err(CopyError::Missing { cid }) if cid == missing));
-	world.cancel.cancel();
-	let session = memory_store().open_session().unwrap();
-	let result = copy(&world.store, &*session, &first.root, threads, &|_| {}, &world.cancel);
-	assert!(matches!(result, Err(CopyError::Cancelled)));
-	assert!(matches!(session.pin(&first.root, b""), Err(RepositoryError::Missing { .. })));
 }
 
 /// A disk of up to 80 chunks: each one new, zero, or one of three that repeat.

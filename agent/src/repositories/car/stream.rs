@@ -16,7 +16,7 @@ pub struct CarStream<R> {
 impl<R: Read> CarStream<R> {
 	/// Reads the header.
 	pub fn new(mut input: R) -> Result<Self, CarError> {
-		let (length, at) = read_length(&mut input, 0)?.ok_or(CarError::HeaderLength)?;
+		let (length, at) = read_length(&mut input, 0)?.ok_or(CarError::Truncated { at: 0 })?;
 		if length == 0 || length > HEADER_BYTES_MAX {
 			return Err(CarError::HeaderLength);
 		}

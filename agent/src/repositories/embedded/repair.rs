@@ -13,14 +13,17 @@
 //! noted: the packs have everything, and the next start reads them. Nobody can use the index
 //! while its checksums are looked at, which takes about as long as copying it.
 
-use crate::repositories::{
-	RepositoryError,
-	embedded::{
-		Shared, StoreReport,
-		check::{Findings, header_of, inspect, nodes_from},
-		collect::{Running, shut},
-		index::{Entry, Flaw},
-		lock,
+use crate::{
+	format::Cid,
+	repositories::{
+		RepositoryError,
+		embedded::{
+			Shared, StoreReport,
+			check::{Findings, header_of, inspect, nodes_from},
+			collect::{Running, shut},
+			index::{Entry, Flaw},
+			lock,
+		},
 	},
 };
 use std::sync::atomic::Ordering;
@@ -48,6 +51,18 @@ pub(crate) fn repair(
 	mend_headers(store, &found)?;
 	note(store, &mut found, first_young)?;
 	Ok(found.report)
+}
+
+/// Notes one block that was found to be damaged, if the index has it. Says whether it has.
+pub(crate) fn note_damage(store: &Shared, cid: &Cid) -> Result<bool, RepositoryError> {
+	let _shut = shut(store);
+	store.commit()?;
+	let name = cid.digest();
+	let Some(entry) = store.index.get(&name)? else { return Ok(false) };
+	let entry = Entry { is_node: false, flaw: Some(Flaw::Damaged), ..entry };
+	store.index.note(&[(name, entry)])?;
+	tracing::error!(target: "store", %cid, "a damaged block was found");
+	Ok(true)
 }
 
 /// Writes the headers anew without which a rebuild would miss good blocks.

@@ -699,3 +699,21 @@ fn a_pack_that_was_away_is_taken_up_again() {
 	assert!(verify(&store, &root.cid, Chunks::Hashed, &mut |_| true).unwrap().is_good());
 	assert!(store.has(&root.cid).unwrap());
 }
+
+#[test]
+fn a_block_that_is_noted_as_damaged_is_stored_anew() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.shared[0], DATA);
+	let store = open_on(&files);
+	let damaged = &snapshots.shared[0];
+	assert!(store.note_damage(&damaged.cid).unwrap());
+	assert!(!store.note_damage(&snapshots.shared[1].cid).unwrap(), "it is good");
+	assert!(!store.has(&damaged.cid).unwrap());
+	let session = store.open_session().unwrap();
+	put_all(&*session, &[damaged]);
+	session.flush().unwrap();
+	drop(session);
+	assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)));
+	store.collect().unwrap();
+	assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)));
+}

@@ -1,0 +1,145 @@
+//! One look at a copy: what the chain records of it is compared with what is here, and fetched.
+
+use super::Copies;
+use crate::{
+	chain::ChainError,
+	node::PinLabel,
+	peers::Peers,
+	pipeline::{Cancel, CopyError, Progress, copy},
+	repositories::{BlockSource, RepositoryError},
+};
+use backup_primitives::{Cid, OpaqueId, Reader, job::CopyOrder};
+use std::{
+	sync::{
+		Arc,
+		atomic::{AtomicU64, Ordering},
+	},
+	time::{Duration, Instant},
+};
+
+/// How long one copy is fetched before others get a turn. It goes on where it was.
+const TURN_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// A turn of one copy.
+pub(super) struct Pull {
+	pub(super) node: OpaqueId,
+	pub(super) order: CopyOrder,
+	/// Where it is counted what came, in bytes.
+	pub(super) fetched: Arc<AtomicU64>,
+	/// Ends it, at the end of its turn at the latest.
+	pub(super) cancel: Cancel,
+	pub(super) began: Instant,
+}
+
+/// How a turn ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pulled {
+	/// All that the best chain records is here.
+	Whole,
+	/// All that the finalized chain records is here.
+	Behind,
+	/// There is more to fetch.
+	OutOfTime,
+}
+
+/// Why a copy is not whole yet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PullError {
+	#[error(transparent)]
+	Chain(#[from] ChainError),
+	#[error("the chain names no gateway that may be asked")]
+	NobodyToAsk,
+	#[error("{cid}: {source}")]
+	Copy { cid: Cid, source: CopyError },
+	#[error(transparent)]
+	Store(#[from] RepositoryError),
+	#[error("the thread that fetched it panicked")]
+	Panic,
+}
+
+impl Pull {
+	/// Compare the copy with the finalized chain once, and fetch what it lacks.
+	pub(super) async fn run(self, copies: Arc<Copies>) -> Result<Pulled, PullError> {
+		let view = copies.chain.finalized().await?;
+		let roots: Arc<[_]> = view.roots_of_request(&self.order.lineage).await?.into();
+		let reader = Reader::Node(self.node.clone());
+		let peers = copies.directory.peers(&reader, &self.order.sources);
+		let peers = peers.until(self.cancel.clone());
+		let pulled = tokio::task::spawn_blocking(move || self.fetch(&copies, &roots, &peers));
+		pulled.await.unwrap_or(Err(PullError::Panic))
+	}
+
+	/// Fetch what is missing of these roots, the newest first.
+	fn fetch(
+		&self,
+		copies: &Copies,
+		roots: &Arc<[(u64, Cid)]>,
+		peers: &Peers,
+	) -> Result<Pulled, PullError> {
+		let lineage = &self.order.lineage;
+		let is_here = |cid: &Cid| Ok(copies.store.is_pinned(cid) && copies.store.has(cid)?);
+		let here = roots.iter().map(|(_, cid)| is_here(cid));
+		let mut here = here.collect::<Result<Vec<bool>, RepositoryError>>()?;
+		copies.note_held(lineage, roots, &here);
+		let mut failure = None;
+		for place in (0..roots.len()).rev() {
+			if here[place] {
+				continue;
+			}
+			if peers.is_empty() {
+				return Err(PullError::NobodyToAsk);
+			}
+			let (sequence, cid) = roots[place];
+			match self.fetch_one(copies, sequence, &cid, peers) {
+				Ok(()) => {
+					here[place] = true;
+					copies.note_held(lineage, roots, &here);
+					tracing::info!(root = %cid, sequence, request = %lineage.request, "copy fetched");
+				}
+				Err(_) if self.cancel.is_cancelled() => return Ok(Pulled::OutOfTime),
+				// Nobody gives a block of it; they may give older ones.
+				Err(error @ PullError::Copy { .. }) if !is_ours(&error) && !peers.are_away() => {
+					failure.get_or_insert(error);
+				}
+				Err(error) => return Err(failure.unwrap_or(error)),
+			}
+		}
+		match failure {
+			Some(error) => Err(error),
+			None if roots.last().map_or(0, |(newest, _)| newest + 1) >= self.order.next => {
+				Ok(Pulled::Whole)
+			}
+			None => Ok(Pulled::Behind),
+		}
+	}
+
+	fn fetch_one(
+		&self,
+		copies: &Copies,
+		sequence: u64,
+		cid: &Cid,
+		peers: &Peers,
+	) -> Result<(), PullError> {
+		let session = copies.session(&self.order.lineage)?;
+		let before = self.fetched.load(Ordering::Relaxed);
+		let show = |progress: Progress| {
+			self.fetched.store(before + progress.written_bytes, Ordering::Relaxed);
+			if self.began.elapsed() > TURN_TIME_MAX {
+				self.cancel.cancel();
+			}
+		};
+		copy(peers, session.as_ref(), cid, copies.threads, &show, &self.cancel)
+			.map_err(|source| PullError::Copy { cid: *cid, source })?;
+		session.flush()?;
+		// Another lineage that names the same root has pinned it already.
+		if !copies.store.is_pinned(cid) {
+			session.pin(cid, &PinLabel::of_copy(&self.order.lineage, sequence, &self.node))?;
+		}
+		Ok(())
+	}
+}
+
+/// Whether it is this node's own store that failed.
+fn is_ours(error: &PullError) -> bool {
+	matches!(error, PullError::Copy { source: CopyError::Write(_), .. })
+}
