@@ -2,6 +2,7 @@
 
 use crate::{
 	lab::{Lab, free_port},
+	link::Link,
 	process::{Process, built},
 	story::Contact,
 	wait,
@@ -140,6 +141,12 @@ impl Agent {
 	pub fn contact(&self) -> Contact {
 		let gateway = Some(format!("http://127.0.0.1:{}", self.gateway_port));
 		Contact { recipient: self.recipient, gateway }
+	}
+
+	/// How other nodes reach it on a line, which leads to it from now on.
+	pub fn contact_on(&self, link: &Link) -> Contact {
+		link.lead_to(self.gateway_port);
+		Contact { recipient: self.recipient, gateway: Some(link.url().to_owned()) }
 	}
 
 	/// The file with the secret that it shares with the node.

@@ -1,7 +1,14 @@
 //! A further node, which makes no blocks, with an agent of its own: it runs machines, or holds copies
 //! of those of others.
 
-use crate::{agent::Agent, chain::Chain, node::Node, story, world::World};
+use crate::{
+	agent::Agent,
+	chain::Chain,
+	link::Link,
+	node::Node,
+	story::{self, Contact},
+	world::World,
+};
 use anyhow::Result;
 use subxt_signer::sr25519::Keypair;
 
@@ -23,6 +30,27 @@ pub struct Host {
 impl Host {
 	/// Start one and register it. `suri` is the secret of its operator, and of its authority.
 	pub async fn start(world: &World, id: u32, operator: Keypair, suri: &str) -> Result<Self> {
+		Self::start_with(world, id, operator, suri, Agent::contact).await
+	}
+
+	/// The same, where others reach its agent on a line.
+	pub async fn start_on(
+		world: &World,
+		id: u32,
+		operator: Keypair,
+		suri: &str,
+		link: &Link,
+	) -> Result<Self> {
+		Self::start_with(world, id, operator, suri, |agent| agent.contact_on(link)).await
+	}
+
+	async fn start_with(
+		world: &World,
+		id: u32,
+		operator: Keypair,
+		suri: &str,
+		contact: impl FnOnce(&Agent) -> Contact,
+	) -> Result<Self> {
 		let node = format!("node-{id}");
 		let mut node = Node::prepare_host(&world.lab, &node, &world.chain, suri).await?;
 		let folder = world.lab.path().join(format!("agent-{id}"));
@@ -31,7 +59,7 @@ impl Host {
 		node.start()?;
 		agent.start().await?;
 		let chain = node.connect().await?;
-		story::register_node(&world.chain, &operator, id, agent.contact()).await?;
+		story::register_node(&world.chain, &operator, id, contact(&agent)).await?;
 		Ok(Self { id, operator, chain, agent, node })
 	}
 

@@ -10,6 +10,7 @@
 //! - [`story`]: an operator, an owner, a machine, and backups that are paid for.
 //! - [`world`]: all of it together, for a scenario.
 //! - [`host`]: further nodes that run machines or hold copies.
+//! - [`link`]: the line to an agent's gateway, to be slowed, cut and joined.
 //! - [`script`]: other people's clients, on Node.js.
 //! - [`recovery`]: the way back when the node of a machine is gone.
 //! - [`network`]: links between nodes, to be cut and joined.
@@ -23,6 +24,7 @@ pub mod guest;
 pub mod host;
 pub mod impostor;
 pub mod lab;
+pub mod link;
 pub mod network;
 pub mod node;
 pub mod process;

@@ -2,14 +2,14 @@
 //! after.
 
 use crate::{
-	chain::{Snapshot, number},
+	chain::{Snapshot, number, to_json},
 	command::backup,
 	guest::Guest,
 	host::Host,
 	story, wait,
 	world::{BOOT_TIME_MAX, COMMAND_TIME_MAX, Machine, SNAPSHOT_TIME_MAX, World},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 use std::{
 	fs,
@@ -27,6 +27,16 @@ async fn confirmed(world: &World, machine: &Machine) -> Result<Vec<(u64, u64)>> 
 	// A bounded list is a list in a tuple.
 	let list = holders[0].as_array().cloned().unwrap_or_default();
 	list.iter().map(|holder| Ok((number(holder, "node")?, number(holder, "to")?))).collect()
+}
+
+/// What the chain says of how a machine is protected: the newest snapshot that the host claims, and the
+/// newest that another node confirms, by their sequences.
+pub async fn protection(world: &World, machine: &Machine) -> Result<(Option<u64>, Option<u64>)> {
+	let answer: Value = world.chain.ask("protection", vec![number(machine.request)]).await?;
+	let protection = to_json(&answer);
+	ensure!(protection.is_object(), "no protection of request {}", machine.request);
+	let point = |name: &str| protection[name]["sequence"].as_u64();
+	Ok((point("claimed"), point("confirmed")))
 }
 
 /// Wait until these nodes have confirmed all snapshots below a sequence.

@@ -42,12 +42,20 @@ pub struct Pace {
 	pub restore_lifetime: u32,
 	/// Nodes that hold copies of each machine.
 	pub replicas: u32,
+	/// For how long a holder may say nothing.
+	pub holder_silence: u32,
 }
 
 impl Pace {
 	/// Fast: ten seconds from snapshot to snapshot.
-	pub const FAST: Self =
-		Self { frequency: 5, keep_last: 10, deletion_grace: 3, restore_lifetime: 300, replicas: 0 };
+	pub const FAST: Self = Self {
+		frequency: 5,
+		keep_last: 10,
+		deletion_grace: 3,
+		restore_lifetime: 300,
+		replicas: 0,
+		holder_silence: 100,
+	};
 
 	/// Only the first snapshot comes by itself.
 	pub const ONCE: Self = Self { frequency: 100_000, ..Self::FAST };
@@ -100,7 +108,7 @@ pub async fn open(chain: &Chain, pace: Pace, agent: Contact) -> Result<()> {
 		("key_activation_delay", number(2)),
 		("replicas", number(pace.replicas.into())),
 		("holder_period", number(4)),
-		("holder_silence", number(100)),
+		("holder_silence", number(pace.holder_silence.into())),
 	]);
 	let set = runtime_call("Backup", "set_settings", [("settings", settings)]);
 	let operator = operator();

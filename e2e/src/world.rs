@@ -135,8 +135,20 @@ impl World {
 		name: &str,
 		disk_mib: u64,
 	) -> Result<Machine> {
+		self.full_machine_on(host, owner, name, disk_mib, 0).await
+	}
+
+	/// The same, with a file of noise on its disk.
+	pub async fn full_machine_on(
+		&self,
+		host: &Host,
+		owner: &Keypair,
+		name: &str,
+		disk_mib: u64,
+		noise_mib: u64,
+	) -> Result<Machine> {
 		let place = (&host.agent, &host.operator, host.id);
-		self.make_machine(place, owner, name, disk_mib, 0).await
+		self.make_machine(place, owner, name, disk_mib, noise_mib).await
 	}
 
 	async fn make_machine(

@@ -1,6 +1,7 @@
 //! Two agents or more: one has snapshots, the others hold copies of them.
 
 use crate::{
+	disks::{STORE_MIB, SmallDisk},
 	http,
 	orders::{nothing, restore_of},
 	world::{World, noise, until},
@@ -19,6 +20,7 @@ use std::{
 		atomic::{AtomicBool, Ordering},
 	},
 	thread,
+	time::Duration,
 };
 
 const MIB: usize = 1 << 20;
@@ -255,6 +257,43 @@ fn gateways_that_lie_drip_or_never_end_are_passed_over() {
 	let sources = [liar, endless, deaf, nobody, pair.at_host.clone()];
 	pair.wait_until_held(&sources, 1);
 	assert!(pair.has_all(&pair.holder));
+}
+
+#[test]
+fn a_gateway_that_drips_costs_its_time_and_no_more() {
+	let pair = Pair::start(3);
+	let dripping = gateway(&pair.at_host, |mut stream| {
+		let _ = stream.read(&mut [0; 4096]);
+		let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+		while stream.write_all(b".").is_ok() {
+			thread::sleep(Duration::from_millis(500));
+		}
+	});
+	pair.wait_until_held(&[dripping, pair.at_host.clone()], 1);
+	assert!(pair.holder.log().contains("slower than"));
+}
+
+#[test]
+fn a_holder_whose_disk_is_full_says_what_it_has_and_goes_on_when_there_is_room() {
+	let mut pair = Pair::start(8);
+	pair.holder.terminate();
+	let blocks = pair.holder.path("state/blocks");
+	let Some(disk) = SmallDisk::over(&blocks, STORE_MIB) else { return };
+	pair.holder.start_agent();
+	let sources = [pair.at_host.clone()];
+	pair.wait_until_held(&sources, 1);
+	fs::write(pair.host.image(7), noise(2, 160 * MIB)).unwrap();
+	pair.take();
+	until("the reason", || {
+		pair.held(&sources);
+		let copies = pair.holder.get("/v1/copies").json();
+		copies[0]["error"].as_str().filter(|error| error.contains("full")).map(drop)
+	});
+	assert_eq!(pair.held(&sources).unwrap().to, 1);
+	disk.grow(3 * STORE_MIB);
+	pair.wait_until_held(&sources, 2);
+	assert!(pair.has_all(&pair.holder));
+	pair.holder.kill();
 }
 
 #[test]

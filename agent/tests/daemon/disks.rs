@@ -14,12 +14,12 @@ use std::{
 const MIB: usize = 1 << 20;
 
 /// A small file system. It goes when it is dropped.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
 	/// A file system of so many MiB over a folder; nothing, and a word why, where it may not
 	/// be mounted.
-	fn over(folder: &Path, mib: usize) -> Option<Self> {
+	pub(crate) fn over(folder: &Path, mib: usize) -> Option<Self> {
 		let mounted = Command::new("mount")
 			.args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=700"), "tmpfs"])
 			.arg(folder)
@@ -32,7 +32,7 @@ impl SmallDisk {
 		Some(Self(folder.to_owned()))
 	}
 
-	fn grow(&self, mib: usize) {
+	pub(crate) fn grow(&self, mib: usize) {
 		let options = format!("remount,size={mib}m");
 		let status = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
 		assert!(status.unwrap().success());
@@ -46,7 +46,7 @@ impl Drop for SmallDisk {
 }
 
 /// The store keeps 256 MiB in reserve, so this leaves 104 MiB for blocks.
-const STORE_MIB: usize = 360;
+pub(crate) const STORE_MIB: usize = 360;
 
 #[test]
 fn a_full_store_fails_the_job_loses_nothing_and_takes_more_when_there_is_room() {
