@@ -21,7 +21,7 @@ pub(super) use nodes::{clean, list};
 
 use super::{
 	Checkpoint, Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,
-	guest_agent::{Agent, Frozen},
+	guest_agent::Agent,
 	nbd::{self, AfterRead, NbdDisk},
 	qmp::Monitor,
 	scratch::{Overwritten, Room, Scratch, remove_file},
@@ -281,12 +281,15 @@ impl LiveVm {
 		let frozen = agent.freeze();
 		// Whatever comes of it, the file systems go on before anything else is done.
 		let placed = self.place_filters(drives);
-		let thawed = frozen.and_then(Frozen::thaw);
+		let thawed = frozen.and_then(|frozen| {
+			let thawed = frozen.map(|frozen| frozen.thaw().map(|()| Consistency::Application));
+			thawed.transpose()
+		});
 		let pause = placed?;
 		match thawed {
-			Ok(()) => {
+			Ok(stood_still) => {
 				unmark(&mut self.monitor, Marker::Frozen)?;
-				Ok((Consistency::Application, pause))
+				Ok((stood_still.unwrap_or(Consistency::Crash), pause))
 			}
 			Err(error) => {
 				// The mark stays, so that the clean-up looks at the guest once more.
@@ -444,13 +447,24 @@ impl Drop for LiveVm {
 	}
 }
 
-/// A machine whose agent does not run is backed up all the same.
+/// The agent of a guest that nobody has frozen. A machine without is backed up all the same.
 fn find_agent(socket: &Path, time_max: Duration) -> Option<Agent> {
-	Agent::connect(socket, time_max)
-		.inspect_err(|error| {
+	let found = Agent::connect(socket, time_max).and_then(|mut agent| {
+		let is_frozen = agent.is_frozen()?;
+		Ok((agent, is_frozen))
+	});
+	match found {
+		Ok((agent, false)) => Some(agent),
+		// A freeze of ours that did not thaw is marked, and the clean-up goes back to it.
+		Ok((_, true)) => {
+			tracing::warn!("the guest is frozen already; the snapshot is crash-consistent");
+			None
+		}
+		Err(error) => {
 			tracing::warn!(%error, "the guest agent does not answer; the snapshot is crash-consistent");
-		})
-		.ok()
+			None
+		}
+	}
 }
 
 fn place_filter(monitor: &mut Monitor, drive: &Drive) -> Result<(), SourceError> {
