@@ -43,11 +43,15 @@ use std::{
 	ops::Range,
 	os::unix::fs::{DirBuilderExt, chown},
 	path::{Path, PathBuf},
-	time::Duration,
+	time::{Duration, Instant},
 };
 use tempfile::NamedTempFile;
 use virsh::{ANSWER_TIME_MAX, CHANGE_TIME_MAX, Virsh};
 use watch::Watch;
+
+/// How long a guest's file systems may stand still until they are told to go on: freezing them and
+/// beginning the backup together.
+const STILL_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A domain of libvirt's.
 #[derive(Clone, Debug)]
@@ -111,6 +115,11 @@ impl Domain {
 	/// Have something changed.
 	fn change(&self, command: &str, arguments: &[&str]) -> Result<String, SourceError> {
 		self.run_within(command, arguments, CHANGE_TIME_MAX)
+	}
+
+	/// Have something done of which it says how much it was.
+	fn run_aloud(&self, command: &str, time_max: Duration) -> Result<String, SourceError> {
+		self.virsh.run_aloud(command, &[&format!("--domain={}", self.uuid)], time_max)
 	}
 
 	fn run_within(
@@ -401,7 +410,10 @@ impl LibvirtVm {
 			true => guest::freeze(&self.domain, definition, time_max)?,
 			false => None,
 		};
-		let begun = self.begin(&orders);
+		let time_max = frozen
+			.as_ref()
+			.map_or(CHANGE_TIME_MAX, |frozen| STILL_TIME_MAX.saturating_sub(frozen.lasted()));
+		let begun = begin(&self.domain, &orders, time_max);
 		if begun.is_ok() {
 			// Before the guest writes again.
 			self.watch = Some(Watch::begin(self.domain.clone(), &self.scratch));
@@ -466,37 +478,6 @@ impl LibvirtVm {
 		self.folder.path.parent().unwrap_or(&self.folder.path)
 	}
 
-	/// Begin the backup in the first way that libvirt does not refuse.
-	fn begin(
-		&self,
-		orders: &[Order],
-	) -> Result<(Option<Checkpoint>, Option<Checkpoint>), SourceError> {
-		let mut refused = None;
-		for order in orders {
-			let mut arguments = vec![format!("--backupxml={}", order.backup.path().display())];
-			if let Some(begins) = &order.begins {
-				arguments.push(format!("--checkpointxml={}", begins.path().display()));
-			}
-			arguments.push("--reuse-external".to_owned());
-			let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-			match self.domain.change("backup-begin", &arguments) {
-				Ok(_) => return Ok((order.base, order.checkpoint)),
-				Err(error @ SourceError::LibvirtRefused { .. }) => {
-					tracing::warn!(
-						domain = self.domain.name,
-						%error,
-						is_recorded = order.base.is_some(),
-						records = order.checkpoint.is_some(),
-						"libvirt refuses a backup"
-					);
-					refused = Some(error);
-				}
-				Err(error) => return Err(error),
-			}
-		}
-		Err(refused.map_or_else(|| io::Error::other("nothing was ordered").into(), explain_refusal))
-	}
-
 	/// Open a reader on each disk.
 	fn connect(
 		&self,
@@ -553,6 +534,41 @@ impl Drop for LibvirtVm {
 			tracing::error!(%error, "failed to clean up the domain; it is tried again");
 		}
 	}
+}
+
+/// Begin the backup in the first way that libvirt does not refuse. All ways together have so much
+/// time, since the guest may stand still.
+fn begin(
+	domain: &Domain,
+	orders: &[Order],
+	time_max: Duration,
+) -> Result<(Option<Checkpoint>, Option<Checkpoint>), SourceError> {
+	let deadline = Instant::now() + time_max;
+	let mut refused = None;
+	for order in orders {
+		let mut arguments = vec![format!("--backupxml={}", order.backup.path().display())];
+		if let Some(begins) = &order.begins {
+			arguments.push(format!("--checkpointxml={}", begins.path().display()));
+		}
+		arguments.push("--reuse-external".to_owned());
+		let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+		let time_left = deadline.saturating_duration_since(Instant::now());
+		match domain.run_within("backup-begin", &arguments, time_left) {
+			Ok(_) => return Ok((order.base, order.checkpoint)),
+			Err(error @ SourceError::LibvirtRefused { .. }) => {
+				tracing::warn!(
+					domain = domain.name,
+					%error,
+					is_recorded = order.base.is_some(),
+					records = order.checkpoint.is_some(),
+					"libvirt refuses a backup"
+				);
+				refused = Some(error);
+			}
+			Err(error) => return Err(error),
+		}
+	}
+	Err(refused.map_or_else(|| io::Error::other("nothing was ordered").into(), explain_refusal))
 }
 
 /// The usual reason of a refusal is not the guest's but the host's.
