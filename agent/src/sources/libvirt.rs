@@ -172,9 +172,16 @@ impl Domain {
 
 	/// The major version of the QEMU that libvirt starts. Nothing that cannot be told.
 	fn qemu_major(&self) -> Result<Option<u64>, SourceError> {
-		let versions = self.virsh.run("version", &[], ANSWER_TIME_MAX)?;
-		let qemu = versions.lines().find_map(|line| line.strip_prefix("Running hypervisor: QEMU "));
-		Ok(qemu.and_then(|version| version.split('.').next()?.parse().ok()))
+		let question = r#"--cmd={"execute":"query-version"}"#;
+		let answer = match self.run("qemu-monitor-command", &[question]) {
+			Err(SourceError::LibvirtRefused { words, .. }) => {
+				tracing::warn!(domain = self.name, words, "its QEMU does not tell its version");
+				return Ok(None);
+			}
+			answer => answer?,
+		};
+		let answer: Option<serde_json::Value> = serde_json::from_str(&answer).ok();
+		Ok(answer.and_then(|answer| answer["return"]["qemu"]["major"].as_u64()))
 	}
 }
 
@@ -624,5 +631,74 @@ impl Drop for SocketFolder {
 		if let Err(error) = self.remove() {
 			tracing::warn!(%error, path = %self.path.display(), "failed to remove a folder");
 		}
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn drive(disk: &Disk, is_on_thread: bool) -> Drive<'_> {
+		let target = Target {
+			name: disk.name.clone(),
+			source: None,
+			is_qcow2: true,
+			is_recordable: true,
+			is_on_thread,
+		};
+		Drive { disk, target, size_bytes: 0, is_recorded: false }
+	}
+
+	fn disk() -> Disk {
+		Disk {
+			name: "vda".into(),
+			image: "/nowhere".into(),
+			format: ImageFormat::Qcow2,
+			skip: false,
+		}
+	}
+
+	/// QEMU was updated, and a domain runs on under the old one, or one has an emulator of its own.
+	#[test]
+	fn the_qemu_that_runs_a_domain_is_asked_whether_it_bears_io_threads() {
+		let its = |major: u64| format!(r#"{{"return":{{"qemu":{{"major":{major},"minor":2}}}}}}"#);
+		let disk = disk();
+		let check = |host_version: &str, answer: &str| {
+			let host = format!("Running hypervisor: QEMU {host_version}\n");
+			let answers = [("version", host.as_str()), ("qemu-monitor-command", answer)];
+			refuse_threads(&fake::domain(&answers).domain, &[drive(&disk, true)])
+		};
+		check("7.2.0", &its(9)).unwrap();
+		for answer in [&*its(7), "error: operation failed", "{}", "?"] {
+			let error = check("9.1.0", answer).unwrap_err();
+			assert!(matches!(error, SourceError::IoThread { .. }), "{answer}: {error}");
+		}
+	}
+
+	#[test]
+	fn a_domain_without_io_threads_is_not_asked() {
+		let fake = fake::domain(&[]);
+		refuse_threads(&fake.domain, &[drive(&disk(), false)]).unwrap();
+		assert!(fake.calls().is_empty());
+	}
+
+	fn order() -> Order {
+		let backup = NamedTempFile::new().unwrap();
+		Order { base: None, checkpoint: None, backup, begins: None }
+	}
+
+	/// The guest stands still meanwhile.
+	#[test]
+	fn all_ways_to_begin_a_backup_share_one_limit() {
+		let fake = fake::domain(&[("backup-begin", fake::HANG)]);
+		let begun = begin(&fake.domain, &[order(), order()], Duration::from_millis(200));
+		assert!(matches!(begun, Err(SourceError::Virsh { .. })), "{begun:?}");
+		assert_eq!(fake.calls(), ["backup-begin"]);
+		// Each refusal takes a part of it.
+		let fake = fake::domain(&[("backup-begin", "slow: error: not that way")]);
+		let orders: Vec<_> = std::iter::repeat_with(order).take(64).collect();
+		let begun = begin(&fake.domain, &orders, Duration::from_millis(500));
+		assert!(matches!(begun, Err(SourceError::Virsh { .. })), "{begun:?}");
+		assert!(fake.calls().len() < orders.len());
 	}
 }
