@@ -48,7 +48,7 @@ use std::{
 	num::NonZero,
 	path::{Path, PathBuf},
 	sync::Arc,
-	time::Duration,
+	time::{Duration, SystemTime},
 };
 
 /// How long the guest's own agent may take to freeze its file systems.
@@ -207,6 +207,9 @@ impl NodeExecutor {
 			let age = changed.and_then(|changed| changed.elapsed().ok());
 			age.is_some_and(|age| age > ABANDONED_AFTER)
 		};
+		let machines = self.inventory.all()?;
+		let disks = machines.iter().flat_map(|(_, vm)| &vm.disks);
+		self.replacements.tidy(disks.map(|disk| disk.image.as_path()), SystemTime::now());
 		remove_leftovers(&self.restore_dir, PARTIAL_PREFIX, is_abandoned)
 	}
 
@@ -332,13 +335,6 @@ impl Executor for NodeExecutor {
 		self.open.leftovers.look_after(vms, look_after);
 		let hold = |disks: &[Disk]| sources::hold_images(disks, &self.open.scratch_dir);
 		self.replacements.undo_all(hold).map_err(written)?;
-		for (name, vm) in &machines {
-			for disk in &vm.disks {
-				if let Err(error) = self.replacements.remove_leftovers(&disk.image) {
-					tracing::warn!(vm = name, disk = disk.name, %error, "failed to look for leftovers");
-				}
-			}
-		}
 		self.live_restores.resume().map_err(written)?;
 		self.keys.renew(&self.identities)?;
 		// A hook that is owed to a machine may be running still.
