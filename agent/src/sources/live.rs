@@ -209,16 +209,12 @@ fn property(monitor: &mut Monitor, path: &str, name: &str) -> Result<Option<Valu
 /// Find the machine's drive for each disk of the inventory, by its image.
 fn find_drives(monitor: &mut Monitor, vm: &Vm) -> Result<Vec<Drive>, SourceError> {
 	let blocks = monitor.run("query-block", json!({}))?;
-	vm.included().map(|disk| find_drive(list(&blocks), disk)).collect()
+	vm.included().map(|disk| find_drive(&blocks, disk)).collect()
 }
 
-fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
-	let found = blocks.iter().find_map(|block| {
-		let inserted = block.get("inserted")?;
-		let file = inserted["image"]["filename"].as_str()?;
-		if !is_same_file(Path::new(file), &disk.image) {
-			return None;
-		}
+fn find_drive(blocks: &Value, disk: &Disk) -> Result<Drive, SourceError> {
+	let found = find_block(blocks, &disk.image).and_then(|block| {
+		let inserted = &block["inserted"];
 		Some(Drive {
 			name: disk.name.clone(),
 			node: inserted["node-name"].as_str()?.to_owned(),
@@ -236,6 +232,14 @@ fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
 	})
 }
 
+/// What `query-block` says of the drive that has an image.
+pub(super) fn find_block<'v>(blocks: &'v Value, image: &Path) -> Option<&'v Value> {
+	list(blocks).iter().find(|block| {
+		let file = block["inserted"]["image"]["filename"].as_str();
+		file.is_some_and(|file| is_same_file(Path::new(file), image))
+	})
+}
+
 pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
 	let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
 	real(one) == real(other)
@@ -248,7 +252,7 @@ pub(super) fn settle(
 	known: &[Checkpoint],
 ) -> Result<(), SourceError> {
 	let blocks = monitor.run("query-block", json!({}))?;
-	let drives = vm.included().filter_map(|disk| find_drive(list(&blocks), disk).ok());
+	let drives = vm.included().filter_map(|disk| find_drive(&blocks, disk).ok());
 	drives.into_iter().try_for_each(|drive| bitmaps::settle(monitor, &drive, known).map(drop))
 }
 
