@@ -27,7 +27,11 @@ mod watch;
 use super::{
 	Checkpoint, DOMAIN_FILE, Disk, Hold, ImageFormat, Leftovers, OpenDisk, OpenOptions, OpenVm,
 	PREFIX, SourceError, Vm, image,
-	live::{THREAD_SAFE_MAJOR, is_same_file},
+	live::{
+		THREAD_SAFE_MAJOR,
+		bitmaps::{Bitmap, recorded_as},
+		is_same_file,
+	},
 	nbd::{self, AfterRead, NbdDisk},
 	scratch::{Overwritten, Room, Scratch},
 };
@@ -86,6 +90,9 @@ struct Drive<'v> {
 	/// Whether the base has recorded what was written to it.
 	is_recorded: bool,
 }
+
+/// A disk that a checkpoint records, and the file that it had then.
+type RecordedFile = (String, Option<PathBuf>);
 
 /// The domain of a machine, if libvirt runs it.
 pub(super) fn find(vm: &Vm) -> Result<Option<Domain>, SourceError> {
@@ -170,7 +177,11 @@ impl Domain {
 			.ok_or_else(|| self.not_understood("a disk", format!("{info:?}")))
 	}
 
-	/// The major version of the QEMU that libvirt starts. Nothing that cannot be told.
+	/// The major version of the QEMU that runs the domain, which need not be the one that libvirt
+	/// would start now. Nothing if it does not say.
+	///
+	/// libvirt knows and does not tell, so its QEMU is asked. libvirt notes that somebody talked to
+	/// it, so only those are asked of which it must be known.
 	fn qemu_major(&self) -> Result<Option<u64>, SourceError> {
 		let question = r#"--cmd={"execute":"query-version"}"#;
 		let answer = match self.run("qemu-monitor-command", &[question]) {
@@ -199,18 +210,40 @@ pub(super) fn open(
 	let mut open = match domain.is_running()? {
 		true => open_running(vm, domain, tag, known, options)?,
 		false => {
-			// The images are read as the inventory has them, so that must be what the domain has.
 			let definition = Definition::parse(&xml)
 				.map_err(|reason| domain.not_understood("a domain", reason))?;
-			for disk in vm.included() {
-				let target = find_target(disk, &definition)?;
-				ensure_same_format(disk, target)?;
-			}
-			image::open(vm, tag, known, options)?
+			open_stopped(vm, &domain, tag, known, &definition, options)?
 		}
 	};
 	open.files.push((DOMAIN_FILE.to_owned(), xml.into_bytes()));
 	Ok(open)
+}
+
+/// Read a domain that is off from its images. What its guest has written is recorded there, under
+/// the checkpoint's name, and libvirt knows which disks had which files then.
+fn open_stopped(
+	vm: &Vm,
+	domain: &Domain,
+	tag: VmTag,
+	known: &[Checkpoint],
+	definition: &Definition,
+	options: &OpenOptions,
+) -> Result<OpenVm, SourceError> {
+	// The images are read as the inventory has them, so that must be what the domain has.
+	let mut targets = Vec::new();
+	for disk in vm.included() {
+		let target = find_target(disk, definition)?;
+		ensure_same_format(disk, target)?;
+		targets.push(target);
+	}
+	let base = checkpoints::find(domain, known)?;
+	let recorded = base.map(|base| recorded_files(domain, base)).transpose()?.unwrap_or_default();
+	let judge = |disk: &Disk, bitmaps: &[Bitmap]| {
+		let target = targets.iter().find(|target| target.name == disk.name)?;
+		let checkpoint = base.filter(|_| is_recorded(target, &recorded))?;
+		recorded_as(bitmaps, &checkpoints::name(checkpoint), checkpoint)
+	};
+	image::open_judging(vm, tag, base.as_slice(), options, judge)
 }
 
 fn open_running(
@@ -313,20 +346,29 @@ fn find_recorded(
 	drives: &mut [Drive<'_>],
 ) -> Result<Option<Checkpoint>, SourceError> {
 	let Some(base) = base else { return Ok(None) };
-	let recorded = match checkpoints::recorded(domain, base) {
-		Err(error @ (SourceError::LibvirtRefused { .. } | SourceError::NotLibvirt { .. })) => {
-			tracing::warn!(domain = domain.name, %error, "the domain is read in full");
-			return Ok(None);
-		}
-		recorded => recorded?,
-	};
+	let recorded = recorded_files(domain, base)?;
 	for drive in drives.iter_mut() {
-		let is_same = |(name, source): &(String, Option<PathBuf>)| {
-			*name == drive.target.name && *source == drive.target.source
-		};
-		drive.is_recorded = drive.target.is_recordable && recorded.iter().any(is_same);
+		drive.is_recorded = is_recorded(&drive.target, &recorded);
 	}
 	Ok(drives.iter().any(|drive| drive.is_recorded).then_some(base))
+}
+
+/// The disks that a checkpoint records, and the file that each had when it began: none if it cannot
+/// be read.
+fn recorded_files(domain: &Domain, base: Checkpoint) -> Result<Vec<RecordedFile>, SourceError> {
+	match checkpoints::recorded(domain, base) {
+		Err(error @ (SourceError::LibvirtRefused { .. } | SourceError::NotLibvirt { .. })) => {
+			tracing::warn!(domain = domain.name, %error, "the domain is read in full");
+			Ok(Vec::new())
+		}
+		recorded => recorded,
+	}
+}
+
+/// Whether a disk is among them, with the file that it has now.
+fn is_recorded(target: &Target, recorded: &[RecordedFile]) -> bool {
+	let is_same = |(name, source): &RecordedFile| *name == target.name && *source == target.source;
+	target.is_recordable && recorded.iter().any(is_same)
 }
 
 /// End the backup job of ours, if there is one, and let the guest's file systems go on if we had

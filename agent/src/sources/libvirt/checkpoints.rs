@@ -24,7 +24,7 @@ pub(super) fn settle(
 	known: &[Checkpoint],
 ) -> Result<Option<Checkpoint>, SourceError> {
 	let found = list(domain)?;
-	let kept = known.iter().copied().find(|known| found.contains(&name(*known)));
+	let kept = newest(&found, known);
 	if kept.is_none() && !known.is_empty() {
 		tracing::warn!(
 			domain = domain.name,
@@ -35,6 +35,21 @@ pub(super) fn settle(
 		delete(domain, rest)?;
 	}
 	Ok(kept)
+}
+
+/// The newest checkpoint whose backup is there, of a domain whose checkpoints cannot be settled now.
+pub(super) fn find(
+	domain: &Domain,
+	known: &[Checkpoint],
+) -> Result<Option<Checkpoint>, SourceError> {
+	match known.is_empty() {
+		true => Ok(None),
+		false => Ok(newest(&list(domain)?, known)),
+	}
+}
+
+fn newest(found: &[String], known: &[Checkpoint]) -> Option<Checkpoint> {
+	known.iter().copied().find(|known| found.contains(&name(*known)))
 }
 
 fn list(domain: &Domain) -> Result<Vec<String>, SourceError> {
