@@ -253,18 +253,21 @@ fn open_running(
 	known: &[Checkpoint],
 	options: &OpenOptions,
 ) -> Result<OpenVm, SourceError> {
-	match clean(&domain) {
+	let hangs = match clean(&domain) {
 		// What the disks hold can be read all the same.
 		Err(error @ SourceError::NotThawed { .. }) => {
 			tracing::warn!(%tag, %error, "the guest hangs");
 			options.leftovers.add(vm);
+			true
 		}
-		result => result?,
-	}
+		result => result.map(|()| false)?,
+	};
 	if let Job::Foreign(job) = job::find(&domain)? {
 		return Err(SourceError::Busy { domain: domain.name, job });
 	}
-	let definition = domain.definition()?;
+	let mut definition = domain.definition()?;
+	// An agent that does not thaw is not asked to freeze: it would fail each backup.
+	definition.has_agent &= !hangs;
 	let mut drives = find_drives(vm, &domain, &definition)?;
 	refuse_threads(&domain, &drives)?;
 	let base = checkpoints::settle(&domain, known)?;
@@ -722,6 +725,47 @@ mod tests {
 		let fake = fake::domain(&[]);
 		refuse_threads(&fake.domain, &[drive(&disk(), false)]).unwrap();
 		assert!(fake.calls().is_empty());
+	}
+
+	#[test]
+	fn a_guest_that_hangs_is_backed_up_as_it_is() {
+		let folder = tempfile::tempdir().unwrap();
+		let image = folder.path().join("vda.qcow2");
+		fs::write(&image, "").unwrap();
+		let xml = format!(
+			"<domain><devices><disk type='file' device='disk'><driver type='qcow2'/>\
+			<source file='{}'/><target dev='vda' bus='virtio'/></disk><channel type='unix'>\
+			<target name='org.qemu.guest_agent.0' state='connected'/></channel></devices></domain>",
+			image.display()
+		);
+		let answers = [
+			("metadata", "<frozen/>"),
+			("domjobinfo", "Job type: None\n"),
+			("dumpxml", &xml),
+			("domblkinfo", "Capacity: 1048576\n"),
+			("checkpoint-list", ""),
+			("domfsfreeze", "Froze 1 filesystem(s)\n"),
+			("backup-begin", ""),
+		];
+		let fake = fake::domain(&answers);
+		let vm = Vm::parse(&format!(
+			"uuid = \"{}\"\nlibvirt = \"web\"\n[[disk]]\nname = \"vda\"\nimage = {image:?}\n\
+			format = \"qcow2\"\n",
+			fake::UUID
+		));
+		let vm = vm.unwrap();
+		let options = OpenOptions {
+			scratch_dir: folder.path().to_owned(),
+			scratch_bytes_max: 64 << 20,
+			freeze_time_max: Duration::from_secs(10),
+			leftovers: Leftovers::default(),
+		};
+		// Nobody serves its disks.
+		let opened = open_running(&vm, fake.domain.clone(), vm.uuid, &[], &options);
+		assert!(opened.is_err());
+		let calls = fake.calls();
+		let has = |command: &str| calls.iter().any(|call| call == command);
+		assert!(has("domfsthaw") && has("backup-begin") && !has("domfsfreeze"), "{calls:?}");
 	}
 
 	fn order() -> Order {
