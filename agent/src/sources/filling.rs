@@ -15,7 +15,7 @@ use std::{
 	io,
 	os::unix::fs::FileExt,
 	path::{Path, PathBuf},
-	process::{Command, Output},
+	process::Command,
 };
 
 /// How long a guest's requests wait for a server that went away, in seconds. Longer would hang what
@@ -62,16 +62,18 @@ pub(crate) fn make_image(
 		},
 	});
 	// Not opened, so nobody has to serve it yet.
-	let output = image_tool(path, |tool| {
-		tool.args(["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b"])
-			.arg(format!("json:{backing}"))
-			.arg(path)
-			.arg(logical_bytes.to_string())
-	})?;
-	match output.status.success() {
-		true => Ok(()),
-		false => Err(refused(path, &output)),
-	}
+	let output = Command::new("qemu-img")
+		.args(["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b"])
+		.arg(format!("json:{backing}"))
+		.arg(path)
+		.arg(logical_bytes.to_string())
+		.output();
+	let reason = match output {
+		Ok(output) if output.status.success() => return Ok(()),
+		Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+		Err(error) => format!("failed to start qemu-img: {error}; install QEMU's tools"),
+	};
+	Err(SourceError::ImageNotServed { path: path.to_owned(), reason })
 }
 
 /// Whether an image lacks something that is served on this socket.
@@ -90,7 +92,10 @@ fn backing_file(image: &Path) -> io::Result<Option<String>> {
 	let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
 	let file = File::open(image)?;
 	let mut header = [0; HEADER_BYTES];
-	file.read_exact_at(&mut header, 0).map_err(|_| wrong("it is no qcow2 image"))?;
+	file.read_exact_at(&mut header, 0).map_err(|error| match error.kind() {
+		io::ErrorKind::UnexpectedEof => wrong("it is no qcow2 image"),
+		_ => error,
+	})?;
 	let (magic, rest) = header.split_at(QCOW2_MAGIC.len());
 	let [offset, length] = [4..12, 12..16].map(|field| {
 		rest[field].iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte))
@@ -112,21 +117,6 @@ fn backing_file(image: &Path) -> io::Result<Option<String>> {
 /// Whether the name of a backing file has our socket in it.
 fn is_served_on(name: &str, socket: &Path) -> bool {
 	name.contains(&json!(socket).to_string())
-}
-
-fn image_tool(
-	path: &Path,
-	arguments: impl FnOnce(&mut Command) -> &mut Command,
-) -> Result<Output, SourceError> {
-	arguments(&mut Command::new("qemu-img")).output().map_err(|error| SourceError::ImageNotServed {
-		path: path.to_owned(),
-		reason: format!("failed to start qemu-img: {error}; install QEMU's tools"),
-	})
-}
-
-fn refused(path: &Path, output: &Output) -> SourceError {
-	let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-	SourceError::ImageNotServed { path: path.to_owned(), reason }
 }
 
 /// Have a machine copy what these images of it lack, and let it go on if it stopped for want of
