@@ -61,9 +61,9 @@ unit: ## Run unit, property, integration and doc tests, and every benchmark once
 
 .PHONY: reader
 reader: ## Test the second reader, in Python, alone and on what the agent writes
-	python=$$(scripts/reader-venv.sh) \
+	python=$$(scripts/venv.sh reader tools/reader/requirements.txt)/bin/python \
 		&& $$python -m unittest discover -s tools/reader/tests -t tools/reader \
-		&& READER_PYTHON=$$(realpath -s $$python) \
+		&& READER_PYTHON=$$python \
 			cargo test --locked -p backup --test car -- --ignored second_reader
 
 .PHONY: e2e
