@@ -71,9 +71,8 @@ e2e: ## Run the end-to-end tests: real node, agent and guests
 	cargo test --locked -p backup-e2e -- --test-threads=1
 
 .PHONY: packaging
-packaging: ## Check deploy/, and install its packages into a throw-away copy of this machine
+packaging: compile ## Check deploy/, and install its packages into a throw-away copy of this machine
 	deploy/test/lint.sh
-	cargo build --locked --workspace
 	tests=$$(deploy/test/daemon.sh) \
 		&& deploy/test/package.sh "$${CARGO_TARGET_DIR:-target}/debug" "$$tests"
 

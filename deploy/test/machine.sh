@@ -8,7 +8,10 @@
 # What cannot be had here, if anything.
 machine_lacks() {
 	[[ $EUID -eq 0 ]] || { echo "root"; return; }
-	command -v systemd-nspawn >/dev/null || { echo "systemd-nspawn"; return; }
+	local program
+	for program in dpkg-buildpackage lintian systemd-nspawn; do
+		command -v "$program" >/dev/null || { echo "$program"; return; }
+	done
 	modprobe --quiet overlay 2>/dev/null || true
 	grep -qw overlay /proc/filesystems || echo "overlay file systems"
 }
