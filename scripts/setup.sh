@@ -18,6 +18,7 @@ readonly TEST_PACKAGES=(
 	busybox-static cpio e2fsprogs jq libvirt-clients libvirt-daemon
 	libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils xz-utils zstd
 )
+readonly PACKAGING_PACKAGES=(debhelper lintian systemd systemd-container)
 readonly COMPILER_PACKAGES=(rustc-web cargo-web rust-web-src lld-19)
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -67,7 +68,7 @@ require_programs() {
 
 system_packages() {
 	if command -v dpkg-query >/dev/null; then
-		install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+		install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${PACKAGING_PACKAGES[@]}"
 	else
 		require_programs
 	fi
