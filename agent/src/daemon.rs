@@ -1,10 +1,11 @@
 //! The daemon: from a configuration to a running agent, and to its end.
 
 use crate::{
-	api::{Access, Api, Cars, Gatekeeper},
+	api::{Access, Api, Cars, Gatekeeper, NodeProbe, Shelf},
 	chain::NodeChain,
 	config::Config,
 	copies::Copies,
+	job_log::JobLog,
 	jobs::{Jobs, Ledger, executor::Executor, sweep, sweep::SweepOptions},
 	node::{NodeExecutor, live_restores::LiveRestores},
 	peers::{Elsewhere, PeerDirectory, Reach},
@@ -65,8 +66,8 @@ fn make_folder(folder: &Path) -> Result<()> {
 		.with_context(|| format!("failed to make the folder {}", folder.display()))
 }
 
-/// Run the agent until it is told to end.
-pub async fn run(config: Config) -> Result<()> {
+/// Run the agent until it is told to end. What its jobs log is shown from `job_log`.
+pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	let secret = SharedSecret::load(&config.secret_file).context("failed to start")?;
 	let identities = NodeIdentities::load(&config.identity_file).context("failed to start")?;
 	let recipient = identities.recipient().to_string();
@@ -117,6 +118,7 @@ pub async fn run(config: Config) -> Result<()> {
 	let gateway = gateway_listener(&config).await?;
 	let options =
 		SweepOptions { interval: config.sweep_interval, unknown_grace: config.unknown_root_grace };
+	let node = NodeProbe::new(chain.clone());
 	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, options));
 	let verifications =
 		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), config.verify));
@@ -127,6 +129,9 @@ pub async fn run(config: Config) -> Result<()> {
 		verifier: Some(verifier.clone()),
 		live_restores: Some(live_restores),
 		copies: Some(copies.clone()),
+		shelf: Some(Shelf::at(config.vms_dir.clone())),
+		node: Some(node),
+		job_log,
 		cars: Cars::default(),
 		recipient,
 	};
