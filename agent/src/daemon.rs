@@ -13,6 +13,7 @@ use crate::{
 	secret::{NodeIdentities, SharedSecret},
 	sources::Leftovers,
 	verification::{Verifier, schedule},
+	webhook,
 };
 use anyhow::{Context, Result};
 use std::{
@@ -110,7 +111,7 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	let tidier = tokio::spawn(tidy(executor.clone()));
 	let live_restores = executor.live_restores().clone();
 	let filler = tokio::spawn(fill_in(live_restores.clone()));
-	let jobs = Jobs::open(executor, ledger, config.jobs_max).context("failed to start")?;
+	let jobs = Jobs::open(executor, ledger.clone(), config.jobs_max).context("failed to start")?;
 	let listener = TcpListener::bind(config.listen).await.with_context(|| {
 		format!("failed to listen on {}; does another program use the port?", config.listen)
 	})?;
@@ -122,6 +123,10 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, options));
 	let verifications =
 		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), config.verify));
+	let told = config.webhook.clone().map(|url| {
+		let (ledger, vms_dir) = (ledger.clone(), config.vms_dir.clone());
+		tokio::spawn(webhook::run(url, recipient.clone(), ledger, vms_dir))
+	});
 	let api = Api {
 		jobs: jobs.clone(),
 		gatekeeper,
@@ -155,6 +160,9 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	verifications.abort();
 	holder.abort();
 	copies.stop();
+	if let Some(told) = told {
+		told.abort();
+	}
 	if let Some(gateway) = gateway {
 		gateway.abort();
 	}

@@ -26,3 +26,4 @@ pub mod secret;
 pub mod sources;
 pub mod targets;
 pub mod verification;
+pub mod webhook;

@@ -80,7 +80,7 @@ pub struct MachineRecord {
 
 impl MachineRecord {
 	/// Note an attempt.
-	pub(super) fn add(&mut self, attempt: &Attempt) {
+	pub(crate) fn add(&mut self, attempt: &Attempt) {
 		match attempt.ending {
 			Ending::Taken { .. } => {
 				self.starts_ms.push(attempt.started_at_ms);
@@ -179,10 +179,10 @@ pub(super) fn size_of(attempt: &Attempt) -> Option<(Cid, u64)> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
 	use super::{super::fixture::taken, *};
 
-	pub(in super::super) fn attempt(vm: &str, at_ms: u64, ending: Ending) -> Attempt {
+	pub(crate) fn attempt(vm: &str, at_ms: u64, ending: Ending) -> Attempt {
 		Attempt {
 			vm: vm.into(),
 			request: OpaqueId::of(&7u64).unwrap(),
@@ -194,11 +194,11 @@ pub(super) mod tests {
 		}
 	}
 
-	pub(in super::super) fn success(seed: u8) -> Ending {
+	pub(crate) fn success(seed: u8) -> Ending {
 		Ending::Taken { snapshot: taken(seed, 1), effort: Effort::default(), held_bytes: 0 }
 	}
 
-	pub(in super::super) fn failure() -> Ending {
+	pub(crate) fn failure() -> Ending {
 		Ending::Failed { reason: FailureReason::StoreFull, detail: "full".into() }
 	}
 

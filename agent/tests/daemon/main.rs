@@ -32,4 +32,5 @@ mod script;
 mod snapshots;
 mod start;
 mod verification;
+mod webhook;
 mod world;
