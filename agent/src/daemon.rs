@@ -112,6 +112,8 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	let live_restores = executor.live_restores().clone();
 	let filler = tokio::spawn(fill_in(live_restores.clone()));
 	let jobs = Jobs::open(executor, ledger.clone(), config.jobs_max).context("failed to start")?;
+	// Before anybody can reach the agent: a signal that came sooner would end it at once.
+	let told_to_end = told_to_end()?;
 	let listener = TcpListener::bind(config.listen).await.with_context(|| {
 		format!("failed to listen on {}; does another program use the port?", config.listen)
 	})?;
@@ -150,7 +152,7 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	let server = axum::serve(listener, api.router()).with_graceful_shutdown(stopped);
 	let mut server = tokio::spawn(server.into_future());
 	let failed = tokio::select! {
-		() = told_to_end() => None,
+		() = told_to_end => None,
 		ended = &mut server => Some(ended),
 	};
 	sweeper.abort();
@@ -236,14 +238,15 @@ async fn fill_in(live_restores: Arc<LiveRestores>) {
 	}
 }
 
-async fn told_to_end() {
-	let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-		tracing::error!("failed to listen for SIGTERM; only SIGINT ends the agent well");
-		let _ = tokio::signal::ctrl_c().await;
-		return;
-	};
-	tokio::select! {
-		_ = terminate.recv() => (),
-		_ = tokio::signal::ctrl_c() => (),
-	}
+/// Listen from now on for what tells the agent to end; the future ends then.
+fn told_to_end() -> Result<impl Future<Output = ()>> {
+	let listen = |kind| signal(kind).context("failed to listen for signals");
+	let mut terminate = listen(SignalKind::terminate())?;
+	let mut interrupt = listen(SignalKind::interrupt())?;
+	Ok(async move {
+		tokio::select! {
+			_ = terminate.recv() => (),
+			_ = interrupt.recv() => (),
+		}
+	})
 }
