@@ -79,6 +79,15 @@ impl Browser {
 		self.ask("hear", &[("text", words)]);
 	}
 
+	/// What keeps people out who do not see, or do not see well: there is none of it, in light and in
+	/// dark colours.
+	pub(crate) fn ensure_without_barriers(&mut self) {
+		for scheme in ["light", "dark"] {
+			let found = self.ask("axe", &[("scheme", scheme)]);
+			assert!(found.as_array().unwrap().is_empty(), "{scheme}: {found:#}");
+		}
+	}
+
 	/// Put pictures of the page where the environment says, if it does.
 	pub(crate) fn pictures(&mut self) {
 		let Some(folder) = std::env::var_os(PICTURES).map(PathBuf::from) else { return };
