@@ -2,13 +2,13 @@
 
 use backup_primitives::{Cid, Recipient};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 /// Back up virtual machines of a compute chain, and bring them back.
 ///
 /// Exit codes: 0 done, 1 unexpected, 2 usage, 3 node or agent unreachable, 4 refused by the
 /// chain, 5 not found, 6 wrong or missing key, 7 block missing or damaged, 8 file, 9 waited
-/// too long, 10 failed on the node, 130 interrupted.
+/// too long, 10 failed on the node, 11 a disk holds what cannot be read, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "backup", version, max_term_width = 100)]
 pub(crate) struct Args {
@@ -82,6 +82,19 @@ pub(crate) enum Command {
 	},
 	/// Write the image of a snapshot here. Needs no chain: a root, a secret and blocks.
 	Restore(Restore),
+	/// List what a snapshot's disks hold: without a path their volumes, with one a folder of a file
+	/// system. Reads what it needs, and restores nothing. Needs no chain.
+	Ls(Ls),
+	/// Write a file of a snapshot to standard output. Needs no chain.
+	Cat(Cat),
+	/// Write a file or folder of a snapshot here, without restoring its disk. Needs no chain.
+	RestoreFile(RestoreFile),
+	/// Serve the disks of a snapshot on a socket, as NBD, for reading only: for file systems that
+	/// this command does not read. Needs no chain.
+	ServeDisk(ServeDisk),
+	/// Say what differs between two snapshots of a machine, and where. Reads no data of the disks.
+	/// Needs no chain.
+	Diff(Diff),
 	/// Write a snapshot, sealed as it is, to a CAR file. Needs no chain and no secret.
 	Export(Export),
 	/// Let others open a snapshot: seal its read key to them. It opens this snapshot and nothing
@@ -144,6 +157,13 @@ pub(crate) enum Command {
 	},
 }
 
+impl Command {
+	/// Whether it goes on until it is told to end, for which it listens itself.
+	pub(crate) fn is_server(&self) -> bool {
+		matches!(self, Self::ServeDisk(_))
+	}
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
 	/// Make a new age identity and print its recipient.
@@ -201,8 +221,9 @@ pub(crate) struct Import {
 	pub(crate) store: PathBuf,
 }
 
+/// A snapshot, what opens it, and where its blocks are.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Restore {
+pub(crate) struct Unlock {
 	/// Root of the snapshot.
 	#[arg(long, value_name = "CID", value_parser = parse_cid)]
 	pub(crate) root: Cid,
@@ -215,6 +236,81 @@ pub(crate) struct Restore {
 	pub(crate) envelope: Option<PathBuf>,
 	#[command(flatten)]
 	pub(crate) from: From,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ls {
+	#[command(flatten)]
+	pub(crate) unlock: Unlock,
+	/// Which volume, by name, such as vda1 or vg0/root; needed only if several can be read.
+	#[arg(long, value_name = "NAME")]
+	pub(crate) volume: Option<String>,
+	/// List what is below the folder too.
+	#[arg(long, short, requires = "path")]
+	pub(crate) recursive: bool,
+	/// The folder, or a file, from the top of the file system.
+	pub(crate) path: Option<OsString>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Cat {
+	#[command(flatten)]
+	pub(crate) unlock: Unlock,
+	/// Which volume, by name, such as vda1 or vg0/root; needed only if several can be read.
+	#[arg(long, value_name = "NAME")]
+	pub(crate) volume: Option<String>,
+	/// The file, from the top of the file system.
+	pub(crate) path: OsString,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RestoreFile {
+	#[command(flatten)]
+	pub(crate) unlock: Unlock,
+	/// Which volume, by name, such as vda1 or vg0/root; needed only if several can be read.
+	#[arg(long, value_name = "NAME")]
+	pub(crate) volume: Option<String>,
+	/// The file or folder, from the top of the file system.
+	pub(crate) path: OsString,
+	/// What to write. It appears when it is complete; nothing is ever overwritten.
+	#[arg(long, value_name = "PATH")]
+	pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ServeDisk {
+	#[command(flatten)]
+	pub(crate) unlock: Unlock,
+	/// Which disk, by name; all of them if not given.
+	#[arg(long, value_name = "NAME")]
+	pub(crate) disk: Option<String>,
+	/// The socket to make. Only this user can connect to it.
+	#[arg(long, value_name = "PATH")]
+	pub(crate) socket: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Diff {
+	/// Root of the earlier snapshot.
+	#[arg(value_parser = parse_cid)]
+	pub(crate) before: Cid,
+	/// Root of the later snapshot.
+	#[arg(value_parser = parse_cid)]
+	pub(crate) after: Cid,
+	/// File with the age identities of the owner or of the node. All of them are tried.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) identity: PathBuf,
+	#[command(flatten)]
+	pub(crate) from: From,
+	/// List the places that changed, and not only how much did.
+	#[arg(long)]
+	pub(crate) places: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Restore {
+	#[command(flatten)]
+	pub(crate) unlock: Unlock,
 	/// File to write. It appears when it is complete; an existing one is never overwritten.
 	#[arg(long, value_name = "FILE")]
 	pub(crate) output: PathBuf,

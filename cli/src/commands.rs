@@ -2,15 +2,21 @@
 
 mod backups;
 mod blocks;
+mod cat;
+mod diff;
 mod envelope;
 mod export;
 mod import;
+mod inside;
 mod key;
+mod ls;
 mod marketplace;
 mod node;
 mod request;
 mod request_restore;
 mod restore;
+mod restore_file;
+mod serve_disk;
 mod snapshots;
 mod status;
 
@@ -37,6 +43,11 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 		}
 		Command::CloseRestore { restore } => request_restore::close(restore, global, output).await,
 		Command::Restore(restore) => restore::run(restore, output).await,
+		Command::Ls(ls) => ls::run(ls, output).await,
+		Command::Cat(cat) => cat::run(cat).await,
+		Command::RestoreFile(restore) => restore_file::run(restore, output).await,
+		Command::ServeDisk(serve) => serve_disk::run(serve, output).await,
+		Command::Diff(diff) => diff::run(diff, output).await,
 		Command::Export(export) => export::run(export, output).await,
 		Command::Envelope(envelope) => envelope::run(envelope, output).await,
 		Command::Import(import) => import::run(import, output).await,

@@ -16,6 +16,7 @@ pub(crate) mod exit {
 	pub(crate) const FILE: u8 = 8;
 	pub(crate) const LATE: u8 = 9;
 	pub(crate) const FAILED: u8 = 10;
+	pub(crate) const UNREADABLE: u8 = 11;
 	pub(crate) const INTERRUPTED: u8 = 130;
 }
 
@@ -145,6 +146,7 @@ impl CliError {
 			exit::FILE => "file",
 			exit::LATE => "late",
 			exit::FAILED => "failed",
+			exit::UNREADABLE => "unreadable",
 			exit::INTERRUPTED => "interrupted",
 			_ => "unexpected",
 		}

@@ -28,7 +28,14 @@ fn main() -> ExitCode {
 		Ok(runtime) => runtime,
 		Err(source) => return output.fail(&CliError::Runtime { source }),
 	};
-	let result = runtime.block_on(until_interrupted(commands::run(args, &output)));
+	let ends_by_itself = !args.command.is_server();
+	let command = commands::run(args, &output);
+	let result = runtime.block_on(async {
+		match ends_by_itself {
+			true => until_interrupted(command).await,
+			false => command.await,
+		}
+	});
 	// A restore that was interrupted takes its unfinished file away.
 	runtime.shutdown_timeout(CLEAN_UP_TIME_MAX);
 	match result {

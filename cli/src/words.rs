@@ -158,6 +158,22 @@ pub(crate) fn bytes(count: u64) -> String {
 	format!("{}.{} {}", value / 1024, value % 1024 * 10 / 1024, UNITS[unit])
 }
 
+/// A number of things.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+	match number {
+		1 => format!("1 {thing}"),
+		_ => format!("{number} {thing}s"),
+	}
+}
+
+/// A time in UTC, from seconds since 1970; the number itself where no calendar reaches.
+pub(crate) fn time(seconds: i64) -> String {
+	match jiff::Timestamp::from_second(seconds) {
+		Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+		Err(_) => seconds.to_string(),
+	}
+}
+
 #[cfg(test)]
 mod tests {
 	use super::*;
@@ -169,6 +185,13 @@ mod tests {
 		assert_eq!(escape(b"back\\slash"), "back\\\\slash");
 		assert_eq!(escape(&[0xff, b'x']), "\u{fffd}x");
 		assert_eq!(escape("Müller ✓".as_bytes()), "Müller ✓");
+	}
+
+	#[test]
+	fn times_are_shown_as_dates() {
+		assert_eq!(time(0), "1970-01-01 00:00:00");
+		assert_eq!(time(1_700_000_000), "2023-11-14 22:13:20");
+		assert_eq!(time(i64::MAX), i64::MAX.to_string());
 	}
 
 	#[test]
