@@ -2,6 +2,7 @@
 
 use backup_primitives::{Cid, Recipient};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::{ffi::OsString, path::PathBuf};
 
 /// Back up virtual machines of a compute chain, and bring them back.
@@ -56,13 +57,7 @@ pub(crate) enum Command {
 	#[command(subcommand)]
 	Key(Key),
 	/// List backups and their snapshots.
-	Snapshots {
-		/// The request; all of the owner if not given.
-		request: Option<u64>,
-		/// Whose backups; the account of the secret if not given.
-		#[arg(long, value_name = "ADDRESS")]
-		owner: Option<String>,
-	},
+	Snapshots(Snapshots),
 	/// Ask the node to write the image of a snapshot.
 	RequestRestore {
 		/// Root of the snapshot.
@@ -82,6 +77,103 @@ pub(crate) enum Command {
 	},
 	/// Write the image of a snapshot here. Needs no chain: a root, a secret and blocks.
 	Restore(Restore),
+	/// List the machines of an account, and how they are backed up.
+	Vms {
+		/// Whose machines; the account of the secret if not given.
+		#[arg(long, value_name = "ADDRESS")]
+		owner: Option<String>,
+	},
+	/// Snapshots out of turn.
+	#[command(subcommand)]
+	Snapshot(Snapshot),
+	/// Keep a snapshot until it is released, however old it gets.
+	Hold {
+		/// The request.
+		request: u64,
+		/// Its place in the history, as 'backup snapshots' prints it.
+		sequence: u64,
+	},
+	/// Let a snapshot that is held go when its time comes.
+	Release {
+		/// The request.
+		request: u64,
+		/// Its place in the history.
+		sequence: u64,
+	},
+	/// Delete a snapshot, or all of the backup of a request: blocks and records.
+	Delete {
+		/// The request.
+		request: u64,
+		/// Place of the snapshot in the history; all of them if not given.
+		sequence: Option<u64>,
+		/// Do not ask.
+		#[arg(long)]
+		yes: bool,
+	},
+	/// Take back a deletion, as long as it was not carried out.
+	Keep {
+		/// The request.
+		request: u64,
+		/// Place of the snapshot in the history; the whole backup if not given.
+		sequence: Option<u64>,
+	},
+	/// Accept the backup that a node proposed for a machine.
+	Approve {
+		/// The request.
+		request: u64,
+	},
+	/// Turn down the backup that a node proposed for a machine.
+	Reject {
+		/// The request.
+		request: u64,
+	},
+	/// Let another account restore a machine.
+	Grant {
+		/// The request.
+		request: u64,
+		/// Who may.
+		#[arg(long, value_name = "ADDRESS")]
+		to: String,
+		/// First block at which it may no more; until it is revoked if not given.
+		#[arg(long, value_name = "BLOCK")]
+		until: Option<u64>,
+	},
+	/// Let an account restore a machine no more.
+	Revoke {
+		/// The request.
+		request: u64,
+		/// Who may not.
+		#[arg(long, value_name = "ADDRESS")]
+		from: String,
+	},
+	/// List who may restore a machine besides its owner.
+	Grants {
+		/// The request.
+		request: u64,
+	},
+	/// Say what the backups of an account take, and what is deposited for them.
+	Cost {
+		/// Whose backups; the account of the secret if not given.
+		#[arg(long, value_name = "ADDRESS")]
+		owner: Option<String>,
+	},
+	/// Print the root of a machine's newest snapshot.
+	Root {
+		/// The request.
+		request: u64,
+		/// The newest that was taken at this block or before.
+		#[arg(long, value_name = "BLOCK")]
+		at: Option<u64>,
+	},
+	/// Say what happens to backups, block by block, until Ctrl-C.
+	Watch {
+		/// Only what is about this request.
+		request: Option<u64>,
+	},
+	/// Say what a root says of its snapshot: machine, time, disks. Needs no chain.
+	Show(Unlock),
+	/// Say whether a place has all of a snapshot. Needs no chain and no secret.
+	Verify(Verify),
 	/// List what a snapshot's disks hold: without a path their volumes, with one a folder of a file
 	/// system. Reads what it needs, and restores nothing. Needs no chain.
 	Ls(Ls),
@@ -134,9 +226,24 @@ pub(crate) enum Command {
 		description: Option<String>,
 	},
 	/// Set the account's own cadence.
-	Frequency {
+	#[command(alias = "frequency")]
+	Cadence {
 		/// Blocks from one snapshot to the next.
 		blocks: u32,
+	},
+	/// Motions of the chain's council about backups.
+	#[command(subcommand)]
+	Governance(Governance),
+	/// Print a script that completes this command's verbs and flags in a shell.
+	Completions {
+		/// The shell.
+		#[arg(value_enum)]
+		shell: Shell,
+	},
+	/// Write the manual pages of this command and its verbs.
+	Man {
+		/// Folder to write them to; made if it is not there.
+		folder: PathBuf,
 	},
 	/// Pause, resume or keep more of the backups of a request.
 	Settings {
@@ -182,6 +289,109 @@ pub(crate) enum Key {
 		#[arg(long, value_name = "FILE", conflicts_with = "recipient")]
 		identity: Option<PathBuf>,
 	},
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Snapshots {
+	/// The request; all of the owner if not given.
+	pub(crate) request: Option<u64>,
+	/// Whose backups; the account of the secret if not given.
+	#[arg(long, value_name = "ADDRESS")]
+	pub(crate) owner: Option<String>,
+	#[command(flatten)]
+	pub(crate) filter: Filter,
+	/// Draw each history as a tree, with what is missing in it.
+	#[arg(long)]
+	pub(crate) tree: bool,
+}
+
+/// Which snapshots of a history are meant.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct Filter {
+	/// Taken at this block or later.
+	#[arg(long, value_name = "BLOCK")]
+	pub(crate) since: Option<u64>,
+	/// Taken at this block or before.
+	#[arg(long, value_name = "BLOCK")]
+	pub(crate) until: Option<u64>,
+	/// Sealed by this node.
+	#[arg(long, value_name = "ID")]
+	pub(crate) by_node: Option<u64>,
+	/// No more than the newest so many of each history.
+	#[arg(long, value_name = "NUMBER")]
+	pub(crate) newest: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+	/// Ask for a snapshot of a machine before it is due.
+	Now {
+		/// The request.
+		request: u64,
+	},
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Governance {
+	/// Propose a motion, as a member of the council.
+	Propose {
+		#[command(subcommand)]
+		motion: Motion,
+		/// How many members must say aye; more than half of them if not given.
+		#[arg(long, value_name = "MEMBERS")]
+		threshold: Option<u32>,
+	},
+	/// List the motions that are open.
+	Motions,
+	/// Vote on a motion, as a member of the council.
+	#[command(group = clap::ArgGroup::new("word").required(true))]
+	Vote {
+		/// The motion's number.
+		motion: u32,
+		/// For it.
+		#[arg(long, group = "word")]
+		aye: bool,
+		/// Against it.
+		#[arg(long, group = "word")]
+		nay: bool,
+	},
+	/// Close a motion that has enough votes, or whose time is over; approved, it is carried out.
+	Close {
+		/// The motion's number.
+		motion: u32,
+	},
+}
+
+/// What a motion does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Motion {
+	/// Pause all backups and deletions of the chain.
+	Pause,
+	/// Resume them.
+	Resume,
+	/// Set the cadence of accounts that set none.
+	Cadence {
+		/// Blocks from one snapshot to the next.
+		blocks: u32,
+	},
+	/// Change settings of the chain, such as keep_last=7; the others stay.
+	Set {
+		/// Name and number; can be given more than once.
+		#[arg(value_name = "NAME=NUMBER", required = true, value_parser = parse_setting)]
+		settings: Vec<(String, u64)>,
+	},
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Verify {
+	/// Root of the snapshot.
+	#[arg(long, value_name = "CID", value_parser = parse_cid)]
+	pub(crate) root: Cid,
+	#[command(flatten)]
+	pub(crate) from: From,
+	/// Read every block and hash it, and not only ask for it.
+	#[arg(long)]
+	pub(crate) read: bool,
 }
 
 /// Where blocks are read from.
@@ -418,6 +628,13 @@ pub(crate) enum Request {
 
 fn parse_cid(text: &str) -> Result<Cid, String> {
 	text.parse().map_err(|error: backup_primitives::cid::CidError| error.to_string())
+}
+
+fn parse_setting(text: &str) -> Result<(String, u64), String> {
+	let wrong =
+		|| "a name, an equals sign and a number are expected, such as keep_last=7".to_owned();
+	let (name, number) = text.split_once('=').ok_or_else(wrong)?;
+	Ok((name.to_owned(), number.parse().map_err(|_| wrong())?))
 }
 
 fn parse_recipient(text: &str) -> Result<Recipient, String> {

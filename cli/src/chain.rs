@@ -3,11 +3,12 @@
 //! Nothing of a certain runtime is compiled in; pallets, calls and types are looked up in
 //! the metadata that the node serves.
 
+pub(crate) mod council;
 pub(crate) mod reads;
 pub(crate) mod records;
 pub(crate) mod submit;
 
-use crate::{args::Global, error::CliError};
+use crate::{args::Global, chain::submit::Event, error::CliError};
 use std::{fs, path::Path, str::FromStr, sync::Arc};
 use subxt::{
 	OnlineClient, PolkadotConfig,
@@ -71,6 +72,22 @@ impl Chain {
 	/// The state at the newest final block.
 	pub(crate) async fn finalized(&self) -> Result<AtBlock, CliError> {
 		Ok(self.client.at_current_block().await.map_err(subxt::Error::from)?)
+	}
+
+	/// The events of a pallet in a block of the best chain.
+	pub(crate) async fn events(&self, pallet: &str, block: u64) -> Result<Vec<Event>, CliError> {
+		let hash = self.rpc.chain_get_block_hash(Some(block.into())).await;
+		let Some(hash) = hash.map_err(subxt::Error::from)? else { return Ok(Vec::new()) };
+		let at = self.client.at_block(hash).await.map_err(subxt::Error::from)?;
+		let events = at.events().fetch().await.map_err(subxt::Error::from)?;
+		let mut list = Vec::new();
+		for event in events.iter() {
+			let event = event.map_err(subxt::Error::from)?;
+			if event.pallet_name() == pallet {
+				list.push(Event::read(&event)?);
+			}
+		}
+		Ok(list)
 	}
 
 	/// Name of the chain, as its specification gives it.

@@ -54,6 +54,12 @@ pub(crate) enum CliError {
 	RequestNotFound { request: u64 },
 	#[error("request {request} has no backup")]
 	NoBackup { request: u64 },
+	#[error("request {request} has no snapshot that was taken at block {block} or before")]
+	NoSnapshot { request: u64, block: u64 },
+	#[error("there is no open motion {index}")]
+	NoMotion { index: u32 },
+	#[error("the chain has no setting '{name}'{}", meant(.nearest))]
+	NoSetting { name: String, nearest: Option<String>, names: String },
 	#[error("the restore failed on the node: {}", crate::words::failure(.reason))]
 	RestoreFailed { reason: FailureReason },
 	#[error("restore {restore} has expired: the node did not report in time")]
@@ -97,6 +103,10 @@ fn docs_suffix(docs: &str) -> String {
 	}
 }
 
+fn meant(nearest: &Option<String>) -> String {
+	nearest.as_ref().map(|name| format!("; did you mean '{name}'?")).unwrap_or_default()
+}
+
 impl CliError {
 	/// The documented exit code.
 	pub(crate) fn exit_code(&self) -> u8 {
@@ -106,6 +116,7 @@ impl CliError {
 			| Self::Chain { .. }
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
 			Self::NoAccount
+			| Self::NoSetting { .. }
 			| Self::BadAccount { .. }
 			| Self::NotConfirmed
 			| Self::GatewayUnusable { .. } => exit::USAGE,
@@ -113,9 +124,11 @@ impl CliError {
 			| Self::ChainLacks { .. }
 			| Self::AgentUnreachable { .. } => exit::UNREACHABLE,
 			Self::NotAccepted { .. } | Self::Dispatch { .. } => exit::REFUSED,
-			Self::RequestNotFound { .. } | Self::NoBackup { .. } | Self::RestoreGone { .. } => {
-				exit::NOT_FOUND
-			}
+			Self::RequestNotFound { .. }
+			| Self::NoBackup { .. }
+			| Self::NoSnapshot { .. }
+			| Self::NoMotion { .. }
+			| Self::RestoreGone { .. } => exit::NOT_FOUND,
 			Self::NoSigner
 			| Self::BadSigner { .. }
 			| Self::BadIdentity { .. }
@@ -184,6 +197,9 @@ impl CliError {
 			Self::RequestNotFound { .. } | Self::NoBackup { .. } => {
 				"list the requests of an account with 'backup snapshots --owner ADDRESS'".into()
 			}
+			Self::NoSnapshot { .. } => "see what there is with 'backup snapshots REQUEST'".into(),
+			Self::NoMotion { .. } => "list the open ones with 'backup governance motions'".into(),
+			Self::NoSetting { names, .. } => format!("its settings are {names}"),
 			Self::RestoreFailed { reason } => crate::words::failure_hint(reason).into(),
 			Self::RestoreExpired { .. } => {
 				"check that the node and its agent run, close it and ask again".into()
