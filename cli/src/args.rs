@@ -23,24 +23,36 @@ pub(crate) struct Args {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-	/// Address of a node of the chain.
+	/// Address of a node of the chain; ws://127.0.0.1:9944 if nothing says otherwise.
+	#[arg(long, global = true, value_name = "URL", env = "BACKUP_NODE")]
+	pub(crate) node: Option<String>,
+
+	/// Which chain of the configuration file.
+	#[arg(long, global = true, value_name = "NAME", env = "BACKUP_CHAIN")]
+	pub(crate) chain: Option<String>,
+
+	/// Configuration file; ~/.config/backup/config.toml if that is there.
+	#[arg(long, global = true, value_name = "FILE", env = "BACKUP_CONFIG")]
+	pub(crate) config: Option<PathBuf>,
+
+	/// Secret to sign with. Deprecated: other users of this machine can see arguments.
 	#[arg(
 		long,
 		global = true,
-		value_name = "URL",
-		env = "BACKUP_NODE",
-		default_value = "ws://127.0.0.1:9944"
+		hide = true,
+		value_name = "SECRET",
+		conflicts_with_all = ["suri_file", "suri_command"]
 	)]
-	pub(crate) node: String,
-
-	/// Secret to sign with: a phrase or 0x and 64 digits, with /paths. Other users of this
-	/// machine can see arguments; --suri-file and BACKUP_SURI are not shown to them.
-	#[arg(long, global = true, value_name = "SECRET", conflicts_with = "suri_file")]
 	pub(crate) suri: Option<String>,
 
-	/// File with the secret to sign with.
-	#[arg(long, global = true, value_name = "FILE")]
+	/// File with the secret to sign with: a phrase or 0x and 64 digits, with /paths. The variable
+	/// BACKUP_SURI can hold it too.
+	#[arg(long, global = true, value_name = "FILE", conflicts_with = "suri_command")]
 	pub(crate) suri_file: Option<PathBuf>,
+
+	/// Command whose first line of output is the secret, such as that of a password manager.
+	#[arg(long, global = true, value_name = "COMMAND")]
+	pub(crate) suri_command: Option<String>,
 
 	/// Answer with JSON.
 	#[arg(long, global = true)]

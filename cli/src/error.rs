@@ -46,6 +46,12 @@ pub(crate) enum CliError {
 	NoSigner,
 	#[error("the secret to sign with cannot be read: {reason}")]
 	BadSigner { reason: String },
+	#[error("the command for the secret failed: {reason}")]
+	SecretCommand { reason: String },
+	#[error("the configuration file {path} cannot be used: {reason}")]
+	BadConfig { path: PathBuf, reason: String },
+	#[error("the configuration file has no chain '{name}'{}", meant(.nearest))]
+	NoChain { name: String, nearest: Option<String>, names: String },
 	#[error("no account was named")]
 	NoAccount,
 	#[error("'{text}' is not an account: {reason}")]
@@ -117,6 +123,8 @@ impl CliError {
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
 			Self::NoAccount
 			| Self::NoSetting { .. }
+			| Self::NoChain { .. }
+			| Self::BadConfig { .. }
 			| Self::BadAccount { .. }
 			| Self::NotConfirmed
 			| Self::GatewayUnusable { .. } => exit::USAGE,
@@ -131,6 +139,7 @@ impl CliError {
 			| Self::RestoreGone { .. } => exit::NOT_FOUND,
 			Self::NoSigner
 			| Self::BadSigner { .. }
+			| Self::SecretCommand { .. }
 			| Self::BadIdentity { .. }
 			| Self::BadEnvelope { .. } => exit::KEY,
 			Self::FileExists { .. }
@@ -188,10 +197,20 @@ impl CliError {
 			Self::EventMissing { .. } => {
 				"check that node and command are of the same release".into()
 			}
-			Self::NoSigner => "give --suri-file FILE, or --suri, or set BACKUP_SURI".into(),
+			Self::NoSigner => {
+				"give --suri-file FILE or --suri-command COMMAND, or set BACKUP_SURI".into()
+			}
 			Self::BadSigner { .. } => {
 				"a secret is a phrase of 12 or 24 words, or 0x and 64 digits, with /paths".into()
 			}
+			Self::SecretCommand { .. } => {
+				"run it by hand: its first line is to be the secret".into()
+			}
+			Self::BadConfig { .. } => "docs/cli.md shows what the file may say".into(),
+			Self::NoChain { names, .. } if names.is_empty() => {
+				"add it as [chains.NAME] to the file, or give --node".into()
+			}
+			Self::NoChain { names, .. } => format!("its chains are {names}"),
 			Self::NoAccount => "give --owner ADDRESS, or a key to sign with".into(),
 			Self::BadAccount { .. } => "an account is an SS58 address or 0x and 64 digits".into(),
 			Self::RequestNotFound { .. } | Self::NoBackup { .. } => {
