@@ -15,7 +15,7 @@ readonly BUILD_PACKAGES=(
 	pkg-config protobuf-compiler
 )
 readonly TEST_PACKAGES=(
-	busybox-static chromium cpio e2fsprogs jq libvirt-clients libvirt-daemon
+	busybox-static chromium cpio e2fsprogs fdisk jq libvirt-clients libvirt-daemon
 	libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils xz-utils zstd
 )
 readonly PACKAGING_PACKAGES=(debhelper lintian systemd systemd-container)
@@ -56,7 +56,7 @@ install_packages() {
 require_programs() {
 	local program missing=()
 	for program in cc clang cmake cpio curl git jq ld.lld make mkfs.ext4 pkg-config protoc \
-		qemu-img qemu-system-x86_64 xz zstd; do
+		qemu-img qemu-system-x86_64 sfdisk xz zstd; do
 		PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing+=("$program")
 	done
 	[[ ${#missing[@]} -eq 0 ]] || fail "missing programs: ${missing[*]}; install what provides them"
