@@ -26,7 +26,7 @@ demo: setup guest build ## Show the whole job on a real chain and a real machine
 	@cargo run --quiet --locked -p backup-e2e --bin demo
 
 .PHONY: test
-test: setup guest fmt compile lint docs unit reader e2e ## Run every check there is
+test: setup guest fmt compile lint docs unit reader packaging e2e ## Run every check there is
 
 .PHONY: check
 check: setup fmt compile unit ## Run what needs no guest: formatting, build, unit and integration tests
@@ -61,14 +61,24 @@ unit: ## Run unit, property, integration and doc tests, and every benchmark once
 
 .PHONY: reader
 reader: ## Test the second reader, in Python, alone and on what the agent writes
-	python=$$(scripts/reader-venv.sh) \
+	python=$$(scripts/venv.sh reader tools/reader/requirements.txt)/bin/python \
 		&& $$python -m unittest discover -s tools/reader/tests -t tools/reader \
-		&& READER_PYTHON=$$(realpath -s $$python) \
+		&& READER_PYTHON=$$python \
 			cargo test --locked -p backup --test car -- --ignored second_reader
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real node, agent and guests
 	cargo test --locked -p backup-e2e -- --test-threads=1
+
+.PHONY: packaging
+packaging: compile ## Check deploy/, and install its packages into a throw-away copy of this machine
+	deploy/test/lint.sh
+	tests=$$(deploy/test/daemon.sh) \
+		&& deploy/test/package.sh "$${CARGO_TARGET_DIR:-target}/debug" "$$tests"
+
+.PHONY: release
+release: ## Build agent and command for users, with packages and checksums, in dist/
+	scripts/release.sh
 
 .PHONY: mutate-syncs
 mutate-syncs: ## Prove that the store's tests miss every single sync that is taken away

@@ -15,9 +15,10 @@ readonly BUILD_PACKAGES=(
 	pkg-config protobuf-compiler
 )
 readonly TEST_PACKAGES=(
-	busybox-static cpio e2fsprogs jq libvirt-clients libvirt-daemon
+	busybox-static chromium cpio e2fsprogs fdisk jq libvirt-clients libvirt-daemon
 	libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils xz-utils zstd
 )
+readonly PACKAGING_PACKAGES=(debhelper lintian systemd systemd-container)
 readonly COMPILER_PACKAGES=(rustc-web cargo-web rust-web-src lld-19)
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -50,12 +51,12 @@ install_packages() {
 	DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# Other systems have other package names, so there the programs are looked for. Without libvirt its
-# tests are passed over, so that is only said.
+# Other systems have other package names, so there the programs are looked for. Without libvirt or
+# chromium their tests are passed over, so that is only said.
 require_programs() {
 	local program missing=()
 	for program in cc clang cmake cpio curl git jq ld.lld make mkfs.ext4 pkg-config protoc \
-		qemu-img qemu-system-x86_64 xz zstd; do
+		qemu-img qemu-system-x86_64 sfdisk xz zstd; do
 		PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing+=("$program")
 	done
 	[[ ${#missing[@]} -eq 0 ]] || fail "missing programs: ${missing[*]}; install what provides them"
@@ -63,11 +64,13 @@ require_programs() {
 		PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null ||
 			say "$program is missing; tests of libvirt are passed over"
 	done
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
+		say "chromium is missing; the agent's page is not tested in a browser"
 }
 
 system_packages() {
 	if command -v dpkg-query >/dev/null; then
-		install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+		install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${PACKAGING_PACKAGES[@]}"
 	else
 		require_programs
 	fi

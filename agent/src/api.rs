@@ -2,8 +2,9 @@
 //!
 //! The worker speaks `POST /v1/reconcile` with an HMAC, and the operator's own program likewise
 //! `POST /v1/verify` and `/v1/live-restores`; people and their tools read `GET /v1/status`,
-//! `/v1/jobs`, `/v1/snapshots`, `/v1/copies`, `/v1/verifications`, `/v1/live-restores` and `/healthz`;
-//! Prometheus reads `GET /metrics`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only what is
+//! `/v1/jobs`, `/v1/machines`, `/v1/history`, `/v1/snapshots`, `/v1/copies`, `/v1/verifications` and
+//! `/v1/live-restores`, or the page at `/` that shows it all; supervisors read `GET /health` and
+//! `/ready`; Prometheus reads `GET /metrics`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only what is
 //! posted does anything. Web pages can read none of the views: a request for one must name a
 //! loopback host. Beyond this machine only blocks are served, at an address of their own and to
 //! those whom the chain knows.
@@ -11,17 +12,23 @@
 mod gateway;
 mod live_restores;
 mod local;
+mod machines;
 mod metrics;
+mod page;
+mod readiness;
 mod reconcile;
 mod verify;
 
 pub use gateway::{access::Access, car::Cars};
 pub use live_restores::{END_LIVE_RESTORE_PATH, EndOrder, LIVE_RESTORES_PATH};
+pub use machines::Shelf;
+pub use readiness::NodeProbe;
 pub use reconcile::Gatekeeper;
 pub use verify::{VERIFY_PATH, VerificationsView, VerifyOrder};
 
 use crate::{
 	copies::{Copies, CopyView},
+	job_log::JobLog,
 	jobs::Jobs,
 	node::live_restores::LiveRestores,
 	repositories::EmbeddedStore,
@@ -29,13 +36,13 @@ use crate::{
 };
 use axum::{
 	Json, Router,
-	extract::{DefaultBodyLimit, State},
+	extract::{DefaultBodyLimit, Query, State},
 	http::StatusCode,
 	middleware,
 	routing::{get, post},
 };
 use backup_primitives::job::{BODY_BYTES_MAX, RECONCILE_PATH};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What the handlers share.
@@ -53,6 +60,12 @@ pub struct Api {
 	pub live_restores: Option<Arc<LiveRestores>>,
 	/// Copies of other nodes' snapshots; nothing in tests of the protocol alone.
 	pub copies: Option<Arc<Copies>>,
+	/// Where machines are described; nothing in tests of the protocol alone.
+	pub shelf: Option<Shelf>,
+	/// Asks the node whether it is there; nothing in tests of the protocol alone.
+	pub node: Option<NodeProbe>,
+	/// The last lines of the last jobs.
+	pub job_log: JobLog,
 	/// The streams of blocks that run.
 	pub cars: Cars,
 	/// The node's own public key, as text.
@@ -65,12 +78,19 @@ impl Api {
 		let views = Router::new()
 			.route("/v1/status", get(status))
 			.route("/v1/jobs", get(jobs))
+			.route("/v1/jobs/{id}/log", get(machines::log))
+			.route("/v1/machines", get(machines::machines))
+			.route("/v1/history", get(machines::history))
 			.route("/v1/snapshots", get(snapshots))
 			.route("/v1/copies", get(copies))
 			.route("/v1/verifications", get(verify::verifications))
 			.route(LIVE_RESTORES_PATH, get(live_restores::list))
 			.route("/metrics", get(metrics::metrics))
-			.layer(middleware::from_fn(local::require_local_host));
+			.route("/v1/readiness", get(readiness::readiness))
+			.route("/ready", get(readiness::ready))
+			.merge(page::routes())
+			.layer(middleware::from_fn(local::require_local_host))
+			.layer(middleware::from_fn(page::restrain));
 		let orders = Router::new()
 			.route(LIVE_RESTORES_PATH, post(live_restores::begin))
 			.route(END_LIVE_RESTORE_PATH, post(live_restores::end))
@@ -82,6 +102,7 @@ impl Api {
 			.merge(orders)
 			.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 			.merge(views)
+			.route("/health", get(|| async { "ok\n" }))
 			.route("/healthz", get(|| async { "ok\n" }))
 			.route("/ipfs/{cid}", get(gateway::block))
 			.with_state(self)
@@ -127,8 +148,21 @@ async fn status(State(api): State<Api>) -> Json<Status> {
 	})
 }
 
-async fn jobs(State(api): State<Api>) -> Json<Vec<crate::jobs::JobView>> {
-	Json(api.jobs.list())
+/// Which jobs are asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobsQuery {
+	/// So many at most, the running ones first, then those that ended last.
+	limit: Option<usize>,
+}
+
+async fn jobs(
+	State(api): State<Api>,
+	Query(query): Query<JobsQuery>,
+) -> Json<Vec<crate::jobs::JobView>> {
+	let mut jobs = api.jobs.list();
+	jobs.truncate(query.limit.unwrap_or(usize::MAX));
+	Json(jobs)
 }
 
 async fn copies(State(api): State<Api>) -> Json<Vec<CopyView>> {

@@ -5,7 +5,9 @@
 //! keeps its default is worse than a start that fails. Nothing here touches the machine
 //! except to read the file.
 
-use crate::{format::Compression, sources::ImageFormat, verification::Schedule};
+use crate::{
+	format::Compression, sources::ImageFormat, verification::Schedule, webhook::WebhookUrl,
+};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::{
@@ -130,6 +132,10 @@ pub struct Settings {
 	/// removed again; 0 for never [default: 2592000].
 	#[arg(long, env = "BACKUP_AGENT_VERIFY_DRILL_SECONDS", value_name = "SECONDS")]
 	pub verify_drill_seconds: Option<u64>,
+	/// Address that is told of backups that failed or are late, with a POST of JSON; none if it is
+	/// not set.
+	#[arg(long, env = "BACKUP_AGENT_WEBHOOK_URL", value_name = "URL", hide_env_values = true)]
+	pub webhook_url: Option<String>,
 }
 
 /// The configuration of an agent, complete and checked.
@@ -175,6 +181,8 @@ pub struct Config {
 	pub sweep_interval: Duration,
 	/// When snapshots are verified.
 	pub verify: Schedule,
+	/// Who is told of backups that failed or are late.
+	pub webhook: Option<WebhookUrl>,
 }
 
 /// Why there is no usable configuration.
@@ -219,6 +227,9 @@ pub enum ConfigError {
 		/// The address that was given.
 		url: String,
 	},
+	/// The address of the webhook is none of the web. It is not shown: it may hold a token.
+	#[error("use webhook_url: an address such as https://hooks.example/backups is expected")]
+	Webhook,
 	/// A number is outside of its range.
 	#[error("use {key} = {found}: {min} to {max} is allowed")]
 	OutOfRange {
@@ -272,6 +283,7 @@ impl Settings {
 			verify_presence_seconds: self.verify_presence_seconds.or(below.verify_presence_seconds),
 			verify_blocks_seconds: self.verify_blocks_seconds.or(below.verify_blocks_seconds),
 			verify_drill_seconds: self.verify_drill_seconds.or(below.verify_drill_seconds),
+			webhook_url: self.webhook_url.or(below.webhook_url),
 		}
 	}
 }
@@ -344,6 +356,7 @@ impl Config {
 					30 * DAY_SECONDS,
 				)?,
 			},
+			webhook: webhook(settings.webhook_url)?,
 			state_dir,
 		})
 	}
@@ -363,6 +376,10 @@ fn websocket(url: Option<String>) -> Result<String, ConfigError> {
 	} else {
 		Err(ConfigError::NodeRpc { url })
 	}
+}
+
+fn webhook(url: Option<String>) -> Result<Option<WebhookUrl>, ConfigError> {
+	url.map(|url| url.parse().map_err(|()| ConfigError::Webhook)).transpose()
 }
 
 fn threads(count: Option<u32>) -> Result<NonZero<usize>, ConfigError> {

@@ -1,10 +1,11 @@
 //! The daemon: from a configuration to a running agent, and to its end.
 
 use crate::{
-	api::{Access, Api, Cars, Gatekeeper},
+	api::{Access, Api, Cars, Gatekeeper, NodeProbe, Shelf},
 	chain::NodeChain,
 	config::Config,
 	copies::Copies,
+	job_log::JobLog,
 	jobs::{Jobs, Ledger, executor::Executor, sweep, sweep::SweepOptions},
 	node::{NodeExecutor, live_restores::LiveRestores},
 	peers::{Elsewhere, PeerDirectory, Reach},
@@ -12,6 +13,7 @@ use crate::{
 	secret::{NodeIdentities, SharedSecret},
 	sources::Leftovers,
 	verification::{Mender, Verifier, schedule},
+	webhook,
 };
 use anyhow::{Context, Result};
 use std::{
@@ -65,8 +67,8 @@ fn make_folder(folder: &Path) -> Result<()> {
 		.with_context(|| format!("failed to make the folder {}", folder.display()))
 }
 
-/// Run the agent until it is told to end.
-pub async fn run(config: Config) -> Result<()> {
+/// Run the agent until it is told to end. What its jobs log is shown from `job_log`.
+pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	let secret = SharedSecret::load(&config.secret_file).context("failed to start")?;
 	let identities = NodeIdentities::load(&config.identity_file).context("failed to start")?;
 	let recipient = identities.recipient().to_string();
@@ -114,8 +116,10 @@ pub async fn run(config: Config) -> Result<()> {
 	let tidier = tokio::spawn(tidy(executor.clone()));
 	let live_restores = executor.live_restores().clone();
 	let filler = tokio::spawn(fill_in(live_restores.clone()));
-	let jobs = Jobs::open(executor, ledger, config.jobs_max).context("failed to start")?;
+	let jobs = Jobs::open(executor, ledger.clone(), config.jobs_max).context("failed to start")?;
 	verifier.mend_with(Mender::new(store.clone(), elsewhere, jobs.clone()));
+	// Before anybody can reach the agent: a signal that came sooner would end it at once.
+	let told_to_end = told_to_end()?;
 	let listener = TcpListener::bind(config.listen).await.with_context(|| {
 		format!("failed to listen on {}; does another program use the port?", config.listen)
 	})?;
@@ -123,9 +127,14 @@ pub async fn run(config: Config) -> Result<()> {
 	let gateway = gateway_listener(&config).await?;
 	let options =
 		SweepOptions { interval: config.sweep_interval, unknown_grace: config.unknown_root_grace };
+	let node = NodeProbe::new(chain.clone());
 	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, options));
 	let verifications =
 		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), config.verify));
+	let told = config.webhook.clone().map(|url| {
+		let (ledger, vms_dir) = (ledger.clone(), config.vms_dir.clone());
+		tokio::spawn(webhook::run(url, recipient.clone(), ledger, vms_dir))
+	});
 	let api = Api {
 		jobs: jobs.clone(),
 		gatekeeper,
@@ -133,6 +142,9 @@ pub async fn run(config: Config) -> Result<()> {
 		verifier: Some(verifier.clone()),
 		live_restores: Some(live_restores),
 		copies: Some(copies.clone()),
+		shelf: Some(Shelf::at(config.vms_dir.clone())),
+		node: Some(node),
+		job_log,
 		cars: Cars::default(),
 		recipient,
 	};
@@ -146,7 +158,7 @@ pub async fn run(config: Config) -> Result<()> {
 	let server = axum::serve(listener, api.router()).with_graceful_shutdown(stopped);
 	let mut server = tokio::spawn(server.into_future());
 	let failed = tokio::select! {
-		() = told_to_end() => None,
+		() = told_to_end => None,
 		ended = &mut server => Some(ended),
 	};
 	sweeper.abort();
@@ -156,6 +168,9 @@ pub async fn run(config: Config) -> Result<()> {
 	verifications.abort();
 	holder.abort();
 	copies.stop();
+	if let Some(told) = told {
+		told.abort();
+	}
 	if let Some(gateway) = gateway {
 		gateway.abort();
 	}
@@ -229,14 +244,15 @@ async fn fill_in(live_restores: Arc<LiveRestores>) {
 	}
 }
 
-async fn told_to_end() {
-	let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-		tracing::error!("failed to listen for SIGTERM; only SIGINT ends the agent well");
-		let _ = tokio::signal::ctrl_c().await;
-		return;
-	};
-	tokio::select! {
-		_ = terminate.recv() => (),
-		_ = tokio::signal::ctrl_c() => (),
-	}
+/// Listen from now on for what tells the agent to end; the future ends then.
+fn told_to_end() -> Result<impl Future<Output = ()>> {
+	let listen = |kind| signal(kind).context("failed to listen for signals");
+	let mut terminate = listen(SignalKind::terminate())?;
+	let mut interrupt = listen(SignalKind::interrupt())?;
+	Ok(async move {
+		tokio::select! {
+			_ = terminate.recv() => (),
+			_ = interrupt.recv() => (),
+		}
+	})
 }

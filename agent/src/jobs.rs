@@ -16,12 +16,13 @@ pub mod executor;
 mod fake;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod history;
 mod ledger;
 pub mod plan;
 mod priority;
 pub mod sweep;
 
-pub use executor::{Executor, HeldRoot, JobContext, JobError};
+pub use executor::{Effort, Executor, HeldRoot, JobContext, JobError};
 pub use ledger::{Ledger, LedgerError};
 
 use crate::{metrics::Metrics, pipeline::Cancel};
@@ -35,6 +36,7 @@ use backup_primitives::{
 };
 use codec::{Decode, Encode};
 use executor::ProgressCell;
+use history::Attempt;
 use plan::{Decision, Known};
 use std::{
 	collections::{BTreeMap, HashMap, HashSet},
@@ -45,7 +47,7 @@ use std::{
 		atomic::{AtomicU64, Ordering},
 	},
 	thread,
-	time::Duration,
+	time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 
@@ -192,6 +194,10 @@ struct Deletion {
 	ordered_at: u64,
 }
 
+/// How long an order is believed to stand after it was last given: workers repeat theirs at every
+/// block.
+const WAITING_MAX: Duration = Duration::from_secs(120);
+
 /// For how many blocks something is minded that no worker speaks of. Workers order one page of a
 /// node's lineages after the other.
 pub(crate) const MEMORY_BLOCKS: u64 = 512;
@@ -210,6 +216,10 @@ struct State {
 	deletions: HashMap<LineageId, Deletion>,
 	/// Deletions that are done, and how often that was told.
 	deleted: HashMap<LineageId, (u64, u32)>,
+	/// When a worker last spoke.
+	heard: Option<Instant>,
+	/// Machines whose backup is ordered and has not begun, and when that was last said.
+	waiting: BTreeMap<String, Instant>,
 	is_stopping: bool,
 }
 
@@ -238,6 +248,8 @@ pub struct JobView {
 	pub id: String,
 	/// `snapshot` or `restore`.
 	pub kind: &'static str,
+	/// What it works on, while it runs: a machine, or a restore aside.
+	pub vm: Option<String>,
 	/// The compute request.
 	pub request: String,
 	/// The snapshot's sequence, or the restore's id.
@@ -297,7 +309,12 @@ impl Jobs {
 	pub fn reconcile(self: &Arc<Self>, desired: &Desired) -> Achieved {
 		self.clock.fetch_max(desired.now, Ordering::Relaxed);
 		self.best.fetch_max(desired.at.number, Ordering::Relaxed);
-		*self.state().nodes.entry(desired.node.clone()).or_insert(0) += 1;
+		{
+			let mut state = self.state();
+			*state.nodes.entry(desired.node.clone()).or_insert(0) += 1;
+			state.heard = Some(Instant::now());
+			state.waiting.retain(|_, at| at.elapsed() < WAITING_MAX);
+		}
 		self.forget_the_past(desired);
 		let mut snapshots = Orders::new();
 		let mut restores = Orders::new();
@@ -435,12 +452,16 @@ impl Jobs {
 			Decision::Start => {
 				// Each kind has its own share, so that none starves the other.
 				let is_like = |other: &&Subject| discriminant(*other) == discriminant(&subject);
+				let is_snapshot = matches!(subject, Subject::Snapshot { .. });
 				let is_busy = state.is_stopping
 					|| state.running.keys().filter(is_like).count() >= self.jobs_max
 					|| state.running.values().any(|running| running.vm == about.vm);
 				if !is_busy {
 					state.forget(&subject);
+					state.waiting.remove(about.vm);
 					self.start(&mut state, subject, about, start);
+				} else if is_snapshot && !state.running.contains_key(&subject) {
+					state.waiting.insert(about.vm.to_owned(), Instant::now());
 				}
 				None
 			}
@@ -460,6 +481,7 @@ impl Jobs {
 			cancel: Cancel::new(),
 			agent_ends: self.agent_ends.clone(),
 			progress: Arc::default(),
+			effort: Arc::default(),
 			metrics: self.metrics.clone(),
 			clock: self.clock.clone(),
 		};
@@ -485,7 +507,7 @@ impl Jobs {
 				work(jobs.executor.as_ref(), &context)
 			}));
 			let result = result.unwrap_or_else(|_| Err(JobError::internal("the job panicked")));
-			jobs.finish(key, id, slot, context.cancel.is_cancelled(), result);
+			jobs.finish(key, slot, &context, result);
 		});
 		match spawned {
 			Ok(_) => {
@@ -500,18 +522,18 @@ impl Jobs {
 	fn finish(
 		&self,
 		subject: Subject,
-		id: JobId,
 		slot: u64,
-		is_cancelled: bool,
+		context: &JobContext,
 		result: Result<Outcome, JobError>,
 	) {
+		let id = context.id;
 		let job = hex::encode(&id.0[..4]);
 		let outcome = match result {
 			Ok(outcome) => {
 				tracing::info!(job, %subject, %outcome, "job done");
 				Some(outcome)
 			}
-			Err(error) if is_cancelled => {
+			Err(error) if context.cancel.is_cancelled() => {
 				tracing::info!(job, %subject, %error, "job cancelled");
 				None
 			}
@@ -527,6 +549,11 @@ impl Jobs {
 		{
 			tracing::error!(%error, job, "failed to write down how a job ended");
 		}
+		if let Some(ended) = &ended
+			&& let Err(error) = self.remember_attempt(&subject, ended, context)
+		{
+			tracing::warn!(%error, job, "the history lacks a job");
+		}
 		let mut state = self.state();
 		if let Some(running) = state.running.remove(&subject) {
 			let took = Duration::from_millis(now_ms().saturating_sub(running.started_at_ms));
@@ -539,6 +566,44 @@ impl Jobs {
 		drop(state);
 		self.job_ended.notify_waiters();
 		self.sweep_wanted.notify_one();
+	}
+
+	/// Write down what people look back at. Before the job counts as ended, so that the end of the
+	/// agent waits for it.
+	fn remember_attempt(
+		&self,
+		subject: &Subject,
+		ended: &Ended,
+		context: &JobContext,
+	) -> Result<(), LedgerError> {
+		let Subject::Snapshot { lineage, sequence } = subject else { return Ok(()) };
+		let running =
+			self.state().running.get(subject).map(|job| (job.vm.clone(), job.started_at_ms));
+		let effort = context.effort.get().copied().unwrap_or_default();
+		let executor = self.executor.as_ref();
+		let ending = history::ending(executor, &self.ledger, &ended.outcome, effort)?;
+		let (Some((vm, started_at_ms)), Some(ending)) = (running, ending) else { return Ok(()) };
+		self.ledger.remember_attempt(&Attempt {
+			vm,
+			request: lineage.request.clone(),
+			sequence: *sequence,
+			job: ended.id,
+			started_at_ms,
+			ended_at_ms: ended.ended_at_ms,
+			ending,
+		})
+	}
+
+	/// How long ago a worker last spoke, if one did since the agent started.
+	pub(crate) fn heard(&self) -> Option<Duration> {
+		self.state().heard.map(|at| at.elapsed())
+	}
+
+	/// Machines whose backup is ordered and waits for its turn.
+	pub(crate) fn waiting(&self) -> HashSet<String> {
+		let state = self.state();
+		let waiting = state.waiting.iter().filter(|(_, at)| at.elapsed() < WAITING_MAX);
+		waiting.map(|(vm, _)| vm.clone()).collect()
 	}
 
 	fn reconcile_deletions(&self, desired: &Desired) -> Orders<DeletionResult> {
@@ -669,13 +734,14 @@ impl Jobs {
 		}
 	}
 
-	/// All jobs, the running ones first.
+	/// All jobs, the running ones first, then those that ended last.
 	pub fn list(&self) -> Vec<JobView> {
 		let state = self.state();
 		let running = state.running.iter().map(|(subject, running)| {
 			let (done_bytes, total_bytes) = running.progress.get();
 			let state = ("running", running.started_at_ms, None);
-			view(subject, &running.id, state, (done_bytes, total_bytes))
+			let view = view(subject, &running.id, state, (done_bytes, total_bytes));
+			JobView { vm: Some(running.vm.clone()), ..view }
 		});
 		let ended = state.ended.iter().map(|(subject, ended)| {
 			let (state, detail) = match &ended.outcome {
@@ -685,7 +751,9 @@ impl Jobs {
 			};
 			view(subject, &ended.id, (state, ended.ended_at_ms, Some(detail)), (0, 0))
 		});
-		running.chain(ended).collect()
+		let mut all: Vec<JobView> = running.chain(ended).collect();
+		all.sort_by_key(|job| (job.state != "running", std::cmp::Reverse(job.since_ms)));
+		all
 	}
 }
 
@@ -702,6 +770,7 @@ fn view(
 	JobView {
 		id: hex::encode(id.0),
 		kind: subject.kind(),
+		vm: None,
 		request: lineage.request.to_string(),
 		number,
 		state,

@@ -13,6 +13,7 @@ pub mod format;
 pub mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod job_log;
 pub mod jobs;
 pub mod live_restore_command;
 pub mod metrics;
@@ -25,3 +26,4 @@ pub mod secret;
 pub mod sources;
 pub mod targets;
 pub mod verification;
+pub mod webhook;

@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use backup_agent::{
 	api::VerifyOrder,
 	config::{Config, Settings},
-	daemon, fsck, live_restore_command,
+	daemon, fsck,
+	job_log::JobLog,
+	live_restore_command,
 	node::live_restores::LiveRestoreOrder,
 	secret::NodeIdentities,
 	verification::{self, Depth},
@@ -15,7 +17,9 @@ use backup_agent::{
 use backup_primitives::Cid;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+	EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 /// How long work on the block store may go on after the agent was told to end.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -145,8 +149,9 @@ fn parse_cid(text: &str) -> Result<Cid, String> {
 
 fn main() -> ExitCode {
 	let arguments = Arguments::parse();
-	start_log(arguments.log_format);
-	match run(arguments) {
+	let job_log = JobLog::default();
+	start_log(arguments.log_format, &job_log);
+	match run(arguments, job_log) {
 		Ok(code) => code,
 		Err(error) => {
 			eprintln!("error: {error:#}");
@@ -155,26 +160,30 @@ fn main() -> ExitCode {
 	}
 }
 
-fn start_log(format: LogFormat) {
+fn start_log(format: LogFormat, job_log: &JobLog) {
 	let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-	let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-	match format {
-		LogFormat::Text => log.init(),
-		LogFormat::Json => log.json().init(),
-	}
+	let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+	let lines = match format {
+		LogFormat::Text => lines.boxed(),
+		LogFormat::Json => lines.json().boxed(),
+	};
+	tracing_subscriber::registry()
+		.with(lines.with_filter(filter))
+		.with(job_log.clone().with_filter(LevelFilter::INFO))
+		.init();
 }
 
 /// Exit code when a snapshot or the store is not good.
 const NOT_GOOD: u8 = 3;
 
-fn run(arguments: Arguments) -> Result<ExitCode> {
+fn run(arguments: Arguments, job_log: JobLog) -> Result<ExitCode> {
 	let load = |settings: Settings| {
 		Config::load(arguments.config.as_deref(), settings).context("failed to start")
 	};
 	match arguments.command {
 		Command::Run(settings) => {
 			let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
-			let result = runtime.block_on(daemon::run(load(*settings)?));
+			let result = runtime.block_on(daemon::run(load(*settings)?, job_log));
 			// A collection may be cut short at any point, so nobody has to wait for one.
 			runtime.shutdown_timeout(SHUTDOWN_TIME_MAX);
 			result?;

@@ -267,7 +267,8 @@ impl fmt::Debug for Metrics {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use backup_primitives::FailureReason;
+	use crate::verification::Depth;
+	use backup_primitives::{Cid, FailureReason};
 
 	#[test]
 	fn what_is_counted_is_told_in_words_that_prometheus_reads() {
@@ -302,6 +303,73 @@ mod tests {
 			"# EOF",
 		] {
 			assert!(words.lines().any(|found| found == line), "{line} in\n{words}");
+		}
+	}
+	/// All that is ever told, with every label and without the words on it.
+	fn told() -> String {
+		let metrics = Metrics::default();
+		let failed = Outcome::Failed { reason: FailureReason::StoreFull, detail: "full".into() };
+		metrics.count_job("snapshot", Some(&failed), Duration::from_secs(1));
+		metrics.count_snapshot(&Sealed {
+			vm: "web",
+			read_bytes: 1,
+			stored_bytes: 1,
+			is_recorded: false,
+			pause: Duration::ZERO,
+			taken_at_ms: 1,
+		});
+		let verification = Verification {
+			root: Cid::raw([1; 32]),
+			depth: Depth::Blocks,
+			at_ms: 1,
+			took: Duration::ZERO,
+			blocks: 1,
+			bytes: 1,
+			verdict: Verdict::Good,
+		};
+		let now = Now {
+			usage: Some(Usage { blocks: 1, bytes: 1, available_bytes: 1 }),
+			pinned_roots: Some(1),
+			verifications: &[verification],
+			..Now::default()
+		};
+		let words = metrics.render(&now).unwrap();
+		words.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+	}
+
+	/// The metrics that a text names, with the labels that they are chosen by.
+	fn named(text: &str) -> Vec<(String, Vec<String>)> {
+		let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+		let starts = text.match_indices("backup_agent").map(|(start, _)| &text[start..]);
+		let found = starts.map(|rest| {
+			let (name, rest) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
+			let chosen = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+			let labels = chosen.map(|(inside, _)| inside).unwrap_or_default().split(',');
+			let labels = labels.filter_map(|label| label.split_once(['=', '!']));
+			(name.to_owned(), labels.map(|(label, _)| label.trim().to_owned()).collect())
+		});
+		// What the rules sum up themselves has a colon.
+		found.filter(|(name, _)| name.starts_with("backup_agent_") && !name.contains(':')).collect()
+	}
+
+	#[test]
+	fn dashboard_and_alerts_ask_for_nothing_that_is_not_told() {
+		let told = named(&told());
+		let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/monitoring");
+		for file in ["alerts.yml", "alerts_test.yml", "dashboard.json"] {
+			let text = std::fs::read_to_string(format!("{folder}/{file}")).unwrap();
+			let asked = named(&text);
+			assert!(asked.len() > 10, "{file}: {asked:?}");
+			for (name, labels) in asked {
+				let of_name: Vec<_> = told.iter().filter(|(told, _)| *told == name).collect();
+				assert!(!of_name.is_empty(), "{file} asks for {name}");
+				for label in labels {
+					// Those are Prometheus' own.
+					let is_there = ["job", "instance"].contains(&label.as_str())
+						|| of_name.iter().any(|(_, labels)| labels.contains(&label));
+					assert!(is_there, "{file} asks for {name} by {label}");
+				}
+			}
 		}
 	}
 }

@@ -48,7 +48,7 @@ use std::{
 	num::NonZero,
 	path::{Path, PathBuf},
 	sync::Arc,
-	time::Duration,
+	time::{Duration, SystemTime},
 };
 
 /// How long the guest's own agent may take to freeze its file systems.
@@ -207,6 +207,9 @@ impl NodeExecutor {
 			let age = changed.and_then(|changed| changed.elapsed().ok());
 			age.is_some_and(|age| age > ABANDONED_AFTER)
 		};
+		let machines = self.inventory.all()?;
+		let disks = machines.iter().flat_map(|(_, vm)| &vm.disks);
+		self.replacements.tidy(disks.map(|disk| disk.image.as_path()), SystemTime::now());
 		remove_leftovers(&self.restore_dir, PARTIAL_PREFIX, is_abandoned)
 	}
 
@@ -337,25 +340,22 @@ impl Executor for NodeExecutor {
 		let known: Vec<Checkpoint> =
 			self.known(None)?.into_iter().map(|known| known.checkpoint).collect();
 		let machines = self.inventory.all().map_err(|error| opened(error.into()))?;
-		for (name, vm) in &machines {
-			vm.settle_hooks(&self.open.scratch_dir);
-			if let Err(error) = vm.recover().and_then(|()| vm.settle(&known)) {
-				tracing::warn!(vm = name, %error, "failed to look for leftovers in a machine");
-				self.open.leftovers.add(vm);
-			}
-		}
+		let scratch_dir = self.open.scratch_dir.clone();
+		let look_after = move |vm: &Vm| {
+			vm.settle_hooks(&scratch_dir);
+			vm.recover().and_then(|()| vm.settle(&known))
+		};
+		let vms = machines.iter().map(|(_, vm)| vm.clone());
+		self.open.leftovers.look_after(vms, look_after);
 		let hold = |disks: &[Disk]| sources::hold_images(disks, &self.open.scratch_dir);
 		self.replacements.undo_all(hold).map_err(written)?;
-		for (name, vm) in &machines {
-			for disk in &vm.disks {
-				if let Err(error) = self.replacements.remove_leftovers(&disk.image) {
-					tracing::warn!(vm = name, disk = disk.name, %error, "failed to look for leftovers");
-				}
-			}
-		}
 		self.live_restores.resume().map_err(written)?;
 		self.keys.renew(&self.identities)?;
-		remove_leftovers(&self.open.scratch_dir, sources::PREFIX, |_| true).map_err(written)?;
+		// A hook that is owed to a machine may be running still.
+		let notes: HashSet<PathBuf> =
+			machines.iter().map(|(_, vm)| vm.hook_note(&self.open.scratch_dir)).collect();
+		let is_left = |entry: &fs::DirEntry| !notes.contains(&entry.path());
+		remove_leftovers(&self.open.scratch_dir, sources::PREFIX, is_left).map_err(written)?;
 		self.remove_abandoned().map_err(written)
 	}
 }

@@ -15,6 +15,7 @@
 pub mod backup;
 pub mod base;
 pub mod copy;
+pub mod diff;
 pub mod export;
 pub mod pace;
 mod recorded;
@@ -30,6 +31,7 @@ pub(crate) mod tests;
 pub use backup::{Backup, BackupError, BackupReport, Blob, Disk, Stored};
 pub use base::Base;
 pub use copy::{CopyError, copy};
+pub use diff::{Change, ChangeKind, DiffError, diff};
 pub use export::{ExportError, Exported, export};
 pub use pace::Pace;
 pub use restore::{Restore, RestoreError, open_root};

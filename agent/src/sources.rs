@@ -209,6 +209,11 @@ impl Vm {
 		}
 	}
 
+	/// The file that says that a hook is owed to the machine.
+	pub(crate) fn hook_note(&self, scratch_dir: &Path) -> PathBuf {
+		hooks::note(self, scratch_dir)
+	}
+
 	/// Take away what a backup left in the running machine, if it runs, and let it go on if that
 	/// backup had stopped or frozen it.
 	///

@@ -121,6 +121,9 @@ impl Agent {
 			verifier: None,
 			live_restores: None,
 			copies: None,
+			shelf: None,
+			node: None,
+			job_log: Default::default(),
 			cars: Default::default(),
 			recipient,
 		};

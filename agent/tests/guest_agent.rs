@@ -29,6 +29,10 @@ enum Manner {
 	Silent,
 	/// Refuses to thaw the first few times.
 	Stubborn,
+	/// Has no file system to freeze, and takes itself for frozen all the same, as agents of old do.
+	Empty,
+	/// Was frozen by somebody else, and refuses another freeze.
+	Taken,
 }
 
 /// How often a stubborn agent refuses.
@@ -126,7 +130,7 @@ fn play_agent(socket: &Path, qmp: PathBuf, manner: Manner) -> Heard {
 	let listener = UnixListener::bind(socket).unwrap();
 	let told = Arc::clone(&heard);
 	thread::spawn(move || {
-		let mut is_frozen = false;
+		let mut is_frozen = manner == Manner::Taken;
 		for stream in listener.incoming() {
 			converse(stream.unwrap(), &qmp, manner, &mut is_frozen, &told);
 		}
@@ -155,12 +159,12 @@ fn converse(stream: UnixStream, qmp: &Path, manner: Manner, is_frozen: &mut bool
 		heard.lock().unwrap().push((command.clone(), status["running"] == true));
 		let count = heard.lock().unwrap().iter().filter(|(other, _)| *other == command).count();
 		let answer = match (command.as_str(), manner) {
-			("guest-fsfreeze-freeze", Manner::Refusing) => {
+			("guest-fsfreeze-freeze", Manner::Refusing | Manner::Taken) => {
 				json!({ "error": { "desc": "the command is disabled" } })
 			}
 			("guest-fsfreeze-freeze", _) => {
 				*is_frozen = true;
-				json!({ "return": 1 })
+				json!({ "return": usize::from(manner != Manner::Empty) })
 			}
 			("guest-fsfreeze-status", _) => {
 				json!({ "return": if *is_frozen { "frozen" } else { "thawed" } })
@@ -186,7 +190,8 @@ fn a_guest_is_frozen_before_and_thawed_after_the_instant() {
 	let open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	assert_eq!(open.consistency, Consistency::Application);
 	// Thawed by now, not only at the end.
-	assert_eq!(machine.told(), ["guest-fsfreeze-freeze", "guest-fsfreeze-thaw"]);
+	let told = ["guest-fsfreeze-status", "guest-fsfreeze-freeze", "guest-fsfreeze-thaw"];
+	assert_eq!(machine.told(), told);
 	assert!(machine.heard.lock().unwrap().iter().all(|(_, is_running)| *is_running));
 	open.close().unwrap();
 	assert_eq!(machine.marks(), [""; 0]);
@@ -198,6 +203,30 @@ fn a_guest_that_refuses_is_backed_up_as_it_is() {
 	let open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
 	assert_eq!(open.consistency, Consistency::Crash);
 	open.close().unwrap();
+	assert_eq!(machine.marks(), [""; 0]);
+}
+
+#[test]
+fn a_guest_without_file_systems_is_not_called_consistent() {
+	let machine = Machine::start(Manner::Empty);
+	let open = machine.vm().open(tag(), &[], &machine.options()).unwrap();
+	assert_eq!(open.consistency, Consistency::Crash);
+	// Its agent does nothing else while it takes itself for frozen.
+	assert_eq!(machine.told().last().unwrap(), "guest-fsfreeze-thaw");
+	open.close().unwrap();
+	assert_eq!(machine.marks(), [""; 0]);
+}
+
+/// Whoever froze it relies on that, and thaws it when it is time.
+#[test]
+fn a_guest_that_somebody_else_froze_is_read_as_it_is_and_not_thawed() {
+	let machine = Machine::start(Manner::Taken);
+	let options = machine.options();
+	let open = machine.vm().open(tag(), &[], &options).unwrap();
+	assert_eq!(open.consistency, Consistency::Crash);
+	open.close().unwrap();
+	assert_eq!(options.leftovers.retry(), 0);
+	assert_eq!(machine.told(), ["guest-fsfreeze-status"]);
 	assert_eq!(machine.marks(), [""; 0]);
 }
 
@@ -257,9 +286,9 @@ fn a_guest_that_hangs_is_backed_up_once_more() {
 	let machine = Machine::start(Manner::Stubborn);
 	let options = machine.options();
 	drop(machine.vm().open(tag(), &[], &options).unwrap());
-	// Told for the fourth time before this, and once more to freeze and thaw.
+	// Told for the fourth time before this. It stands still by our doing, and thaws at the end.
 	let open = machine.vm().open(tag(), &[], &options).unwrap();
-	assert_eq!(open.consistency, Consistency::Application);
+	assert_eq!(open.consistency, Consistency::Crash);
 	open.close().unwrap();
 	assert_eq!(options.leftovers.retry(), 0);
 	assert_eq!(machine.marks(), [""; 0]);

@@ -3,12 +3,20 @@
 //! Nothing of a certain runtime is compiled in; pallets, calls and types are looked up in
 //! the metadata that the node serves.
 
+pub(crate) mod council;
 pub(crate) mod reads;
 pub(crate) mod records;
 pub(crate) mod submit;
 
-use crate::{args::Global, error::CliError};
-use std::{fs, path::Path, str::FromStr, sync::Arc};
+use crate::{args::Global, chain::submit::Event, error::CliError};
+use std::{
+	fs,
+	io::{BufRead, BufReader, Read},
+	path::Path,
+	process::{Command, Stdio},
+	str::FromStr,
+	sync::Arc,
+};
 use subxt::{
 	OnlineClient, PolkadotConfig,
 	backend::LegacyBackend,
@@ -24,6 +32,12 @@ pub(crate) type AtBlock = ClientAtBlock<PolkadotConfig, OnlineClientAtBlockImpl<
 /// The pallets without which no verb makes sense.
 const PALLETS: [&str; 3] = ["Backup", "Compute", "Marketplace"];
 
+/// The node that is meant if nothing says otherwise.
+const NODE: &str = "ws://127.0.0.1:9944";
+
+/// Most bytes of the line that a command prints a secret in.
+const SECRET_BYTES_MAX: u64 = 4096;
+
 /// A node.
 #[derive(Clone)]
 pub(crate) struct Chain {
@@ -35,13 +49,12 @@ pub(crate) struct Chain {
 impl Chain {
 	/// Connect, and check that the chain has the pallets.
 	pub(crate) async fn connect(global: &Global) -> Result<Self, CliError> {
+		let url = global.node.as_deref().unwrap_or(NODE);
 		let unreachable = |reason: String| CliError::NodeUnreachable {
-			url: global.node.clone(),
+			url: url.to_owned(),
 			reason: shorten(&reason),
 		};
-		let rpc = RpcClient::from_url(&global.node)
-			.await
-			.map_err(|error| unreachable(error.to_string()))?;
+		let rpc = RpcClient::from_url(url).await.map_err(|error| unreachable(error.to_string()))?;
 		let backend = LegacyBackend::<PolkadotConfig>::builder().build(rpc.clone());
 		let client = OnlineClient::from_backend(Arc::new(backend))
 			.await
@@ -73,6 +86,22 @@ impl Chain {
 		Ok(self.client.at_current_block().await.map_err(subxt::Error::from)?)
 	}
 
+	/// The events of a pallet in a block of the best chain.
+	pub(crate) async fn events(&self, pallet: &str, block: u64) -> Result<Vec<Event>, CliError> {
+		let hash = self.rpc.chain_get_block_hash(Some(block.into())).await;
+		let Some(hash) = hash.map_err(subxt::Error::from)? else { return Ok(Vec::new()) };
+		let at = self.client.at_block(hash).await.map_err(subxt::Error::from)?;
+		let events = at.events().fetch().await.map_err(subxt::Error::from)?;
+		let mut list = Vec::new();
+		for event in events.iter() {
+			let event = event.map_err(subxt::Error::from)?;
+			if event.pallet_name() == pallet {
+				list.push(Event::read(&event)?);
+			}
+		}
+		Ok(list)
+	}
+
 	/// Name of the chain, as its specification gives it.
 	pub(crate) async fn name(&self) -> Result<String, CliError> {
 		Ok(self.rpc.system_chain().await.map_err(subxt::Error::from)?)
@@ -83,15 +112,35 @@ impl Chain {
 	}
 }
 
-/// The key to sign with, from whichever place has it: the argument, the file, the
-/// environment.
+/// The key to sign with, from whichever place has it: an argument, the environment, the
+/// configuration file.
 pub(crate) fn signer(global: &Global) -> Result<Keypair, CliError> {
-	let suri = match (&global.suri, &global.suri_file) {
-		(Some(suri), _) => suri.clone(),
-		(None, Some(path)) => read_secret(path)?,
-		(None, None) => std::env::var("BACKUP_SURI").map_err(|_| CliError::NoSigner)?,
+	let suri = match (&global.suri, &global.suri_file, &global.suri_command) {
+		(Some(suri), _, _) => suri.clone(),
+		(None, Some(path), _) => read_secret(path)?,
+		(None, None, Some(command)) => secret_of(command)?,
+		(None, None, None) => std::env::var("BACKUP_SURI").map_err(|_| CliError::NoSigner)?,
 	};
 	keypair(&suri)
+}
+
+/// The first line that a shell's command prints. It may ask the person at the terminal first.
+fn secret_of(command: &str) -> Result<String, CliError> {
+	let failed = |reason: String| CliError::SecretCommand { reason };
+	let mut child = Command::new("sh")
+		.args(["-c", command])
+		.stdout(Stdio::piped())
+		.spawn()
+		.map_err(|error| failed(error.to_string()))?;
+	let out = child.stdout.take().expect("its output was asked for");
+	let mut line = String::new();
+	let read = BufReader::new(out.take(SECRET_BYTES_MAX)).read_line(&mut line);
+	let status = child.wait().map_err(|error| failed(error.to_string()))?;
+	read.map_err(|error| failed(error.to_string()))?;
+	match status.success() {
+		true => Ok(line.trim().to_owned()),
+		false => Err(failed(format!("it ended with {status}"))),
+	}
 }
 
 /// The text of a file that holds a secret, without the end of the line.
@@ -152,6 +201,15 @@ mod tests {
 		let alice = parse_account(ALICE).unwrap();
 		assert_eq!(parse_account(&format!("0x{}", hex::encode(alice.0))).unwrap(), alice);
 		assert_eq!(keypair("//Alice").unwrap().public_key().0, alice.0);
+	}
+
+	#[test]
+	fn a_command_tells_its_first_line_or_how_it_ended() {
+		assert_eq!(secret_of("echo //Alice; echo more").unwrap(), "//Alice");
+		let Err(CliError::SecretCommand { reason }) = secret_of("echo //Alice; exit 3") else {
+			panic!("a command that failed was believed")
+		};
+		assert!(reason.contains('3') && !reason.contains("Alice"), "{reason}");
 	}
 
 	#[test]

@@ -16,6 +16,7 @@ pub(crate) mod exit {
 	pub(crate) const FILE: u8 = 8;
 	pub(crate) const LATE: u8 = 9;
 	pub(crate) const FAILED: u8 = 10;
+	pub(crate) const UNREADABLE: u8 = 11;
 	pub(crate) const INTERRUPTED: u8 = 130;
 }
 
@@ -45,6 +46,12 @@ pub(crate) enum CliError {
 	NoSigner,
 	#[error("the secret to sign with cannot be read: {reason}")]
 	BadSigner { reason: String },
+	#[error("the command for the secret failed: {reason}")]
+	SecretCommand { reason: String },
+	#[error("the configuration file {path} cannot be used: {reason}")]
+	BadConfig { path: PathBuf, reason: String },
+	#[error("the configuration file has no chain '{name}'{}", meant(.nearest))]
+	NoChain { name: String, nearest: Option<String>, names: String },
 	#[error("no account was named")]
 	NoAccount,
 	#[error("'{text}' is not an account: {reason}")]
@@ -53,6 +60,12 @@ pub(crate) enum CliError {
 	RequestNotFound { request: u64 },
 	#[error("request {request} has no backup")]
 	NoBackup { request: u64 },
+	#[error("request {request} has no snapshot that was taken at block {block} or before")]
+	NoSnapshot { request: u64, block: u64 },
+	#[error("there is no open motion {index}")]
+	NoMotion { index: u32 },
+	#[error("the chain has no setting '{name}'{}", meant(.nearest))]
+	NoSetting { name: String, nearest: Option<String>, names: String },
 	#[error("the restore failed on the node: {}", crate::words::failure(.reason))]
 	RestoreFailed { reason: FailureReason },
 	#[error("restore {restore} has expired: the node did not report in time")]
@@ -96,6 +109,10 @@ fn docs_suffix(docs: &str) -> String {
 	}
 }
 
+fn meant(nearest: &Option<String>) -> String {
+	nearest.as_ref().map(|name| format!("; did you mean '{name}'?")).unwrap_or_default()
+}
+
 impl CliError {
 	/// The documented exit code.
 	pub(crate) fn exit_code(&self) -> u8 {
@@ -105,6 +122,9 @@ impl CliError {
 			| Self::Chain { .. }
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
 			Self::NoAccount
+			| Self::NoSetting { .. }
+			| Self::NoChain { .. }
+			| Self::BadConfig { .. }
 			| Self::BadAccount { .. }
 			| Self::NotConfirmed
 			| Self::GatewayUnusable { .. } => exit::USAGE,
@@ -112,11 +132,14 @@ impl CliError {
 			| Self::ChainLacks { .. }
 			| Self::AgentUnreachable { .. } => exit::UNREACHABLE,
 			Self::NotAccepted { .. } | Self::Dispatch { .. } => exit::REFUSED,
-			Self::RequestNotFound { .. } | Self::NoBackup { .. } | Self::RestoreGone { .. } => {
-				exit::NOT_FOUND
-			}
+			Self::RequestNotFound { .. }
+			| Self::NoBackup { .. }
+			| Self::NoSnapshot { .. }
+			| Self::NoMotion { .. }
+			| Self::RestoreGone { .. } => exit::NOT_FOUND,
 			Self::NoSigner
 			| Self::BadSigner { .. }
+			| Self::SecretCommand { .. }
 			| Self::BadIdentity { .. }
 			| Self::BadEnvelope { .. } => exit::KEY,
 			Self::FileExists { .. }
@@ -145,6 +168,7 @@ impl CliError {
 			exit::FILE => "file",
 			exit::LATE => "late",
 			exit::FAILED => "failed",
+			exit::UNREADABLE => "unreadable",
 			exit::INTERRUPTED => "interrupted",
 			_ => "unexpected",
 		}
@@ -173,15 +197,28 @@ impl CliError {
 			Self::EventMissing { .. } => {
 				"check that node and command are of the same release".into()
 			}
-			Self::NoSigner => "give --suri-file FILE, or --suri, or set BACKUP_SURI".into(),
+			Self::NoSigner => {
+				"give --suri-file FILE or --suri-command COMMAND, or set BACKUP_SURI".into()
+			}
 			Self::BadSigner { .. } => {
 				"a secret is a phrase of 12 or 24 words, or 0x and 64 digits, with /paths".into()
 			}
+			Self::SecretCommand { .. } => {
+				"run it by hand: its first line is to be the secret".into()
+			}
+			Self::BadConfig { .. } => "docs/cli.md shows what the file may say".into(),
+			Self::NoChain { names, .. } if names.is_empty() => {
+				"add it as [chains.NAME] to the file, or give --node".into()
+			}
+			Self::NoChain { names, .. } => format!("its chains are {names}"),
 			Self::NoAccount => "give --owner ADDRESS, or a key to sign with".into(),
 			Self::BadAccount { .. } => "an account is an SS58 address or 0x and 64 digits".into(),
 			Self::RequestNotFound { .. } | Self::NoBackup { .. } => {
 				"list the requests of an account with 'backup snapshots --owner ADDRESS'".into()
 			}
+			Self::NoSnapshot { .. } => "see what there is with 'backup snapshots REQUEST'".into(),
+			Self::NoMotion { .. } => "list the open ones with 'backup governance motions'".into(),
+			Self::NoSetting { names, .. } => format!("its settings are {names}"),
 			Self::RestoreFailed { reason } => crate::words::failure_hint(reason).into(),
 			Self::RestoreExpired { .. } => {
 				"check that the node and its agent run, close it and ask again".into()

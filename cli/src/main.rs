@@ -10,6 +10,7 @@
 mod args;
 mod chain;
 mod commands;
+mod config;
 mod error;
 mod output;
 mod words;
@@ -22,13 +23,23 @@ use std::{process::ExitCode, time::Duration};
 const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-	let args = Args::parse();
+	let mut args = Args::parse();
 	let output = Output::new(args.global.json);
+	if let Err(error) = config::complete(&mut args.global) {
+		return output.fail(&error);
+	}
 	let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
 		Ok(runtime) => runtime,
 		Err(source) => return output.fail(&CliError::Runtime { source }),
 	};
-	let result = runtime.block_on(until_interrupted(commands::run(args, &output)));
+	let ends_by_itself = !args.command.is_server();
+	let command = commands::run(args, &output);
+	let result = runtime.block_on(async {
+		match ends_by_itself {
+			true => until_interrupted(command).await,
+			false => command.await,
+		}
+	});
 	// A restore that was interrupted takes its unfinished file away.
 	runtime.shutdown_timeout(CLEAN_UP_TIME_MAX);
 	match result {

@@ -34,6 +34,20 @@ impl Output {
 		write_line(io::stdout().lock(), &line).map_err(|source| CliError::Answer { source })
 	}
 
+	/// Write one of many answers, on a line of its own.
+	pub(crate) fn line(
+		self,
+		value: &impl Serialize,
+		text: impl FnOnce() -> String,
+	) -> Result<(), CliError> {
+		let line = match self.json {
+			true => serde_json::to_string(value)
+				.map_err(|error| CliError::Answer { source: error.into() })?,
+			false => text(),
+		};
+		write_line(io::stdout().lock(), &line).map_err(|source| CliError::Answer { source })
+	}
+
 	/// Tell a person what happens now. Programs are not told.
 	pub(crate) fn note(self, words: impl Display) {
 		if !self.json {

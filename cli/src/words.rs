@@ -117,6 +117,16 @@ pub(crate) fn dispatch_hint(error: &str) -> &'static str {
 			"check the number, and that the request runs on a node"
 		}
 		"BackupAlreadyExists" => "nothing is left to do",
+		"SnapshotPending" => {
+			"wait for the one that is due: 'backup watch' tells when it is recorded"
+		}
+		"SnapshotNotHeld" => "only who holds a snapshot can release it",
+		"ProposalNotFound" => "see what a machine waits for with 'backup vms'",
+		"DeletionNotFound" => "nothing is to be deleted; see 'backup status'",
+		"NotMember" => "sign with the key of a member of the council",
+		"TooEarly" => "wait for more votes: 'backup governance motions' counts them",
+		"DuplicateVote" => "this member's vote stands like that already",
+		"DuplicateProposal" => "it is proposed already: 'backup governance motions' lists it",
 		_ => "the name tells what the chain's rules forbid; see the pallet's documentation",
 	}
 }
@@ -158,6 +168,30 @@ pub(crate) fn bytes(count: u64) -> String {
 	format!("{}.{} {}", value / 1024, value % 1024 * 10 / 1024, UNITS[unit])
 }
 
+/// The name that was most likely meant, if any is near.
+pub(crate) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+	const ALIKE_MIN: f64 = 0.7;
+	let alike = names.iter().map(|known| (strsim::jaro(name, known), *known));
+	let best = alike.max_by(|one, other| one.0.total_cmp(&other.0))?;
+	(best.0 > ALIKE_MIN).then_some(best.1)
+}
+
+/// A number of things.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+	match number {
+		1 => format!("1 {thing}"),
+		_ => format!("{number} {thing}s"),
+	}
+}
+
+/// A time in UTC, from seconds since 1970; the number itself where no calendar reaches.
+pub(crate) fn time(seconds: i64) -> String {
+	match jiff::Timestamp::from_second(seconds) {
+		Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+		Err(_) => seconds.to_string(),
+	}
+}
+
 #[cfg(test)]
 mod tests {
 	use super::*;
@@ -169,6 +203,22 @@ mod tests {
 		assert_eq!(escape(b"back\\slash"), "back\\\\slash");
 		assert_eq!(escape(&[0xff, b'x']), "\u{fffd}x");
 		assert_eq!(escape("Müller ✓".as_bytes()), "Müller ✓");
+	}
+
+	#[test]
+	fn a_name_that_is_near_is_suggested() {
+		let names = ["frequency", "keep_last", "min_age"];
+		assert_eq!(nearest("keeplast", &names), Some("keep_last"));
+		assert_eq!(nearest("frequenzy", &names), Some("frequency"));
+		assert_eq!(nearest("zzz", &names), None);
+		assert_eq!(nearest("x", &[]), None);
+	}
+
+	#[test]
+	fn times_are_shown_as_dates() {
+		assert_eq!(time(0), "1970-01-01 00:00:00");
+		assert_eq!(time(1_700_000_000), "2023-11-14 22:13:20");
+		assert_eq!(time(i64::MAX), i64::MAX.to_string());
 	}
 
 	#[test]

@@ -2,55 +2,33 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod world;
+
 use age::x25519::Identity;
-use backup_agent::{
-	format::{Compression, Geometry, RepositoryKey},
-	pipeline::{Backup, Cancel, Disk, DiskReader},
-	repositories::{EmbeddedStore, Repository, StoreOptions},
-};
-use backup_primitives::{Cid, Consistency, OpaqueId};
+use backup_agent::repositories::{EmbeddedStore, Repository, StoreOptions};
+use backup_primitives::Cid;
 use serde_json::Value;
-use std::{
-	fs, io,
-	num::NonZero,
-	ops::Range,
-	path::PathBuf,
-	process::{Command, Output},
-};
-use tempfile::TempDir;
+use std::{fs, ops::Deref, process::Command};
+use world::World;
 
-struct MemoryDisk(Vec<u8>);
-
-impl DiskReader for MemoryDisk {
-	fn logical_bytes(&self) -> u64 {
-		self.0.len() as u64
-	}
-
-	fn next_extent(&mut self, from: u64) -> io::Result<Option<Range<u64>>> {
-		let end = self.logical_bytes();
-		Ok((from < end).then_some(from..end))
-	}
-
-	fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-		let offset = offset as usize;
-		buffer.copy_from_slice(&self.0[offset..offset + buffer.len()]);
-		Ok(())
-	}
-}
-
-/// A folder with a store that holds one snapshot, and its owner's identity.
-struct World {
-	folder: TempDir,
+/// A world whose store holds one snapshot.
+struct Kept {
+	world: World,
 	root: Cid,
 	image: Vec<u8>,
 }
 
-impl World {
+impl Deref for Kept {
+	type Target = World;
+
+	fn deref(&self) -> &World {
+		&self.world
+	}
+}
+
+impl Kept {
 	fn new() -> Self {
-		let folder = tempfile::tempdir().unwrap();
-		let identity = Identity::generate();
-		let secret = age::secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
-		fs::write(folder.path().join("owner.key"), secret).unwrap();
+		let world = World::new();
 		// Some megabytes, of which some are zero and some are alike.
 		let image: Vec<u8> = (0..5_000_000u32)
 			.map(|at| match at >> 20 {
@@ -59,61 +37,8 @@ impl World {
 				_ => (at.wrapping_mul(2_654_435_761) >> 13) as u8,
 			})
 			.collect();
-		let store = EmbeddedStore::open(&folder.path().join("blocks"), StoreOptions::V1).unwrap();
-		let session = store.open_session().unwrap();
-		let recipients = [identity.to_public().to_string().parse().unwrap()];
-		let backup = Backup {
-			genesis: [1; 32],
-			node: OpaqueId::of(&2u32).unwrap(),
-			request: OpaqueId::of(&3u64).unwrap(),
-			sequence: 4,
-			taken_at_ms: 5,
-			consistency: Consistency::Stopped,
-			base: None,
-			geometry: Geometry::V1,
-			compression: Compression::DEFAULT,
-			samples: 0,
-			key: &RepositoryKey::generate(),
-			recipients: &recipients,
-			session: &*session,
-			repository: &store,
-			threads: NonZero::new(2).unwrap(),
-			on_progress: &|_| {},
-			cancel: &Cancel::new(),
-		};
-		let reader = Box::new(MemoryDisk(image.clone()));
-		let disk = Disk { name: "vda".into(), reader, changed: None };
-		let root = backup.run(vec![disk], vec![]).unwrap().root;
-		session.pin(&root, b"").unwrap();
-		drop(session);
-		Self { folder, root, image }
-	}
-
-	fn path(&self, name: &str) -> PathBuf {
-		self.folder.path().join(name)
-	}
-
-	fn backup(&self, arguments: &str) -> Output {
-		Command::new(env!("CARGO_BIN_EXE_backup"))
-			.args(arguments.split_whitespace())
-			.current_dir(self.folder.path())
-			.env_clear()
-			.output()
-			.unwrap()
-	}
-
-	/// The JSON of a call that succeeds.
-	fn answer(&self, arguments: &str) -> Value {
-		let output = self.backup(&format!("{arguments} --json"));
-		let errors = String::from_utf8_lossy(&output.stderr);
-		assert_eq!(output.status.code(), Some(0), "{arguments}: {errors}");
-		serde_json::from_slice(&output.stdout).unwrap()
-	}
-
-	/// The exit code and the words of a call that fails.
-	fn failure(&self, arguments: &str) -> (i32, String) {
-		let output = self.backup(arguments);
-		(output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+		let root = world.snapshot(&[("vda", &image)]);
+		Self { world, root, image }
 	}
 
 	fn export(&self) -> Value {
@@ -131,7 +56,7 @@ impl World {
 
 #[test]
 fn a_snapshot_is_restored_from_the_file_it_was_exported_to() {
-	let world = World::new();
+	let world = Kept::new();
 	let answer = world.export();
 	assert_eq!(answer["root"], world.root.to_string());
 	assert_eq!(answer["file_bytes"], fs::metadata(world.path("snapshot.car")).unwrap().len());
@@ -141,7 +66,7 @@ fn a_snapshot_is_restored_from_the_file_it_was_exported_to() {
 #[test]
 #[ignore = "needs the Python of the second reader: `make reader` runs it"]
 fn the_second_reader_restores_what_the_agent_wrote() {
-	let world = World::new();
+	let world = Kept::new();
 	world.export();
 	let reader = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/reader/backup_reader.py");
 	let python = std::env::var_os("READER_PYTHON").expect("READER_PYTHON names a Python");
@@ -158,7 +83,7 @@ fn the_second_reader_restores_what_the_agent_wrote() {
 
 #[test]
 fn a_snapshot_is_restored_from_the_store_it_was_imported_into() {
-	let world = World::new();
+	let world = Kept::new();
 	let exported = world.export();
 	let answer = world.answer("import snapshot.car --store other");
 	assert_eq!(answer["roots"], serde_json::json!([world.root.to_string()]));
@@ -176,7 +101,7 @@ fn a_snapshot_is_restored_from_the_store_it_was_imported_into() {
 
 #[test]
 fn an_import_leaves_pins_as_they_are() {
-	let world = World::new();
+	let world = Kept::new();
 	world.export();
 	let pins = || {
 		let store = EmbeddedStore::open(&world.path("blocks"), StoreOptions::V1).unwrap();
@@ -189,7 +114,7 @@ fn an_import_leaves_pins_as_they_are() {
 
 #[test]
 fn an_export_from_a_file_gives_the_same_file() {
-	let world = World::new();
+	let world = Kept::new();
 	world.export();
 	world.answer(&format!("export --root {} --car snapshot.car --output again.car", world.root));
 	let read = |name| fs::read(world.path(name)).unwrap();
@@ -198,7 +123,7 @@ fn an_export_from_a_file_gives_the_same_file() {
 
 #[test]
 fn a_later_envelope_opens_its_snapshot_to_others() {
-	let world = World::new();
+	let world = Kept::new();
 	let friend = Identity::generate();
 	let secret = age::secrecy::ExposeSecret::expose_secret(&friend.to_string()).to_owned();
 	fs::write(world.path("friend.key"), secret).unwrap();
@@ -222,7 +147,7 @@ fn a_later_envelope_opens_its_snapshot_to_others() {
 
 #[test]
 fn an_export_leaves_nothing_where_it_fails() {
-	let world = World::new();
+	let world = Kept::new();
 	let unknown = Cid::dag_cbor([9; 32]);
 	let export = format!("export --root {unknown} --store blocks --output other.car");
 	let (code, words) = world.failure(&export);
@@ -238,7 +163,7 @@ fn an_export_leaves_nothing_where_it_fails() {
 
 #[test]
 fn an_incomplete_or_damaged_file_is_not_imported() {
-	let world = World::new();
+	let world = Kept::new();
 	world.export();
 	let bytes = fs::read(world.path("snapshot.car")).unwrap();
 	let import = |bytes: &[u8], words: &str| {

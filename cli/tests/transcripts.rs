@@ -37,6 +37,7 @@ fn fixtures(folder: &Path) {
 	fs::write(folder.join("empty"), "").unwrap();
 	fs::write(folder.join("nonsense"), "correct horse battery staple\n").unwrap();
 	fs::write(folder.join("alice"), "//Alice\n").unwrap();
+	fs::write(folder.join("config.toml"), "[chains.main]\nnode = \"ws://127.0.0.1:1\"\n").unwrap();
 	fs::create_dir(folder.join("folder")).unwrap();
 }
 

@@ -87,7 +87,7 @@ impl World {
 }
 
 /// Wait until a node has so many peers.
-pub(crate) async fn wait_for_peers(chain: &Chain, count: usize) -> Result<()> {
+pub async fn wait_for_peers(chain: &Chain, count: usize) -> Result<()> {
 	wait::until_async(&format!("{count} peers"), LINK_TIME_MAX, || async move {
 		let peers = chain.rpc("system_peers", &[]).await?;
 		let found = peers.as_array().context("peers are a list")?.len();

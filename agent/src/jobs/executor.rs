@@ -6,10 +6,11 @@ use backup_primitives::{
 	job::{JobId, RestoreOrder, SnapshotOrder},
 	report::TakenSnapshot,
 };
+use codec::{Decode, Encode};
 use std::{
 	path::PathBuf,
 	sync::{
-		Arc,
+		Arc, OnceLock,
 		atomic::{AtomicU64, Ordering},
 	},
 };
@@ -123,6 +124,8 @@ pub struct JobContext {
 	pub agent_ends: Cancel,
 	/// How far it is.
 	pub progress: Arc<ProgressCell>,
+	/// What a snapshot took, once it is sealed.
+	pub effort: Arc<OnceLock<Effort>>,
 	/// Where it is counted.
 	pub metrics: Metrics,
 	/// The chain's clock, as the worker last told it.
@@ -134,6 +137,22 @@ impl JobContext {
 	pub fn clock(&self) -> u64 {
 		self.clock.load(Ordering::Relaxed)
 	}
+}
+
+/// What a snapshot took. Zero where nobody said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Effort {
+	/// Bytes that were read of the machine's disks.
+	pub read_bytes: u64,
+	/// Bytes that were new to the store, before they were compressed and sealed. Counted in whole
+	/// chunks.
+	pub fresh_bytes: u64,
+	/// Bytes of all blocks in the store afterwards.
+	pub store_bytes: u64,
+	/// Whether no more was read than was written since the last one, as QEMU recorded it.
+	pub is_recorded: bool,
+	/// How long the machine stood still, in milliseconds.
+	pub pause_ms: u64,
 }
 
 /// How far a job is, readable while it runs.

@@ -1,9 +1,10 @@
 //! How jobs ended, written down before anybody is told.
 //!
-//! One redb table from subject to end, both in SCALE, one for facts of the agent itself, and one
-//! for verifications. It
-//! keeps a bounded number of ends: the oldest go first, and what the chain has recorded goes as
-//! soon as it is seen there.
+//! One redb table from subject to end, both in SCALE, one for facts of the agent itself, one for
+//! verifications, and two for what people look back at. It keeps a bounded number of ends: the
+//! oldest go first, and what the chain has recorded goes as soon as it is seen there.
+
+mod history;
 
 use super::{Ended, Subject};
 use crate::verification::Verification;
@@ -63,6 +64,7 @@ impl Ledger {
 		transaction.open_table(ENDED)?;
 		transaction.open_table(FACTS)?;
 		transaction.open_table(VERIFICATIONS)?;
+		history::create(&transaction)?;
 		transaction.commit()?;
 		Ok(Self { database: Arc::new(database) })
 	}

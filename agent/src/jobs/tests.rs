@@ -190,3 +190,45 @@ fn restores_do_not_keep_snapshots_from_being_taken() {
 	assert!(started.contains(&Order::Snapshot(snapshot(7, 1, 0))), "{started:?}");
 	assert!(bench.calls.is_empty());
 }
+
+#[test]
+fn what_became_of_a_machine_s_backups_is_remembered() {
+	let bench = Bench::new(1);
+	bench.jobs.reconcile(&order());
+	let call = bench.calls.next();
+	let effort = Effort { read_bytes: 9, ..Effort::default() };
+	call.context.effort.set(effort).unwrap();
+	call.succeed(Outcome::Taken(taken(1, 100)));
+	bench.answer(&order());
+	bench.jobs.reconcile(&snapshots([snapshot(7, 2, 1)]));
+	bench.calls.next().fail(FailureReason::StoreFull);
+	bench.answer(&nothing());
+	// One that is cancelled is none of its backups.
+	bench.jobs.reconcile(&snapshots([snapshot(7, 3, 2)]));
+	bench.calls.next();
+	let bench = bench.restart();
+
+	let attempts = bench.jobs.ledger().attempts(0, 9).unwrap();
+	let endings: Vec<_> = attempts.into_iter().map(|(_, attempt)| attempt.ending).collect();
+	let taken = history::Ending::Taken { snapshot: taken(1, 100), effort, held_bytes: 4096 };
+	let failed = history::Ending::Failed {
+		reason: FailureReason::StoreFull,
+		detail: "as the test wants".into(),
+	};
+	assert_eq!(endings, [taken, failed.clone()]);
+	let machines = bench.jobs.ledger().machines().unwrap();
+	assert_eq!(machines["vm-7"].standing_failure().unwrap().ending, failed);
+}
+
+#[test]
+fn a_machine_waits_from_its_order_until_its_job_begins() {
+	let bench = Bench::new(1);
+	assert!(bench.jobs.heard().is_none());
+	let both = snapshots([snapshot(7, 1, 0), snapshot(8, 1, 0)]);
+	bench.jobs.reconcile(&both);
+	assert!(bench.jobs.heard().is_some());
+	assert_eq!(bench.jobs.waiting(), HashSet::from(["vm-8".to_owned()]));
+	bench.calls.next().succeed(Outcome::Taken(taken(1, 100)));
+	bench.answer(&both);
+	assert!(bench.jobs.waiting().is_empty());
+}

@@ -18,13 +18,19 @@ use super::{
 	},
 	server::ServedDisk,
 };
-use crate::pipeline::{DiskView, Part, ViewError};
+use crate::{
+	pipeline::{DiskView, Part, ViewError},
+	repositories::BlockSource,
+};
 use std::{
 	io::{self, BufReader, BufWriter, Read, Write},
 	ops::Range,
 	os::unix::net::UnixStream,
 	time::Duration,
 };
+
+/// A disk, for as long as one client reads it.
+type View<'a> = DiskView<&'a dyn BlockSource>;
 
 /// How long a client may take for each word of its handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(20);
@@ -251,7 +257,7 @@ impl Connection {
 		}))
 	}
 
-	fn read(&mut self, request: &Request, view: &mut DiskView<'_>, disk: &str) -> io::Result<()> {
+	fn read(&mut self, request: &Request, view: &mut View<'_>, disk: &str) -> io::Result<()> {
 		let range = request.range(view.logical_bytes());
 		let Some(range) = range.filter(|_| request.length <= READ_BYTES_MAX) else {
 			return self.fail(request, EINVAL);
@@ -266,7 +272,7 @@ impl Connection {
 		&mut self,
 		request: &Request,
 		range: Range<u64>,
-		view: &mut DiskView<'_>,
+		view: &mut View<'_>,
 		disk: &str,
 	) -> io::Result<()> {
 		let mut at = range.start;
@@ -300,7 +306,7 @@ impl Connection {
 		&mut self,
 		request: &Request,
 		range: Range<u64>,
-		view: &mut DiskView<'_>,
+		view: &mut View<'_>,
 		disk: &str,
 	) -> io::Result<()> {
 		let mut bytes = Vec::with_capacity(request.length as usize);
@@ -317,7 +323,7 @@ impl Connection {
 		self.put(&bytes)
 	}
 
-	fn states(&mut self, request: &Request, view: &mut DiskView<'_>, disk: &str) -> io::Result<()> {
+	fn states(&mut self, request: &Request, view: &mut View<'_>, disk: &str) -> io::Result<()> {
 		let range = request.range(view.logical_bytes());
 		let Some(range) = range.filter(|range| !range.is_empty()) else {
 			return self.fail(request, EINVAL);

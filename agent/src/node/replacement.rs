@@ -1,10 +1,13 @@
 //! Images of a machine that is off, replaced all together or not at all.
 //!
-//! 1. The new images are written beside the old ones, under names of their own.
+//! 1. A note says what is to be replaced. The new images are written beside the old ones, under
+//!    names of their own. An attempt that was cut short is gone on with by the next one for the same
+//!    disks; one that nobody goes on with for a day is removed.
 //! 2. A journal names them all. Whoever finds it after a kill undoes what follows.
 //! 3. Each old image gets a second name, and the new one takes its place.
 //! 4. The journal becomes a note that it is done: from here on nothing is undone. The old images go.
 
+use super::ABANDONED_AFTER;
 use crate::{
 	disk::{remove_if_there, write_whole},
 	sources::{Disk, SourceError},
@@ -12,18 +15,23 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+	collections::HashSet,
 	ffi::OsString,
 	fs::{self, File},
 	io,
 	os::unix::fs::{MetadataExt, chown},
 	path::{Path, PathBuf},
-	time::Duration,
+	sync::{Arc, Mutex, MutexGuard, PoisonError},
+	time::{Duration, SystemTime},
 };
 
 /// What files of ours beside images have in their names, behind that of the image.
 const INFIX: &str = ".pbk-";
 const NEW: &str = "new";
 const OLD: &str = "old";
+/// What else there may be of a new image: as long as it is not complete, and how far it is.
+const UNFINISHED: [&str; 3] = [".partial", ".partial.progress", ".partial.progress.next"];
+const BEGUN_SUFFIX: &str = ".begun";
 const JOURNAL_SUFFIX: &str = ".journal";
 const DONE_SUFFIX: &str = ".done";
 
@@ -37,6 +45,8 @@ const DONE_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Clone, Debug)]
 pub(super) struct Replacements {
 	folder: PathBuf,
+	/// Those that are under way.
+	active: Arc<Mutex<HashSet<String>>>,
 }
 
 /// One image that is to be replaced.
@@ -55,11 +65,49 @@ pub(super) struct Replacement<'r> {
 	replacements: &'r Replacements,
 	id: String,
 	places: Vec<Place>,
+	/// Whether another attempt will go on with what is there.
+	is_left: bool,
+}
+
+impl Place {
+	fn of(disk: Disk, id: &str) -> io::Result<Self> {
+		ensure_inheritable(&disk.image)?;
+		let beside = |ending: &str| {
+			let mut name = OsString::from(&disk.image);
+			name.push(format!("{INFIX}{id}.{ending}"));
+			PathBuf::from(name)
+		};
+		let (new, old, has_old) = (beside(NEW), beside(OLD), disk.image.exists());
+		Ok(Self { disk, new, old, has_old })
+	}
+
+	/// The new image, complete or not, and what is kept of how far it is.
+	fn new_files(&self) -> impl Iterator<Item = PathBuf> + use<'_> {
+		let unfinished = UNFINISHED.iter().map(|suffix| {
+			let mut name = self.new.clone().into_os_string();
+			name.push(suffix);
+			PathBuf::from(name)
+		});
+		std::iter::once(self.new.clone()).chain(unfinished)
+	}
+
+	fn remove_new(&self) -> io::Result<()> {
+		self.new_files().try_for_each(|file| remove_if_there(&file).map(drop))
+	}
+
+	/// What has the name of a complete image is one only if this user has written it.
+	fn remove_foreign(&self) -> io::Result<()> {
+		let ours = rustix::process::geteuid().as_raw();
+		match fs::symlink_metadata(&self.new) {
+			Ok(found) if !found.is_file() || found.uid() != ours => fs::remove_file(&self.new),
+			_ => Ok(()),
+		}
+	}
 }
 
 impl Replacements {
 	pub(super) fn at(folder: PathBuf) -> Self {
-		Self { folder }
+		Self { folder, active: Arc::default() }
 	}
 
 	fn file(&self, id: &str, suffix: &str) -> PathBuf {
@@ -71,8 +119,8 @@ impl Replacements {
 		self.file(id, DONE_SUFFIX).exists()
 	}
 
-	/// Begin to replace the images of these disks, which are held, so that nobody uses them. What
-	/// an earlier attempt left is undone.
+	/// Begin to replace the images of these disks, which are held, so that nobody uses them, or go
+	/// on with that. What other attempts left beside them is removed.
 	pub(super) fn begin(
 		&self,
 		id: &str,
@@ -81,21 +129,19 @@ impl Replacements {
 		fs::create_dir_all(&self.folder)?;
 		let journal = self.file(id, JOURNAL_SUFFIX);
 		if journal.exists() {
-			undo(&journal, &read_journal(&journal)?)?;
+			undo(&journal, &read_places(&journal)?)?;
 		}
-		let places = disks.into_iter().map(|disk| {
-			self.remove_leftovers(&disk.image)?;
-			ensure_inheritable(&disk.image)?;
-			let beside = |ending: &str| {
-				let mut name = OsString::from(&disk.image);
-				name.push(format!("{INFIX}{id}.{ending}"));
-				PathBuf::from(name)
-			};
-			let (new, old, has_old) = (beside(NEW), beside(OLD), disk.image.exists());
-			Ok(Place { disk, new, old, has_old })
-		});
-		let places = places.collect::<io::Result<_>>()?;
-		Ok(Replacement { replacements: self, id: id.to_owned(), places })
+		let places = disks.into_iter().map(|disk| Place::of(disk, id));
+		let places = places.collect::<io::Result<Vec<Place>>>()?;
+		self.active().insert(id.to_owned());
+		let replacement =
+			Replacement { replacements: self, id: id.to_owned(), places, is_left: false };
+		replacement.prepare()?;
+		Ok(replacement)
+	}
+
+	fn active(&self) -> MutexGuard<'_, HashSet<String>> {
+		self.active.lock().unwrap_or_else(PoisonError::into_inner)
 	}
 
 	/// Undo what was not done when an agent was killed, where nobody uses the images. Those of
@@ -123,9 +169,53 @@ impl Replacements {
 		Ok(())
 	}
 
-	/// Remove what killed replacements have left beside an image: new ones that nobody writes, and
-	/// old ones after all was done.
-	pub(super) fn remove_leftovers(&self, image: &Path) -> io::Result<()> {
+	/// Remove what nobody goes on with: attempts that were cut short a day ago, and what is beside
+	/// these images that no note speaks of.
+	pub(super) fn tidy<'i>(&self, images: impl IntoIterator<Item = &'i Path>, now: SystemTime) {
+		if let Err(error) = self.forget_abandoned(now) {
+			tracing::warn!(%error, "failed to remove images that were half restored");
+		}
+		for image in images {
+			let is_kept = |id: &str| self.file(id, BEGUN_SUFFIX).exists();
+			if let Err(error) = self.remove_leftovers(image, is_kept) {
+				tracing::warn!(%error, image = %image.display(), "failed to look for leftovers");
+			}
+		}
+	}
+
+	fn forget_abandoned(&self, now: SystemTime) -> io::Result<()> {
+		let entries = match fs::read_dir(&self.folder) {
+			Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+			entries => entries?,
+		};
+		for entry in entries {
+			let (note, name) = {
+				let entry = entry?;
+				(entry.path(), entry.file_name().to_string_lossy().into_owned())
+			};
+			let Some(id) = name.strip_suffix(BEGUN_SUFFIX) else { continue };
+			// Held, so that none begins meanwhile.
+			let active = self.active();
+			if active.contains(id) {
+				continue;
+			}
+			let places = read_places(&note).unwrap_or_default();
+			if self.is_done(id) || is_abandoned(&note, &places, now) {
+				tracing::info!(id, "what is left of a replacement is removed");
+				places.iter().try_for_each(Place::remove_new)?;
+				remove_if_there(&note)?;
+			}
+		}
+		Ok(())
+	}
+
+	/// Remove what replacements have left beside an image: new ones that nobody writes and that are
+	/// not kept, and old ones after all was done.
+	pub(super) fn remove_leftovers(
+		&self,
+		image: &Path,
+		is_kept: impl Fn(&str) -> bool,
+	) -> io::Result<()> {
 		let image = match fs::canonicalize(image) {
 			Err(error) if error.kind() == io::ErrorKind::NotFound => image.to_owned(),
 			image => image?,
@@ -144,7 +234,7 @@ impl Replacements {
 			let Some((id, ending)) = name.strip_prefix(&prefix).and_then(of_ours) else { continue };
 			let is_left = match ending {
 				OLD => self.is_done(id),
-				_ => !self.file(id, JOURNAL_SUFFIX).exists() && is_unlocked(&path)?,
+				_ => !is_kept(id) && !self.file(id, JOURNAL_SUFFIX).exists() && is_unlocked(&path)?,
 			};
 			if is_left {
 				remove_if_there(&path)?;
@@ -154,12 +244,20 @@ impl Replacements {
 	}
 }
 
+/// Whether nothing has happened to a replacement for so long that nobody will go on with it.
+fn is_abandoned(note: &Path, places: &[Place], now: SystemTime) -> bool {
+	let files = std::iter::once(note.to_owned()).chain(places.iter().flat_map(Place::new_files));
+	let changed = files.filter_map(|file| fs::metadata(file).and_then(|file| file.modified()).ok());
+	let age = changed.max().and_then(|changed| now.duration_since(changed).ok());
+	age.is_some_and(|age| age > ABANDONED_AFTER)
+}
+
 /// The name of the replacement and what the file is of it, if it is a file of ours.
 fn of_ours(rest: &str) -> Option<(&str, &str)> {
 	let (id, ending) = rest.split_once('.')?;
 	let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-	let without = |ending, suffix: &str| str::strip_suffix(ending, suffix).unwrap_or(ending);
-	let ending = without(without(without(ending, ".next"), ".progress"), ".partial");
+	let unfinished = UNFINISHED.iter().find_map(|suffix| ending.strip_suffix(suffix));
+	let ending = unfinished.unwrap_or(ending);
 	(is_id && (ending == NEW || ending == OLD)).then_some((id, ending))
 }
 
@@ -181,6 +279,26 @@ impl Replacement<'_> {
 	pub(super) fn new_image(&self, image: &Path) -> Option<&Path> {
 		let place = self.places.iter().find(|place| place.disk.image == image)?;
 		Some(&place.new)
+	}
+
+	/// Note what is to be replaced, and see that what is there of the new images belongs to that: an
+	/// image in another format would be gone on with in the wrong one.
+	fn prepare(&self) -> io::Result<()> {
+		let note = self.replacements.file(&self.id, BEGUN_SUFFIX);
+		let known = read_places(&note).unwrap_or_default();
+		if !known.iter().map(|place| &place.disk).eq(self.places.iter().map(|place| &place.disk)) {
+			known.iter().chain(&self.places).try_for_each(Place::remove_new)?;
+		}
+		for place in &self.places {
+			place.remove_foreign()?;
+			self.replacements.remove_leftovers(&place.disk.image, |id| id == self.id)?;
+		}
+		write_whole(&note, &serde_json::to_vec(&self.places)?)
+	}
+
+	/// Leave what is there for another attempt.
+	pub(super) fn leave(mut self) {
+		self.is_left = true;
 	}
 
 	/// Put the new images, which are complete and durable, in the places of the old ones.
@@ -224,27 +342,32 @@ impl Replacement<'_> {
 
 impl Drop for Replacement<'_> {
 	fn drop(&mut self) {
-		for place in &self.places {
-			if let Err(error) = remove_if_there(&place.new) {
-				tracing::warn!(%error, path = %place.new.display(), "failed to remove a new image");
-			}
+		let mut active = self.replacements.active();
+		active.remove(&self.id);
+		if self.is_left {
+			return;
+		}
+		let note = self.replacements.file(&self.id, BEGUN_SUFFIX);
+		let removed = self.places.iter().try_for_each(Place::remove_new);
+		if let Err(error) = removed.and_then(|()| remove_if_there(&note).map(drop)) {
+			tracing::warn!(%error, "failed to remove new images; they go in a day");
 		}
 	}
 }
 
-fn read_journal(journal: &Path) -> io::Result<Vec<Place>> {
-	let file = File::open(journal)?;
-	if file.metadata()?.len() > JOURNAL_BYTES_MAX {
-		return Err(io::Error::other(format!("{} is no journal of ours", journal.display())));
+fn read_places(file: &Path) -> io::Result<Vec<Place>> {
+	let found = File::open(file)?;
+	if found.metadata()?.len() > JOURNAL_BYTES_MAX {
+		return Err(io::Error::other(format!("{} is no journal of ours", file.display())));
 	}
-	Ok(serde_json::from_reader(io::BufReader::new(file))?)
+	Ok(serde_json::from_reader(io::BufReader::new(found))?)
 }
 
 fn undo_held<H>(
 	journal: &Path,
 	hold: &impl Fn(&[Disk]) -> Result<H, SourceError>,
 ) -> io::Result<()> {
-	let places = read_journal(journal)?;
+	let places = read_places(journal)?;
 	let disks: Vec<Disk> = places.iter().map(|place| place.disk.clone()).collect();
 	let _held = hold(&disks)?;
 	undo(journal, &places)
@@ -366,11 +489,18 @@ mod tests {
 			assert!(left.is_empty(), "{context}: {left:?}");
 		}
 
-		/// What the next agent does at its start.
+		/// What the next agent does at its start, so long after.
+		fn recover_after(&self, time: Duration) {
+			// It knows of none under way.
+			let replacements = Replacements::at(self.replacements.folder.clone());
+			replacements.undo_all(|_| Ok(())).unwrap();
+			let images = self.images();
+			replacements.tidy(images.iter().map(PathBuf::as_path), SystemTime::now() + time);
+		}
+
+		/// When nobody goes on any more.
 		fn recover(&self) {
-			self.replacements.undo_all(|_| Ok(())).unwrap();
-			let clean = |image: &PathBuf| self.replacements.remove_leftovers(image).unwrap();
-			self.images().iter().for_each(clean);
+			self.recover_after(ABANDONED_AFTER + Duration::from_secs(60));
 		}
 	}
 
@@ -473,10 +603,90 @@ mod tests {
 			Err(SourceError::ImageInUse { path: disks[0].image.clone() })
 		};
 		world.replacements.undo_all(in_use).unwrap();
-		world.images().iter().for_each(|i| world.replacements.remove_leftovers(i).unwrap());
+		let none = |_: &str| false;
+		world.images().iter().for_each(|i| world.replacements.remove_leftovers(i, none).unwrap());
 		assert_eq!(world.contents()[0].as_deref(), Some("new 0"));
 		world.recover();
 		world.assert_old("when nobody uses them any more");
+	}
+
+	#[test]
+	fn new_images_are_kept_for_a_day_and_gone_on_with() {
+		let world = World::new();
+		world.begin().leave();
+		world.recover_after(ABANDONED_AFTER / 2);
+		let replacement = world.replacements.begin(ID, world.disks()).unwrap();
+		for (index, image) in world.images().iter().enumerate() {
+			let new = fs::read_to_string(replacement.new_image(image).unwrap()).unwrap();
+			assert_eq!(new, format!("new {index}"));
+		}
+		replacement.commit().unwrap();
+		world.assert_new("gone on with");
+		assert!(!world.replacements.file(ID, BEGUN_SUFFIX).exists());
+	}
+
+	#[test]
+	fn new_images_that_nobody_goes_on_with_are_removed_after_a_day() {
+		let world = World::new();
+		world.begin().leave();
+		world.recover();
+		world.assert_old("a day later");
+		assert!(!world.replacements.file(ID, BEGUN_SUFFIX).exists());
+	}
+
+	/// A restore may take more than a day, and its first image be complete from the beginning.
+	#[test]
+	fn new_images_are_kept_while_anything_happens_to_one_of_them() {
+		let world = World::new();
+		let replacement = world.begin();
+		let days_ago = SystemTime::now() - 2 * ABANDONED_AFTER;
+		let set = |path: &Path| File::open(path).unwrap().set_modified(days_ago).unwrap();
+		let [first, second] = [0, 1].map(|index| replacement.places[index].new.clone());
+		[&first, &second].into_iter().for_each(|new| set(new));
+		set(&replacement.places[2].new);
+		set(&world.replacements.file(ID, BEGUN_SUFFIX));
+		// In this agent it is under way, whatever the clock says.
+		world.replacements.tidy([], SystemTime::now());
+		assert!(first.exists());
+		File::open(&second).unwrap().set_modified(SystemTime::now()).unwrap();
+		replacement.leave();
+		world.recover_after(Duration::ZERO);
+		assert!(first.exists() && second.exists());
+		set(&second);
+		world.recover_after(Duration::ZERO);
+		assert!(!first.exists() && !second.exists());
+	}
+
+	/// Its bytes would be taken for those of the other format.
+	#[test]
+	fn a_new_image_in_another_format_is_not_gone_on_with() {
+		let world = World::new();
+		world.begin().leave();
+		let mut disks = world.disks();
+		disks[1].format = ImageFormat::Qcow2;
+		let replacement = world.replacements.begin(ID, disks).unwrap();
+		assert!(replacement.places.iter().all(|place| !place.new.exists()));
+	}
+
+	#[test]
+	fn another_restore_of_the_disks_removes_what_the_first_one_left() {
+		let world = World::new();
+		world.begin().leave();
+		drop(world.replacements.begin(&"08".repeat(32), world.disks()).unwrap());
+		world.assert_old("another one");
+	}
+
+	#[test]
+	fn what_somebody_else_wrote_is_no_new_image_of_ours() {
+		let world = World::new();
+		world.begin().leave();
+		let new = world.replacements.begin(ID, world.disks()).unwrap().places[0].new.clone();
+		world.begin().leave();
+		fs::remove_file(&new).unwrap();
+		std::os::unix::fs::symlink(world.image(1), &new).unwrap();
+		let _replacement = world.replacements.begin(ID, world.disks()).unwrap();
+		assert!(fs::symlink_metadata(&new).is_err());
+		assert!(world.image(1).exists());
 	}
 
 	#[test]

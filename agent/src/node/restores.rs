@@ -22,6 +22,7 @@ use std::{
 	fs,
 	io::{self, Write},
 	path::{Path, PathBuf},
+	time::SystemTime,
 };
 
 /// The file in a folder that tells by which order it is made.
@@ -119,7 +120,7 @@ impl NodeExecutor {
 	) -> Result<(), JobError> {
 		let root = self.ordered_root(order, source)?;
 		let ending = self.restore_format.driver();
-		self.write_disks((&root, source), context, true, |disk| {
+		self.write_disks((&root, source), context, |disk| {
 			let image = folder.join(format!("{}.{ending}", disk.name));
 			// What has its name is complete.
 			if image.exists() { Ok(None) } else { create(self.restore_format, &image).map(Some) }
@@ -149,9 +150,8 @@ impl NodeExecutor {
 		let id = hex::encode(context.id.0);
 		let first = vm.disks.first().map(|disk| disk.image.clone()).unwrap_or_default();
 		if self.replacements.is_done(&id) {
-			for disk in &vm.disks {
-				self.replacements.remove_leftovers(&disk.image).map_err(written)?;
-			}
+			self.replacements
+				.tidy(vm.disks.iter().map(|disk| disk.image.as_path()), SystemTime::now());
 			return Ok(first);
 		}
 		let _exclusion = self.live_restores.exclude(&String::from_utf8_lossy(name))?;
@@ -164,13 +164,20 @@ impl NodeExecutor {
 		let places = places.collect::<Result<Vec<Disk>, JobError>>()?;
 		let disks = places.iter().cloned();
 		let replacement = self.replacements.begin(&id, disks).map_err(written)?;
-		self.write_disks((&root, source), context, false, |object| {
+		let result = self.write_disks((&root, source), context, |object| {
 			let disk = places.iter().find(|disk| disk.name == object.name);
 			let new =
 				disk.and_then(|disk| Some((disk.format, replacement.new_image(&disk.image)?)));
 			let (format, new) = new.ok_or_else(|| no_such_disk(name, &object.name))?;
-			create(format, new).map(Some)
-		})?;
+			// What has its name is complete.
+			if new.exists() { Ok(None) } else { create(format, new).map(Some) }
+		});
+		if let Err(error) = result {
+			if context.agent_ends.is_cancelled() {
+				replacement.leave();
+			}
+			return Err(error);
+		}
 		held.ensure_held().map_err(opened)?;
 		replacement.commit().map_err(written)?;
 		Ok(first)
@@ -181,7 +188,6 @@ impl NodeExecutor {
 		&self,
 		from @ (root, _): (&Root, &dyn BlockSource),
 		context: &JobContext,
-		is_resumable: bool,
 		target: impl Fn(&Object) -> Result<Option<Box<dyn RestoreTarget>>, JobError>,
 	) -> Result<(), JobError> {
 		let total: u64 = root.disks.iter().map(|disk| disk.logical_bytes).sum();
@@ -191,7 +197,7 @@ impl NodeExecutor {
 				context.progress.set(before + progress.done_bytes, total);
 			};
 			if let Some(mut target) = target(disk)? {
-				self.write(from, disk, target.as_mut(), &show, context, is_resumable)?;
+				self.write(from, disk, target.as_mut(), &show, context, true)?;
 			}
 			before += disk.logical_bytes;
 		}

@@ -3,9 +3,9 @@
 use super::{Known, NodeExecutor, PinLabel, SAMPLES, backed_up, opened, recipients, stored};
 use crate::{
 	format::{Geometry, Object, Root},
-	jobs::{JobContext, JobError, now_ms},
+	jobs::{Effort, JobContext, JobError, now_ms},
 	metrics::Sealed,
-	pipeline::{Backup, Base, Blob, Disk, DiskReader, Progress},
+	pipeline::{Backup, Base, Blob, Disk, DiskReader, Progress, Stored},
 	repositories::{Repository, Session},
 	sources::{Checkpoint, DESCRIPTION_FILE, OpenDisk, OpenVm, SourceError, Vm},
 };
@@ -115,6 +115,14 @@ impl NodeExecutor {
 		}
 		self.pin(session.as_ref(), order, &report.root, checkpoint)?;
 		let read_bytes = report.stored.read_bytes;
+		// It is told once: a snapshot that is taken a second time has not come this far.
+		let _ = context.effort.set(Effort {
+			read_bytes,
+			fresh_bytes: fresh_bytes(&report.stored),
+			store_bytes: self.store.usage().map_or(0, |usage| usage.bytes),
+			is_recorded,
+			pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+		});
 		context.metrics.count_snapshot(&Sealed {
 			vm: &String::from_utf8_lossy(&order.vm),
 			read_bytes,
@@ -214,6 +222,12 @@ impl NodeExecutor {
 		};
 		Disk { name: disk.name, reader, changed: disk.written.filter(|_| fits) }
 	}
+}
+
+/// Whole chunks are counted, and no more than what was read: the last chunk of a disk is smaller.
+fn fresh_bytes(stored: &Stored) -> u64 {
+	let chunk_bytes = u64::from(Geometry::V1.chunk_bytes());
+	stored.new_chunks.saturating_mul(chunk_bytes).min(stored.read_bytes)
 }
 
 fn ensure_capacity(order: &SnapshotOrder, disk_bytes: u64) -> Result<(), JobError> {

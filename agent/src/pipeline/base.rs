@@ -4,7 +4,7 @@ use crate::{
 	format::{ChildRef, Geometry, Node, NodeBlock, NodeError, Object, Root},
 	repositories::{BlockSource, RepositoryError},
 };
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 /// A snapshot of the same machine whose unchanged parts are taken over.
 ///
@@ -38,22 +38,20 @@ impl<'a> Base<'a> {
 
 /// Finds children by their places. Asked in rising order, it reads each node once and keeps one
 /// per level.
-pub(crate) struct Cursor<'a> {
-	repository: &'a dyn BlockSource,
+pub(crate) struct Cursor<S> {
+	repository: S,
 	geometry: Geometry,
-	object: &'a Object,
+	logical_bytes: u64,
+	tree: Option<ChildRef>,
 	/// The node last used on each level above the chunks, with its index there.
 	path: Vec<Option<(u64, Node)>>,
 }
 
-impl<'a> Cursor<'a> {
-	pub(crate) fn new(
-		repository: &'a dyn BlockSource,
-		geometry: Geometry,
-		object: &'a Object,
-	) -> Self {
-		let levels = geometry.levels(object.logical_bytes) as usize;
-		Self { repository, geometry, object, path: (0..levels).map(|_| None).collect() }
+impl<S: Deref<Target: BlockSource>> Cursor<S> {
+	pub(crate) fn new(repository: S, geometry: Geometry, object: &Object) -> Self {
+		let Object { logical_bytes, ref tree, .. } = *object;
+		let path = (0..geometry.levels(logical_bytes)).map(|_| None).collect();
+		Self { repository, geometry, logical_bytes, tree: tree.clone(), path }
 	}
 
 	pub(crate) fn levels(&self) -> usize {
@@ -61,12 +59,12 @@ impl<'a> Cursor<'a> {
 	}
 
 	pub(crate) fn logical_bytes(&self) -> u64 {
-		self.object.logical_bytes
+		self.logical_bytes
 	}
 
 	/// The bytes of the disk below a place.
 	pub(crate) fn range(&self, level: usize, index: u64) -> Range<u64> {
-		place_range(self.geometry, level, index, self.object.logical_bytes)
+		place_range(self.geometry, level, index, self.logical_bytes)
 	}
 
 	/// The child at a place of a level; `None` where the disk was zero or not yet that large.
@@ -76,7 +74,7 @@ impl<'a> Cursor<'a> {
 		index: u64,
 	) -> Result<Option<ChildRef>, BaseError> {
 		if level == self.levels() {
-			return Ok(self.object.tree.clone().filter(|_| index == 0));
+			return Ok(self.tree.clone().filter(|_| index == 0));
 		}
 		if level > self.levels() || self.range(level, index).is_empty() {
 			return Ok(None);

@@ -14,7 +14,7 @@ use crate::{
 		recorded::{Reading, overlaps},
 		tree::TreeBuilder,
 	},
-	repositories::Put,
+	repositories::{BlockSource, Put},
 };
 use std::{
 	collections::BTreeMap,
@@ -39,7 +39,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// One disk or blob, and what is known of it.
 pub(crate) struct ObjectPlan<'a> {
-	pub(crate) base: Option<Cursor<'a>>,
+	pub(crate) base: Option<Cursor<&'a dyn BlockSource>>,
 	/// What is read of it, if not all.
 	pub(crate) reading: Option<Reading>,
 }

@@ -5,7 +5,11 @@ use crate::{
 	pipeline::base::{BaseError, Cursor},
 	repositories::{BlockSource, RepositoryError},
 };
-use std::{collections::VecDeque, ops::Range, rc::Rc};
+use std::{
+	collections::VecDeque,
+	ops::{Deref, Range},
+	rc::Rc,
+};
 
 /// Chunks that are kept opened. A guest reads a chunk in pieces, and a few places in turn.
 const CACHED_CHUNKS: usize = 16;
@@ -13,10 +17,10 @@ const CACHED_CHUNKS: usize = 16;
 /// Reads places of a disk as they are asked for. Memory is bounded by a few chunks, and one node a
 /// level.
 #[expect(missing_debug_implementations, reason = "repositories have none")]
-pub struct DiskView<'a> {
-	repository: &'a dyn BlockSource,
+pub struct DiskView<S> {
+	repository: S,
 	chunk_bytes: u64,
-	cursor: Cursor<'a>,
+	cursor: Cursor<S>,
 	/// The last ones read, the newest first.
 	cache: VecDeque<(u64, Rc<[u8]>)>,
 }
@@ -60,13 +64,13 @@ pub enum ViewError {
 	Open(#[from] OpenError),
 }
 
-impl<'a> DiskView<'a> {
-	/// A view of a disk of an opened root.
-	pub fn new(repository: &'a dyn BlockSource, geometry: Geometry, object: &'a Object) -> Self {
+impl<S: Clone + Deref<Target: BlockSource>> DiskView<S> {
+	/// A view of a disk of an opened root, with blocks from a repository that it borrows or shares.
+	pub fn new(repository: S, geometry: Geometry, object: &Object) -> Self {
 		Self {
-			repository,
 			chunk_bytes: geometry.chunk_bytes().into(),
-			cursor: Cursor::new(repository, geometry, object),
+			cursor: Cursor::new(repository.clone(), geometry, object),
+			repository,
 			cache: VecDeque::with_capacity(CACHED_CHUNKS),
 		}
 	}

@@ -8,20 +8,26 @@
 //! While nobody serves, requests wait for a while. Then they fail, and QEMU stops the guest, if it
 //! was started with `rerror=stop,werror=stop`. Whoever serves again lets it go on.
 
-use super::{
-	PREFIX, SourceError, Vm,
-	live::{self, is_same_file},
-	qmp::Monitor,
-};
+use super::{PREFIX, SourceError, Vm, live, qmp::Monitor};
 use serde_json::{Value, json};
 use std::{
+	fs::File,
+	io,
+	os::unix::fs::FileExt,
 	path::{Path, PathBuf},
-	process::{Command, Output},
+	process::Command,
 };
 
 /// How long a guest's requests wait for a server that went away, in seconds. Longer would hang what
 /// has a deadline of its own in the guest; past it the guest is stopped and loses nothing.
 const RECONNECT_SECONDS: u32 = 10;
+
+/// What qcow2 images begin with, and how much of the header tells of the backing file.
+const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
+const HEADER_BYTES: usize = 20;
+
+/// The longest name that the format allows.
+const BACKING_NAME_BYTES_MAX: u64 = 1023;
 
 /// How far the disks of a machine have filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,16 +62,18 @@ pub(crate) fn make_image(
 		},
 	});
 	// Not opened, so nobody has to serve it yet.
-	let output = image_tool(path, |tool| {
-		tool.args(["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b"])
-			.arg(format!("json:{backing}"))
-			.arg(path)
-			.arg(logical_bytes.to_string())
-	})?;
-	match output.status.success() {
-		true => Ok(()),
-		false => Err(refused(path, &output)),
-	}
+	let output = Command::new("qemu-img")
+		.args(["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b"])
+		.arg(format!("json:{backing}"))
+		.arg(path)
+		.arg(logical_bytes.to_string())
+		.output();
+	let reason = match output {
+		Ok(output) if output.status.success() => return Ok(()),
+		Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+		Err(error) => format!("failed to start qemu-img: {error}; install QEMU's tools"),
+	};
+	Err(SourceError::ImageNotServed { path: path.to_owned(), reason })
 }
 
 /// Whether an image lacks something that is served on this socket.
@@ -73,41 +81,42 @@ pub(crate) fn make_image(
 /// # Errors
 /// Fails when that cannot be told: the image is not there, or is none.
 pub(crate) fn lacks(path: &Path, socket: &Path) -> Result<bool, SourceError> {
-	// Also while a machine has it: the name of the backing file is all that is looked at.
-	let output = image_tool(path, |tool| {
-		tool.args(["info", "--output=json", "--force-share", "--format=qcow2"]).arg(path)
+	let backing = backing_file(path)
+		.map_err(|source| SourceError::ImageUnreadable { path: path.to_owned(), source })?;
+	Ok(backing.is_some_and(|name| is_served_on(&name, socket)))
+}
+
+/// The name of a qcow2 image's backing file, if it has one. It stands in the first cluster, which
+/// may be read while a machine has the image: QEMU takes it out when all else is written down.
+fn backing_file(image: &Path) -> io::Result<Option<String>> {
+	let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+	let file = File::open(image)?;
+	let mut header = [0; HEADER_BYTES];
+	file.read_exact_at(&mut header, 0).map_err(|error| match error.kind() {
+		io::ErrorKind::UnexpectedEof => wrong("it is no qcow2 image"),
+		_ => error,
 	})?;
-	if !output.status.success() {
-		return Err(refused(path, &output));
+	let (magic, rest) = header.split_at(QCOW2_MAGIC.len());
+	let [offset, length] = [4..12, 12..16].map(|field| {
+		rest[field].iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte))
+	});
+	match (magic == QCOW2_MAGIC, offset, length) {
+		(false, ..) => Err(wrong("it is no qcow2 image")),
+		(true, 0, _) => Ok(None),
+		(true, _, 0..=BACKING_NAME_BYTES_MAX) => {
+			let mut name = vec![0; length as usize];
+			file.read_exact_at(&mut name, offset)?;
+			String::from_utf8(name)
+				.map(Some)
+				.map_err(|_| wrong("its backing file's name is no text"))
+		}
+		(true, ..) => Err(wrong("its backing file's name is too long")),
 	}
-	let info: Value = serde_json::from_slice(&output.stdout).map_err(|error| {
-		let reason = format!("qemu-img says something else than JSON: {error}");
-		SourceError::ImageNotServed { path: path.to_owned(), reason }
-	})?;
-	Ok(is_backed_by(&info, socket))
 }
 
-/// Whether what QEMU says of an image names our socket.
-fn is_backed_by(image: &Value, socket: &Path) -> bool {
-	let socket = json!(socket).to_string();
-	["full-backing-filename", "backing-filename"]
-		.iter()
-		.any(|key| image[key].as_str().is_some_and(|name| name.contains(&socket)))
-}
-
-fn image_tool(
-	path: &Path,
-	arguments: impl FnOnce(&mut Command) -> &mut Command,
-) -> Result<Output, SourceError> {
-	arguments(&mut Command::new("qemu-img")).output().map_err(|error| SourceError::ImageNotServed {
-		path: path.to_owned(),
-		reason: format!("failed to start qemu-img: {error}; install QEMU's tools"),
-	})
-}
-
-fn refused(path: &Path, output: &Output) -> SourceError {
-	let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-	SourceError::ImageNotServed { path: path.to_owned(), reason }
+/// Whether the name of a backing file has our socket in it.
+fn is_served_on(name: &str, socket: &Path) -> bool {
+	name.contains(&json!(socket).to_string())
 }
 
 /// Have a machine copy what these images of it lack, and let it go on if it stopped for want of
@@ -183,7 +192,10 @@ fn fill_one(
 	}
 	let Some((node, about)) = find_image(&state.blocks, image) else { return Ok((0, 0)) };
 	let size_bytes = about["virtual-size"].as_u64().unwrap_or(0);
-	if !is_backed_by(about, socket) {
+	let is_backed = ["full-backing-filename", "backing-filename"]
+		.iter()
+		.any(|key| about[key].as_str().is_some_and(|name| is_served_on(name, socket)));
+	if !is_backed {
 		return Ok((size_bytes, size_bytes));
 	}
 	let order = json!({ "job-id": name, "device": node, "auto-finalize": false });
@@ -212,12 +224,8 @@ fn is_any_lacking(images: &[PathBuf], socket: &Path) -> Result<bool, SourceError
 
 /// The node on top of an image in a machine, and what QEMU says of the image.
 fn find_image<'v>(blocks: &'v Value, image: &Path) -> Option<(&'v str, &'v Value)> {
-	live::list(blocks).iter().find_map(|block| {
-		let inserted = block.get("inserted")?;
-		let file = inserted["image"]["filename"].as_str()?;
-		is_same_file(Path::new(file), image)
-			.then_some((inserted["node-name"].as_str()?, &inserted["image"]))
-	})
+	let inserted = &live::find_block(blocks, image)?["inserted"];
+	Some((inserted["node-name"].as_str()?, &inserted["image"]))
 }
 
 /// Let a machine go on that stopped because a request failed. If that was for another reason than
@@ -229,4 +237,49 @@ fn go_on(monitor: &mut Monitor) -> Result<(), SourceError> {
 		tracing::info!("a machine that waited for its disks goes on");
 	}
 	Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::fs;
+
+	#[test]
+	fn an_image_tells_whether_it_lacks_what_is_served_on_a_socket() {
+		let folder = tempfile::tempdir().unwrap();
+		let [image, other] = ["image", "other"].map(|name| folder.path().join(name));
+		let [ours, theirs] = ["a \"b\".nbd", "theirs.nbd"].map(|name| folder.path().join(name));
+		make_image(&image, 1 << 20, &ours, "vda").unwrap();
+		assert!(lacks(&image, &ours).unwrap());
+		assert!(!lacks(&image, &theirs).unwrap());
+		let make = ["create", "-q", "-f", "qcow2"];
+		assert!(
+			Command::new("qemu-img").args(make).arg(&other).arg("1M").status().unwrap().success()
+		);
+		assert!(!lacks(&other, &ours).unwrap());
+	}
+
+	#[test]
+	fn what_is_no_whole_image_is_told_from_one_that_lacks_nothing() {
+		let folder = tempfile::tempdir().unwrap();
+		let image = folder.path().join("image");
+		let socket = Path::new("/run/x.nbd");
+		assert!(lacks(&image, socket).is_err());
+		let mut header = [&QCOW2_MAGIC[..], &[0, 0, 0, 3], &[0; 8], &[0; 4]].concat();
+		let fault = |bytes: &[u8]| {
+			fs::write(&image, bytes).unwrap();
+			lacks(&image, socket).map_err(|error| error.to_string())
+		};
+		assert_eq!(fault(&header), Ok(false));
+		for length in 0..header.len() {
+			assert!(fault(&header[..length]).is_err(), "{length} bytes");
+		}
+		header[15] = 20;
+		header[18] = 4;
+		assert!(fault(&header).unwrap_err().contains("too long"));
+		header[18] = 0;
+		header[19] = 1;
+		assert!(fault(&header).is_err(), "the name is behind the end");
+		assert!(fault(b"QFJ\xfb0000000000000000").unwrap_err().contains("no qcow2 image"));
+	}
 }

@@ -75,20 +75,40 @@ impl Agent {
 		}
 	}
 
-	/// Freeze the guest's file systems, or say why that is not possible.
-	pub(super) fn freeze(self) -> io::Result<Frozen> {
+	/// Whether the guest's file systems stand still already. An agent that does not know has frozen
+	/// none.
+	pub(super) fn is_frozen(&mut self) -> io::Result<bool> {
+		match self.run("guest-fsfreeze-status") {
+			Ok(status) => Ok(status == "frozen"),
+			Err(AgentError::Refused { .. }) => Ok(false),
+			Err(AgentError::Io(error)) => Err(error),
+		}
+	}
+
+	/// Freeze the guest's file systems, which were not frozen before. Returns nothing where none
+	/// stands still.
+	///
+	/// # Errors
+	/// Fails if it is not known what the agent did. It was told to thaw then.
+	pub(super) fn freeze(self) -> io::Result<Option<Frozen>> {
 		// From here on a thaw is sent on every path: a freeze that answers late has frozen.
 		let mut frozen = Frozen { agent: self, is_thawed: false };
 		match frozen.agent.run("guest-fsfreeze-freeze") {
-			Ok(count) if count.as_u64().is_some_and(|count| count > 0) => Ok(frozen),
+			Ok(count) if count.as_u64().is_some_and(|count| count > 0) => Ok(Some(frozen)),
 			Ok(_) => {
+				tracing::warn!("the guest froze no file system");
+				// Older agents take themselves for frozen then, and do nothing else.
+				if frozen.agent.is_frozen()? {
+					frozen.agent.run("guest-fsfreeze-thaw")?;
+				}
 				frozen.is_thawed = true;
-				Err(io::Error::other("the guest froze no file system"))
+				Ok(None)
 			}
 			// An agent that says no has frozen nothing.
 			Err(error @ AgentError::Refused { .. }) => {
+				tracing::warn!(%error, "the guest does not freeze");
 				frozen.is_thawed = true;
-				Err(error.into())
+				Ok(None)
 			}
 			Err(AgentError::Io(error)) => Err(error),
 		}

@@ -30,8 +30,7 @@ pub(super) struct Around<'v> {
 impl<'v> Around<'v> {
 	/// The hooks of a machine, if it has any.
 	pub(super) fn of(vm: &'v Vm, scratch_dir: &Path) -> Option<Self> {
-		let note = scratch_dir.join(format!("{PREFIX}{}.hook", vm.uuid));
-		vm.hooks.as_ref().map(|hooks| Self { hooks, note })
+		vm.hooks.as_ref().map(|hooks| Self { hooks, note: note(vm, scratch_dir) })
 	}
 
 	/// Run the one before.
@@ -60,6 +59,11 @@ impl<'v> Around<'v> {
 			self.after();
 		}
 	}
+}
+
+/// The file that says that the one after is owed.
+pub(super) fn note(vm: &Vm, scratch_dir: &Path) -> PathBuf {
+	scratch_dir.join(format!("{PREFIX}{}.hook", vm.uuid))
 }
 
 /// Run a program to its end, or to the end of its time. No program at all does well.

@@ -44,6 +44,18 @@ pub(super) fn open(
 	known: &[Checkpoint],
 	options: &OpenOptions,
 ) -> Result<OpenVm, SourceError> {
+	let judge = |disk: &Disk, bitmaps: &[Bitmap]| recorded(bitmaps, &disk.name, known);
+	open_judging(vm, tag, known, options, judge)
+}
+
+/// The same, where somebody else knows what the bitmaps in an image are good for.
+pub(super) fn open_judging(
+	vm: &Vm,
+	tag: VmTag,
+	known: &[Checkpoint],
+	options: &OpenOptions,
+	judge: impl Fn(&Disk, &[Bitmap]) -> Option<Record>,
+) -> Result<OpenVm, SourceError> {
 	if vm.uuid != tag {
 		return Err(SourceError::TagMismatch { expected: tag, found: vm.uuid });
 	}
@@ -56,7 +68,8 @@ pub(super) fn open(
 		let name = disk.name.clone();
 		disks.push(OpenDisk { name, reader: Box::new(reader), written: None });
 		images.push(image);
-		records.push((disk, record(disk, known)));
+		let bitmaps = if known.is_empty() { Vec::new() } else { bitmaps(disk) };
+		records.push((disk, judge(disk, &bitmaps)));
 	}
 	// From here on nobody writes to the images.
 	let has = |record: &Option<Record>, one| record.as_ref().is_some_and(|r| r.checkpoint == one);
@@ -71,19 +84,18 @@ pub(super) fn open(
 	Ok(OpenVm { disks, files, consistency, pause, base, checkpoint: None, hold })
 }
 
-/// What QEMU recorded in an image before it ended, if that is complete. The image is not changed, so
-/// the record goes on from the same checkpoint.
-fn record(disk: &Disk, known: &[Checkpoint]) -> Option<Record> {
-	if known.is_empty() || disk.format != ImageFormat::Qcow2 {
-		return None;
+/// What QEMU left in an image when it ended. The image is not changed, so what goes on in it goes on
+/// from the same checkpoint.
+fn bitmaps(disk: &Disk) -> Vec<Bitmap> {
+	if disk.format != ImageFormat::Qcow2 {
+		return Vec::new();
 	}
 	let info = Command::new("qemu-img")
 		.args(["info", "--output=json", "--format", disk.format.driver()])
 		.arg(&disk.image)
-		.output()
-		.ok()?;
-	let info = serde_json::from_slice(&info.stdout).ok()?;
-	recorded(&Bitmap::list_stored(&info), &disk.name, known)
+		.output();
+	let info = info.ok().and_then(|info| serde_json::from_slice(&info.stdout).ok());
+	info.map(|info| Bitmap::list_stored(&info)).unwrap_or_default()
 }
 
 /// What was written to an image; nothing, and a word why, if the record cannot be read.

@@ -27,7 +27,11 @@ mod watch;
 use super::{
 	Checkpoint, DOMAIN_FILE, Disk, Hold, ImageFormat, Leftovers, OpenDisk, OpenOptions, OpenVm,
 	PREFIX, SourceError, Vm, image,
-	live::{THREAD_SAFE_MAJOR, is_same_file},
+	live::{
+		THREAD_SAFE_MAJOR,
+		bitmaps::{Bitmap, recorded_as},
+		is_same_file,
+	},
 	nbd::{self, AfterRead, NbdDisk},
 	scratch::{Overwritten, Room, Scratch},
 };
@@ -43,11 +47,15 @@ use std::{
 	ops::Range,
 	os::unix::fs::{DirBuilderExt, chown},
 	path::{Path, PathBuf},
-	time::Duration,
+	time::{Duration, Instant},
 };
 use tempfile::NamedTempFile;
 use virsh::{ANSWER_TIME_MAX, CHANGE_TIME_MAX, Virsh};
 use watch::Watch;
+
+/// How long a guest's file systems may stand still until they are told to go on: freezing them and
+/// beginning the backup together.
+const STILL_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A domain of libvirt's.
 #[derive(Clone, Debug)]
@@ -83,6 +91,9 @@ struct Drive<'v> {
 	is_recorded: bool,
 }
 
+/// A disk that a checkpoint records, and the file that it had then.
+type RecordedFile = (String, Option<PathBuf>);
+
 /// The domain of a machine, if libvirt runs it.
 pub(super) fn find(vm: &Vm) -> Result<Option<Domain>, SourceError> {
 	let Some(name) = &vm.libvirt else { return Ok(None) };
@@ -111,6 +122,11 @@ impl Domain {
 	/// Have something changed.
 	fn change(&self, command: &str, arguments: &[&str]) -> Result<String, SourceError> {
 		self.run_within(command, arguments, CHANGE_TIME_MAX)
+	}
+
+	/// Have something done of which it says how much it was.
+	fn run_aloud(&self, command: &str, time_max: Duration) -> Result<String, SourceError> {
+		self.virsh.run_aloud(command, &[&format!("--domain={}", self.uuid)], time_max)
 	}
 
 	fn run_within(
@@ -161,11 +177,22 @@ impl Domain {
 			.ok_or_else(|| self.not_understood("a disk", format!("{info:?}")))
 	}
 
-	/// The major version of the QEMU that libvirt starts. Nothing that cannot be told.
+	/// The major version of the QEMU that runs the domain, which need not be the one that libvirt
+	/// would start now. Nothing if it does not say.
+	///
+	/// libvirt knows and does not tell, so its QEMU is asked. libvirt notes that somebody talked to
+	/// it, so only those are asked of which it must be known.
 	fn qemu_major(&self) -> Result<Option<u64>, SourceError> {
-		let versions = self.virsh.run("version", &[], ANSWER_TIME_MAX)?;
-		let qemu = versions.lines().find_map(|line| line.strip_prefix("Running hypervisor: QEMU "));
-		Ok(qemu.and_then(|version| version.split('.').next()?.parse().ok()))
+		let question = r#"--cmd={"execute":"query-version"}"#;
+		let answer = match self.run("qemu-monitor-command", &[question]) {
+			Err(SourceError::LibvirtRefused { words, .. }) => {
+				tracing::warn!(domain = self.name, words, "its QEMU does not tell its version");
+				return Ok(None);
+			}
+			answer => answer?,
+		};
+		let answer: Option<serde_json::Value> = serde_json::from_str(&answer).ok();
+		Ok(answer.and_then(|answer| answer["return"]["qemu"]["major"].as_u64()))
 	}
 }
 
@@ -183,18 +210,40 @@ pub(super) fn open(
 	let mut open = match domain.is_running()? {
 		true => open_running(vm, domain, tag, known, options)?,
 		false => {
-			// The images are read as the inventory has them, so that must be what the domain has.
 			let definition = Definition::parse(&xml)
 				.map_err(|reason| domain.not_understood("a domain", reason))?;
-			for disk in vm.included() {
-				let target = find_target(disk, &definition)?;
-				ensure_same_format(disk, target)?;
-			}
-			image::open(vm, tag, known, options)?
+			open_stopped(vm, &domain, tag, known, &definition, options)?
 		}
 	};
 	open.files.push((DOMAIN_FILE.to_owned(), xml.into_bytes()));
 	Ok(open)
+}
+
+/// Read a domain that is off from its images. What its guest has written is recorded there, under
+/// the checkpoint's name, and libvirt knows which disks had which files then.
+fn open_stopped(
+	vm: &Vm,
+	domain: &Domain,
+	tag: VmTag,
+	known: &[Checkpoint],
+	definition: &Definition,
+	options: &OpenOptions,
+) -> Result<OpenVm, SourceError> {
+	// The images are read as the inventory has them, so that must be what the domain has.
+	let mut targets = Vec::new();
+	for disk in vm.included() {
+		let target = find_target(disk, definition)?;
+		ensure_same_format(disk, target)?;
+		targets.push(target);
+	}
+	let base = checkpoints::find(domain, known)?;
+	let recorded = base.map(|base| recorded_files(domain, base)).transpose()?.unwrap_or_default();
+	let judge = |disk: &Disk, bitmaps: &[Bitmap]| {
+		let target = targets.iter().find(|target| target.name == disk.name)?;
+		let checkpoint = base.filter(|_| is_recorded(target, &recorded))?;
+		recorded_as(bitmaps, &checkpoints::name(checkpoint), checkpoint)
+	};
+	image::open_judging(vm, tag, base.as_slice(), options, judge)
 }
 
 fn open_running(
@@ -204,18 +253,21 @@ fn open_running(
 	known: &[Checkpoint],
 	options: &OpenOptions,
 ) -> Result<OpenVm, SourceError> {
-	match clean(&domain) {
+	let hangs = match clean(&domain) {
 		// What the disks hold can be read all the same.
 		Err(error @ SourceError::NotThawed { .. }) => {
 			tracing::warn!(%tag, %error, "the guest hangs");
 			options.leftovers.add(vm);
+			true
 		}
-		result => result?,
-	}
+		result => result.map(|()| false)?,
+	};
 	if let Job::Foreign(job) = job::find(&domain)? {
 		return Err(SourceError::Busy { domain: domain.name, job });
 	}
-	let definition = domain.definition()?;
+	let mut definition = domain.definition()?;
+	// An agent that does not thaw is not asked to freeze: it would fail each backup.
+	definition.has_agent &= !hangs;
 	let mut drives = find_drives(vm, &domain, &definition)?;
 	refuse_threads(&domain, &drives)?;
 	let base = checkpoints::settle(&domain, known)?;
@@ -297,20 +349,29 @@ fn find_recorded(
 	drives: &mut [Drive<'_>],
 ) -> Result<Option<Checkpoint>, SourceError> {
 	let Some(base) = base else { return Ok(None) };
-	let recorded = match checkpoints::recorded(domain, base) {
-		Err(error @ (SourceError::LibvirtRefused { .. } | SourceError::NotLibvirt { .. })) => {
-			tracing::warn!(domain = domain.name, %error, "the domain is read in full");
-			return Ok(None);
-		}
-		recorded => recorded?,
-	};
+	let recorded = recorded_files(domain, base)?;
 	for drive in drives.iter_mut() {
-		let is_same = |(name, source): &(String, Option<PathBuf>)| {
-			*name == drive.target.name && *source == drive.target.source
-		};
-		drive.is_recorded = drive.target.is_recordable && recorded.iter().any(is_same);
+		drive.is_recorded = is_recorded(&drive.target, &recorded);
 	}
 	Ok(drives.iter().any(|drive| drive.is_recorded).then_some(base))
+}
+
+/// The disks that a checkpoint records, and the file that each had when it began: none if it cannot
+/// be read.
+fn recorded_files(domain: &Domain, base: Checkpoint) -> Result<Vec<RecordedFile>, SourceError> {
+	match checkpoints::recorded(domain, base) {
+		Err(error @ (SourceError::LibvirtRefused { .. } | SourceError::NotLibvirt { .. })) => {
+			tracing::warn!(domain = domain.name, %error, "the domain is read in full");
+			Ok(Vec::new())
+		}
+		recorded => recorded,
+	}
+}
+
+/// Whether a disk is among them, with the file that it has now.
+fn is_recorded(target: &Target, recorded: &[RecordedFile]) -> bool {
+	let is_same = |(name, source): &RecordedFile| *name == target.name && *source == target.source;
+	target.is_recordable && recorded.iter().any(is_same)
 }
 
 /// End the backup job of ours, if there is one, and let the guest's file systems go on if we had
@@ -401,7 +462,10 @@ impl LibvirtVm {
 			true => guest::freeze(&self.domain, definition, time_max)?,
 			false => None,
 		};
-		let begun = self.begin(&orders);
+		let time_max = frozen
+			.as_ref()
+			.map_or(CHANGE_TIME_MAX, |frozen| STILL_TIME_MAX.saturating_sub(frozen.lasted()));
+		let begun = begin(&self.domain, &orders, time_max);
 		if begun.is_ok() {
 			// Before the guest writes again.
 			self.watch = Some(Watch::begin(self.domain.clone(), &self.scratch));
@@ -466,37 +530,6 @@ impl LibvirtVm {
 		self.folder.path.parent().unwrap_or(&self.folder.path)
 	}
 
-	/// Begin the backup in the first way that libvirt does not refuse.
-	fn begin(
-		&self,
-		orders: &[Order],
-	) -> Result<(Option<Checkpoint>, Option<Checkpoint>), SourceError> {
-		let mut refused = None;
-		for order in orders {
-			let mut arguments = vec![format!("--backupxml={}", order.backup.path().display())];
-			if let Some(begins) = &order.begins {
-				arguments.push(format!("--checkpointxml={}", begins.path().display()));
-			}
-			arguments.push("--reuse-external".to_owned());
-			let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-			match self.domain.change("backup-begin", &arguments) {
-				Ok(_) => return Ok((order.base, order.checkpoint)),
-				Err(error @ SourceError::LibvirtRefused { .. }) => {
-					tracing::warn!(
-						domain = self.domain.name,
-						%error,
-						is_recorded = order.base.is_some(),
-						records = order.checkpoint.is_some(),
-						"libvirt refuses a backup"
-					);
-					refused = Some(error);
-				}
-				Err(error) => return Err(error),
-			}
-		}
-		Err(refused.map_or_else(|| io::Error::other("nothing was ordered").into(), explain_refusal))
-	}
-
 	/// Open a reader on each disk.
 	fn connect(
 		&self,
@@ -555,6 +588,41 @@ impl Drop for LibvirtVm {
 	}
 }
 
+/// Begin the backup in the first way that libvirt does not refuse. All ways together have so much
+/// time, since the guest may stand still.
+fn begin(
+	domain: &Domain,
+	orders: &[Order],
+	time_max: Duration,
+) -> Result<(Option<Checkpoint>, Option<Checkpoint>), SourceError> {
+	let deadline = Instant::now() + time_max;
+	let mut refused = None;
+	for order in orders {
+		let mut arguments = vec![format!("--backupxml={}", order.backup.path().display())];
+		if let Some(begins) = &order.begins {
+			arguments.push(format!("--checkpointxml={}", begins.path().display()));
+		}
+		arguments.push("--reuse-external".to_owned());
+		let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+		let time_left = deadline.saturating_duration_since(Instant::now());
+		match domain.run_within("backup-begin", &arguments, time_left) {
+			Ok(_) => return Ok((order.base, order.checkpoint)),
+			Err(error @ SourceError::LibvirtRefused { .. }) => {
+				tracing::warn!(
+					domain = domain.name,
+					%error,
+					is_recorded = order.base.is_some(),
+					records = order.checkpoint.is_some(),
+					"libvirt refuses a backup"
+				);
+				refused = Some(error);
+			}
+			Err(error) => return Err(error),
+		}
+	}
+	Err(refused.map_or_else(|| io::Error::other("nothing was ordered").into(), explain_refusal))
+}
+
 /// The usual reason of a refusal is not the guest's but the host's.
 fn explain_refusal(error: SourceError) -> SourceError {
 	match error {
@@ -608,5 +676,115 @@ impl Drop for SocketFolder {
 		if let Err(error) = self.remove() {
 			tracing::warn!(%error, path = %self.path.display(), "failed to remove a folder");
 		}
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn drive(disk: &Disk, is_on_thread: bool) -> Drive<'_> {
+		let target = Target {
+			name: disk.name.clone(),
+			source: None,
+			is_qcow2: true,
+			is_recordable: true,
+			is_on_thread,
+		};
+		Drive { disk, target, size_bytes: 0, is_recorded: false }
+	}
+
+	fn disk() -> Disk {
+		Disk {
+			name: "vda".into(),
+			image: "/nowhere".into(),
+			format: ImageFormat::Qcow2,
+			skip: false,
+		}
+	}
+
+	/// QEMU was updated, and a domain runs on under the old one, or one has an emulator of its own.
+	#[test]
+	fn the_qemu_that_runs_a_domain_is_asked_whether_it_bears_io_threads() {
+		let its = |major: u64| format!(r#"{{"return":{{"qemu":{{"major":{major},"minor":2}}}}}}"#);
+		let disk = disk();
+		let check = |host_version: &str, answer: &str| {
+			let host = format!("Running hypervisor: QEMU {host_version}\n");
+			let answers = [("version", host.as_str()), ("qemu-monitor-command", answer)];
+			refuse_threads(&fake::domain(&answers).domain, &[drive(&disk, true)])
+		};
+		check("7.2.0", &its(9)).unwrap();
+		for answer in [&*its(7), "error: operation failed", "{}", "?"] {
+			let error = check("9.1.0", answer).unwrap_err();
+			assert!(matches!(error, SourceError::IoThread { .. }), "{answer}: {error}");
+		}
+	}
+
+	#[test]
+	fn a_domain_without_io_threads_is_not_asked() {
+		let fake = fake::domain(&[]);
+		refuse_threads(&fake.domain, &[drive(&disk(), false)]).unwrap();
+		assert!(fake.calls().is_empty());
+	}
+
+	#[test]
+	fn a_guest_that_hangs_is_backed_up_as_it_is() {
+		let folder = tempfile::tempdir().unwrap();
+		let image = folder.path().join("vda.qcow2");
+		fs::write(&image, "").unwrap();
+		let xml = format!(
+			"<domain><devices><disk type='file' device='disk'><driver type='qcow2'/>\
+			<source file='{}'/><target dev='vda' bus='virtio'/></disk><channel type='unix'>\
+			<target name='org.qemu.guest_agent.0' state='connected'/></channel></devices></domain>",
+			image.display()
+		);
+		let answers = [
+			("metadata", "<frozen/>"),
+			("domjobinfo", "Job type: None\n"),
+			("dumpxml", &xml),
+			("domblkinfo", "Capacity: 1048576\n"),
+			("checkpoint-list", ""),
+			("domfsfreeze", "Froze 1 filesystem(s)\n"),
+			("backup-begin", ""),
+		];
+		let fake = fake::domain(&answers);
+		let vm = Vm::parse(&format!(
+			"uuid = \"{}\"\nlibvirt = \"web\"\n[[disk]]\nname = \"vda\"\nimage = {image:?}\n\
+			format = \"qcow2\"\n",
+			fake::UUID
+		));
+		let vm = vm.unwrap();
+		let options = OpenOptions {
+			scratch_dir: folder.path().to_owned(),
+			scratch_bytes_max: 64 << 20,
+			freeze_time_max: Duration::from_secs(10),
+			leftovers: Leftovers::default(),
+		};
+		// Nobody serves its disks.
+		let opened = open_running(&vm, fake.domain.clone(), vm.uuid, &[], &options);
+		assert!(opened.is_err());
+		let calls = fake.calls();
+		let has = |command: &str| calls.iter().any(|call| call == command);
+		assert!(has("domfsthaw") && has("backup-begin") && !has("domfsfreeze"), "{calls:?}");
+	}
+
+	fn order() -> Order {
+		let backup = NamedTempFile::new().unwrap();
+		Order { base: None, checkpoint: None, backup, begins: None }
+	}
+
+	/// The guest stands still meanwhile.
+	#[test]
+	fn all_ways_to_begin_a_backup_share_one_limit() {
+		let fake = fake::domain(&[("backup-begin", fake::HANG)]);
+		let begun = begin(&fake.domain, &[order(), order()], Duration::from_millis(200));
+		assert!(matches!(begun, Err(SourceError::Virsh { .. })), "{begun:?}");
+		assert_eq!(fake.calls(), ["backup-begin"]);
+		// Each refusal takes a part of it.
+		let fake = fake::domain(&[("backup-begin", "slow: error: not that way")]);
+		let orders: Vec<_> = std::iter::repeat_with(order).take(64).collect();
+		let begun = begin(&fake.domain, &orders, Duration::from_millis(500));
+		assert!(matches!(begun, Err(SourceError::Virsh { .. })), "{begun:?}");
+		assert!(fake.calls().len() < orders.len());
 	}
 }

@@ -21,7 +21,7 @@ pub(super) use nodes::{clean, list};
 
 use super::{
 	Checkpoint, Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,
-	guest_agent::{Agent, Frozen},
+	guest_agent::Agent,
 	nbd::{self, AfterRead, NbdDisk},
 	qmp::Monitor,
 	scratch::{Overwritten, Room, Scratch, remove_file},
@@ -209,16 +209,12 @@ fn property(monitor: &mut Monitor, path: &str, name: &str) -> Result<Option<Valu
 /// Find the machine's drive for each disk of the inventory, by its image.
 fn find_drives(monitor: &mut Monitor, vm: &Vm) -> Result<Vec<Drive>, SourceError> {
 	let blocks = monitor.run("query-block", json!({}))?;
-	vm.included().map(|disk| find_drive(list(&blocks), disk)).collect()
+	vm.included().map(|disk| find_drive(&blocks, disk)).collect()
 }
 
-fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
-	let found = blocks.iter().find_map(|block| {
-		let inserted = block.get("inserted")?;
-		let file = inserted["image"]["filename"].as_str()?;
-		if !is_same_file(Path::new(file), &disk.image) {
-			return None;
-		}
+fn find_drive(blocks: &Value, disk: &Disk) -> Result<Drive, SourceError> {
+	let found = find_block(blocks, &disk.image).and_then(|block| {
+		let inserted = &block["inserted"];
 		Some(Drive {
 			name: disk.name.clone(),
 			node: inserted["node-name"].as_str()?.to_owned(),
@@ -236,6 +232,14 @@ fn find_drive(blocks: &[Value], disk: &Disk) -> Result<Drive, SourceError> {
 	})
 }
 
+/// What `query-block` says of the drive that has an image.
+pub(super) fn find_block<'v>(blocks: &'v Value, image: &Path) -> Option<&'v Value> {
+	list(blocks).iter().find(|block| {
+		let file = block["inserted"]["image"]["filename"].as_str();
+		file.is_some_and(|file| is_same_file(Path::new(file), image))
+	})
+}
+
 pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
 	let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
 	real(one) == real(other)
@@ -248,7 +252,7 @@ pub(super) fn settle(
 	known: &[Checkpoint],
 ) -> Result<(), SourceError> {
 	let blocks = monitor.run("query-block", json!({}))?;
-	let drives = vm.included().filter_map(|disk| find_drive(list(&blocks), disk).ok());
+	let drives = vm.included().filter_map(|disk| find_drive(&blocks, disk).ok());
 	drives.into_iter().try_for_each(|drive| bitmaps::settle(monitor, &drive, known).map(drop))
 }
 
@@ -281,12 +285,15 @@ impl LiveVm {
 		let frozen = agent.freeze();
 		// Whatever comes of it, the file systems go on before anything else is done.
 		let placed = self.place_filters(drives);
-		let thawed = frozen.and_then(Frozen::thaw);
+		let thawed = frozen.and_then(|frozen| {
+			let thawed = frozen.map(|frozen| frozen.thaw().map(|()| Consistency::Application));
+			thawed.transpose()
+		});
 		let pause = placed?;
 		match thawed {
-			Ok(()) => {
+			Ok(stood_still) => {
 				unmark(&mut self.monitor, Marker::Frozen)?;
-				Ok((Consistency::Application, pause))
+				Ok((stood_still.unwrap_or(Consistency::Crash), pause))
 			}
 			Err(error) => {
 				// The mark stays, so that the clean-up looks at the guest once more.
@@ -444,13 +451,24 @@ impl Drop for LiveVm {
 	}
 }
 
-/// A machine whose agent does not run is backed up all the same.
+/// The agent of a guest that nobody has frozen. A machine without is backed up all the same.
 fn find_agent(socket: &Path, time_max: Duration) -> Option<Agent> {
-	Agent::connect(socket, time_max)
-		.inspect_err(|error| {
+	let found = Agent::connect(socket, time_max).and_then(|mut agent| {
+		let is_frozen = agent.is_frozen()?;
+		Ok((agent, is_frozen))
+	});
+	match found {
+		Ok((agent, false)) => Some(agent),
+		// A freeze of ours that did not thaw is marked, and the clean-up goes back to it.
+		Ok((_, true)) => {
+			tracing::warn!("the guest is frozen already; the snapshot is crash-consistent");
+			None
+		}
+		Err(error) => {
 			tracing::warn!(%error, "the guest agent does not answer; the snapshot is crash-consistent");
-		})
-		.ok()
+			None
+		}
+	}
 }
 
 fn place_filter(monitor: &mut Monitor, drive: &Drive) -> Result<(), SourceError> {

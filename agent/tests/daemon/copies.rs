@@ -15,6 +15,7 @@ use std::{
 	fs,
 	io::{Read, Write},
 	net::{TcpListener, TcpStream},
+	slice,
 	sync::{
 		Arc,
 		atomic::{AtomicBool, Ordering},
@@ -150,7 +151,7 @@ fn a_machine_with_a_large_file_beside_its_disks_is_copied() {
 	let words = fs::read_to_string(&machine).unwrap();
 	fs::write(&machine, words + &more).unwrap();
 	pair.take();
-	pair.wait_until_held(&[pair.at_host.clone()], 2);
+	pair.wait_until_held(slice::from_ref(&pair.at_host), 2);
 	assert!(pair.has_all(&pair.holder));
 	assert!(!pair.holder.log().contains("passed over"));
 }
@@ -164,7 +165,7 @@ fn a_snapshot_that_nobody_has_does_not_keep_older_ones() {
 		cid: Cid::dag_cbor([9; 32]),
 	};
 	pair.holder.node.state().recorded.push(lost);
-	pair.wait_until_held(&[pair.at_host.clone()], 1);
+	pair.wait_until_held(slice::from_ref(&pair.at_host), 1);
 	assert!(pair.has_all(&pair.holder));
 	let error = || pair.holder.get("/v1/copies").json()[0]["error"].as_str().map(str::to_owned);
 	assert!(until("the reason", error).contains("missing at its origin"));
@@ -312,7 +313,7 @@ fn addresses_that_the_operator_does_not_allow_are_never_asked() {
 	holder.node.state().recorded = pair.holder.node.state().recorded.clone();
 	let pair = Pair { holder, at_holder, ..pair };
 	until("the reason", || {
-		pair.held(std::slice::from_ref(&forbidden));
+		pair.held(slice::from_ref(&forbidden));
 		let copies = pair.holder.get("/v1/copies").json();
 		copies[0]["error"].as_str().filter(|error| error.contains("no gateway")).map(drop)
 	});
@@ -332,7 +333,7 @@ fn a_copy_that_is_given_to_another_holder_goes() {
 fn a_restore_fetches_what_is_missing_here_from_a_holder() {
 	let mut pair = Pair::start(9);
 	let expected = fs::read(pair.host.image(7)).unwrap();
-	pair.wait_until_held(&[pair.at_host.clone()], 1);
+	pair.wait_until_held(slice::from_ref(&pair.at_host), 1);
 	pair.let_host_fetch();
 	pair.host.kill();
 	fs::remove_dir_all(pair.host.path("state/blocks")).unwrap();
@@ -347,7 +348,7 @@ fn a_restore_fetches_what_is_missing_here_from_a_holder() {
 fn a_restore_passes_over_a_damaged_block_if_a_holder_has_a_sound_one() {
 	let mut pair = Pair::start(9);
 	let expected = fs::read(pair.host.image(7)).unwrap();
-	pair.wait_until_held(&[pair.at_host.clone()], 1);
+	pair.wait_until_held(slice::from_ref(&pair.at_host), 1);
 	pair.let_host_fetch();
 	pair.host.kill();
 	damage_a_pack(&pair.host);
@@ -372,7 +373,7 @@ fn damage_a_pack(world: &World) {
 /// A host whose store is damaged, with a holder that may be asked.
 fn damaged() -> Pair {
 	let mut pair = Pair::start(9);
-	pair.wait_until_held(&[pair.at_host.clone()], 1);
+	pair.wait_until_held(slice::from_ref(&pair.at_host), 1);
 	pair.let_host_fetch();
 	pair.host.kill();
 	damage_a_pack(&pair.host);

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod api;
+mod browser;
 mod copies;
 mod deletions;
 mod disks;
@@ -17,10 +18,19 @@ mod machine;
 mod machines;
 #[path = "../fixtures/orders.rs"]
 mod orders;
+mod page;
 mod replacements;
 mod rotation;
 mod running;
+#[path = "../../../e2e/src/script.rs"]
+#[expect(
+	dead_code,
+	unreachable_pub,
+	reason = "the scripts of the end-to-end tests are run otherwise"
+)]
+mod script;
 mod snapshots;
 mod start;
 mod verification;
+mod webhook;
 mod world;

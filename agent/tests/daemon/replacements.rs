@@ -5,15 +5,15 @@ use crate::{
 	orders::{restore_of, restores},
 	world::{World, noise, until},
 };
-use backup_agent::sources::ImageFormat;
+use backup_agent::sources::{Disk, ImageFormat, Vm};
 use backup_primitives::{
 	Cid, FailureReason, VmTag,
 	job::{RestoreOrder, RestorePlace, SnapshotOrder},
 };
 use std::{
 	fs::{self, Permissions},
-	os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
-	path::Path,
+	os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
+	path::{Path, PathBuf},
 	process::Command,
 };
 
@@ -156,21 +156,71 @@ fn a_restore_that_fails_leaves_the_disk_as_it_is() {
 	assert_eq!(files_beside(&world.image(7)), [""; 0]);
 }
 
+/// A machine that is off with two raw disks of these bytes, and an order to back it up.
+fn two_disks(world: &World, bytes: [&[u8]; 2]) -> (SnapshotOrder, [PathBuf; 2]) {
+	let images = [world.image(7), world.image(8)];
+	let disks = ["vda", "vdb"].iter().zip(&images).zip(bytes).map(|((name, image), bytes)| {
+		fs::write(image, bytes).unwrap();
+		Disk { name: (*name).into(), image: image.clone(), format: ImageFormat::Raw, skip: false }
+	});
+	let mut vm = Vm::parse(&format!(
+		"uuid = \"{}\"\n[[disk]]\nname = \"vda\"\nimage = \"/\"\nformat = \"raw\"\n",
+		VmTag([7; 16])
+	))
+	.unwrap();
+	vm.disks = disks.collect();
+	(world.running_machine(7, &vm), images)
+}
+
+/// The file beside an image with this ending.
+fn beside(image: &Path, ending: &str) -> Option<PathBuf> {
+	let name = image.file_name().unwrap().to_str().unwrap();
+	let mut files = files_beside(image).into_iter();
+	let file = files.find(|file| file.starts_with(name) && file.ends_with(ending))?;
+	Some(image.with_file_name(file))
+}
+
 #[test]
-fn a_restore_that_is_killed_leaves_the_disk_and_ends_well_after_the_restart() {
+fn a_restore_that_is_cut_short_leaves_the_disks_and_goes_on_where_it_was() {
 	let mut world = World::start();
-	let (then, now) = (noise(1, 384 * MIB), noise(2, MIB));
-	let order = world.machine(7, &then);
+	let then = [noise(1, 8 * MIB), noise(2, 4 * 384 * MIB)];
+	let now = noise(3, MIB);
+	let (order, images) = two_disks(&world, [&then[0], &then[1]]);
 	let taken = world.take(&order).unwrap();
-	fs::write(world.image(7), &now).unwrap();
+	images.iter().for_each(|image| fs::write(image, &now).unwrap());
 	let restore = replace(&order, taken.cid, 1);
-	world.reconcile(&restores([restore.clone()]));
-	world.wait_for_progress();
-	world.kill();
-	assert!(fs::read(world.image(7)).unwrap() == now, "the disk was touched");
-	assert_eq!(files_beside(&world.image(7)).len(), 1);
-	world.start_agent();
-	assert_eq!(files_beside(&world.image(7)), [""; 0]);
+	let mut first = None;
+	for is_killed in [true, false] {
+		world.reconcile(&restores([restore.clone()]));
+		world.wait_for_progress();
+		until("it to be noted how far a restore is", || {
+			beside(&images[1], ".new.partial.progress")
+		});
+		match is_killed {
+			true => world.kill(),
+			false => assert!(world.terminate().success()),
+		}
+		assert!(images.iter().all(|image| fs::read(image).unwrap() == now), "a disk was touched");
+		assert!(beside(&images[1], ".new.partial.progress").is_some(), "{}", world.log());
+		let inode = fs::metadata(beside(&images[0], ".new").unwrap()).unwrap().ino();
+		assert_eq!(*first.get_or_insert(inode), inode, "the first disk was written anew");
+		world.start_agent();
+	}
 	assert_eq!(run(&world, &restore), None);
-	assert!(fs::read(world.image(7)).unwrap() == then);
+	for (image, then) in images.iter().zip(&then) {
+		assert!(fs::read(image).unwrap() == *then, "a disk is not that of the snapshot");
+	}
+	assert_eq!(fs::metadata(&images[0]).unwrap().ino(), first.unwrap());
+	// No more was written than what was missing.
+	let log = world.log();
+	assert_eq!(log.matches("goes on where").count(), 2, "{log}");
+	let resumed = log.lines().rfind(|line| line.contains("goes on where")).unwrap();
+	let resumed = resumed.split("resumed_bytes=").nth(1).unwrap();
+	let resumed: u64 = resumed.split_whitespace().next().unwrap().parse().unwrap();
+	let missing = then[1].len() as u64 - resumed;
+	assert!(resumed > 0 && world.written_bytes() < missing + 16 * MIB as u64, "{resumed}");
+	assert_eq!(files_beside(&images[0]), [""; 0]);
+	let notes = fs::read_dir(world.path("state/replacements")).unwrap();
+	let notes: Vec<_> = notes.map(|note| note.unwrap().file_name()).collect();
+	assert!(notes.len() == 1 && notes[0].to_str().unwrap().ends_with(".done"), "{notes:?}");
 }

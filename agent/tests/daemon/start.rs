@@ -1,7 +1,10 @@
 //! What an agent makes, and where it cannot start.
 
 use crate::world::World;
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+	fs,
+	os::unix::{fs::PermissionsExt, net::UnixListener},
+};
 
 #[test]
 fn init_makes_private_files_and_says_what_to_do_next() {
@@ -34,4 +37,24 @@ fn a_node_rpc_that_is_no_websocket_is_named() {
 	world.configure("node_rpc = \"http://127.0.0.1:9944\"\n");
 	let words = world.refused_start();
 	assert!(words.contains("ws://127.0.0.1:9944"), "{words}");
+}
+
+/// Each of them takes a quarter of a minute until it is given up.
+#[test]
+fn machines_that_do_not_answer_are_given_up_side_by_side() {
+	let mut world = World::prepare();
+	let sockets: Vec<_> = (0..10)
+		.map(|number| {
+			let socket = world.path(&format!("{number}.qmp"));
+			let file = format!(
+				"uuid = \"c0ffee00-0000-8000-8000-00000000000{number}\"\nqmp = {socket:?}\n\
+				[[disk]]\nname = \"vda\"\nimage = \"/nowhere/{number}\"\nformat = \"raw\"\n"
+			);
+			fs::write(world.path(&format!("state/vms/vm-{number}.toml")), file).unwrap();
+			UnixListener::bind(socket).unwrap()
+		})
+		.collect();
+	// Fails if it waits for one after the other.
+	world.start_agent();
+	assert!(world.log().matches("another client may be connected").count() >= sockets.len());
 }

@@ -168,6 +168,14 @@ impl World {
 		until("the agent to end", || process.try_wait().unwrap())
 	}
 
+	/// How many bytes the agent that runs has written, to whatever.
+	pub(crate) fn written_bytes(&self) -> u64 {
+		let process = self.process.as_ref().unwrap().id();
+		let counters = fs::read_to_string(format!("/proc/{process}/io")).unwrap();
+		let written = counters.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+		written.parse().unwrap()
+	}
+
 	/// What the agent has logged since the beginning.
 	pub(crate) fn log(&self) -> String {
 		fs::read_to_string(self.path("log")).unwrap()

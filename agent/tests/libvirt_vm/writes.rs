@@ -1,11 +1,11 @@
 //! What is written to a domain between its backups, and what becomes of the record of it.
 
-use crate::domain::{Domain, MIB, pattern, read, read_ranges, with_domain};
+use crate::domain::{Domain, MIB, pattern, read, read_ranges, text, with_domain};
 use backup_agent::sources::{
 	Checkpoint,
 	ImageFormat::{Qcow2, Raw},
 };
-use std::{fs, ops::Range};
+use std::{fs, ops::Range, process::Command};
 
 /// How finely libvirt records.
 const GRANULE: u64 = 64 << 10;
@@ -56,6 +56,64 @@ fn no_more_is_read_than_was_written_since_the_last_backup() {
 		let (_, written) = back_up(domain, &[second, first], &mut bytes);
 		assert_eq!(written, Some(vec![granule(60 * MIB)]));
 		assert!(bytes == expected);
+	});
+}
+
+#[test]
+fn a_domain_that_is_off_is_read_by_the_same_record() {
+	with_domain(&[Qcow2, Raw, Qcow2], |domain| {
+		let (mut expected, mut bytes) = (pattern(0), Vec::new());
+		let (first, _) = back_up(domain, &[], &mut bytes);
+		write(domain, &mut expected, 0x11, 20 * MIB);
+		domain.stop();
+		let granule = |offset| offset..offset + GRANULE;
+		// More than once: reading does not change the images.
+		for _ in 0..2 {
+			let mut open = domain.open(&[first]).unwrap();
+			assert_eq!((open.base, open.checkpoint), (Some(first), None));
+			assert_eq!(open.disks[0].written, Some(vec![granule(20 * MIB)]));
+			assert_eq!(open.disks[1].written, None, "raw");
+			assert_eq!(open.disks[2].written, Some(Vec::new()));
+			let written = open.disks[0].written.clone().unwrap();
+			read_ranges(open.disks[0].reader.as_mut(), &written, &mut bytes).unwrap();
+			assert!(bytes == expected);
+			open.close().unwrap();
+		}
+		// And the record goes on with the domain.
+		domain.start();
+		write(domain, &mut expected, 0x22, 40 * MIB);
+		let (_, written) = back_up(domain, &[first], &mut bytes);
+		assert_eq!(written, Some(vec![granule(20 * MIB), granule(40 * MIB)]));
+		assert!(bytes == expected);
+	});
+}
+
+#[test]
+fn a_record_of_a_domain_that_is_off_counts_only_if_nothing_is_odd_about_it() {
+	with_domain(&[Qcow2, Qcow2], |domain| {
+		let (first, _) = back_up(domain, &[], &mut Vec::new());
+		let written = |known: &[Checkpoint]| {
+			let open = domain.open(known).unwrap();
+			let written: Vec<_> = open.disks.iter().map(|disk| disk.written.is_some()).collect();
+			open.close().unwrap();
+			written
+		};
+		domain.stop();
+		assert_eq!(written(&[first]), [true, true]);
+		assert_eq!(written(&[]), [false, false]);
+		assert_eq!(written(&[Checkpoint::new()]), [false, false], "of another backup");
+		// An image that was made anew has no bitmap.
+		let copy = domain.folder.path().join("copy");
+		let image = domain.image(0);
+		let convert = ["convert", "-O", "qcow2", text(&image), text(&copy)];
+		assert!(Command::new("qemu-img").args(convert).status().unwrap().success());
+		fs::rename(&copy, &image).unwrap();
+		assert_eq!(written(&[first]), [false, true]);
+		// QEMU knows that it has missed something.
+		domain.start();
+		domain.write(1, 0x11, 21 * MIB, GRANULE);
+		domain.crash();
+		assert_eq!(written(&[first]), [false, false]);
 	});
 }
 

@@ -3,7 +3,8 @@
 use super::{
 	AtBlock,
 	records::{
-		Lineage, LineageRecord, RequestRecord, Restore, RestoreRecord, Snapshot, SnapshotRecord,
+		BytesRecord, Deposit, Grant, GrantRecord, HoldRecord, Lineage, LineageRecord,
+		RequestRecord, Restore, RestoreRecord, Snapshot, SnapshotRecord,
 	},
 };
 use crate::error::CliError;
@@ -22,8 +23,8 @@ const PAGE: usize = 64;
 /// Most pages of snapshots that are read of one request.
 const PAGES_MAX: usize = 1_024;
 
-/// Most restores of the whole chain that are looked through.
-const RESTORES_MAX: usize = 100_000;
+/// Most entries of a map of the whole chain that are looked through.
+const ENTRIES_MAX: usize = 100_000;
 
 /// The lineages of an account.
 pub(crate) async fn lineages_of(
@@ -46,8 +47,16 @@ pub(crate) async fn lineage(at: &AtBlock, request: u64) -> Result<Lineage, CliEr
 
 /// All snapshots of a lineage, oldest first.
 pub(crate) async fn snapshots(at: &AtBlock, lineage: &Lineage) -> Result<Vec<Snapshot>, CliError> {
+	snapshots_from(at, lineage, 0).await
+}
+
+/// The snapshots of a lineage from a sequence on.
+pub(crate) async fn snapshots_from(
+	at: &AtBlock,
+	lineage: &Lineage,
+	mut from: u64,
+) -> Result<Vec<Snapshot>, CliError> {
 	let mut records: Vec<(u64, SnapshotRecord)> = Vec::new();
-	let mut from = 0;
 	for _ in 0..PAGES_MAX {
 		let call = dynamic::runtime_api_call::<_, Vec<(u64, SnapshotRecord)>>(
 			"BackupApi",
@@ -63,6 +72,74 @@ pub(crate) async fn snapshots(at: &AtBlock, lineage: &Lineage) -> Result<Vec<Sna
 		}
 	}
 	Ok(Snapshot::chain(records))
+}
+
+/// Sequence of the newest snapshot that was taken at a block or before.
+pub(crate) async fn snapshot_as_of(
+	at: &AtBlock,
+	request: u64,
+	block: u64,
+) -> Result<Option<u64>, CliError> {
+	let call = dynamic::runtime_api_call::<_, Option<u64>>(
+		"BackupApi",
+		"snapshot_as_of",
+		(request, block),
+	);
+	Ok(at.runtime_apis().call(call).await.map_err(subxt::Error::from)?)
+}
+
+/// Who may restore a request besides its owner.
+pub(crate) async fn grants(at: &AtBlock, request: u64) -> Result<Vec<Grant>, CliError> {
+	let call = dynamic::runtime_api_call::<_, Vec<GrantRecord>>("BackupApi", "grants", (request,));
+	let records = at.runtime_apis().call(call).await.map_err(subxt::Error::from)?;
+	Ok(records.into_iter().map(Grant::from).collect())
+}
+
+/// What the backups of an account take.
+pub(crate) async fn bytes_of(at: &AtBlock, owner: &AccountId32) -> Result<BytesRecord, CliError> {
+	let call = dynamic::runtime_api_call::<_, BytesRecord>("BackupApi", "bytes_of", (owner.0,));
+	Ok(at.runtime_apis().call(call).await.map_err(subxt::Error::from)?)
+}
+
+/// What is held of an account's balance for its backups.
+pub(crate) async fn deposits_of(
+	at: &AtBlock,
+	owner: &AccountId32,
+) -> Result<Vec<Deposit>, CliError> {
+	let holds: Option<Vec<HoldRecord>> = value_at(at, "Balances", "Holds", (owner.0,)).await?;
+	Ok(holds.unwrap_or_default().into_iter().filter_map(HoldRecord::of_backups).collect())
+}
+
+/// The requests for machines of an account, by their numbers.
+pub(crate) async fn requests_of(
+	at: &AtBlock,
+	owner: &AccountId32,
+) -> Result<Vec<(u64, RequestRecord)>, CliError> {
+	let is_its_own = |record: &RequestRecord| record.owner == *owner;
+	Ok(entries::<RequestRecord>(at, "Compute", "Requests", is_its_own).await?)
+}
+
+/// The entries of a map by numbers that are asked for, among the first of all.
+async fn entries<Record: DecodeAsType>(
+	at: &AtBlock,
+	pallet: &str,
+	map: &str,
+	is_wanted: impl Fn(&Record) -> bool,
+) -> Result<Vec<(u64, Record)>, subxt::Error> {
+	let address = dynamic::storage::<(u64,), Record>(pallet.to_owned(), map.to_owned());
+	let mut entries = at.storage().iter(address, ()).await?;
+	let mut found = Vec::new();
+	for _ in 0..ENTRIES_MAX {
+		let Some(entry) = entries.next().await else { break };
+		let entry = entry?;
+		let (id,) = entry.key()?.decode()?;
+		let record = entry.value().decode()?;
+		if is_wanted(&record) {
+			found.push((id, record));
+		}
+	}
+	found.sort_by_key(|(id, _)| *id);
+	Ok(found)
 }
 
 /// A request for a machine.
@@ -82,24 +159,10 @@ pub(crate) async fn restores_of(
 	at: &AtBlock,
 	owner: &AccountId32,
 ) -> Result<Vec<Restore>, CliError> {
-	Ok(read_restores(at, owner).await?)
-}
-
-async fn read_restores(at: &AtBlock, owner: &AccountId32) -> Result<Vec<Restore>, subxt::Error> {
-	let address = dynamic::storage::<(u64,), RestoreRecord>("Backup", "RestoreRequests");
-	let mut entries = at.storage().iter(address, ()).await?;
-	let mut found = Vec::new();
-	for _ in 0..RESTORES_MAX {
-		let Some(entry) = entries.next().await else { break };
-		let entry = entry?;
-		let (id,) = entry.key()?.decode()?;
-		let record = entry.value().decode()?;
-		if record.requester == *owner {
-			found.push(Restore::new(id, record, at.block_number()));
-		}
-	}
-	found.sort_by_key(|restore| restore.restore);
-	Ok(found)
+	let is_its_own = |record: &RestoreRecord| record.requester == *owner;
+	let records = entries(at, "Backup", "RestoreRequests", is_its_own).await?;
+	let now = at.block_number();
+	Ok(records.into_iter().map(|(id, record)| Restore::new(id, record, now)).collect())
 }
 
 /// First block that an account has not paid for, if it has a subscription.
@@ -127,7 +190,7 @@ pub(crate) async fn owner_key_version(at: &AtBlock, owner: &AccountId32) -> Resu
 	Ok(version.unwrap_or(0))
 }
 
-async fn value_at<Keys, Record>(
+pub(super) async fn value_at<Keys, Record>(
 	at: &AtBlock,
 	pallet: &str,
 	entry: &str,

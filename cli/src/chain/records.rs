@@ -223,6 +223,24 @@ impl Snapshot {
 		}
 	}
 
+	/// One of a test, taken at the block ten times its sequence.
+	#[cfg(test)]
+	pub(crate) fn example(sequence: u64, node: u64) -> Self {
+		Self {
+			sequence,
+			cid: Cid::dag_cbor([7; 32]).to_string(),
+			parent: None,
+			taken_at: sequence * 10,
+			recorded_at: sequence * 10 + 2,
+			description: Some("nightly".into()),
+			logical_bytes: 1024,
+			new_bytes: 5,
+			consistency: Word("Crash".into()),
+			node,
+			owner_key_version: 1,
+		}
+	}
+
 	/// Snapshots in the order of their sequence, each with the root of the one before.
 	pub(crate) fn chain(records: Vec<(u64, SnapshotRecord)>) -> Vec<Self> {
 		let mut before: Option<(u64, String)> = None;
@@ -354,6 +372,64 @@ impl From<RequestStateRecord> for RequestState {
 	}
 }
 
+/// Who may restore a request besides its owner, as `grants` answers it.
+#[derive(Debug, DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+pub(crate) struct GrantRecord {
+	pub(crate) account: AccountId32,
+	pub(crate) granted_at: u64,
+	pub(crate) expires_at: Option<u64>,
+}
+
+/// A grant, as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Grant {
+	pub(crate) account: String,
+	pub(crate) granted_at: u64,
+	pub(crate) expires_at: Option<u64>,
+}
+
+impl From<GrantRecord> for Grant {
+	fn from(record: GrantRecord) -> Self {
+		let GrantRecord { account, granted_at, expires_at } = record;
+		Self { account: account.to_string(), granted_at, expires_at }
+	}
+}
+
+/// What the backups of an account take, as `bytes_of` answers it.
+#[derive(Debug, DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+pub(crate) struct BytesRecord {
+	pub(crate) snapshots: u64,
+	pub(crate) stored_bytes: u64,
+	pub(crate) logical_bytes: u64,
+}
+
+/// A part of a balance that is held, and why.
+#[derive(Debug, DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+pub(crate) struct HoldRecord {
+	id: Value,
+	amount: u128,
+}
+
+/// What is deposited for backups.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Deposit {
+	pub(crate) reason: Word,
+	/// Beyond what JSON numbers can carry everywhere.
+	pub(crate) amount: String,
+}
+
+impl HoldRecord {
+	/// Nothing, if it is held for something else.
+	pub(crate) fn of_backups(self) -> Option<Deposit> {
+		let ValueDef::Variant(pallet) = &self.id.value else { return None };
+		let reason = pallet.values.values().next().filter(|_| pallet.name == "Backup")?;
+		Some(Deposit { reason: Word::of(reason), amount: self.amount.to_string() })
+	}
+}
+
 /// A value whose shape is not known beforehand, as JSON: options are their value or `null`,
 /// keys, hashes and the like `0x…`, numbers beyond 64 bits text.
 pub(crate) fn to_json(value: &Value) -> serde_json::Value {
@@ -478,6 +554,19 @@ mod tests {
 		let waits = |now| Restore::new(2, record(RestoreStateRecord::Requested), now).state;
 		assert_eq!(waits(39), RestoreState::Requested);
 		assert_eq!(waits(40), RestoreState::Expired);
+	}
+
+	#[test]
+	fn only_what_is_held_for_backups_is_a_deposit() {
+		let hold = |pallet: &str| HoldRecord {
+			id: Value::unnamed_variant(pallet, [Value::unnamed_variant("HistoryDeposit", [])]),
+			amount: u128::MAX,
+		};
+		assert!(hold("Preimage").of_backups().is_none());
+		assert_eq!(
+			serde_json::to_value(hold("Backup").of_backups()).unwrap(),
+			json!({ "reason": "history-deposit", "amount": u128::MAX.to_string() })
+		);
 	}
 
 	#[test]

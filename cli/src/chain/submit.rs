@@ -42,6 +42,26 @@ pub(crate) struct Event {
 	pub(crate) fields: serde_json::Value,
 }
 
+impl Transaction {
+	/// Whether it caused an event.
+	pub(crate) fn has(&self, pallet: &str, name: &str) -> bool {
+		self.events.iter().any(|event| event.pallet == pallet && event.event == name)
+	}
+}
+
+impl Event {
+	pub(crate) fn read(event: &subxt::events::Event<'_, PolkadotConfig>) -> Result<Self, CliError> {
+		let fields = event
+			.decode_fields_unchecked_as::<subxt::ext::scale_value::Composite<()>>()
+			.map_err(subxt::Error::from)?;
+		Ok(Self {
+			pallet: event.pallet_name().to_owned(),
+			event: event.event_name().to_owned(),
+			fields: to_json(&Value { value: fields.into(), context: () }),
+		})
+	}
+}
+
 impl Included {
 	/// The fields of the event with this name.
 	pub(crate) fn event<E: DecodeAsFields>(
@@ -122,14 +142,7 @@ fn shown(events: &ExtrinsicEvents<PolkadotConfig>) -> Result<Vec<Event>, CliErro
 		if matches!(event.pallet_name(), "System" | "TransactionPayment" | "Balances") {
 			continue;
 		}
-		let fields = event
-			.decode_fields_unchecked_as::<subxt::ext::scale_value::Composite<()>>()
-			.map_err(subxt::Error::from)?;
-		list.push(Event {
-			pallet: event.pallet_name().to_owned(),
-			event: event.event_name().to_owned(),
-			fields: to_json(&Value { value: fields.into(), context: () }),
-		});
+		list.push(Event::read(&event)?);
 	}
 	Ok(list)
 }

@@ -1,4 +1,4 @@
-//! `backup create`, `backup frequency` and `backup settings`: what owners set.
+//! `backup create`, `backup cadence` and `backup settings`: what owners set.
 
 use crate::{args::Global, commands::submit_and_answer, error::CliError, output::Output};
 use subxt::dynamic::Value;

@@ -12,6 +12,7 @@ use std::{
 	io::{self, IsTerminal},
 	num::NonZero,
 	path::Path,
+	sync::Arc,
 	thread,
 };
 
@@ -20,18 +21,18 @@ const GATEWAY_THREADS: usize = 8;
 
 /// Where blocks come from.
 pub(super) struct Place {
-	pub(super) source: Box<dyn BlockSource>,
+	pub(super) source: Arc<dyn BlockSource>,
 	pub(super) threads: NonZero<usize>,
 }
 
 impl Place {
 	pub(super) fn open(from: &From) -> Result<Self, CliError> {
-		let (source, threads): (Box<dyn BlockSource>, _) = match (&from.store, &from.car) {
-			(Some(folder), _) => (Box::new(existing_store(folder)?), processors()),
-			(None, Some(file)) => (Box::new(open_car(file)?), processors()),
+		let (source, threads): (Arc<dyn BlockSource>, _) = match (&from.store, &from.car) {
+			(Some(folder), _) => (Arc::new(existing_store(folder)?), processors()),
+			(None, Some(file)) => (Arc::new(open_car(file)?), processors()),
 			(None, None) => {
 				let threads = NonZero::new(GATEWAY_THREADS).expect("the constant is not zero");
-				(Box::new(gateways(&from.gateway)?), threads)
+				(Arc::new(gateways(&from.gateway)?), threads)
 			}
 		};
 		Ok(Self { source, threads })

@@ -2,16 +2,12 @@
 
 use crate::{
 	args::Global,
-	commands::{submit, submit_and_answer},
+	commands::{confirm::confirm, submit, submit_and_answer},
 	error::CliError,
 	output::Output,
 };
 use serde_json::json;
-use std::io::{self, BufRead, IsTerminal};
 use subxt::ext::scale_decode::{self, DecodeAsType};
-
-/// What has to be typed before everything is deleted.
-const CONFIRMATION: &str = "delete";
 
 #[derive(DecodeAsType)]
 #[decode_as_type(crate_path = "scale_decode")]
@@ -42,24 +38,11 @@ pub(crate) async fn delete_all(yes: bool, global: &Global, output: Output) -> Re
 	// Whoever cannot sign is told before being asked.
 	crate::chain::signer(global)?;
 	if !yes {
-		confirm(output)?;
+		confirm(
+			output,
+			"All backups of this account will be deleted, blocks and records, on every node.",
+		)?;
 	}
 	let done = "the deletion of all backups was asked for; see 'backup status'";
 	submit_and_answer(global, output, "Marketplace", "request_deletion", (), done).await
-}
-
-fn confirm(output: Output) -> Result<(), CliError> {
-	if !io::stdin().is_terminal() {
-		return Err(CliError::NotConfirmed);
-	}
-	output.note(format_args!(
-		"All backups of this account will be deleted, blocks and records, on every node.\n\
-		 Type '{CONFIRMATION}' to go on:"
-	));
-	let mut line = String::new();
-	let read = io::stdin().lock().read_line(&mut line);
-	match read {
-		Ok(_) if line.trim() == CONFIRMATION => Ok(()),
-		_ => Err(CliError::NotConfirmed),
-	}
 }

@@ -8,7 +8,7 @@
 //! writes it, which looks for Ctrl-C between two blocks.
 
 use crate::{
-	args::{Format, Restore},
+	args::{Format, Restore, Unlock},
 	commands::{
 		blocks::{Place, bar, work},
 		key::read_identities,
@@ -59,15 +59,12 @@ pub(crate) async fn run(restore: Restore, output: Output) -> Result<(), CliError
 }
 
 fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
-	let root = restore.root;
+	let root = restore.unlock.root;
 	// Before anything is fetched for a name that is taken.
 	if fs::symlink_metadata(&restore.output).is_ok() {
 		return Err(CliError::FileExists { path: restore.output.clone() });
 	}
-	let place = Place::open(&restore.from)?;
-	let (block, key) =
-		unlock(&*place.source, root, &restore.identity, restore.envelope.as_deref())?;
-	let opened = block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))?;
+	let (place, opened) = open(&restore.unlock)?;
 	let disk = choose(root, &opened, restore)?;
 	let mut target = create_target(&restore.output, restore.format)?;
 	let bar = bar(Some(disk.logical_bytes));
@@ -95,6 +92,15 @@ fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
 		logical_bytes: disk.logical_bytes,
 		written_bytes,
 	})
+}
+
+/// The place of a snapshot's blocks, and its opened root.
+pub(super) fn open(arguments: &Unlock) -> Result<(Place, Root), CliError> {
+	let Unlock { root, identity, envelope, from } = arguments;
+	let place = Place::open(from)?;
+	let (block, key) = unlock(&*place.source, *root, identity, envelope.as_deref())?;
+	let opened = block.open_with_read_key(&key).map_err(|error| explain(*root, &error.into()))?;
+	Ok((place, opened))
 }
 
 /// The root of a snapshot and its read key.

@@ -1,7 +1,7 @@
 //! `backup snapshots`: what the chain has recorded of a request, or of all of an owner.
 
 use crate::{
-	args::Global,
+	args::{Filter, Global, Snapshots},
 	chain::{
 		Chain, account, reads,
 		records::{Lineage, Snapshot},
@@ -28,14 +28,14 @@ struct Answer {
 }
 
 pub(crate) async fn run(
-	request: Option<u64>,
-	owner: Option<&str>,
+	which: &Snapshots,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
+	let request = which.request;
 	let owner = match request {
 		Some(_) => None,
-		None => Some(account(owner, global)?),
+		None => Some(account(which.owner.as_deref(), global)?),
 	};
 	let at = Chain::connect(global).await?.best().await?;
 	let lineages = match (request, &owner) {
@@ -45,22 +45,38 @@ pub(crate) async fn run(
 	};
 	let mut backups = Vec::new();
 	for lineage in lineages {
-		let snapshots = reads::snapshots(&at, &lineage).await?;
+		let snapshots = which.filter.of(reads::snapshots(&at, &lineage).await?);
 		backups.push(Backup { lineage, snapshots });
 	}
 	let answer = Answer { block: at.block_number(), backups };
-	output.answer(&answer, || text(&answer))
+	output.answer(&answer, || text(&answer, which.tree))
 }
 
-fn text(answer: &Answer) -> String {
+impl Filter {
+	/// The snapshots that are meant, in their order.
+	fn of(&self, snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
+		let is_meant = |snapshot: &Snapshot| {
+			self.since.is_none_or(|block| snapshot.taken_at >= block)
+				&& self.until.is_none_or(|block| snapshot.taken_at <= block)
+				&& self.by_node.is_none_or(|node| snapshot.node == node)
+		};
+		let mut meant: Vec<Snapshot> = snapshots.into_iter().filter(is_meant).collect();
+		if let Some(newest) = self.newest {
+			meant.drain(..meant.len().saturating_sub(newest));
+		}
+		meant
+	}
+}
+
+fn text(answer: &Answer, as_tree: bool) -> String {
 	if answer.backups.is_empty() {
 		return "no backups".into();
 	}
-	let parts = answer.backups.iter().map(backup_text);
+	let parts = answer.backups.iter().map(|backup| backup_text(backup, as_tree));
 	parts.collect::<Vec<_>>().join("\n\n")
 }
 
-fn backup_text(backup: &Backup) -> String {
+fn backup_text(backup: &Backup, as_tree: bool) -> String {
 	let lineage = &backup.lineage;
 	let mut lines = vec![format!(
 		"request {} on node {}, every {} blocks, {} of {} snapshots: {}",
@@ -71,10 +87,44 @@ fn backup_text(backup: &Backup) -> String {
 		lineage.keep_last,
 		words::eligibility(&lineage.eligibility),
 	)];
-	if !backup.snapshots.is_empty() {
+	if as_tree {
+		lines.extend(tree(&backup.snapshots));
+	} else if !backup.snapshots.is_empty() {
 		lines.push(table(&backup.snapshots).render());
 	}
 	lines.join("\n")
+}
+
+/// A history from its oldest snapshot to its newest. Each stands below the one that it goes on
+/// from; what is gone in between, and a move to another node, are told.
+fn tree(snapshots: &[Snapshot]) -> Vec<String> {
+	let mut lines = Vec::new();
+	let mut before: Option<&Snapshot> = None;
+	for (index, snapshot) in snapshots.iter().enumerate() {
+		if let Some(gone) = before.map(|before| snapshot.sequence - before.sequence - 1)
+			&& gone > 0
+		{
+			lines.push(format!(":  {} gone or left out", words::count(gone, "snapshot")));
+		}
+		if before.is_some_and(|before| before.node != snapshot.node) {
+			lines.push(format!("│  moved to node {}", snapshot.node));
+		}
+		let branch = if index + 1 == snapshots.len() { "└─" } else { "├─" };
+		let mut line = format!(
+			"{branch} {} {} taken at {}, {}, {} new",
+			snapshot.sequence,
+			snapshot.cid,
+			snapshot.taken_at,
+			words::bytes(snapshot.logical_bytes),
+			words::bytes(snapshot.new_bytes)
+		);
+		if let Some(description) = &snapshot.description {
+			line.push_str(&format!(": {description}"));
+		}
+		lines.push(line);
+		before = Some(snapshot);
+	}
+	lines
 }
 
 fn table(snapshots: &[Snapshot]) -> Table {
@@ -101,4 +151,43 @@ fn table(snapshots: &[Snapshot]) -> Table {
 		]);
 	}
 	table
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use serde_json::json;
+
+	fn snapshot(sequence: u64, node: u64) -> Snapshot {
+		Snapshot::example(sequence, node)
+	}
+
+	fn sequences(filter: &Filter) -> serde_json::Value {
+		let all = (1..=5).map(|sequence| snapshot(sequence, sequence / 4)).collect();
+		filter.of(all).iter().map(|one| one.sequence).collect::<Vec<_>>().into()
+	}
+
+	#[test]
+	fn filters_leave_what_is_meant() {
+		let none = Filter::default();
+		assert_eq!(sequences(&none), json!([1, 2, 3, 4, 5]));
+		assert_eq!(sequences(&Filter { since: Some(20), ..none.clone() }), json!([2, 3, 4, 5]));
+		assert_eq!(sequences(&Filter { until: Some(20), ..none.clone() }), json!([1, 2]));
+		assert_eq!(sequences(&Filter { by_node: Some(1), ..none.clone() }), json!([4, 5]));
+		assert_eq!(sequences(&Filter { newest: Some(2), ..none.clone() }), json!([4, 5]));
+		assert_eq!(sequences(&Filter { newest: Some(9), ..none.clone() }), json!([1, 2, 3, 4, 5]));
+		let both = Filter { until: Some(39), newest: Some(1), ..none };
+		assert_eq!(sequences(&both), json!([3]));
+	}
+
+	#[test]
+	fn a_tree_tells_gaps_and_moves() {
+		let lines = tree(&[snapshot(1, 1), snapshot(2, 1), snapshot(5, 2)]);
+		let starts: Vec<_> = lines.iter().map(|line| line.split(" b").next().unwrap()).collect();
+		let expected =
+			["├─ 1", "├─ 2", ":  2 snapshots gone or left out", "│  moved to node 2", "└─ 5"];
+		assert_eq!(starts, expected);
+		assert!(lines[0].ends_with("taken at 10, 1.0 KiB, 5 B new: nightly"), "{}", lines[0]);
+		assert_eq!(tree(&[]), Vec::<String>::new());
+	}
 }

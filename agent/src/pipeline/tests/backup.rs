@@ -3,7 +3,7 @@ use crate::{
 	format::{Geometry, Node, NodeBlock, Root},
 	pipeline::{BackupError, Blob, Disk, Restore},
 	repositories::{
-		BlockSource, Chunks, EmbeddedStore, Repository, RepositoryError, StoreOptions,
+		BlockSource, Chunks, EmbeddedStore, Repository, StoreOptions,
 		embedded::tests::simulated::SimulatedFiles, verify,
 	},
 };

@@ -24,7 +24,7 @@ pub(super) fn settle(
 	known: &[Checkpoint],
 ) -> Result<Option<Checkpoint>, SourceError> {
 	let found = list(domain)?;
-	let kept = known.iter().copied().find(|known| found.contains(&name(*known)));
+	let kept = newest(&found, known);
 	if kept.is_none() && !known.is_empty() {
 		tracing::warn!(
 			domain = domain.name,
@@ -37,6 +37,21 @@ pub(super) fn settle(
 	Ok(kept)
 }
 
+/// The newest checkpoint whose backup is there, of a domain whose checkpoints cannot be settled now.
+pub(super) fn find(
+	domain: &Domain,
+	known: &[Checkpoint],
+) -> Result<Option<Checkpoint>, SourceError> {
+	match known.is_empty() {
+		true => Ok(None),
+		false => Ok(newest(&list(domain)?, known)),
+	}
+}
+
+fn newest(found: &[String], known: &[Checkpoint]) -> Option<Checkpoint> {
+	known.iter().copied().find(|known| found.contains(&name(*known)))
+}
+
 fn list(domain: &Domain) -> Result<Vec<String>, SourceError> {
 	let names = domain.run("checkpoint-list", &["--name"])?;
 	let names = names.lines().map(str::trim).filter(|name| name.starts_with(PREFIX));
@@ -45,14 +60,17 @@ fn list(domain: &Domain) -> Result<Vec<String>, SourceError> {
 
 fn delete(domain: &Domain, checkpoint: &str) -> Result<(), SourceError> {
 	let which = format!("--checkpointname={checkpoint}");
-	let words = match domain.change("checkpoint-delete", &[&which]) {
+	let mut words = match domain.change("checkpoint-delete", &[&which]) {
 		Err(SourceError::LibvirtRefused { words, .. }) => words,
 		result => return result.map(drop),
 	};
 	// A crash took the bitmap, and libvirt would refuse its deletion for ever.
 	if words.contains("bitmap") {
 		tracing::warn!(checkpoint, words, "a checkpoint without its record is forgotten");
-		return domain.change("checkpoint-delete", &[&which, "--metadata"]).map(drop);
+		words = match domain.change("checkpoint-delete", &[&which, "--metadata"]) {
+			Err(SourceError::LibvirtRefused { words, .. }) => words,
+			result => return result.map(drop),
+		};
 	}
 	// It goes another time. Nothing relies on its being gone.
 	tracing::warn!(checkpoint, words, "a checkpoint stays");
@@ -68,4 +86,23 @@ pub(super) fn recorded(
 	let xml = domain.run("checkpoint-dumpxml", &[&which])?;
 	definition::parse_checkpoint(&xml)
 		.map_err(|reason| domain.not_understood("a checkpoint", reason))
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::sources::libvirt::fake;
+
+	/// Such a domain would not be backed up any more.
+	#[test]
+	fn a_checkpoint_that_libvirt_never_deletes_does_not_stop_backups() {
+		let kept = Checkpoint::new();
+		let list = format!("{}\npbk-broken\nnightly\n", name(kept));
+		let refused = "error: operation failed: bitmap 'pbk-broken' not found";
+		let answers = [("checkpoint-list", list.as_str()), ("checkpoint-delete", refused)];
+		let fake = fake::domain(&answers);
+		assert_eq!(settle(&fake.domain, &[kept]).unwrap(), Some(kept));
+		// With its record, then without: that of nobody else.
+		assert_eq!(fake.calls(), ["checkpoint-list", "checkpoint-delete", "checkpoint-delete"]);
+	}
 }

@@ -8,12 +8,18 @@ pub(super) const UUID: &str = "c0ffee00-0000-8000-8000-000000000001";
 /// An answer that does not come.
 pub(super) const HANG: &str = "hang";
 
-/// Writes down each command. Without an answer it refuses.
+/// Writes down each command. Without an answer it refuses, and also if the answer is an error, be it
+/// slow or not.
 const SCRIPT: &str = r#"
-	echo "$4" >> "$0/calls"
-	[ -f "$0/$4" ] || { echo "error: no $4" >&2; exit 1; }
-	[ "$(cat "$0/$4")" != hang ] || exec sleep 1000
-	cat "$0/$4"
+	[ "$3" != --quiet ] || shift
+	echo "$3" >> "$0/calls"
+	[ -f "$0/$3" ] || { echo "error: no $3" >&2; exit 1; }
+	case "$(cat "$0/$3")" in
+		hang) exec sleep 1000 ;;
+		error:*) cat "$0/$3" >&2; exit 1 ;;
+		slow:*) sleep 0.1; cat "$0/$3" >&2; exit 1 ;;
+	esac
+	cat "$0/$3"
 "#;
 
 pub(super) struct FakeDomain {

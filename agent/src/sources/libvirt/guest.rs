@@ -2,6 +2,10 @@
 //!
 //! That they may be frozen by us is written down in the running domain itself, as metadata of
 //! ours: whoever comes after a kill lets them go on, and when the domain ends the note is gone.
+//!
+//! libvirt has no question for whether a guest is frozen that would not mark the domain as tampered
+//! with. But an agent whose guest is frozen refuses to freeze it again, and one that refuses has
+//! frozen nothing: so a freeze of somebody else's is seen, and not thawed.
 
 use super::{Domain, definition::Definition};
 use crate::sources::SourceError;
@@ -16,18 +20,25 @@ const THAW_TIME_MAX: Duration = Duration::from_secs(45);
 /// Names our note among the domain's metadata.
 const NOTE: &str = "--uri=urn:pallet-backup:frozen";
 
+/// What libvirt says when there is no such note.
+const NO_NOTE: &str = "metadata not found";
+
+/// What libvirt says when the guest's agent itself said no.
+const REFUSED_BY_AGENT: &str = "unable to execute QEMU agent command";
+
 /// File systems that stand still until this is dropped.
 #[derive(Debug)]
 pub(super) struct Frozen<'d> {
 	domain: &'d Domain,
 	since: Instant,
-	/// Whether they stand still as a whole.
-	is_whole: bool,
 	is_over: bool,
 }
 
-/// Freeze the guest's file systems, if it has an agent that listens. A guest whose agent fails is
-/// backed up all the same.
+/// Freeze the guest's file systems, if it has an agent that listens. Returns nothing where none
+/// stands still: such a guest is backed up all the same.
+///
+/// # Errors
+/// [`SourceError::NotThawed`] if a freeze failed and cannot be undone, among others.
 pub(super) fn freeze<'d>(
 	domain: &'d Domain,
 	definition: &Definition,
@@ -37,25 +48,49 @@ pub(super) fn freeze<'d>(
 		return Ok(None);
 	}
 	domain.change("metadata", &[NOTE, "--live", "--key=pbk", "--set=<frozen/>"])?;
-	let mut frozen = Frozen { domain, since: Instant::now(), is_whole: false, is_over: false };
-	match domain.run_within("domfsfreeze", &[], time_max) {
-		Ok(_) => frozen.is_whole = true,
-		Err(error) => tracing::warn!(
-			%error,
-			"the guest does not stand still; the snapshot is crash-consistent"
+	let frozen = Frozen { domain, since: Instant::now(), is_over: false };
+	match domain.run_aloud("domfsfreeze", time_max) {
+		Ok(words) if count(&words) > 0 => return Ok(Some(frozen)),
+		Ok(_) => tracing::warn!(
+			domain = domain.name,
+			"the guest froze no file system; the snapshot is crash-consistent"
 		),
+		Err(error) => {
+			tracing::warn!(
+				%error,
+				"the guest does not stand still; the snapshot is crash-consistent"
+			);
+			if is_refused_by_agent(&error) {
+				return frozen.forget().map(|()| None);
+			}
+		}
 	}
-	Ok(Some(frozen))
+	// Half of them may stand still, or its agent take itself for frozen.
+	frozen.thaw().map(|_| None)
 }
 
 impl Frozen<'_> {
-	/// Let the file systems go on, and say how long they stood still if they all did.
+	/// How long they stand still by now.
+	pub(super) fn lasted(&self) -> Duration {
+		self.since.elapsed()
+	}
+
+	/// Let the file systems go on, and say how long they stood still if they did until now.
 	pub(super) fn thaw(mut self) -> Result<Option<Duration>, SourceError> {
 		self.is_over = true;
-		let lasted = self.since.elapsed();
-		// After a freeze that failed half of them may stand still.
-		thaw(self.domain)?;
-		Ok(self.is_whole.then_some(lasted))
+		let lasted = self.lasted();
+		let thawed = thaw(self.domain)?;
+		if thawed == 0 {
+			// Windows does so after ten seconds.
+			tracing::warn!(domain = self.domain.name, "the guest had thawed by itself");
+		}
+		Ok((thawed > 0).then_some(lasted))
+	}
+
+	/// There is nothing to thaw.
+	fn forget(mut self) -> Result<(), SourceError> {
+		self.is_over = true;
+		remove_note(self.domain)
 	}
 }
 
@@ -71,21 +106,37 @@ impl Drop for Frozen<'_> {
 }
 
 /// Let the file systems go on if we may have frozen them.
+///
+/// # Errors
+/// Fails also where libvirt does not say whether we have.
 pub(super) fn settle(domain: &Domain) -> Result<(), SourceError> {
 	match domain.run("metadata", &[NOTE, "--live"]) {
-		Ok(_) => thaw(domain),
-		// There is no such note.
-		Err(SourceError::LibvirtRefused { .. }) => Ok(()),
+		Ok(_) => thaw(domain).map(drop),
+		Err(SourceError::LibvirtRefused { words, .. }) if words.contains(NO_NOTE) => Ok(()),
 		Err(error) => Err(error),
 	}
 }
 
-/// The note stays if that fails, so that it is tried again.
-fn thaw(domain: &Domain) -> Result<(), SourceError> {
-	domain
-		.run_within("domfsthaw", &[], THAW_TIME_MAX)
+/// Says how many file systems go on. The note stays if that fails, so that it is tried again.
+fn thaw(domain: &Domain) -> Result<u64, SourceError> {
+	let words = domain
+		.run_aloud("domfsthaw", THAW_TIME_MAX)
 		.map_err(|error| SourceError::NotThawed { source: io::Error::other(error.to_string()) })?;
+	remove_note(domain)?;
+	Ok(count(&words))
+}
+
+fn remove_note(domain: &Domain) -> Result<(), SourceError> {
 	domain.change("metadata", &[NOTE, "--live", "--remove"]).map(drop)
+}
+
+fn is_refused_by_agent(error: &SourceError) -> bool {
+	matches!(error, SourceError::LibvirtRefused { words, .. } if words.contains(REFUSED_BY_AGENT))
+}
+
+/// The number in `Froze 2 filesystem(s)`; none is 0.
+fn count(words: &str) -> u64 {
+	words.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -94,9 +145,15 @@ mod tests {
 	use crate::sources::libvirt::fake;
 
 	const TIME_MAX: Duration = Duration::from_secs(30);
+	const FROZE: (&str, &str) = ("domfsfreeze", "Froze 2 filesystem(s)\n\n");
+	const THAWED: (&str, &str) = ("domfsthaw", "Thawed 2 filesystem(s)\n\n");
 
 	fn guest(has_agent: bool) -> Definition {
 		Definition { targets: Vec::new(), has_agent, owner: None }
+	}
+
+	fn frozen(fake: &fake::FakeDomain) -> Option<Frozen<'_>> {
+		freeze(&fake.domain, &guest(true), TIME_MAX).unwrap()
 	}
 
 	#[test]
@@ -108,42 +165,82 @@ mod tests {
 
 	#[test]
 	fn a_guest_is_noted_down_before_it_is_frozen_and_until_it_thawed() {
-		let fake = fake::domain(&[("metadata", ""), ("domfsfreeze", ""), ("domfsthaw", "")]);
-		let frozen = freeze(&fake.domain, &guest(true), TIME_MAX).unwrap().unwrap();
-		assert!(frozen.thaw().unwrap().is_some());
+		let fake = fake::domain(&[("metadata", ""), FROZE, THAWED]);
+		assert!(frozen(&fake).unwrap().thaw().unwrap().is_some());
 		assert_eq!(fake.calls(), ["metadata", "domfsfreeze", "domfsthaw", "metadata"]);
 	}
 
 	#[test]
 	fn a_guest_that_does_not_stand_still_is_told_to_go_on() {
-		let fake = fake::domain(&[("metadata", ""), ("domfsthaw", "")]);
-		let frozen = freeze(&fake.domain, &guest(true), TIME_MAX).unwrap().unwrap();
-		assert!(frozen.thaw().unwrap().is_none());
+		let fake = fake::domain(&[("metadata", ""), THAWED]);
+		assert!(frozen(&fake).is_none());
+		assert_eq!(fake.calls(), ["metadata", "domfsfreeze", "domfsthaw", "metadata"]);
+	}
+
+	/// It said that all went well, and nothing stood still.
+	#[test]
+	fn a_guest_that_froze_no_file_system_is_not_called_frozen() {
+		let froze = ("domfsfreeze", "Froze 0 filesystem(s)\n\n");
+		let fake = fake::domain(&[("metadata", ""), froze, THAWED]);
+		assert!(frozen(&fake).is_none());
 		assert_eq!(fake.calls(), ["metadata", "domfsfreeze", "domfsthaw", "metadata"]);
 	}
 
 	#[test]
+	fn a_guest_that_thawed_by_itself_did_not_stand_still() {
+		let thawed = ("domfsthaw", "Thawed 0 filesystem(s)\n\n");
+		let fake = fake::domain(&[("metadata", ""), FROZE, thawed]);
+		assert_eq!(frozen(&fake).unwrap().thaw().unwrap(), None);
+	}
+
+	/// Somebody else has frozen it, and relies on that.
+	#[test]
+	fn a_guest_whose_agent_refuses_to_freeze_is_not_thawed() {
+		let words = "error: Unable to freeze filesystems\nerror: internal error: unable to execute \
+			QEMU agent command 'guest-fsfreeze-freeze': Command guest-fsfreeze-freeze has been \
+			disabled: the command is not allowed";
+		let fake = fake::domain(&[("metadata", ""), ("domfsfreeze", words), THAWED]);
+		assert!(frozen(&fake).is_none());
+		assert_eq!(fake.calls(), ["metadata", "domfsfreeze", "metadata"]);
+	}
+
+	#[test]
 	fn a_freeze_that_hangs_is_given_up_and_undone() {
-		let fake =
-			fake::domain(&[("metadata", ""), ("domfsfreeze", fake::HANG), ("domfsthaw", "")]);
+		let fake = fake::domain(&[("metadata", ""), ("domfsfreeze", fake::HANG), THAWED]);
 		let frozen = freeze(&fake.domain, &guest(true), Duration::from_millis(200)).unwrap();
-		drop(frozen);
+		assert!(frozen.is_none());
+		assert_eq!(fake.calls(), ["metadata", "domfsfreeze", "domfsthaw", "metadata"]);
+	}
+
+	#[test]
+	fn a_guest_that_is_let_go_of_is_thawed() {
+		let fake = fake::domain(&[("metadata", ""), FROZE, THAWED]);
+		drop(frozen(&fake));
 		assert_eq!(fake.calls(), ["metadata", "domfsfreeze", "domfsthaw", "metadata"]);
 	}
 
 	#[test]
 	fn a_guest_that_does_not_thaw_keeps_its_note() {
-		let fake = fake::domain(&[("metadata", ""), ("domfsfreeze", "")]);
-		let frozen = freeze(&fake.domain, &guest(true), TIME_MAX).unwrap().unwrap();
-		assert!(matches!(frozen.thaw(), Err(SourceError::NotThawed { .. })));
+		let fake = fake::domain(&[("metadata", ""), FROZE]);
+		assert!(matches!(frozen(&fake).unwrap().thaw(), Err(SourceError::NotThawed { .. })));
 		assert_eq!(fake.calls(), ["metadata", "domfsfreeze", "domfsthaw"]);
 		assert!(matches!(settle(&fake.domain), Err(SourceError::NotThawed { .. })));
 	}
 
 	#[test]
 	fn a_guest_without_a_note_is_left_alone() {
-		let fake = fake::domain(&[]);
+		let none = "error: metadata not found: Requested metadata element is not present";
+		let fake = fake::domain(&[("metadata", none)]);
 		settle(&fake.domain).unwrap();
 		assert_eq!(fake.calls(), ["metadata"]);
+	}
+
+	/// It may stand still, and would for ever if that counted as having no note.
+	#[test]
+	fn a_guest_whose_note_cannot_be_asked_for_is_not_taken_for_thawed() {
+		let busy = "error: Timed out during operation: cannot acquire state change lock";
+		let fake = fake::domain(&[("metadata", busy)]);
+		let error = settle(&fake.domain).unwrap_err();
+		assert!(matches!(error, SourceError::LibvirtRefused { .. }), "{error}");
 	}
 }

@@ -60,13 +60,34 @@ impl Virsh {
 		arguments: &[&str],
 		time_max: Duration,
 	) -> Result<String, SourceError> {
+		self.run_as(&["--quiet"], command, arguments, time_max)
+	}
+
+	/// The same, with what it says for people only: how many of something it has done, for example.
+	pub(super) fn run_aloud(
+		&self,
+		command: &str,
+		arguments: &[&str],
+		time_max: Duration,
+	) -> Result<String, SourceError> {
+		self.run_as(&[], command, arguments, time_max)
+	}
+
+	fn run_as(
+		&self,
+		manner: &[&str],
+		command: &str,
+		arguments: &[&str],
+		time_max: Duration,
+	) -> Result<String, SourceError> {
 		let failed = |reason: String| SourceError::Virsh { command: command.to_owned(), reason };
-		let mut child = self.start(command, arguments).map_err(|error| match error.kind() {
-			io::ErrorKind::NotFound => {
-				failed(format!("{error}; install libvirt's client programs (libvirt-clients)"))
-			}
-			_ => failed(error.to_string()),
-		})?;
+		let mut child =
+			self.start(manner, command, arguments).map_err(|error| match error.kind() {
+				io::ErrorKind::NotFound => {
+					failed(format!("{error}; install libvirt's client programs (libvirt-clients)"))
+				}
+				_ => failed(error.to_string()),
+			})?;
 		let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
 		let (status, answer, words) = thread::scope(|scope| {
 			let answer = scope.spawn(|| read(stdout, ANSWER_BYTES_MAX));
@@ -90,12 +111,14 @@ impl Virsh {
 		}
 	}
 
-	fn start(&self, command: &str, arguments: &[&str]) -> io::Result<Child> {
+	fn start(&self, manner: &[&str], command: &str, arguments: &[&str]) -> io::Result<Child> {
 		let (program, before) =
 			self.program.split_first().ok_or(io::Error::from(io::ErrorKind::NotFound))?;
 		Command::new(program)
 			.args(before)
-			.args(["--quiet", "--connect", &self.uri, command])
+			.args(["--connect", &self.uri])
+			.args(manner)
+			.arg(command)
 			.args(arguments)
 			.env("LC_ALL", "C")
 			.stdin(Stdio::null())
@@ -166,7 +189,7 @@ mod tests {
 	#[test]
 	fn a_command_is_given_word_by_word_and_answers_in_english() {
 		let answer = run("printf '%s|' \"$@\" \"$LC_ALL\"", ANSWER_TIME_MAX).unwrap();
-		assert_eq!(answer, "--quiet|--connect|test:///default|domuuid|--domain=web server|C|");
+		assert_eq!(answer, "--connect|test:///default|--quiet|domuuid|--domain=web server|C|");
 	}
 
 	#[test]

@@ -143,6 +143,18 @@ pub(in crate::sources) fn recorded(
 	}
 }
 
+/// What a bitmap of this name has recorded in an image, if it has all writes since a checkpoint: it
+/// went on when QEMU ended, and QEMU ended well.
+pub(in crate::sources) fn recorded_as(
+	bitmaps: &[Bitmap],
+	name: &str,
+	checkpoint: Checkpoint,
+) -> Option<Record> {
+	let bitmap = bitmaps.iter().find(|bitmap| bitmap.name == name)?;
+	(bitmap.is_recording && !bitmap.is_inconsistent)
+		.then(|| Record { checkpoint, bitmap: bitmap.name.clone() })
+}
+
 /// Make of a disk's bitmaps one that goes on recording, or none, and say which.
 pub(super) fn settle(
 	monitor: &mut Monitor,

@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# Makes the virtual environment of the second reader, tools/reader, and prints the path of its
-# Python. It is made anew when the requirements or the Python change; else nothing is done.
+# Makes a virtual environment for Python and prints the path of its folder. It is made anew when the
+# requirements or the Python change; else nothing is done.
 #
-# Every package is pinned by its hash. It lies in `$CARGO_TARGET_DIR/reader-venv` (`target/` if unset).
+# usage: scripts/venv.sh NAME REQUIREMENTS
+#
+# Every package is pinned by its hash. It lies in `$CARGO_TARGET_DIR/NAME-venv` (`target/` if unset).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly REQUIREMENTS=tools/reader/requirements.txt
-readonly VENV=${CARGO_TARGET_DIR:-target}/reader-venv
+readonly NAME=$1
+readonly REQUIREMENTS=$2
+readonly VENV=${CARGO_TARGET_DIR:-target}/$NAME-venv
 readonly PYTHON=$VENV/bin/python
 
 fail() {
-	printf 'reader: %s\n' "$*" >&2
+	printf '%s: %s\n' "$NAME" "$*" >&2
 	exit 1
 }
 
@@ -36,4 +39,4 @@ make_venv() {
 
 wanted=$(stamp)
 is_ready "$wanted" || make_venv "$wanted"
-printf '%s\n' "$PYTHON"
+realpath -s "$VENV"

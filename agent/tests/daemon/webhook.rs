@@ -1,0 +1,94 @@
+//! What the operator's own program is told.
+
+use crate::{
+	orders::nothing,
+	world::{World, noise, until},
+};
+use backup_primitives::FailureReason;
+use std::{
+	fs,
+	io::{BufRead, BufReader, Read, Write},
+	net::TcpListener,
+	sync::mpsc::{self, Receiver},
+	thread,
+};
+
+/// A program that takes POSTs in, and answers each with the next of these statuses.
+fn listen(statuses: &'static [u16]) -> (String, Receiver<serde_json::Value>) {
+	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+	let url = format!("http://{}/hook?token=s3cret", listener.local_addr().unwrap());
+	let (send, received) = mpsc::channel();
+	thread::spawn(move || {
+		for status in statuses {
+			let (mut stream, _) = listener.accept().unwrap();
+			let mut reader = BufReader::new(stream.try_clone().unwrap());
+			let mut length = 0;
+			loop {
+				let mut line = String::new();
+				reader.read_line(&mut line).unwrap();
+				let line = line.to_ascii_lowercase();
+				if let Some(value) = line.strip_prefix("content-length:") {
+					length = value.trim().parse().unwrap();
+				}
+				if line.trim().is_empty() {
+					break;
+				}
+			}
+			let mut body = vec![0; length];
+			reader.read_exact(&mut body).unwrap();
+			let head =
+				format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+			stream.write_all(head.as_bytes()).unwrap();
+			send.send(serde_json::from_slice(&body).unwrap()).unwrap();
+		}
+	});
+	(url, received)
+}
+
+#[test]
+fn a_failed_backup_is_told_again_until_somebody_takes_it_in() {
+	let (url, received) = listen(&[500, 204]);
+	let mut world = World::prepare();
+	let node_rpc = world.node.url();
+	world.configure(&format!("node_rpc = \"{node_rpc}\"\nwebhook_url = \"{url}\"\n"));
+	world.start_agent();
+	let order = world.machine(7, &noise(1, 1 << 20));
+	fs::rename(world.image(7), world.path("away")).unwrap();
+	assert_eq!(world.take(&order), Err(FailureReason::ImageUnreadable));
+	let told = [(); 2].map(|()| until("the news", || received.try_recv().ok()));
+	assert_eq!(told[0], told[1]);
+	assert_eq!((&told[0]["event"], &told[0]["vm"]), (&"backup-failed".into(), &"vm-7".into()));
+	assert_eq!(told[0]["reason"], "image-unreadable");
+	assert_eq!(told[0]["node"], world.recipient().to_string());
+	let words =
+		format!("{}{}", world.log(), String::from_utf8_lossy(&world.run("check-config").stdout));
+	assert!(!words.contains("s3cret"), "{words}");
+	assert!(!told[0].to_string().contains(&hex::encode(world.secret())));
+}
+
+/// Nobody listens: orders are answered all the same.
+#[test]
+fn a_webhook_that_is_not_there_holds_nothing_up() {
+	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+	let port = listener.local_addr().unwrap().port();
+	drop(listener);
+	let mut world = World::prepare();
+	let node_rpc = world.node.url();
+	world.configure(&format!(
+		"node_rpc = \"{node_rpc}\"\nwebhook_url = \"http://127.0.0.1:{port}/\"\n"
+	));
+	world.start_agent();
+	world.reconcile(&nothing());
+	let order = world.machine(7, &noise(1, 1 << 20));
+	world.take(&order).unwrap();
+	assert!(world.terminate().success());
+}
+
+#[test]
+fn a_webhook_that_is_no_address_is_named() {
+	let world = World::prepare();
+	world.configure("webhook_url = \"hooks.example/s3cret\"\n");
+	let words = world.refused_start();
+	assert!(words.contains("webhook_url") && words.contains("https://"), "{words}");
+	assert!(!words.contains("s3cret"), "{words}");
+}

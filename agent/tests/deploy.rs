@@ -1,0 +1,74 @@
+//! What `deploy/` ships fits this agent: its configuration file names every key, with the value that
+//! holds without it, and containers set nothing that the agent does not know.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+use backup_agent::config::{Config, Settings};
+use clap::{Args, Command};
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// Keys that have no value of their own. The file shows an example of each.
+const WITHOUT_DEFAULT: [&str; 3] = ["gateway_listen", "peer_networks", "threads"];
+
+fn shipped(name: &str) -> String {
+	fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)).unwrap()
+}
+
+fn settings() -> Command {
+	Settings::augment_args(Command::new("settings"))
+}
+
+/// The line without its comment sign, if it sets a key. Prose has a space behind the sign.
+fn commented_out(line: &str) -> Option<&str> {
+	line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+/// The file with all keys in force but these.
+fn in_force(text: &str, but: &[&str]) -> String {
+	let keys = text.lines().filter_map(commented_out);
+	let is_meant = |line: &&str| !but.contains(&line.split(' ').next().unwrap());
+	keys.filter(is_meant).collect::<Vec<_>>().join("\n")
+}
+
+fn load(text: &str) -> Config {
+	let file = tempfile::NamedTempFile::new().unwrap();
+	fs::write(file.path(), text).unwrap();
+	Config::load(Some(file.path()), Settings::default()).unwrap()
+}
+
+#[test]
+fn the_shipped_configuration_names_every_key() {
+	let all = in_force(&shipped("agent.toml"), &[]);
+	let table: toml::Table = all.parse().unwrap();
+	let named: BTreeSet<String> = table.keys().cloned().collect();
+	let keys: BTreeSet<String> =
+		settings().get_arguments().map(|flag| flag.get_id().to_string()).collect();
+	assert!(keys.len() > 20, "{keys:?}");
+	assert_eq!(named, keys);
+	// Every example is one that is accepted.
+	load(&all);
+}
+
+#[test]
+fn the_shipped_configuration_changes_nothing_and_shows_what_holds_without_it() {
+	let without = Config::load(None, Settings::default()).unwrap();
+	let text = shipped("agent.toml");
+	assert_eq!(load(&text), without);
+	assert_eq!(load(&in_force(&text, &WITHOUT_DEFAULT)), without);
+}
+
+#[test]
+fn containers_set_nothing_that_the_agent_does_not_know() {
+	let command = settings();
+	let known: BTreeSet<&str> =
+		command.get_arguments().filter_map(|flag| flag.get_env()?.to_str()).collect();
+	for file in ["docker/Dockerfile", "docker/compose.yaml", "kubernetes/agent.yaml"] {
+		let text = shipped(file);
+		let is_word = |c: char| c.is_ascii_uppercase() || c == '_';
+		for (start, _) in text.match_indices("BACKUP_AGENT_") {
+			let name = text[start..].split(|c| !is_word(c)).next().unwrap();
+			assert!(known.contains(name), "{file} sets {name}");
+		}
+	}
+	assert!(shipped("docker/compose.yaml").contains("BACKUP_AGENT_NODE_RPC"));
+}

@@ -1,0 +1,43 @@
+//! `backup cost`: what the backups of an account take, and what is deposited for them.
+
+use crate::{
+	args::Global,
+	chain::{Chain, account, reads},
+	error::CliError,
+	output::{Output, Table},
+	words,
+};
+use serde_json::json;
+
+pub(crate) async fn run(
+	owner: Option<&str>,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let owner = account(owner, global)?;
+	let at = Chain::connect(global).await?.best().await?;
+	let bytes = reads::bytes_of(&at, &owner).await?;
+	let deposits = reads::deposits_of(&at, &owner).await?;
+	let paid_until = reads::paid_until(&at, &owner).await?;
+	let answer = json!({
+		"block": at.block_number(),
+		"account": owner.to_string(),
+		"snapshots": bytes.snapshots,
+		"stored_bytes": bytes.stored_bytes,
+		"logical_bytes": bytes.logical_bytes,
+		"paid_until": paid_until,
+		"deposits": deposits,
+	});
+	output.answer(&answer, || {
+		let mut table = Table::new(&["what", "how much"]);
+		table.row(["snapshots".into(), bytes.snapshots.to_string()]);
+		table.row(["sealed bytes".into(), words::bytes(bytes.stored_bytes)]);
+		table.row(["disks".into(), words::bytes(bytes.logical_bytes)]);
+		let paid = paid_until.map_or_else(|| "never".into(), |block| format!("block {block}"));
+		table.row(["paid until".into(), paid]);
+		for deposit in &deposits {
+			table.row([format!("deposit: {}", deposit.reason.kebab()), deposit.amount.clone()]);
+		}
+		table.render()
+	})
+}

@@ -1,0 +1,194 @@
+//! `backup governance`: motions of the chain's council about backups: propose, vote, close.
+//!
+//! A motion is a call that is carried out when enough members said aye and somebody closes it.
+
+use crate::{
+	args::{Global, Governance, Motion},
+	chain::{Chain, council, records::to_json, signer, submit::Included},
+	error::CliError,
+	output::{Output, Table},
+	words,
+};
+use serde_json::json;
+use subxt::{
+	dynamic::Value,
+	ext::scale_decode::{self, DecodeAsType},
+};
+
+const COUNCIL: &str = "Council";
+
+/// More than any of these motions has, encoded. It counts for the fee alone.
+const MOTION_BYTES_MAX: u32 = 4096;
+
+/// More than any of these motions takes: ten milliseconds and as much proof as a large call.
+const MOTION_REF_TIME: u128 = 10_000_000_000;
+const MOTION_PROOF_BYTES: u128 = 262_144;
+
+pub(crate) async fn run(verb: Governance, global: &Global, output: Output) -> Result<(), CliError> {
+	match verb {
+		Governance::Propose { motion, threshold } => {
+			propose(&motion, threshold, global, output).await
+		}
+		Governance::Motions => motions(global, output).await,
+		Governance::Vote { motion, aye, nay: _ } => vote(motion, aye, global, output).await,
+		Governance::Close { motion } => close(motion, global, output).await,
+	}
+}
+
+#[derive(DecodeAsType)]
+#[decode_as_type(crate_path = "scale_decode")]
+struct Proposed {
+	proposal_index: u32,
+}
+
+async fn propose(
+	motion: &Motion,
+	threshold: Option<u32>,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let signer = signer(global)?;
+	let chain = Chain::connect(global).await?;
+	let at = chain.best().await?;
+	// More than half, which is what the reference runtime asks for.
+	let members = council::members(&at).await?;
+	let threshold = threshold.unwrap_or(members / 2 + 1);
+	let call = call(motion, &at).await?;
+	let arguments = vec![Value::u128(threshold.into()), call, Value::u128(MOTION_BYTES_MAX.into())];
+	let included = chain.submit(&signer, COUNCIL, "propose", arguments).await?;
+	// With a threshold of one it is carried out at once, and there is nothing to vote on.
+	let index = included.event::<Proposed>(COUNCIL, "Proposed").ok();
+	let index = index.map(|proposed| proposed.proposal_index);
+	let value = json!({
+		"motion": index,
+		"threshold": threshold,
+		"members": members,
+		"transaction": included.report,
+	});
+	if index.is_none() {
+		ensure_carried_out(&included, "Executed")?;
+	}
+	output.answer(&value, || match index {
+		Some(index) => format!(
+			"motion {index} is proposed and needs {threshold} of {members} members; its proposer \
+			 votes too: 'backup governance vote {index} --aye'"
+		),
+		None => "the motion is carried out: one member is enough".into(),
+	})
+}
+
+/// The call that a motion makes.
+async fn call(motion: &Motion, at: &crate::chain::AtBlock) -> Result<Value, CliError> {
+	let named = |call: &str, fields: Vec<(&str, Value)>| {
+		let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+		let call = Value::named_variant(call, fields);
+		Value::unnamed_variant("Backup", [call])
+	};
+	Ok(match motion {
+		Motion::Pause => named("set_paused", vec![("paused", Value::bool(true))]),
+		Motion::Resume => named("set_paused", vec![("paused", Value::bool(false))]),
+		Motion::Cadence { blocks } => {
+			let blocks = Value::u128((*blocks).into());
+			named("set_backup_offchain_worker_frequency", vec![("new_frequency", blocks)])
+		}
+		Motion::Set { settings } => {
+			let settings = council::changed_settings(at, settings).await?;
+			named("set_settings", vec![("settings", settings)])
+		}
+	})
+}
+
+async fn motions(global: &Global, output: Output) -> Result<(), CliError> {
+	let at = Chain::connect(global).await?.best().await?;
+	let motions = council::motions(&at).await?;
+	let shown = motions.iter().map(|motion| {
+		json!({
+			"motion": motion.votes.index,
+			"hash": motion.hash_text(),
+			"threshold": motion.votes.threshold,
+			"ayes": motion.votes.ayes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+			"nays": motion.votes.nays.iter().map(ToString::to_string).collect::<Vec<_>>(),
+			"ends_at": motion.votes.end,
+			"call": to_json(&motion.call),
+		})
+	});
+	let shown: Vec<_> = shown.collect();
+	let answer = json!({ "block": at.block_number(), "motions": shown });
+	output.answer(&answer, || {
+		if motions.is_empty() {
+			return "no motions".into();
+		}
+		let mut table = Table::new(&["motion", "ayes", "nays", "needs", "ends at", "call"]);
+		for motion in &motions {
+			table.row([
+				motion.votes.index.to_string(),
+				motion.votes.ayes.len().to_string(),
+				motion.votes.nays.len().to_string(),
+				motion.votes.threshold.to_string(),
+				motion.votes.end.to_string(),
+				words::escape(to_json(&motion.call).to_string().as_bytes()),
+			]);
+		}
+		table.render()
+	})
+}
+
+async fn vote(index: u32, aye: bool, global: &Global, output: Output) -> Result<(), CliError> {
+	let signer = signer(global)?;
+	let chain = Chain::connect(global).await?;
+	let motion = council::motion(&chain.best().await?, index).await?;
+	let arguments =
+		vec![Value::from_bytes(motion.hash), Value::u128(index.into()), Value::bool(aye)];
+	let report = chain.submit(&signer, COUNCIL, "vote", arguments).await?.report;
+	let word = if aye { "aye" } else { "nay" };
+	output.answer(&report, || {
+		format!(
+			"the vote on motion {index} is {word}; with enough, 'backup governance close {index}'"
+		)
+	})
+}
+
+async fn close(index: u32, global: &Global, output: Output) -> Result<(), CliError> {
+	let signer = signer(global)?;
+	let chain = Chain::connect(global).await?;
+	let motion = council::motion(&chain.best().await?, index).await?;
+	let weight = Value::named_composite([
+		("ref_time", Value::u128(MOTION_REF_TIME)),
+		("proof_size", Value::u128(MOTION_PROOF_BYTES)),
+	]);
+	let bytes = Value::u128(MOTION_BYTES_MAX.into());
+	let arguments = vec![Value::from_bytes(motion.hash), Value::u128(index.into()), weight, bytes];
+	let included = chain.submit(&signer, COUNCIL, "close", arguments).await?;
+	let is_approved = included.report.has("Council", "Approved");
+	if is_approved {
+		ensure_carried_out(&included, "Executed")?;
+	}
+	let value = json!({
+		"motion": index,
+		"state": if is_approved { "executed" } else { "disapproved" },
+		"transaction": included.report,
+	});
+	output.answer(&value, || match is_approved {
+		true => format!("motion {index} is approved and carried out"),
+		false => format!("motion {index} is turned down"),
+	})
+}
+
+#[derive(DecodeAsType)]
+#[decode_as_type(crate_path = "scale_decode")]
+struct Executed {
+	result: Value,
+}
+
+/// A motion can be approved and its call refused all the same.
+fn ensure_carried_out(included: &Included, event: &'static str) -> Result<(), CliError> {
+	let executed: Executed = included.event(COUNCIL, event)?;
+	let result = to_json(&executed.result);
+	match result.get("Err") {
+		None => Ok(()),
+		Some(error) => Err(CliError::Dispatch {
+			error: "the motion was approved, and its call failed".into(),
+			docs: words::escape(error.to_string().as_bytes()),
+		}),
+	}
+}

@@ -1,0 +1,211 @@
+//! Into a snapshot's disks: their volumes and files, read without restoring anything.
+
+use crate::{
+	args::Unlock,
+	commands::restore::open,
+	error::{CliError, exit},
+	words,
+};
+use backup_agent::{
+	pipeline::{Cancel, DiskView, Part},
+	repositories::BlockSource,
+};
+use backup_primitives::Cid;
+use backup_volumes::{
+	Area, Content, Entry, FileError, FileSystem, Kind, Layout, ReadAt, Volume, join, scan,
+};
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, sync::Arc};
+
+/// Most files and folders that one command goes through: a damaged file system may go in circles.
+const ENTRIES_MAX: u64 = 10_000_000;
+
+/// What is done with each entry of a file system, and the path that it is handed.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u8], &Entry) -> Result<(), CliError>;
+
+/// A disk of a snapshot. Blocks are fetched when they are read.
+struct SnapshotDisk {
+	view: DiskView<Arc<dyn BlockSource>>,
+	cancel: Cancel,
+}
+
+impl ReadAt for SnapshotDisk {
+	fn bytes(&self) -> u64 {
+		self.view.logical_bytes()
+	}
+
+	fn read_at(&mut self, offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+		let mut at = offset;
+		while !buffer.is_empty() {
+			if self.cancel.is_cancelled() {
+				return Err(io::Error::other("interrupted"));
+			}
+			let part = self.view.read(at..at + buffer.len() as u64).map_err(io::Error::other)?;
+			if part.is_empty() {
+				return Err(io::ErrorKind::UnexpectedEof.into());
+			}
+			at += part.len();
+			let (now, later) = buffer.split_at_mut(part.len() as usize);
+			match part {
+				Part::Zeros(_) => now.fill(0),
+				Part::Data(chunk, range) => now.copy_from_slice(&chunk[range]),
+			}
+			buffer = later;
+		}
+		Ok(())
+	}
+}
+
+/// An opened snapshot, and what is on its disks.
+pub(super) struct Inside {
+	pub(super) root: Cid,
+	pub(super) disks: Vec<(String, Area)>,
+	pub(super) layout: Layout,
+	cancel: Cancel,
+}
+
+impl Inside {
+	pub(super) fn open(arguments: &Unlock, cancel: &Cancel) -> Result<Self, CliError> {
+		let (place, opened) = open(arguments)?;
+		let area = |object| {
+			let view = DiskView::new(Arc::clone(&place.source), opened.geometry, object);
+			Area::whole(SnapshotDisk { view, cancel: cancel.clone() })
+		};
+		let disks: Vec<_> =
+			opened.disks.iter().map(|disk| (disk.name.clone(), area(disk))).collect();
+		let (root, cancel) = (arguments.root, cancel.clone());
+		let mut inside = Self { root, disks, layout: Layout::default(), cancel };
+		inside.layout = scan(&inside.disks).map_err(|error| inside.explain(&error.into()))?;
+		Ok(inside)
+	}
+
+	/// The file system of the volume that is meant: the one that is named, or the only one.
+	pub(super) fn files(&self, volume: Option<&str>) -> Result<(&Volume, FileSystem), CliError> {
+		let volume = self.choose(volume)?;
+		let files = FileSystem::open(&volume.area).map_err(|error| self.explain(&error))?;
+		Ok((volume, files))
+	}
+
+	fn choose(&self, name: Option<&str>) -> Result<&Volume, CliError> {
+		let readable = || {
+			let volumes = self.layout.volumes.iter();
+			volumes.filter(|volume| volume.content == Content::Ext).collect::<Vec<_>>()
+		};
+		let failed = |reason: String, exit, hint| {
+			Err(CliError::Snapshot { root: self.root, verb: "read", reason, exit, hint })
+		};
+		match (name, readable().as_slice()) {
+			(Some(name), readable) => match self.layout.volume(name) {
+				Some(volume) if volume.content == Content::Ext => Ok(volume),
+				Some(volume) => failed(
+					format!(
+						"{} holds {}, and ext2, ext3 and ext4 are read",
+						volume.name, volume.content
+					),
+					exit::UNREADABLE,
+					"let other tools read it: 'backup serve-disk'",
+				),
+				None => failed(
+					format!("it has no volume {name}, but {}", names(readable)),
+					exit::USAGE,
+					"see what there is with 'backup ls' without a path",
+				),
+			},
+			(None, [only]) => Ok(only),
+			(None, []) => failed(
+				"no volume of it holds ext2, ext3 or ext4".into(),
+				exit::UNREADABLE,
+				"see what there is with 'backup ls' without a path; other tools can read it with \
+				 'backup serve-disk'",
+			),
+			(None, several) => failed(
+				format!("it has several volumes: {}", names(several)),
+				exit::USAGE,
+				"name one of them with --volume",
+			),
+		}
+	}
+
+	/// Go through an entry and all below it, each folder before what is in it. The path that
+	/// `visit` is handed begins with a slash for what is below, and is empty for the entry itself.
+	pub(super) fn walk(
+		&self,
+		files: &FileSystem,
+		path: &[u8],
+		visit: Visit<'_>,
+	) -> Result<(), CliError> {
+		let explain = |error: FileError| self.explain(&error);
+		let top = files.entry(path).map_err(explain)?;
+		visit(b"", &top)?;
+		let mut pending = match top.kind {
+			Kind::Folder => vec![Vec::new()],
+			Kind::File | Kind::Symlink | Kind::Special => Vec::new(),
+		};
+		let mut count = 0;
+		while let Some(folder) = pending.pop() {
+			let entries = files.folder(&below(path, &folder)).map_err(explain)?;
+			for entry in entries {
+				count += 1;
+				if count > ENTRIES_MAX {
+					return Err(self.unreadable("it has more files than any file system"));
+				}
+				let within = [&folder, &b"/"[..], &entry.name].concat();
+				visit(&within, &entry)?;
+				if entry.kind == Kind::Folder {
+					pending.push(within);
+				}
+			}
+		}
+		Ok(())
+	}
+
+	pub(super) fn unreadable(&self, reason: &str) -> CliError {
+		CliError::Snapshot {
+			root: self.root,
+			verb: "read",
+			reason: reason.to_owned(),
+			exit: exit::UNREADABLE,
+			hint: "let other tools read it: 'backup serve-disk'",
+		}
+	}
+
+	/// What went wrong, and what would be right.
+	pub(super) fn explain(&self, error: &FileError) -> CliError {
+		if self.cancel.is_cancelled() {
+			return CliError::Interrupted;
+		}
+		let (exit, hint) = match error {
+			error if error.is_disk() => {
+				(exit::BLOCKS, "this copy lacks blocks or is damaged: read from another one")
+			}
+			FileError::NotFound { .. } => {
+				(exit::NOT_FOUND, "look for it with 'backup ls' and the folder's path")
+			}
+			FileError::IsAFolder { .. } => {
+				(exit::USAGE, "list it with 'backup ls', or write it with 'backup restore-file'")
+			}
+			FileError::NotAFolder { .. } => (exit::USAGE, "write it with 'backup cat'"),
+			FileError::Special { .. } => (exit::USAGE, "devices, sockets and pipes hold nothing"),
+			FileError::BadPath { .. } => (exit::USAGE, "begin the path with a slash"),
+			_ => (exit::UNREADABLE, "let other tools read it: 'backup serve-disk'"),
+		};
+		CliError::Snapshot { root: self.root, verb: "read", reason: error.to_string(), exit, hint }
+	}
+}
+
+/// A path below another one; itself for an empty one.
+pub(super) fn below(path: &[u8], within: &[u8]) -> Vec<u8> {
+	match within.strip_prefix(b"/") {
+		Some(within) => join(path, within),
+		None => path.to_vec(),
+	}
+}
+
+/// What the user gave, as file systems have it.
+pub(super) fn path_bytes(path: &OsStr) -> &[u8] {
+	path.as_bytes()
+}
+
+fn names(volumes: &[&Volume]) -> String {
+	let names = volumes.iter().map(|volume| words::escape(volume.name.as_bytes()));
+	names.collect::<Vec<_>>().join(", ")
+}

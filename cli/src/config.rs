@@ -1,0 +1,170 @@
+//! The configuration file: chains by name, each with a node and a place of the secret.
+//!
+//! ```toml
+//! chain = "main"                          # which one, if --chain does not say
+//!
+//! [chains.main]
+//! node = "wss://node.example.org"
+//! suri_file = "owner.suri"                # or: suri_command = "pass show backup"
+//! ```
+//!
+//! Flags count before the environment, the environment before the file. Paths are relative to the
+//! file's folder. No secret stands in it.
+
+use crate::{args::Global, error::CliError, words::nearest};
+use serde::Deserialize;
+use std::{
+	collections::BTreeMap,
+	env, fs,
+	io::{ErrorKind, Read},
+	path::{Path, PathBuf},
+};
+
+/// Most bytes of a file.
+const BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+	chain: Option<String>,
+	#[serde(default)]
+	chains: BTreeMap<String, Chain>,
+}
+
+/// What is known of a chain.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chain {
+	node: Option<String>,
+	suri_file: Option<PathBuf>,
+	suri_command: Option<String>,
+}
+
+/// Fill in what neither flags nor environment say.
+pub(crate) fn complete(global: &mut Global) -> Result<(), CliError> {
+	let Some((path, mut file)) = read(global.config.as_deref())? else {
+		return match &global.chain {
+			None => Ok(()),
+			Some(name) => Err(no_chain(name, &File::default())),
+		};
+	};
+	let Some(name) = global.chain.clone().or(file.chain.take()) else { return Ok(()) };
+	let chain = match file.chains.remove(&name) {
+		Some(chain) => chain,
+		None => return Err(no_chain(&name, &file)),
+	};
+	if chain.suri_file.is_some() && chain.suri_command.is_some() {
+		let reason = format!("chain {name} has suri_file and suri_command, and takes one of them");
+		return Err(CliError::BadConfig { path, reason });
+	}
+	global.node = global.node.take().or(chain.node);
+	let has_secret = global.suri.is_some()
+		|| global.suri_file.is_some()
+		|| global.suri_command.is_some()
+		|| env::var_os("BACKUP_SURI").is_some();
+	if !has_secret {
+		let folder = path.parent().unwrap_or(Path::new("."));
+		global.suri_file = chain.suri_file.map(|file| folder.join(file));
+		global.suri_command = chain.suri_command;
+	}
+	Ok(())
+}
+
+/// The file that is named, or the one in its usual place if there is one.
+fn read(named: Option<&Path>) -> Result<Option<(PathBuf, File)>, CliError> {
+	let Some(path) = named.map(Path::to_owned).or_else(usual_path) else { return Ok(None) };
+	let mut text = String::new();
+	let opened = fs::File::open(&path);
+	match opened.and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text)) {
+		Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => return Ok(None),
+		Err(source) => return Err(CliError::FileRead { path, source }),
+		Ok(_) => (),
+	}
+	match toml::from_str(&text) {
+		Ok(file) => Ok(Some((path, file))),
+		Err(error) => {
+			let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+			let reason = format!("line {line}: {}", error.message());
+			Err(CliError::BadConfig { path, reason })
+		}
+	}
+}
+
+fn usual_path() -> Option<PathBuf> {
+	let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+	let folder = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
+	Some(folder.join("backup/config.toml"))
+}
+
+fn no_chain(name: &str, file: &File) -> CliError {
+	let names: Vec<&str> = file.chains.keys().map(String::as_str).collect();
+	CliError::NoChain {
+		name: name.to_owned(),
+		nearest: nearest(name, &names).map(str::to_owned),
+		names: names.join(", "),
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::args::Args;
+	use clap::Parser;
+
+	const TEXT: &str = "chain = \"main\"\n[chains.main]\nnode = \"wss://main\"\nsuri_file = \"key\"\n\
+		[chains.test]\nnode = \"ws://test\"\nsuri_command = \"pass show\"\n";
+
+	/// What a call with these arguments and this file comes to.
+	fn global(text: &str, arguments: &str) -> Result<Global, CliError> {
+		let folder = tempfile::tempdir().unwrap();
+		let path = folder.path().join("config.toml");
+		fs::write(&path, text).unwrap();
+		let call = format!("backup snapshots {arguments} --config {}", path.display());
+		let mut global = Args::parse_from(call.split_whitespace()).global;
+		complete(&mut global)?;
+		global.suri_file = global.suri_file.map(|file| file.file_name().unwrap().into());
+		Ok(global)
+	}
+
+	#[test]
+	fn a_chain_has_its_node_and_its_secret() {
+		let main = global(TEXT, "").unwrap();
+		assert_eq!(main.node.as_deref(), Some("wss://main"));
+		assert_eq!(main.suri_file.as_deref(), Some(Path::new("key")));
+		let test = global(TEXT, "--chain test").unwrap();
+		assert_eq!(test.node.as_deref(), Some("ws://test"));
+		assert_eq!(test.suri_command.as_deref(), Some("pass show"));
+		assert_eq!(test.suri_file, None);
+	}
+
+	#[test]
+	fn flags_count_before_the_file() {
+		let other = global(TEXT, "--node ws://other --suri-file mine").unwrap();
+		assert_eq!(other.node.as_deref(), Some("ws://other"));
+		assert_eq!(other.suri_file.as_deref(), Some(Path::new("mine")));
+		let other = global(TEXT, "--chain test --suri-file mine").unwrap();
+		assert_eq!((other.suri_command, other.node.as_deref()), (None, Some("ws://test")));
+	}
+
+	#[test]
+	fn a_wrong_name_suggests_the_nearest() {
+		let error = global(TEXT, "--chain tets").unwrap_err();
+		assert!(error.to_string().contains("did you mean 'test'"), "{error}");
+		assert!(error.hint().contains("main, test"), "{}", error.hint());
+		assert!(matches!(global("", "--chain main"), Err(CliError::NoChain { .. })));
+		assert_eq!(global("", "").unwrap().node, None);
+	}
+
+	#[test]
+	fn what_is_wrong_in_a_file_is_told_with_its_line() {
+		for (text, words) in [
+			("chain = \"main\"\n[chains.main]\nnod = \"x\"", "line 3: unknown field `nod`"),
+			("chain = ", "line 1"),
+			("chain = \"a\"\n[chains.a]\nsuri_file = \"x\"\nsuri_command = \"y\"", "takes one"),
+		] {
+			let error = global(text, "").unwrap_err();
+			assert!(matches!(error, CliError::BadConfig { .. }));
+			assert!(error.to_string().contains(words), "{error}");
+		}
+	}
+}
