@@ -8,7 +8,7 @@ use clap::{Args, Command};
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Keys that have no value of their own. The file shows an example of each.
-const WITHOUT_DEFAULT: [&str; 3] = ["gateway_listen", "peer_networks", "threads"];
+const WITHOUT_DEFAULT: [&str; 4] = ["gateway_listen", "peer_networks", "threads", "webhook_url"];
 
 fn shipped(name: &str) -> String {
 	fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)).unwrap()
