@@ -13,8 +13,11 @@
 //! QEMU, and the agent needs no library of libvirt's. While disks are read, a thread looks how much
 //! the guest has overwritten, and ends the backup in time ([`watch`]).
 
+mod begin;
 mod checkpoints;
 mod definition;
+mod domain;
+mod drives;
 #[cfg(test)]
 mod fake;
 mod guest;
@@ -25,18 +28,20 @@ mod virsh;
 mod watch;
 
 use super::{
-	Checkpoint, DOMAIN_FILE, Disk, Hold, ImageFormat, Leftovers, OpenDisk, OpenOptions, OpenVm,
-	PREFIX, SourceError, Vm, image,
-	live::{
-		THREAD_SAFE_MAJOR,
-		bitmaps::{Bitmap, recorded_as},
-		is_same_file,
-	},
+	Checkpoint, DOMAIN_FILE, Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX,
+	SourceError, Vm, image,
+	live::bitmaps::{Bitmap, recorded_as},
 	nbd::{self, AfterRead, NbdDisk},
 	scratch::{Overwritten, Room, Scratch},
 };
 use backup_primitives::{Consistency, VmTag};
-use definition::{Definition, Target};
+use begin::{Order, begin};
+use definition::Definition;
+pub(super) use domain::Domain;
+use drives::{
+	Drive, ensure_same_format, find_drives, find_recorded, find_target, is_recorded,
+	recorded_files, refuse_threads,
+};
 use guest::Frozen;
 use job::Job;
 use orders::Ordered;
@@ -47,25 +52,15 @@ use std::{
 	ops::Range,
 	os::unix::fs::{DirBuilderExt, chown},
 	path::{Path, PathBuf},
-	time::{Duration, Instant},
+	time::Duration,
 };
 use tempfile::NamedTempFile;
-use virsh::{ANSWER_TIME_MAX, CHANGE_TIME_MAX, Virsh};
+use virsh::{CHANGE_TIME_MAX, Virsh};
 use watch::Watch;
 
 /// How long a guest's file systems may stand still until they are told to go on: freezing them and
 /// beginning the backup together.
 const STILL_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// A domain of libvirt's.
-#[derive(Clone, Debug)]
-pub(super) struct Domain {
-	virsh: Virsh,
-	/// Its name, for people.
-	name: String,
-	/// Its UUID, for libvirt: a name may be taken for the number of another domain.
-	uuid: String,
-}
 
 /// A domain with a backup job. Dropping it ends the job.
 #[derive(Debug)]
@@ -81,119 +76,10 @@ pub(super) struct LibvirtVm {
 	is_closed: bool,
 }
 
-/// A disk that is backed up.
-#[derive(Debug)]
-struct Drive<'v> {
-	disk: &'v Disk,
-	target: Target,
-	size_bytes: u64,
-	/// Whether the base has recorded what was written to it.
-	is_recorded: bool,
-}
-
-/// A disk that a checkpoint records, and the file that it had then.
-type RecordedFile = (String, Option<PathBuf>);
-
 /// The domain of a machine, if libvirt runs it.
 pub(super) fn find(vm: &Vm) -> Result<Option<Domain>, SourceError> {
 	let Some(name) = &vm.libvirt else { return Ok(None) };
 	Domain::find(Virsh::at(vm.libvirt_uri()), name).map(Some)
-}
-
-impl Domain {
-	fn find(virsh: Virsh, name: &str) -> Result<Self, SourceError> {
-		let uuid = match virsh.run("domuuid", &[&format!("--domain={name}")], ANSWER_TIME_MAX) {
-			Err(SourceError::LibvirtRefused { words, .. })
-				if words.contains("failed to get domain") =>
-			{
-				let (domain, uri) = (name.to_owned(), virsh.uri().to_owned());
-				return Err(SourceError::DomainNotFound { domain, uri });
-			}
-			uuid => uuid?.trim().to_owned(),
-		};
-		Ok(Self { virsh, name: name.to_owned(), uuid })
-	}
-
-	/// Ask something.
-	fn run(&self, command: &str, arguments: &[&str]) -> Result<String, SourceError> {
-		self.run_within(command, arguments, ANSWER_TIME_MAX)
-	}
-
-	/// Have something changed.
-	fn change(&self, command: &str, arguments: &[&str]) -> Result<String, SourceError> {
-		self.run_within(command, arguments, CHANGE_TIME_MAX)
-	}
-
-	/// Have something done of which it says how much it was.
-	fn run_aloud(&self, command: &str, time_max: Duration) -> Result<String, SourceError> {
-		self.virsh.run_aloud(command, &[&format!("--domain={}", self.uuid)], time_max)
-	}
-
-	fn run_within(
-		&self,
-		command: &str,
-		arguments: &[&str],
-		time_max: Duration,
-	) -> Result<String, SourceError> {
-		let domain = format!("--domain={}", self.uuid);
-		let arguments: Vec<&str> =
-			[domain.as_str()].into_iter().chain(arguments.iter().copied()).collect();
-		self.virsh.run(command, &arguments, time_max)
-	}
-
-	fn not_understood(&self, what: &str, reason: String) -> SourceError {
-		SourceError::NotLibvirt { what: format!("{what} ({})", self.name), reason }
-	}
-
-	fn check_tag(&self, expected: VmTag) -> Result<(), SourceError> {
-		let found = self.uuid.parse().unwrap_or(VmTag([0; 16]));
-		match found == expected {
-			true => Ok(()),
-			false => Err(SourceError::TagMismatch { expected, found }),
-		}
-	}
-
-	/// Whether there is a QEMU. What is paused or in an unknown state has one.
-	pub(super) fn is_running(&self) -> Result<bool, SourceError> {
-		let state = self.run("domstate", &[])?;
-		Ok(!matches!(state.trim(), "shut off" | "crashed"))
-	}
-
-	/// Whether the guest itself can answer.
-	fn is_awake(&self) -> Result<bool, SourceError> {
-		Ok(self.run("domstate", &[])?.trim() == "running")
-	}
-
-	fn definition(&self) -> Result<Definition, SourceError> {
-		let xml = self.run("dumpxml", &[])?;
-		Definition::parse(&xml).map_err(|reason| self.not_understood("a domain", reason))
-	}
-
-	fn size_bytes(&self, target: &str) -> Result<u64, SourceError> {
-		let info = self.run("domblkinfo", &[&format!("--device={target}")])?;
-		let capacity = info.lines().find_map(|line| line.trim().strip_prefix("Capacity:"));
-		capacity
-			.and_then(|bytes| bytes.trim().parse().ok())
-			.ok_or_else(|| self.not_understood("a disk", format!("{info:?}")))
-	}
-
-	/// The major version of the QEMU that runs the domain, which need not be the one that libvirt
-	/// would start now. Nothing if it does not say.
-	///
-	/// libvirt knows and does not tell, so its QEMU is asked. libvirt notes that somebody talked to
-	/// it, so only those are asked of which it must be known.
-	fn qemu_major(&self) -> Result<Option<u64>, SourceError> {
-		let question = r#"--cmd={"execute":"query-version"}"#;
-		let answer = match self.run("qemu-monitor-command", &[question]) {
-			Err(SourceError::LibvirtRefused { words, .. }) => {
-				tracing::warn!(domain = self.name, words, "its QEMU does not tell its version");
-				return Ok(None);
-			}
-			answer => answer?,
-		};
-		let answer: Option<serde_json::Value> = serde_json::from_str(&answer).ok();
-		Ok(answer.and_then(|answer| answer["return"]["qemu"]["major"].as_u64()))
-	}
 }
 
 /// Freeze the disks of a machine that libvirt knows.
@@ -288,92 +174,6 @@ fn open_running(
 	})
 }
 
-/// Find the domain's disk for each of the inventory, by its name, and see that both mean the same
-/// image: it is read from there when the domain is off.
-fn find_drives<'v>(
-	vm: &'v Vm,
-	domain: &Domain,
-	definition: &Definition,
-) -> Result<Vec<Drive<'v>>, SourceError> {
-	let drive = |disk: &'v Disk| {
-		let target = find_target(disk, definition)?.clone();
-		let size_bytes = domain.size_bytes(&target.name)?;
-		Ok(Drive { disk, target, size_bytes, is_recorded: false })
-	};
-	vm.included().map(drive).collect()
-}
-
-/// The domain's disk of this name, if it has this image or none that is a file.
-fn find_target<'d>(disk: &Disk, definition: &'d Definition) -> Result<&'d Target, SourceError> {
-	let is_meant = |target: &&Target| {
-		target.source.as_ref().is_none_or(|source| is_same_file(source, &disk.image))
-	};
-	let found = definition.target(&disk.name).filter(is_meant);
-	found.ok_or_else(|| SourceError::DiskNotFound {
-		name: disk.name.clone(),
-		image: disk.image.clone(),
-	})
-}
-
-/// Whoever reads an image by itself must know what it is: the container's bytes are not the disk.
-fn ensure_same_format(disk: &Disk, target: &Target) -> Result<(), SourceError> {
-	if target.is_qcow2 == (disk.format == ImageFormat::Qcow2) && target.source.is_some() {
-		return Ok(());
-	}
-	Err(SourceError::ImageNotServed {
-		path: disk.image.clone(),
-		reason: format!(
-			"the machine's file says that it is {}, which the domain's definition does not",
-			disk.format.driver()
-		),
-	})
-}
-
-/// A QEMU before 9.0 ends, and its guest with it, when the client of an export on an I/O thread
-/// hangs up, and libvirt exports a disk on the disk's own thread.
-fn refuse_threads(domain: &Domain, drives: &[Drive<'_>]) -> Result<(), SourceError> {
-	let Some(drive) = drives.iter().find(|drive| drive.target.is_on_thread) else {
-		return Ok(());
-	};
-	match domain.qemu_major()? >= Some(THREAD_SAFE_MAJOR) {
-		true => Ok(()),
-		false => Err(SourceError::IoThread { disk: drive.disk.name.clone() }),
-	}
-}
-
-/// See which disks the base has recorded: those that had the same image then. Returns nothing if
-/// none was. A checkpoint that cannot be read costs a full reading.
-fn find_recorded(
-	domain: &Domain,
-	base: Option<Checkpoint>,
-	drives: &mut [Drive<'_>],
-) -> Result<Option<Checkpoint>, SourceError> {
-	let Some(base) = base else { return Ok(None) };
-	let recorded = recorded_files(domain, base)?;
-	for drive in drives.iter_mut() {
-		drive.is_recorded = is_recorded(&drive.target, &recorded);
-	}
-	Ok(drives.iter().any(|drive| drive.is_recorded).then_some(base))
-}
-
-/// The disks that a checkpoint records, and the file that each had when it began: none if it cannot
-/// be read.
-fn recorded_files(domain: &Domain, base: Checkpoint) -> Result<Vec<RecordedFile>, SourceError> {
-	match checkpoints::recorded(domain, base) {
-		Err(error @ (SourceError::LibvirtRefused { .. } | SourceError::NotLibvirt { .. })) => {
-			tracing::warn!(domain = domain.name, %error, "the domain is read in full");
-			Ok(Vec::new())
-		}
-		recorded => recorded,
-	}
-}
-
-/// Whether a disk is among them, with the file that it has now.
-fn is_recorded(target: &Target, recorded: &[RecordedFile]) -> bool {
-	let is_same = |(name, source): &RecordedFile| *name == target.name && *source == target.source;
-	target.is_recordable && recorded.iter().any(is_same)
-}
-
 /// End the backup job of ours, if there is one, and let the guest's file systems go on if we had
 /// frozen them. Jobs of others are left alone.
 ///
@@ -407,15 +207,6 @@ struct Begun {
 	pause: Duration,
 	base: Option<Checkpoint>,
 	checkpoint: Option<Checkpoint>,
-}
-
-/// One way to order a backup, in files for `virsh`.
-#[derive(Debug)]
-struct Order {
-	base: Option<Checkpoint>,
-	checkpoint: Option<Checkpoint>,
-	backup: NamedTempFile,
-	begins: Option<NamedTempFile>,
 }
 
 impl LibvirtVm {
@@ -588,53 +379,6 @@ impl Drop for LibvirtVm {
 	}
 }
 
-/// Begin the backup in the first way that libvirt does not refuse. All ways together have so much
-/// time, since the guest may stand still.
-fn begin(
-	domain: &Domain,
-	orders: &[Order],
-	time_max: Duration,
-) -> Result<(Option<Checkpoint>, Option<Checkpoint>), SourceError> {
-	let deadline = Instant::now() + time_max;
-	let mut refused = None;
-	for order in orders {
-		let mut arguments = vec![format!("--backupxml={}", order.backup.path().display())];
-		if let Some(begins) = &order.begins {
-			arguments.push(format!("--checkpointxml={}", begins.path().display()));
-		}
-		arguments.push("--reuse-external".to_owned());
-		let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-		let time_left = deadline.saturating_duration_since(Instant::now());
-		match domain.run_within("backup-begin", &arguments, time_left) {
-			Ok(_) => return Ok((order.base, order.checkpoint)),
-			Err(error @ SourceError::LibvirtRefused { .. }) => {
-				tracing::warn!(
-					domain = domain.name,
-					%error,
-					is_recorded = order.base.is_some(),
-					records = order.checkpoint.is_some(),
-					"libvirt refuses a backup"
-				);
-				refused = Some(error);
-			}
-			Err(error) => return Err(error),
-		}
-	}
-	Err(refused.map_or_else(|| io::Error::other("nothing was ordered").into(), explain_refusal))
-}
-
-/// The usual reason of a refusal is not the guest's but the host's.
-fn explain_refusal(error: SourceError) -> SourceError {
-	match error {
-		SourceError::LibvirtRefused { command, words } if words.contains("Permission denied") => {
-			let words =
-				format!("{words}; let QEMU's user pass the scratch folder and those above it");
-			SourceError::LibvirtRefused { command, words }
-		}
-		error => error,
-	}
-}
-
 /// Hand a file or folder to QEMU's user, who is to open it. Who may not do that is that user, or is
 /// told by libvirt's refusal.
 fn give(path: &Path, user: u32, group: u32) -> io::Result<()> {
@@ -683,50 +427,6 @@ impl Drop for SocketFolder {
 mod tests {
 	use super::*;
 
-	fn drive(disk: &Disk, is_on_thread: bool) -> Drive<'_> {
-		let target = Target {
-			name: disk.name.clone(),
-			source: None,
-			is_qcow2: true,
-			is_recordable: true,
-			is_on_thread,
-		};
-		Drive { disk, target, size_bytes: 0, is_recorded: false }
-	}
-
-	fn disk() -> Disk {
-		Disk {
-			name: "vda".into(),
-			image: "/nowhere".into(),
-			format: ImageFormat::Qcow2,
-			skip: false,
-		}
-	}
-
-	/// QEMU was updated, and a domain runs on under the old one, or one has an emulator of its own.
-	#[test]
-	fn the_qemu_that_runs_a_domain_is_asked_whether_it_bears_io_threads() {
-		let its = |major: u64| format!(r#"{{"return":{{"qemu":{{"major":{major},"minor":2}}}}}}"#);
-		let disk = disk();
-		let check = |host_version: &str, answer: &str| {
-			let host = format!("Running hypervisor: QEMU {host_version}\n");
-			let answers = [("version", host.as_str()), ("qemu-monitor-command", answer)];
-			refuse_threads(&fake::domain(&answers).domain, &[drive(&disk, true)])
-		};
-		check("7.2.0", &its(9)).unwrap();
-		for answer in [&*its(7), "error: operation failed", "{}", "?"] {
-			let error = check("9.1.0", answer).unwrap_err();
-			assert!(matches!(error, SourceError::IoThread { .. }), "{answer}: {error}");
-		}
-	}
-
-	#[test]
-	fn a_domain_without_io_threads_is_not_asked() {
-		let fake = fake::domain(&[]);
-		refuse_threads(&fake.domain, &[drive(&disk(), false)]).unwrap();
-		assert!(fake.calls().is_empty());
-	}
-
 	#[test]
 	fn a_guest_that_hangs_is_backed_up_as_it_is() {
 		let folder = tempfile::tempdir().unwrap();
@@ -766,25 +466,5 @@ mod tests {
 		let calls = fake.calls();
 		let has = |command: &str| calls.iter().any(|call| call == command);
 		assert!(has("domfsthaw") && has("backup-begin") && !has("domfsfreeze"), "{calls:?}");
-	}
-
-	fn order() -> Order {
-		let backup = NamedTempFile::new().unwrap();
-		Order { base: None, checkpoint: None, backup, begins: None }
-	}
-
-	/// The guest stands still meanwhile.
-	#[test]
-	fn all_ways_to_begin_a_backup_share_one_limit() {
-		let fake = fake::domain(&[("backup-begin", fake::HANG)]);
-		let begun = begin(&fake.domain, &[order(), order()], Duration::from_millis(200));
-		assert!(matches!(begun, Err(SourceError::Virsh { .. })), "{begun:?}");
-		assert_eq!(fake.calls(), ["backup-begin"]);
-		// Each refusal takes a part of it.
-		let fake = fake::domain(&[("backup-begin", "slow: error: not that way")]);
-		let orders: Vec<_> = std::iter::repeat_with(order).take(64).collect();
-		let begun = begin(&fake.domain, &orders, Duration::from_millis(500));
-		assert!(matches!(begun, Err(SourceError::Virsh { .. })), "{begun:?}");
-		assert!(fake.calls().len() < orders.len());
 	}
 }

@@ -192,7 +192,6 @@ fn a_restore_that_is_cut_short_leaves_the_disks_and_goes_on_where_it_was() {
 	let mut first = None;
 	for is_killed in [true, false] {
 		world.reconcile(&restores([restore.clone()]));
-		world.wait_for_progress();
 		until("it to be noted how far a restore is", || {
 			beside(&images[1], ".new.partial.progress")
 		});
@@ -213,7 +212,6 @@ fn a_restore_that_is_cut_short_leaves_the_disks_and_goes_on_where_it_was() {
 	assert_eq!(fs::metadata(&images[0]).unwrap().ino(), first.unwrap());
 	// No more was written than what was missing.
 	let log = world.log();
-	assert_eq!(log.matches("goes on where").count(), 2, "{log}");
 	let resumed = log.lines().rfind(|line| line.contains("goes on where")).unwrap();
 	let resumed = resumed.split("resumed_bytes=").nth(1).unwrap();
 	let resumed: u64 = resumed.split_whitespace().next().unwrap().parse().unwrap();
