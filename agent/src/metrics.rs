@@ -5,6 +5,7 @@
 //! of a machine in the inventory. Nothing secret is in them.
 
 use crate::{
+	copies::CopyView,
 	jobs::{JobView, Outcome},
 	repositories::Usage,
 	verification::{Verdict, Verification},
@@ -60,6 +61,12 @@ struct Verified {
 	verdict: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CopiesIn {
+	/// `whole`, `fetching`, `waiting` or `unknown`.
+	state: &'static str,
+}
+
 /// A snapshot that was taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sealed<'a> {
@@ -80,6 +87,7 @@ pub(crate) struct Now<'a> {
 	pub(crate) usage: Option<Usage>,
 	pub(crate) pinned_roots: Option<usize>,
 	pub(crate) verifications: &'a [Verification],
+	pub(crate) copies: &'a [CopyView],
 }
 
 /// The metrics of one agent. Clones are the same.
@@ -101,6 +109,8 @@ struct All {
 	available: Gauge,
 	pinned: Gauge,
 	verifications: Family<Verified, Gauge>,
+	copies: Family<CopiesIn, Gauge>,
+	copies_behind: Gauge,
 }
 
 impl Default for Metrics {
@@ -121,6 +131,8 @@ impl Default for Metrics {
 			available: Gauge::default(),
 			pinned: Gauge::default(),
 			verifications: Family::default(),
+			copies: Family::default(),
+			copies_behind: Gauge::default(),
 		};
 		all.register();
 		Self(Arc::new(all))
@@ -187,6 +199,16 @@ impl All {
 			"Snapshots by the last verdict on them at each depth",
 			self.verifications.clone(),
 		);
+		registry.register(
+			"copies",
+			"Machines of other nodes of which copies belong here, by how these are",
+			self.copies.clone(),
+		);
+		registry.register(
+			"copies_behind",
+			"Snapshots that the chain records behind the newest of each copy here",
+			self.copies_behind.clone(),
+		);
 	}
 }
 
@@ -242,6 +264,12 @@ impl Metrics {
 			};
 			all.verifications.get_or_create(&Verified { depth, verdict }).inc();
 		}
+		all.copies.clear();
+		for copy in now.copies {
+			all.copies.get_or_create(&CopiesIn { state: copy.state }).inc();
+		}
+		let behind = now.copies.iter().map(|copy| copy.next.saturating_sub(copy.to)).sum();
+		all.copies_behind.set(gauge(behind));
 		let mut words = String::new();
 		text::encode(&mut words, &registry)?;
 		Ok(words)
@@ -287,7 +315,9 @@ mod tests {
 			taken_at_ms: 1_500,
 		});
 		let usage = Usage { blocks: 2, bytes: 3, available_bytes: 4 };
-		let now = Now { usage: Some(usage), pinned_roots: Some(1), ..Now::default() };
+		let copies = [copy(3), copy(5)];
+		let now =
+			Now { usage: Some(usage), pinned_roots: Some(1), copies: &copies, ..Now::default() };
 		let words = metrics.render(&now).unwrap();
 		for line in [
 			"backup_agent_jobs_total{kind=\"snapshot\",outcome=\"done\"} 1",
@@ -300,11 +330,27 @@ mod tests {
 			"backup_agent_last_snapshot_timestamp_seconds{vm=\"web\"} 1.5",
 			"backup_agent_store_size_bytes 3",
 			"backup_agent_pinned_roots 1",
+			"backup_agent_copies{state=\"fetching\"} 2",
+			"backup_agent_copies_behind 2",
 			"# EOF",
 		] {
 			assert!(words.lines().any(|found| found == line), "{line} in\n{words}");
 		}
 	}
+
+	/// A copy of a machine with five snapshots.
+	fn copy(to: u64) -> CopyView {
+		CopyView {
+			request: "7".into(),
+			from: 0,
+			to,
+			next: 5,
+			state: "fetching",
+			fetched_bytes: 0,
+			error: None,
+		}
+	}
+
 	/// All that is ever told, with every label and without the words on it.
 	fn told() -> String {
 		let metrics = Metrics::default();
@@ -331,6 +377,7 @@ mod tests {
 			usage: Some(Usage { blocks: 1, bytes: 1, available_bytes: 1 }),
 			pinned_roots: Some(1),
 			verifications: &[verification],
+			copies: &[copy(1)],
 			..Now::default()
 		};
 		let words = metrics.render(&now).unwrap();

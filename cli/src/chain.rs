@@ -11,7 +11,7 @@ pub(crate) mod submit;
 use crate::{args::Global, chain::submit::Event, error::CliError};
 use std::{
 	fs,
-	io::{BufRead, BufReader, Read},
+	io::Read,
 	path::Path,
 	process::{Command, Stdio},
 	str::FromStr,
@@ -133,12 +133,13 @@ fn secret_of(command: &str) -> Result<String, CliError> {
 		.spawn()
 		.map_err(|error| failed(error.to_string()))?;
 	let out = child.stdout.take().expect("its output was asked for");
-	let mut line = String::new();
-	let read = BufReader::new(out.take(SECRET_BYTES_MAX)).read_line(&mut line);
+	// All of it, though the first line is what counts: a command whose output nobody reads ends badly.
+	let mut text = String::new();
+	let read = out.take(SECRET_BYTES_MAX).read_to_string(&mut text);
 	let status = child.wait().map_err(|error| failed(error.to_string()))?;
 	read.map_err(|error| failed(error.to_string()))?;
 	match status.success() {
-		true => Ok(line.trim().to_owned()),
+		true => Ok(text.lines().next().unwrap_or_default().trim().to_owned()),
 		false => Err(failed(format!("it ended with {status}"))),
 	}
 }

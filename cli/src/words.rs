@@ -1,6 +1,6 @@
 //! The chain's names in plain words, and text from strangers made harmless.
 
-use crate::chain::records::Eligibility;
+use crate::chain::records::{Eligibility, Protection};
 use backup_primitives::FailureReason;
 
 /// What stood in the way of a job.
@@ -83,6 +83,32 @@ pub(crate) fn eligibility(eligibility: &Eligibility) -> String {
 		Eligibility::FailedInSlot { reason, retry_at } => format!(
 			"the last attempt failed: {}; the next one is at block {retry_at}",
 			reason.known().map_or_else(|| reason.kebab(), |known| failure(&known).into())
+		),
+	}
+}
+
+/// What of a backup outlives its node, as a sentence.
+pub(crate) fn protection(protection: &Protection) -> String {
+	let Protection { claimed, confirmed, holders_wanted, holders } = protection;
+	let heard = holders.iter().filter(|holder| !holder.is_silent).count();
+	let nodes = format!("{heard} of {holders_wanted} other nodes are heard of");
+	match (claimed, confirmed) {
+		(None, _) => "there is no snapshot yet".into(),
+		(Some(_), None) if *holders_wanted == 0 => {
+			"NOT PROTECTED: on its own node only; the chain wants no copies".into()
+		}
+		(Some(_), None) => {
+			format!("NOT PROTECTED: no other node confirms a snapshot; {nodes}")
+		}
+		(Some(newest), Some(safe)) if safe.sequence >= newest.sequence => {
+			format!(
+				"protected: another node confirms the newest snapshot, {}; {nodes}",
+				safe.sequence
+			)
+		}
+		(Some(newest), Some(safe)) => format!(
+			"protected up to snapshot {} of block {}; the newest, {}, is on its own node only; {nodes}",
+			safe.sequence, safe.taken_at, newest.sequence
 		),
 	}
 }
@@ -195,6 +221,7 @@ pub(crate) fn time(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::chain::records::{CopyHolder, Point};
 
 	#[test]
 	fn escape_leaves_nothing_that_moves_a_cursor_or_turns_text() {
@@ -212,6 +239,27 @@ mod tests {
 		assert_eq!(nearest("frequenzy", &names), Some("frequency"));
 		assert_eq!(nearest("zzz", &names), None);
 		assert_eq!(nearest("x", &[]), None);
+	}
+
+	#[test]
+	fn what_is_claimed_is_told_from_what_is_confirmed() {
+		let point = |sequence| Some(Point { sequence, taken_at: 100 + sequence });
+		let holder = |is_silent| CopyHolder { node: 2, from: 0, to: 3, is_silent };
+		let said = |claimed, confirmed, holders_wanted| {
+			let holders = vec![holder(false), holder(true)];
+			protection(&Protection { claimed, confirmed, holders_wanted, holders })
+		};
+		assert_eq!(said(None, None, 2), "there is no snapshot yet");
+		assert!(said(point(4), None, 0).contains("wants no copies"));
+		let lost = said(point(4), None, 2);
+		assert!(
+			lost.starts_with("NOT PROTECTED") && lost.ends_with("1 of 2 other nodes are heard of")
+		);
+		assert!(said(point(4), point(4), 2).starts_with("protected: "));
+		let behind = said(point(4), point(2), 2);
+		assert!(
+			behind.starts_with("protected up to snapshot 2 of block 102; the newest, 4, is on")
+		);
 	}
 
 	#[test]

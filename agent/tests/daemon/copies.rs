@@ -88,7 +88,9 @@ impl Pair {
 	}
 
 	fn wait_until_held(&self, sources: &[Source], to: u64) -> CopyResult {
-		until("a copy to be whole", || self.held(sources).filter(|held| held.to == to))
+		// The newest comes first.
+		let is_whole = |held: &CopyResult| (held.from, held.to) == (0, to);
+		until("a copy to be whole", || self.held(sources).filter(is_whole))
 	}
 
 	/// The chain names the holder to the host, which may fetch there.

@@ -3,8 +3,8 @@
 use super::{
 	AtBlock,
 	records::{
-		BytesRecord, Deposit, Grant, GrantRecord, HoldRecord, Lineage, LineageRecord,
-		RequestRecord, Restore, RestoreRecord, Snapshot, SnapshotRecord,
+		BytesRecord, Deposit, Grant, GrantRecord, HoldRecord, Lineage, LineageRecord, Protection,
+		ProtectionRecord, RequestRecord, Restore, RestoreRecord, Snapshot, SnapshotRecord,
 	},
 };
 use crate::error::CliError;
@@ -43,6 +43,17 @@ pub(crate) async fn lineage(at: &AtBlock, request: u64) -> Result<Lineage, CliEr
 		dynamic::runtime_api_call::<_, Option<LineageRecord>>("BackupApi", "lineage", (request,));
 	let record = at.runtime_apis().call(call).await.map_err(subxt::Error::from)?;
 	record.map(Lineage::from).ok_or(CliError::NoBackup { request })
+}
+
+/// What of a lineage its node claims, and what other nodes confirm.
+pub(crate) async fn protection(at: &AtBlock, request: u64) -> Result<Protection, CliError> {
+	let call = dynamic::runtime_api_call::<_, Option<ProtectionRecord>>(
+		"BackupApi",
+		"protection",
+		(request,),
+	);
+	let record = at.runtime_apis().call(call).await.map_err(subxt::Error::from)?;
+	record.map(Protection::from).ok_or(CliError::NoBackup { request })
 }
 
 /// All snapshots of a lineage, oldest first.

@@ -175,6 +175,75 @@ impl From<LineageRecord> for Lineage {
 	}
 }
 
+/// How well a backup is protected, as `protection` answers it.
+#[derive(Debug, DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+pub(crate) struct ProtectionRecord {
+	claimed: Option<PointRecord>,
+	confirmed: Option<PointRecord>,
+	holders_wanted: u32,
+	holders: Vec<(HolderRecord, bool)>,
+}
+
+#[derive(Debug, DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+struct PointRecord {
+	sequence: u64,
+	taken_at: u64,
+}
+
+#[derive(Debug, DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+struct HolderRecord {
+	node: u64,
+	from: u64,
+	to: u64,
+}
+
+/// What of a backup its node claims, and what other nodes confirm. A backup on the machine that it
+/// protects is none.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Protection {
+	/// The newest snapshot.
+	pub(crate) claimed: Option<Point>,
+	/// The newest that another node says to have.
+	pub(crate) confirmed: Option<Point>,
+	/// How many other nodes the chain wants to have them.
+	pub(crate) holders_wanted: u32,
+	pub(crate) holders: Vec<CopyHolder>,
+}
+
+/// A snapshot, by its place and the block of its instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Point {
+	pub(crate) sequence: u64,
+	pub(crate) taken_at: u64,
+}
+
+/// A node that has copies, with the range that it says to have, and whether it was not heard of for
+/// too long.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CopyHolder {
+	pub(crate) node: u64,
+	pub(crate) from: u64,
+	pub(crate) to: u64,
+	pub(crate) is_silent: bool,
+}
+
+impl From<ProtectionRecord> for Protection {
+	fn from(record: ProtectionRecord) -> Self {
+		let point = |PointRecord { sequence, taken_at }| Point { sequence, taken_at };
+		let holder =
+			|(HolderRecord { node, from, to }, is_silent)| CopyHolder { node, from, to, is_silent };
+		Self {
+			claimed: record.claimed.map(point),
+			confirmed: record.confirmed.map(point),
+			holders_wanted: record.holders_wanted,
+			holders: record.holders.into_iter().map(holder).collect(),
+		}
+	}
+}
+
 /// A snapshot, as the chain keeps it.
 #[derive(Debug, DecodeAsType)]
 #[decode_as_type(crate_path = "subxt::ext::scale_decode")]

@@ -4,7 +4,7 @@ use crate::{
 	args::Global,
 	chain::{
 		AtBlock, Chain, account, parse_account, reads,
-		records::{Lineage, RequestState, Restore, RestoreState},
+		records::{Lineage, Protection, RequestState, Restore, RestoreState},
 	},
 	error::CliError,
 	output::Output,
@@ -26,9 +26,24 @@ struct Answer {
 	chain: Head,
 	account: Option<Account>,
 	request: Option<Request>,
-	backups: Vec<Lineage>,
+	backups: Vec<Backup>,
 	restores: Vec<Restore>,
 	agent: Option<serde_json::Value>,
+}
+
+/// A backup, and how well it is protected.
+#[derive(Debug, Serialize)]
+struct Backup {
+	#[serde(flatten)]
+	lineage: Lineage,
+	protection: Protection,
+}
+
+impl Backup {
+	async fn read(at: &AtBlock, lineage: Lineage) -> Result<Self, CliError> {
+		let protection = reads::protection(at, lineage.request).await?;
+		Ok(Self { lineage, protection })
+	}
 }
 
 /// Where the chain stands.
@@ -92,7 +107,9 @@ pub(crate) async fn run(
 	match (request, named) {
 		(Some(id), _) => add_request(&mut answer, &at, id).await?,
 		(None, Some(owner)) => {
-			answer.backups = reads::lineages_of(&at, &owner).await?;
+			for lineage in reads::lineages_of(&at, &owner).await? {
+				answer.backups.push(Backup::read(&at, lineage).await?);
+			}
 			answer.restores = reads::restores_of(&at, &owner).await?;
 			answer.account = Some(read_account(&at, &owner).await?);
 		}
@@ -121,7 +138,7 @@ async fn add_request(answer: &mut Answer, at: &AtBlock, id: u64) -> Result<(), C
 	});
 	answer.account = Some(read_account(at, &owner).await?);
 	match reads::lineage(at, id).await {
-		Ok(lineage) => answer.backups.push(lineage),
+		Ok(lineage) => answer.backups.push(Backup::read(at, lineage).await?),
 		Err(CliError::NoBackup { .. }) => (),
 		Err(error) => return Err(error),
 	}
@@ -217,7 +234,7 @@ fn account_words(account: &Account, best: u64) -> String {
 	format!("account {}: {paid}, {key}{deletion}", account.address)
 }
 
-fn backup_words(lineage: &Lineage) -> String {
+fn backup_words(Backup { lineage, protection }: &Backup) -> String {
 	let failure = match &lineage.last_failure {
 		None => String::new(),
 		Some(reason) => {
@@ -226,11 +243,12 @@ fn backup_words(lineage: &Lineage) -> String {
 		}
 	};
 	format!(
-		"backup of request {}: {} snapshots, every {} blocks\n  {}{failure}",
+		"backup of request {}: {} snapshots, every {} blocks\n  {}\n  {}{failure}",
 		lineage.request,
 		lineage.kept,
 		lineage.frequency_blocks,
 		words::eligibility(&lineage.eligibility),
+		words::protection(protection),
 	)
 }
 
