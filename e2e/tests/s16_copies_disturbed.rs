@@ -5,6 +5,7 @@
 use anyhow::{Result, ensure};
 use backup_e2e::{
 	chain::number,
+	command::backup,
 	host::Host,
 	link::Link,
 	recovery::{protection, snapshot, wait_for_copies},
@@ -90,6 +91,10 @@ async fn copies_outlive_a_cut_line_and_the_loss_of_all_holders() {
 		snapshot(world, &machine, 2).await?;
 		let apart = protection(world, &machine).await?;
 		ensure!(apart == (Some(1), None), "claimed and confirmed: {apart:?}");
+		let request = machine.request.to_string();
+		let status = backup(["--node", &world.node.url(), "status", &request])?;
+		let told = &status["backups"][0]["protection"];
+		ensure!(told["claimed"]["sequence"] == 1 && told["confirmed"].is_null(), "{status}");
 
 		link.slow(None);
 		link.join();
