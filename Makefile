@@ -26,7 +26,10 @@ demo: setup guest build ## Show the whole job on a real chain and a real machine
 	@cargo run --quiet --locked -p backup-e2e --bin demo
 
 .PHONY: test
-test: setup guest fmt compile lint docs unit reader packaging e2e ## Run every check there is
+test: setup guest fmt compile ## Run every check there is
+	@scripts/side-by-side.sh \
+		"$(MAKE) --no-print-directory lint docs reader packaging" \
+		"$(MAKE) --no-print-directory unit e2e"
 
 .PHONY: check
 check: setup fmt compile unit ## Run what needs no guest: formatting, build, unit and integration tests
@@ -68,7 +71,7 @@ reader: ## Test the second reader, in Python, alone and on what the agent writes
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real node, agent and guests
-	cargo test --locked -p backup-e2e -- --test-threads=1
+	cargo test --locked --workspace --test 's[0-9]*' --test guest -- --test-threads=1
 
 .PHONY: packaging
 packaging: compile ## Check deploy/, and install its packages into a throw-away copy of this machine
