@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Back one disk up twice, with 1,100 writes of 64 KiB in between, and restore it: ours as the disk of
 # a running machine and, for the first backup, as a file; each peer that is installed (borg, restic,
-# rustic) as a file. Ends with a table of medians.
+# rustic, or those that PEERS names) as a file. Ends with a table of medians.
 # usage: bench-peers.sh IMAGE FOLDER [ROUNDS]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,8 +14,11 @@ trap 'rm -rf "$work"' EXIT
 export BORG_PASSPHRASE=bench RESTIC_PASSWORD=bench RUSTIC_PASSWORD=bench
 export BORG_BASE_DIR="$work/borg-home" XDG_CACHE_HOME="$work/cache"
 
-cargo=$(command -v cargo)
-bench() { XDG_CACHE_HOME= "$cargo" bench -q --locked -p backup-agent --bench backup -- "$@"; }
+# Built once, so that no round waits for a compiler.
+program=$(XDG_CACHE_HOME='' cargo bench --locked -p backup-agent --bench backup --no-run 2>&1 \
+	| sed -n 's/^ *Executable .* (\(.*\))$/\1/p')
+program=$(realpath "${program:?cargo did not say what it built}")
+bench() { "$program" --bench "$@"; }
 
 # Seconds and most MiB of a command that ends with its output on the disk.
 measure() {
@@ -89,7 +92,8 @@ table() {
 }
 
 peer() {
-	local name=$1 repo="$work/$1" restored="$work/restored"
+	local name=$1 repo="$work/$1" restored="$work/restored/disk"
+	mkdir "$work/restored"
 	case $name in
 	borg)
 		borg init -e repokey-blake2 "$repo" 2> /dev/null
@@ -101,13 +105,14 @@ peer() {
 		restic init -q -r "$repo"
 		first="restic backup -q -r $repo $image"
 		second="restic backup -q -r $repo $changed"
-		restore="restic dump -q -r $repo latest $changed > $restored"
+		restored="$work/restored/$changed"
+		restore="restic restore -q -r $repo latest --target $work/restored"
 		;;
 	rustic)
 		rustic -r "$repo" init > /dev/null 2>&1
 		first="rustic -r $repo backup $image"
 		second="rustic -r $repo backup $changed"
-		restore="rustic -r $repo dump latest:$changed > $restored"
+		restore="rustic -r $repo restore latest:$changed $restored"
 		;;
 	esac
 	cat "$image" > /dev/null
@@ -118,9 +123,10 @@ peer() {
 	measure "$name" second "$second"
 	echo "  $(du -sb "$repo" | cut -f1) bytes in the repository"
 	note "$name" added $(( $(du -sb "$repo" | cut -f1) / 1000000 - before ))
+	find "$repo" -type f -exec cat {} + > /dev/null
 	measure "$name" restore "$restore"
 	cmp "$restored" "$changed"
-	rm -rf "$repo" "$restored"
+	rm -rf "$repo" "$work/restored"
 }
 
 changed="$work/changed.img"
@@ -134,7 +140,7 @@ for round in $(seq "$rounds"); do
 	cat "$changed" > /dev/null
 	bench machine "$changed" "$work" | tee "$work/ours"
 	note_ours "$work/ours"
-	for name in borg restic rustic; do
+	for name in ${PEERS:-borg restic rustic}; do
 		if command -v "$name" > /dev/null; then
 			peer "$name"
 		else

@@ -8,6 +8,7 @@ pub mod config;
 mod console;
 pub mod copies;
 pub mod daemon;
+mod direct;
 mod disk;
 pub mod format;
 pub mod fsck;

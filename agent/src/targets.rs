@@ -1,4 +1,5 @@
-//! Where a restored disk is written: a raw file or a qcow2 image.
+//! Where a restored disk is written: a raw file, a qcow2 image, or a block device, which is
+//! [its own case](DeviceTarget).
 //!
 //! 1. A target is made next to the file it is to become, as `<path>.partial`, readable by its
 //!    user only and locked.
@@ -9,6 +10,7 @@
 //! target that is dropped unfinished removes what it wrote. What a killed process left is gone on
 //! with by the next restore of the same content to the same path, and replaced by any other.
 
+mod device;
 mod partial;
 mod progress;
 mod qcow2;
@@ -27,6 +29,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) use self::partial::rename_new;
 pub use self::{
+	device::DeviceTarget,
 	partial::PartialFile,
 	qcow2::{QCOW2_LOGICAL_BYTES_MAX, Qcow2Target},
 	raw::RawTarget,
@@ -54,6 +57,18 @@ pub enum TargetError {
 		/// The path asked for.
 		path: PathBuf,
 	},
+	/// It is to be a block device, and is something else.
+	#[error("restore to {path}: this is no block device")]
+	NoDevice {
+		/// The path asked for.
+		path: PathBuf,
+	},
+	/// The device is mounted, or part of something that is.
+	#[error("restore to {path}: the device is in use; unmount it, or stop what uses it")]
+	DeviceInUse {
+		/// The path asked for.
+		path: PathBuf,
+	},
 	/// The folder or the file cannot be used.
 	#[error("restore to {path}")]
 	Io {
@@ -76,7 +91,11 @@ impl TargetError {
 	pub fn is_disk_full(&self) -> bool {
 		match self {
 			Self::Io { source, .. } => is_disk_full(source),
-			Self::Exists { .. } | Self::Busy { .. } | Self::NoFileName { .. } => false,
+			Self::Exists { .. }
+			| Self::Busy { .. }
+			| Self::NoFileName { .. }
+			| Self::NoDevice { .. }
+			| Self::DeviceInUse { .. } => false,
 		}
 	}
 }
@@ -87,7 +106,10 @@ impl From<TargetError> for io::Error {
 	fn from(error: TargetError) -> Self {
 		let kind = match &error {
 			TargetError::Exists { .. } => io::ErrorKind::AlreadyExists,
-			TargetError::Busy { .. } => io::ErrorKind::ResourceBusy,
+			TargetError::Busy { .. } | TargetError::DeviceInUse { .. } => {
+				io::ErrorKind::ResourceBusy
+			}
+			TargetError::NoDevice { .. } => io::ErrorKind::InvalidInput,
 			TargetError::NoFileName { .. } => io::ErrorKind::InvalidFilename,
 			TargetError::Io { source, .. } => source.kind(),
 		};

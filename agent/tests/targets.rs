@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+#[path = "fixtures/loop_device.rs"]
+mod loop_device;
+
 use std::{
 	fs::{self, File},
 	io,
@@ -13,9 +16,10 @@ use std::{
 
 use backup_agent::{
 	pipeline::source::RestoreTarget,
-	targets::{QCOW2_LOGICAL_BYTES_MAX, Qcow2Target, RawTarget, TargetError},
+	targets::{DeviceTarget, QCOW2_LOGICAL_BYTES_MAX, Qcow2Target, RawTarget, TargetError},
 };
 use backup_primitives::Cid;
+use loop_device::Loop;
 use proptest::prelude::*;
 
 const CLUSTER: u64 = 64 << 10;
@@ -388,4 +392,55 @@ fn boundary_of_the_largest_qcow2_image() {
 	qemu_img(&["check"], &[&path]);
 	let map = qemu_img(&["map", "--output=json", "-f", "qcow2"], &[&path]);
 	assert!(map.contains(&format!("\"start\": {}", QCOW2_LOGICAL_BYTES_MAX - CLUSTER)));
+}
+
+#[test]
+fn a_device_becomes_the_disk_and_keeps_what_is_behind_it() {
+	let dir = tempfile::tempdir().unwrap();
+	let before = pattern(7, 4 * MIB);
+	let Some(device) = Loop::over(&dir.path().join("volume"), &before) else { return };
+	let mut target = DeviceTarget::open(&device.0).unwrap();
+	assert_eq!(target.device_bytes(), 4 * MIB);
+	let logical_bytes = 3 * MIB;
+	target.set_len(logical_bytes).unwrap();
+	let written = writes(&[(MIB, 2 * CLUSTER), (logical_bytes - 5, 5)]);
+	for write in &written {
+		target.write_at(write.offset, &write.bytes).unwrap();
+	}
+	target.finish().unwrap();
+	drop(target);
+	let mut expected = vec![0; logical_bytes as usize];
+	for Write { offset, bytes } in written {
+		expected[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+	}
+	expected.extend_from_slice(&before[logical_bytes as usize..]);
+	assert!(fs::read(&device.0).unwrap() == expected);
+}
+
+#[test]
+fn a_device_that_is_too_small_stays_as_it_is() {
+	let dir = tempfile::tempdir().unwrap();
+	let before = pattern(7, MIB);
+	let Some(device) = Loop::over(&dir.path().join("volume"), &before) else { return };
+	let mut target = DeviceTarget::open(&device.0).unwrap();
+	let error = target.set_len(MIB + 1).unwrap_err();
+	assert_eq!(error.to_string(), "the device holds 1048576 bytes, the disk has 1048577");
+	drop(target);
+	assert!(fs::read(&device.0).unwrap() == before);
+}
+
+#[test]
+fn a_device_in_use_is_refused() {
+	let dir = tempfile::tempdir().unwrap();
+	let Some(device) = Loop::over(&dir.path().join("volume"), &pattern(7, MIB)) else { return };
+	let _other = DeviceTarget::open(&device.0).unwrap();
+	let refused = DeviceTarget::open(&device.0);
+	assert!(matches!(refused, Err(TargetError::DeviceInUse { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_file_is_no_device() {
+	let file = tempfile::NamedTempFile::new().unwrap();
+	let refused = DeviceTarget::open(file.path());
+	assert!(matches!(refused, Err(TargetError::NoDevice { .. })), "{refused:?}");
 }

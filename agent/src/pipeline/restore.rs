@@ -5,6 +5,7 @@
 //! to say whether it is damaged.
 
 use crate::{
+	direct::AlignedBytes,
 	format::{
 		ChildRef, Geometry, NodeBlock, NodeError, Object, OpenError, RootBlock, RootError,
 		seal::open_chunk,
@@ -368,7 +369,7 @@ impl Shared<'_> {
 	/// Takes jobs until there are no more, also after a failure: the walk must never wait for
 	/// nobody.
 	fn work(&self, jobs: &Mutex<Receiver<Job>>) {
-		let mut plaintext = Vec::new();
+		let mut plaintext = AlignedBytes::new(self.restore.geometry.chunk_bytes() as usize);
 		loop {
 			let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
 			let Ok(job) = job else { return };
@@ -381,10 +382,10 @@ impl Shared<'_> {
 		}
 	}
 
-	fn chunk(&self, job: &Job, plaintext: &mut Vec<u8>) -> Result<(), RestoreError> {
+	fn chunk(&self, job: &Job, plaintext: &mut [u8]) -> Result<(), RestoreError> {
 		let Job { offset, len, child } = job;
+		let plaintext = &mut plaintext[..*len];
 		let mut block = self.fetch(&child.cid, *offset)?;
-		plaintext.resize(*len, 0);
 		if open_chunk(&child.key, &mut block, plaintext).is_err() {
 			let mut block = self.fetch_sound(&child.cid, *offset)?;
 			open_chunk(&child.key, &mut block, plaintext)

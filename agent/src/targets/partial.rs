@@ -18,7 +18,7 @@ use rustix::{
 	process::geteuid,
 };
 
-use crate::{disk::remove_if_there, targets::TargetError};
+use crate::{direct::DirectFile, disk::remove_if_there, targets::TargetError};
 
 const SUFFIX: &str = ".partial";
 const PROGRESS_SUFFIX: &str = ".progress";
@@ -28,7 +28,7 @@ const ATTEMPTS_MAX: usize = 4;
 /// A file in the making; removed when dropped, unless it was completed.
 #[derive(Debug)]
 pub struct PartialFile {
-	file: File,
+	file: DirectFile,
 	partial: PathBuf,
 	path: PathBuf,
 	completed: bool,
@@ -52,10 +52,10 @@ impl PartialFile {
 		let partial = path.with_file_name(partial_name);
 		for _ in 0..ATTEMPTS_MAX {
 			if let Some(file) = create_locked(&partial).map_err(TargetError::io(path))? {
-				return Ok(Self { file, partial, path: path.to_owned(), completed: false });
+				return Ok(Self::of(file, partial, path));
 			}
 			if let Some(file) = adopt_left_over(&partial).map_err(TargetError::io(path))? {
-				return Ok(Self { file, partial, path: path.to_owned(), completed: false });
+				return Ok(Self::of(file, partial, path));
 			}
 			if fs::symlink_metadata(&partial).is_ok() {
 				break;
@@ -64,9 +64,18 @@ impl PartialFile {
 		Err(TargetError::Busy { path: path.to_owned() })
 	}
 
+	fn of(file: File, partial: PathBuf, path: &Path) -> Self {
+		Self { file: file.into(), partial, path: path.to_owned(), completed: false }
+	}
+
 	/// What is written to.
 	pub fn file(&self) -> &File {
 		&self.file
+	}
+
+	/// Writes all bytes, past the page cache where they lie fit for it.
+	pub(super) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+		self.file.write_all_at(bytes, offset)
 	}
 
 	/// Forgets what was in the file, and how far it had come.

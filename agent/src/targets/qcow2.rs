@@ -16,7 +16,6 @@ mod map;
 
 use std::{
 	io,
-	os::unix::fs::FileExt,
 	path::Path,
 	sync::{Mutex, PoisonError},
 	time::Duration,
@@ -62,7 +61,7 @@ impl Qcow2Target {
 	}
 
 	fn write_clusters(&self, cluster: u64, bytes: &[u8]) -> io::Result<()> {
-		self.partial.file().write_all_at(bytes, cluster * CLUSTER_BYTES)
+		self.partial.write_all_at(bytes, cluster * CLUSTER_BYTES)
 	}
 
 	fn write_tables(&mut self, virtual_bytes: u64) -> io::Result<()> {
@@ -149,7 +148,7 @@ impl RestoreTarget for Qcow2Target {
 			let run_bytes = run.len() as u64 * CLUSTER_BYTES - skip_bytes;
 			let (now, later) = rest.split_at(rest.len().min(run_bytes as usize));
 			let start = u64::from(run[0]) * CLUSTER_BYTES + skip_bytes;
-			self.partial.file().write_all_at(now, start)?;
+			self.partial.write_all_at(now, start)?;
 			(rest, skip_bytes) = (later, 0);
 		}
 		Ok(())

@@ -1,6 +1,6 @@
 //! A raw image: byte for byte the disk, with holes where nothing was written.
 
-use std::{io, os::unix::fs::FileExt, path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use backup_primitives::Cid;
 
@@ -59,7 +59,7 @@ impl RestoreTarget for RawTarget {
 
 	fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
 		self.stage.ensure_inside(offset, bytes.len())?;
-		self.partial.file().write_all_at(bytes, offset)
+		self.partial.write_all_at(bytes, offset)
 	}
 
 	fn finish(&mut self) -> io::Result<()> {

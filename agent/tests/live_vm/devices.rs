@@ -1,7 +1,9 @@
-//! Disks that are block devices: partitions, LVM volumes, LUNs. Here they are loop devices, which
-//! only root can make.
+//! Disks that are block devices: partitions, LVM volumes, LUNs.
 
-use crate::machine::{Machine, pattern, read, tag};
+use crate::{
+	loop_device::Loop,
+	machine::{Machine, pattern, read, tag},
+};
 use backup_agent::sources::{Disk, ImageFormat, SourceError, Vm};
 use backup_primitives::Consistency;
 use std::{
@@ -10,30 +12,8 @@ use std::{
 	process::Command,
 };
 
-/// A block device over a file. It goes when it is dropped.
-struct Loop(PathBuf);
-
-impl Loop {
-	/// A device with these bytes; nothing, and a word why, where none may be made.
-	fn over(file: &Path, bytes: &[u8]) -> Option<Self> {
-		fs::write(file, bytes).unwrap();
-		let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().unwrap();
-		if !made.status.success() {
-			println!("skipped: a block device needs root: {made:?}");
-			return None;
-		}
-		Some(Self(String::from_utf8(made.stdout).unwrap().trim().into()))
-	}
-
-	fn disk(&self) -> Disk {
-		Disk { name: "vda".into(), image: self.0.clone(), format: ImageFormat::Raw, skip: false }
-	}
-}
-
-impl Drop for Loop {
-	fn drop(&mut self) {
-		let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
-	}
+fn disk_on(device: &Loop) -> Disk {
+	Disk { name: "vda".into(), image: device.0.clone(), format: ImageFormat::Raw, skip: false }
 }
 
 #[test]
@@ -41,7 +21,7 @@ fn a_block_device_of_a_machine_that_is_off_is_read() {
 	let folder = tempfile::tempdir().unwrap();
 	let Some(device) = Loop::over(&folder.path().join("volume"), &pattern(3)) else { return };
 	let machine = Machine::start(ImageFormat::Raw);
-	let vm = Vm { qmp: None, disks: vec![device.disk()], ..machine.vm() };
+	let vm = Vm { qmp: None, disks: vec![disk_on(&device)], ..machine.vm() };
 	let mut open = vm.open(tag(), &[], &machine.options()).unwrap();
 	assert_eq!(open.consistency, Consistency::Stopped);
 	assert!(read(open.disks[0].reader.as_mut()).unwrap() == pattern(3));
@@ -53,7 +33,7 @@ fn a_block_device_of_a_running_machine_is_read_and_its_writes_are_recorded() {
 	let folder = tempfile::tempdir().unwrap();
 	let Some(device) = Loop::over(&folder.path().join("volume"), &pattern(0)) else { return };
 	let machine = Machine::start_on(&device.0);
-	let vm = Vm { disks: vec![device.disk()], ..machine.vm() };
+	let vm = Vm { disks: vec![disk_on(&device)], ..machine.vm() };
 	let mut open = vm.open(tag(), &[], &machine.options()).unwrap();
 	machine.write(0xee, 0, 8 << 20);
 	assert!(read(open.disks[0].reader.as_mut()).unwrap() == pattern(0));

@@ -5,6 +5,8 @@
 mod backups;
 mod devices;
 mod kills;
+#[path = "../fixtures/loop_device.rs"]
+mod loop_device;
 #[path = "../fixtures/machine.rs"]
 mod machine;
 mod proxy;

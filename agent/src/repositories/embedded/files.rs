@@ -1,15 +1,12 @@
 //! The files of a store, behind traits that a simulated disk implements too.
 
-use crate::disk;
+use crate::{direct::DirectFile, disk};
 use redb::{StorageBackend, backends::FileBackend};
 use std::{
 	fmt::Debug,
 	fs::{self, File, OpenOptions},
 	io,
-	os::{
-		fd::AsRawFd,
-		unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
-	},
+	os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
 	path::{Path, PathBuf},
 	sync::Arc,
 };
@@ -42,9 +39,6 @@ pub(crate) trait StoreFile: Debug + Send + Sync {
 	/// Gives the space of a range back. It reads as zeros afterwards, or as before where the
 	/// file system has no holes.
 	fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
-	/// Lets the kernel begin to write a range, and waits until it is done with an earlier one,
-	/// so that dirty pages never pile up. Promises nothing.
-	fn write_back(&self, offset: u64, len: u64);
 }
 
 /// A folder of the real file system. Nobody but its user can read it.
@@ -78,11 +72,11 @@ fn options() -> OpenOptions {
 
 impl Files for DiskFiles {
 	fn create(&self, name: &str) -> io::Result<Arc<dyn StoreFile>> {
-		Ok(Arc::new(options().create_new(true).open(self.folder.join(name))?))
+		Ok(Arc::new(DirectFile::from(options().create_new(true).open(self.folder.join(name))?)))
 	}
 
 	fn open(&self, name: &str) -> io::Result<Arc<dyn StoreFile>> {
-		Ok(Arc::new(options().open(self.folder.join(name))?))
+		Ok(Arc::new(DirectFile::from(options().open(self.folder.join(name))?)))
 	}
 
 	fn list(&self) -> io::Result<Vec<String>> {
@@ -117,7 +111,7 @@ impl Files for DiskFiles {
 	}
 }
 
-impl StoreFile for File {
+impl StoreFile for DirectFile {
 	fn len(&self) -> io::Result<u64> {
 		Ok(self.metadata()?.len())
 	}
@@ -143,26 +137,11 @@ impl StoreFile for File {
 			fs::{FallocateFlags, fallocate},
 			io::Errno,
 		};
-		match fallocate(self, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
+		let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+		match fallocate(&**self, flags, offset, len) {
 			// Without holes the space comes back when the whole pack goes.
 			Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
 			Err(error) => Err(error.into()),
-		}
-	}
-
-	#[expect(unsafe_code, reason = "neither std nor rustix offers sync_file_range")]
-	fn write_back(&self, offset: u64, len: u64) {
-		let range = |offset: u64, len: u64, flags| {
-			let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) else {
-				return;
-			};
-			// SAFETY: the descriptor is open while `self` lives, and the call takes no pointers.
-			// Its result is of no interest: durability comes from `sync` alone.
-			unsafe { libc::sync_file_range(self.as_raw_fd(), offset, len, flags) };
-		};
-		range(offset, len, libc::SYNC_FILE_RANGE_WRITE);
-		if let Some(earlier) = offset.checked_sub(4 * len) {
-			range(earlier, len, libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE);
 		}
 	}
 }

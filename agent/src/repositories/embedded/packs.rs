@@ -5,6 +5,7 @@
 //! it; *indexed* afterwards. Only indexed blocks survive a crash; all three can be read.
 
 use crate::{
+	direct::{ALIGNMENT, AlignedBytes},
 	format::Cid,
 	repositories::{
 		RepositoryError,
@@ -17,6 +18,7 @@ use crate::{
 };
 use std::{
 	collections::{BTreeSet, HashMap},
+	ops::Deref,
 	sync::{Arc, Mutex, PoisonError},
 };
 
@@ -121,7 +123,47 @@ struct Active {
 	/// Bytes that are in the file.
 	written: u64,
 	/// Bytes that come after those.
-	buffer: Vec<u8>,
+	buffer: Gathered,
+}
+
+/// Bytes for the end of a pack, placed in memory as they will be in the file: so most of them can
+/// go past the page cache.
+#[derive(Debug)]
+struct Gathered {
+	bytes: AlignedBytes,
+	/// Bytes before them, up to where the file was aligned.
+	skip: usize,
+	len: usize,
+}
+
+impl Gathered {
+	/// None yet, for behind `written` bytes.
+	fn behind(written: u64) -> Self {
+		let mut gathered =
+			Self { bytes: AlignedBytes::new(WRITE_BYTES + ALIGNMENT), skip: 0, len: 0 };
+		gathered.clear(written);
+		gathered
+	}
+
+	/// Forgets them; the next ones come behind `written` bytes.
+	fn clear(&mut self, written: u64) {
+		self.skip = (written % ALIGNMENT as u64) as usize;
+		self.len = 0;
+	}
+
+	/// Needs room for them, of [`WRITE_BYTES`] in all.
+	fn push(&mut self, bytes: &[u8]) {
+		self.bytes[self.skip + self.len..][..bytes.len()].copy_from_slice(bytes);
+		self.len += bytes.len();
+	}
+}
+
+impl Deref for Gathered {
+	type Target = [u8];
+
+	fn deref(&self) -> &[u8] {
+		&self.bytes[self.skip..][..self.len]
+	}
 }
 
 #[derive(Clone, Debug)]
@@ -179,7 +221,7 @@ impl Writer {
 
 	/// Goes on in a pack that is not full, behind its last indexed record.
 	pub(crate) fn resume(&mut self, pack: u32, file: Arc<dyn StoreFile>, end: u64) {
-		self.active = Some(Active { pack, file, written: end, buffer: Vec::new() });
+		self.active = Some(Active { pack, file, written: end, buffer: Gathered::behind(end) });
 	}
 
 	pub(crate) fn next_id(&self) -> u64 {
@@ -236,8 +278,8 @@ impl Writer {
 		let need = header.record_bytes();
 		let active = self.room_for(need)?;
 		let offset = active.written + active.buffer.len() as u64;
-		active.buffer.extend_from_slice(&header.encode(&[]));
-		active.buffer.extend_from_slice(block);
+		active.buffer.push(&header.encode(&[]));
+		active.buffer.push(block);
 		let offset = u32::try_from(offset).expect("packs are smaller than 4 GiB");
 		let entry = Entry { pack: active.pack, offset, len, id: self.next_id, is_node, flaw: None };
 		self.next_id += 1;
@@ -286,7 +328,7 @@ impl Writer {
 			.files
 			.create(&pack_name(self.next_pack))
 			.map_err(RepositoryError::io("make a pack"))?;
-		let new = Active { pack: self.next_pack, file, written: 0, buffer: Vec::new() };
+		let new = Active { pack: self.next_pack, file, written: 0, buffer: Gathered::behind(0) };
 		self.next_pack += 1;
 		self.has_new_file = true;
 		if let Some(Active { pack, file, written, buffer: _ }) = self.active.replace(new) {
@@ -305,9 +347,8 @@ impl Writer {
 			let _ = active.file.set_len(active.written);
 			return Err(RepositoryError::io("write a pack")(error));
 		}
-		active.file.write_back(active.written, active.buffer.len() as u64);
 		active.written += active.buffer.len() as u64;
-		active.buffer.clear();
+		active.buffer.clear(active.written);
 		Ok(())
 	}
 

@@ -361,8 +361,6 @@ impl StoreFile for SimulatedFile {
 	fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
 		self.write_at(offset, &vec![0; usize::try_from(len).unwrap()])
 	}
-
-	fn write_back(&self, _offset: u64, _len: u64) {}
 }
 
 impl StorageBackend for SimulatedFile {
