@@ -28,7 +28,7 @@ demo: setup guest build ## Show the whole job on a real chain and a real machine
 .PHONY: test
 test: setup guest fmt compile ## Run every check there is
 	@scripts/side-by-side.sh \
-		"$(MAKE) --no-print-directory lint docs reader packaging" \
+		"$(MAKE) --no-print-directory lint docs book reader packaging" \
 		"$(MAKE) --no-print-directory unit e2e"
 
 .PHONY: check
@@ -56,6 +56,12 @@ lint: ## Check with clippy, with default and with all features
 .PHONY: docs
 docs: ## Build the documentation without a warning
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+.PHONY: book
+book: ## Make the book of docs/ in book/, without a warning or a dead link
+	@mdbook=$$(scripts/mdbook.sh) && said=$$("$$mdbook" build 2>&1) || { echo "$$said" >&2; exit 1; }; \
+		if grep -E 'WARN|ERROR' <<<"$$said" >&2; then exit 1; fi
+	@python3 scripts/book-links.py book *.md deploy/*.md tools/reader/*.md
 
 .PHONY: unit
 unit: ## Run unit, property, integration and doc tests, and every benchmark once
