@@ -78,6 +78,8 @@ reader: ## Test the second reader, in Python, alone and on what the agent writes
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real node, agent and guests
 	cargo test --locked --workspace --test 's[0-9]*' --test guest -- --test-threads=1
+	cargo test --locked --workspace --test book
+	cargo test --locked --workspace --lib -- book::
 
 .PHONY: packaging
 packaging: compile ## Check deploy/, and install its packages into a throw-away copy of this machine
