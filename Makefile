@@ -28,7 +28,7 @@ demo: setup guest build ## Show the whole job on a real chain and a real machine
 .PHONY: test
 test: setup guest fmt compile ## Run every check there is
 	@scripts/side-by-side.sh \
-		"$(MAKE) --no-print-directory lint docs book reader packaging" \
+		"$(MAKE) --no-print-directory lint docs book packages reader packaging" \
 		"$(MAKE) --no-print-directory unit e2e"
 
 .PHONY: check
@@ -62,6 +62,12 @@ book: ## Make the book of docs/ in book/, without a warning or a dead link
 	@mdbook=$$(scripts/mdbook.sh) && said=$$("$$mdbook" build 2>&1) || { echo "$$said" >&2; exit 1; }; \
 		if grep -E 'WARN|ERROR' <<<"$$said" >&2; then exit 1; fi
 	@python3 scripts/book-links.py book *.md deploy/*.md tools/reader/*.md
+
+# Not compiled once more: that is the same source, and takes minutes.
+.PHONY: packages
+packages: ## Check that the crates for others are complete as packages
+	cargo package --locked --allow-dirty --no-verify --quiet \
+		-p backup-primitives -p pallet-backup -p backup-node-support
 
 .PHONY: unit
 unit: ## Run unit, property, integration and doc tests, and every benchmark once
