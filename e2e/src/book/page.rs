@@ -192,8 +192,6 @@ fn exchanges(code: &str) -> Result<Vec<Exchange>> {
 
 #[cfg(test)]
 mod tests {
-	#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
-
 	use super::*;
 
 	fn only(text: &str) -> Deed {
