@@ -28,7 +28,7 @@ demo: setup guest build ## Show the whole job on a real chain and a real machine
 .PHONY: test
 test: setup guest fmt compile ## Run every check there is
 	@scripts/side-by-side.sh \
-		"$(MAKE) --no-print-directory lint docs reader packaging" \
+		"$(MAKE) --no-print-directory lint docs book packages reader packaging" \
 		"$(MAKE) --no-print-directory unit e2e"
 
 .PHONY: check
@@ -57,6 +57,18 @@ lint: ## Check with clippy, with default and with all features
 docs: ## Build the documentation without a warning
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
+.PHONY: book
+book: ## Make the book of docs/ in book/, without a warning or a dead link
+	@mdbook=$$(scripts/mdbook.sh) && said=$$("$$mdbook" build 2>&1) || { echo "$$said" >&2; exit 1; }; \
+		if grep -E 'WARN|ERROR' <<<"$$said" >&2; then exit 1; fi
+	@python3 scripts/book-links.py book *.md deploy/*.md tools/reader/*.md
+
+# Not compiled once more: that is the same source, and takes minutes.
+.PHONY: packages
+packages: ## Check that the crates for others are complete as packages
+	cargo package --locked --allow-dirty --no-verify --quiet \
+		-p backup-primitives -p pallet-backup -p backup-node-support
+
 .PHONY: unit
 unit: ## Run unit, property, integration and doc tests, and every benchmark once
 	cargo test --locked --workspace --exclude backup-e2e
@@ -72,6 +84,8 @@ reader: ## Test the second reader, in Python, alone and on what the agent writes
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real node, agent and guests
 	cargo test --locked --workspace --test 's[0-9]*' --test guest -- --test-threads=1
+	cargo test --locked --workspace --test book
+	cargo test --locked --workspace --lib -- book::
 
 .PHONY: packaging
 packaging: compile ## Check deploy/, and install its packages into a throw-away copy of this machine

@@ -6,6 +6,7 @@
 //! - [`node`], [`agent`]: the programs of this project, found where cargo puts them.
 //! - [`impostor`]: a program in the agent's place that is none.
 //! - [`guest`]: a machine that writes to its disk.
+//! - [`book`]: the commands of the documentation's pages, typed as they stand there.
 //! - [`chain`]: reads and transactions over the node's own metadata.
 //! - [`story`]: an operator, an owner, a machine, and backups that are paid for.
 //! - [`world`]: all of it together, for a scenario.
@@ -18,6 +19,7 @@
 //! Nothing here sleeps and hopes: what is waited for is looked at until a deadline.
 
 pub mod agent;
+pub mod book;
 pub mod chain;
 pub mod command;
 pub mod guest;

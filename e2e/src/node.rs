@@ -223,7 +223,7 @@ impl WorkerRun {
 
 /// The specification of a chain with its genesis made. A node that starts from the chain's name
 /// makes it anew, which takes longer than all the rest; so it is kept beside the program.
-fn raw_spec(program: &Path, chain: &str) -> Result<PathBuf> {
+pub(crate) fn raw_spec(program: &Path, chain: &str) -> Result<PathBuf> {
 	let about = fs::metadata(program).context("backup-node is gone")?;
 	let built_at = about.modified()?.duration_since(UNIX_EPOCH)?.as_nanos();
 	// Another build may have another genesis.

@@ -1,11 +1,24 @@
 //! polkadot.js against the running node, with nothing but the chain's metadata.
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use backup_e2e::{
-	script,
+	book, script,
 	story::{self, Pace},
 	world::{SNAPSHOT_TIME_MAX, scenario},
 };
+
+/// The book's pages name calls, arguments, reads, constants and events as the metadata does, and leave
+/// no call out.
+fn pages_name_what_is_there(url: &str) -> Result<()> {
+	let pages = ["polkadotjs.md", "governance.md"].map(|page| book::pages().join(page));
+	let [guide, governance] = pages.each_ref().map(|page| page.to_string_lossy());
+	let found = script::run("polkadotjs", &["names.mjs", url, &guide, &governance])?;
+	ensure!(found["named"].as_array().is_some_and(|list| list.iter().all(|n| n != 0)), "{found}");
+	for kind in ["wrong", "missing", "unknownEvents"] {
+		ensure!(found[kind].as_array().is_some_and(Vec::is_empty), "{kind}: {found}");
+	}
+	Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn polkadotjs_reads_and_writes_everything_that_owners_and_governance_need() {
@@ -40,6 +53,9 @@ async fn polkadotjs_reads_and_writes_everything_that_owners_and_governance_need(
 		ensure!(seen["snapshots"][0]["snapshot"]["logicalBytes"] == 128 << 20, "{seen}");
 		ensure!(seen["pagedSnapshots"] == 1, "{seen}");
 		ensure!(seen["eligibility"]["notDue"]["dueAt"].is_u64(), "{seen}");
+
+		let url = world.node.url();
+		tokio::task::spawn_blocking(move || pages_name_what_is_there(&url)).await??;
 
 		world.chain.wait_for_event("Backup.SnapshotRestored", 0, SNAPSHOT_TIME_MAX).await?;
 		Ok(())

@@ -84,7 +84,10 @@ async fn outcome(chain: &Chain, restore: u64) -> Result<u64, CliError> {
 		}
 		match blocks.next().await {
 			Some(block) => drop(block.map_err(subxt::Error::from)?),
-			None => return Err(CliError::NotAccepted { reason: "the node went away".into() }),
+			// A node may end a subscription and live on. One that is gone refuses the next.
+			None => {
+				blocks = chain.client.stream_best_blocks().await.map_err(subxt::Error::from)?;
+			}
 		}
 	}
 }
