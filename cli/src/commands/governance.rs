@@ -4,7 +4,13 @@
 
 use crate::{
 	args::{Global, Governance, Motion},
-	chain::{Chain, council, records::to_json, signer, submit::Included},
+	chain::{
+		Chain,
+		council::{self, COUNCIL},
+		records::to_json,
+		signer,
+		submit::Included,
+	},
 	error::CliError,
 	output::{Output, Table},
 	words,
@@ -14,8 +20,6 @@ use subxt::{
 	dynamic::Value,
 	ext::scale_decode::{self, DecodeAsType},
 };
-
-const COUNCIL: &str = "Council";
 
 /// More than any of these motions has, encoded. It counts for the fee alone.
 const MOTION_BYTES_MAX: u32 = 4096;
@@ -159,7 +163,7 @@ async fn close(index: u32, global: &Global, output: Output) -> Result<(), CliErr
 	let bytes = Value::u128(MOTION_BYTES_MAX.into());
 	let arguments = vec![Value::from_bytes(motion.hash), Value::u128(index.into()), weight, bytes];
 	let included = chain.submit(&signer, COUNCIL, "close", arguments).await?;
-	let is_approved = included.report.has("Council", "Approved");
+	let is_approved = included.report.has(COUNCIL, "Approved");
 	if is_approved {
 		ensure_carried_out(&included, "Executed")?;
 	}
