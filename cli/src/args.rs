@@ -8,22 +8,22 @@ mod restore;
 mod values;
 
 pub(crate) use accounts::{Key, Node, Request};
-pub(crate) use blocks::{Diff, Envelope, Export, From, Import, Unlock, Verify};
+pub(crate) use blocks::{Diff, Envelope, Export, From, Import, Unlock, Verify, Which};
 pub(crate) use council::{Governance, Motion};
 pub(crate) use history::{Filter, Snapshot, Snapshots};
 pub(crate) use restore::{Cat, Format, Ls, Restore, RestoreFile, ServeDisk};
+pub(crate) use values::{Machine, Restorable, When};
 
-use backup_primitives::Cid;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
-use values::parse_cid;
 
 /// Back up virtual machines of a compute chain, and bring them back.
 ///
 /// Exit codes: 0 done, 1 unexpected, 2 usage, 3 node or agent unreachable, 4 refused by the
 /// chain, 5 not found, 6 wrong or missing key, 7 block missing or damaged, 8 file, 9 waited
-/// too long, 10 failed on the node, 11 a disk holds what cannot be read, 130 interrupted.
+/// too long, 10 failed on the node, 11 a disk holds what cannot be read, 12 not allowed, 130
+/// interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "backup", version, max_term_width = 100)]
 pub(crate) struct Args {
@@ -49,24 +49,20 @@ pub(crate) struct Global {
 	#[arg(long, global = true, value_name = "FILE", env = "BACKUP_CONFIG")]
 	pub(crate) config: Option<PathBuf>,
 
-	/// Secret to sign with. Deprecated: other users of this machine can see arguments.
+	/// File with the secret to sign with: a phrase or 0x and 64 digits, with /paths. The variable
+	/// BACKUP_SECRET can hold it too; on a terminal it is asked for.
 	#[arg(
 		long,
 		global = true,
-		hide = true,
-		value_name = "SECRET",
-		conflicts_with_all = ["suri_file", "suri_command"]
+		alias = "suri-file",
+		value_name = "FILE",
+		conflicts_with = "secret_command"
 	)]
-	pub(crate) suri: Option<String>,
-
-	/// File with the secret to sign with: a phrase or 0x and 64 digits, with /paths. The variable
-	/// BACKUP_SURI can hold it too.
-	#[arg(long, global = true, value_name = "FILE", conflicts_with = "suri_command")]
-	pub(crate) suri_file: Option<PathBuf>,
+	pub(crate) secret_file: Option<PathBuf>,
 
 	/// Command whose first line of output is the secret, such as that of a password manager.
-	#[arg(long, global = true, value_name = "COMMAND")]
-	pub(crate) suri_command: Option<String>,
+	#[arg(long, global = true, alias = "suri-command", value_name = "COMMAND")]
+	pub(crate) secret_command: Option<String>,
 
 	/// Answer with JSON.
 	#[arg(long, global = true)]
@@ -86,9 +82,12 @@ pub(crate) enum Command {
 	Snapshots(Snapshots),
 	/// Ask the node to write the image of a snapshot.
 	RequestRestore {
-		/// Root of the snapshot.
-		#[arg(value_parser = parse_cid)]
-		cid: Cid,
+		/// Root of a snapshot of one's own; or a machine, also one that another owner has opened to
+		/// this account, by the number of its request.
+		#[arg(value_name = "CID|MACHINE")]
+		what: Restorable,
+		/// Of a machine: place of the snapshot in its history; the newest if not given.
+		sequence: Option<u64>,
 		/// Wait until the node has reported how it went.
 		#[arg(long)]
 		wait: bool,
@@ -101,7 +100,7 @@ pub(crate) enum Command {
 		/// The restore.
 		restore: u64,
 	},
-	/// Write the image of a snapshot here. Needs no chain: a root, a secret and blocks.
+	/// Write the image of a snapshot here. With --root it needs no chain.
 	Restore(Restore),
 	/// List the machines of an account, and how they are backed up.
 	Vms {
@@ -114,22 +113,22 @@ pub(crate) enum Command {
 	Snapshot(Snapshot),
 	/// Keep a snapshot until it is released, however old it gets.
 	Hold {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 		/// Its place in the history, as 'backup snapshots' prints it.
 		sequence: u64,
 	},
 	/// Let a snapshot that is held go when its time comes.
 	Release {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 		/// Its place in the history.
 		sequence: u64,
 	},
 	/// Delete a snapshot, or all of the backup of a request: blocks and records.
 	Delete {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 		/// Place of the snapshot in the history; all of them if not given.
 		sequence: Option<u64>,
 		/// Do not ask.
@@ -138,25 +137,29 @@ pub(crate) enum Command {
 	},
 	/// Take back a deletion, as long as it was not carried out.
 	Keep {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		#[arg(required_unless_present = "all")]
+		machine: Option<Machine>,
 		/// Place of the snapshot in the history; the whole backup if not given.
 		sequence: Option<u64>,
+		/// Take back 'backup delete-all'.
+		#[arg(long, conflicts_with = "machine")]
+		all: bool,
 	},
 	/// Accept the backup that a node proposed for a machine.
 	Approve {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 	},
 	/// Turn down the backup that a node proposed for a machine.
 	Reject {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 	},
 	/// Let another account restore a machine.
 	Grant {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 		/// Who may.
 		#[arg(long, value_name = "ADDRESS")]
 		to: String,
@@ -166,16 +169,16 @@ pub(crate) enum Command {
 	},
 	/// Let an account restore a machine no more.
 	Revoke {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 		/// Who may not.
 		#[arg(long, value_name = "ADDRESS")]
 		from: String,
 	},
 	/// List who may restore a machine besides its owner.
 	Grants {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 	},
 	/// Say what the backups of an account take, and what is deposited for them.
 	Cost {
@@ -185,16 +188,16 @@ pub(crate) enum Command {
 	},
 	/// Print the root of a machine's newest snapshot.
 	Root {
-		/// The request.
-		request: u64,
-		/// The newest that was taken at this block or before.
-		#[arg(long, value_name = "BLOCK")]
-		at: Option<u64>,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
+		/// The newest that was taken at this time or before: a block, or a date in UTC.
+		#[arg(long, value_name = "BLOCK|DATE")]
+		at: Option<When>,
 	},
 	/// Say what happens to backups, block by block, until Ctrl-C.
 	Watch {
-		/// Only what is about this request.
-		request: Option<u64>,
+		/// Only what is about this machine.
+		machine: Option<Machine>,
 	},
 	/// Say what a root says of its snapshot: machine, time, disks. Needs no chain.
 	Show(Unlock),
@@ -222,8 +225,8 @@ pub(crate) enum Command {
 	Import(Import),
 	/// Say how the chain, the backups and the agent are.
 	Status {
-		/// The request; all of the owner if not given.
-		request: Option<u64>,
+		/// The machine, by its name or the number of its request; all of the owner if not given.
+		machine: Option<Machine>,
 		/// Whose backups; the account of the secret if not given.
 		#[arg(long, value_name = "ADDRESS")]
 		owner: Option<String>,
@@ -245,8 +248,8 @@ pub(crate) enum Command {
 	},
 	/// Begin the backups of a request that ran before its owner subscribed.
 	Create {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 		/// Words about it, 64 bytes at most. Everyone can read them.
 		#[arg(long)]
 		description: Option<String>,
@@ -273,8 +276,8 @@ pub(crate) enum Command {
 	},
 	/// Pause, resume or keep more of the backups of a request.
 	Settings {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 		/// Take no snapshots.
 		#[arg(long)]
 		paused: bool,
@@ -291,7 +294,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-	/// Whether it goes on until it is told to end, for which it listens itself.
+	/// Whether it goes on until it is told to end, which is a good end.
 	pub(crate) fn is_server(&self) -> bool {
 		matches!(self, Self::ServeDisk(_))
 	}

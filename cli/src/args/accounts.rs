@@ -32,18 +32,10 @@ pub(crate) enum Node {
 		/// Id of the node, free to choose.
 		#[arg(long)]
 		id: u32,
-		/// Secret of the node's authority key, to prove that it is there.
-		#[arg(
-			long,
-			value_name = "SECRET",
-			env = "BACKUP_AUTHORITY_SURI",
-			hide_env_values = true,
-			required_unless_present = "authority_suri_file"
-		)]
-		authority_suri: Option<String>,
-		/// File with the secret of the node's authority key.
-		#[arg(long, value_name = "FILE", conflicts_with = "authority_suri")]
-		authority_suri_file: Option<PathBuf>,
+		/// File with the secret of the node's authority key, to prove that it is there. The
+		/// variable BACKUP_AUTHORITY_SECRET can hold it too; on a terminal it is asked for.
+		#[arg(long, alias = "authority-suri-file", value_name = "FILE")]
+		authority_secret_file: Option<PathBuf>,
 		/// Recipient of the node's agent, age1…
 		#[arg(long, value_name = "age1…", value_parser = parse_recipient)]
 		recipient: Recipient,

@@ -1,6 +1,6 @@
 //! Where blocks are, what opens a snapshot of them, and what is done with them as they are.
 
-use super::values::{parse_cid, parse_recipient};
+use super::values::{Machine, When, parse_cid, parse_recipient};
 use backup_primitives::{Cid, Recipient};
 use clap::Args;
 use std::path::PathBuf;
@@ -20,12 +20,27 @@ pub(crate) struct From {
 	pub(crate) car: Option<PathBuf>,
 }
 
+/// Which snapshot is meant.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("snapshot").required(true))]
+pub(crate) struct Which {
+	/// Root of the snapshot.
+	#[arg(long, value_name = "CID", group = "snapshot", value_parser = parse_cid)]
+	pub(crate) root: Option<Cid>,
+	/// Instead of a root: the newest snapshot of this machine, named by its name or the number of
+	/// its request. The chain is asked.
+	#[arg(long, group = "snapshot")]
+	pub(crate) machine: Option<Machine>,
+	/// With --machine: the newest that was taken at this time or before, a block or a date in UTC.
+	#[arg(long, value_name = "BLOCK|DATE", requires = "machine")]
+	pub(crate) at: Option<When>,
+}
+
 /// A snapshot, what opens it, and where its blocks are.
 #[derive(Debug, Args)]
 pub(crate) struct Unlock {
-	/// Root of the snapshot.
-	#[arg(long, value_name = "CID", value_parser = parse_cid)]
-	pub(crate) root: Cid,
+	#[command(flatten)]
+	pub(crate) which: Which,
 	/// File with the age identities of the owner or of the node. All of them are tried.
 	#[arg(long, value_name = "FILE")]
 	pub(crate) identity: PathBuf,
@@ -39,9 +54,8 @@ pub(crate) struct Unlock {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-	/// Root of the snapshot.
-	#[arg(long, value_name = "CID", value_parser = parse_cid)]
-	pub(crate) root: Cid,
+	#[command(flatten)]
+	pub(crate) which: Which,
 	#[command(flatten)]
 	pub(crate) from: From,
 	/// Read every block and hash it, and not only ask for it.
@@ -51,9 +65,8 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-	/// Root of the snapshot.
-	#[arg(long, value_name = "CID", value_parser = parse_cid)]
-	pub(crate) root: Cid,
+	#[command(flatten)]
+	pub(crate) which: Which,
 	#[command(flatten)]
 	pub(crate) from: From,
 	/// File to write. It appears when it is complete; an existing one is never overwritten.
@@ -73,9 +86,8 @@ pub(crate) struct Import {
 
 #[derive(Debug, Args)]
 pub(crate) struct Envelope {
-	/// Root of the snapshot.
-	#[arg(long, value_name = "CID", value_parser = parse_cid)]
-	pub(crate) root: Cid,
+	#[command(flatten)]
+	pub(crate) which: Which,
 	/// File with age identities that open the root.
 	#[arg(long, value_name = "FILE")]
 	pub(crate) identity: PathBuf,

@@ -1,11 +1,12 @@
 //! Snapshots of a history: which ones are meant, and one out of turn.
 
+use super::values::{Machine, When};
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
 pub(crate) struct Snapshots {
-	/// The request; all of the owner if not given.
-	pub(crate) request: Option<u64>,
+	/// The machine, by its name or the number of its request; all of the owner if not given.
+	pub(crate) machine: Option<Machine>,
 	/// Whose backups; the account of the secret if not given.
 	#[arg(long, value_name = "ADDRESS")]
 	pub(crate) owner: Option<String>,
@@ -19,12 +20,12 @@ pub(crate) struct Snapshots {
 /// Which snapshots of a history are meant.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Filter {
-	/// Taken at this block or later.
-	#[arg(long, value_name = "BLOCK")]
-	pub(crate) since: Option<u64>,
-	/// Taken at this block or before.
-	#[arg(long, value_name = "BLOCK")]
-	pub(crate) until: Option<u64>,
+	/// Taken at this block, or date in UTC, or later.
+	#[arg(long, value_name = "BLOCK|DATE")]
+	pub(crate) since: Option<When>,
+	/// Taken at this block, or date in UTC, or before.
+	#[arg(long, value_name = "BLOCK|DATE")]
+	pub(crate) until: Option<When>,
 	/// Sealed by this node.
 	#[arg(long, value_name = "ID")]
 	pub(crate) by_node: Option<u64>,
@@ -37,7 +38,7 @@ pub(crate) struct Filter {
 pub(crate) enum Snapshot {
 	/// Ask for a snapshot of a machine before it is due.
 	Now {
-		/// The request.
-		request: u64,
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 	},
 }

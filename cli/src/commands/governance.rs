@@ -8,11 +8,11 @@ use crate::{
 		Chain,
 		council::{self, COUNCIL},
 		records::to_json,
-		signer,
 		submit::Included,
 	},
 	error::CliError,
 	output::{Output, Table},
+	secret::signer,
 	words,
 };
 use serde_json::json;
@@ -51,7 +51,7 @@ async fn propose(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let signer = signer(global)?;
+	let signer = signer(global).await?;
 	let chain = Chain::connect(global).await?;
 	let at = chain.best().await?;
 	// More than half, which is what the reference runtime asks for.
@@ -138,7 +138,7 @@ async fn motions(global: &Global, output: Output) -> Result<(), CliError> {
 }
 
 async fn vote(index: u32, aye: bool, global: &Global, output: Output) -> Result<(), CliError> {
-	let signer = signer(global)?;
+	let signer = signer(global).await?;
 	let chain = Chain::connect(global).await?;
 	let motion = council::motion(&chain.best().await?, index).await?;
 	let arguments =
@@ -153,7 +153,7 @@ async fn vote(index: u32, aye: bool, global: &Global, output: Output) -> Result<
 }
 
 async fn close(index: u32, global: &Global, output: Output) -> Result<(), CliError> {
-	let signer = signer(global)?;
+	let signer = signer(global).await?;
 	let chain = Chain::connect(global).await?;
 	let motion = council::motion(&chain.best().await?, index).await?;
 	let weight = Value::named_composite([
