@@ -19,11 +19,13 @@ mod ls;
 mod machines;
 mod marketplace;
 mod node;
+mod patience;
 mod request;
 mod request_restore;
 mod restore;
 mod restore_file;
 mod serve_disk;
+mod session;
 mod shell;
 mod snapshots;
 mod status;
@@ -31,13 +33,11 @@ mod verify;
 mod watch;
 
 use crate::{
-	args::{Args, Command, Global, Snapshot},
-	chain::{Chain, signer, submit::Included},
+	args::{Args, Command, Snapshot},
 	commands::keeping::Place,
 	error::CliError,
 	output::Output,
 };
-use subxt::ext::scale_encode::EncodeAsFields;
 
 /// Carry out a command.
 pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
@@ -46,89 +46,64 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 	match command {
 		Command::Key(verb) => key::run(verb, global, output).await,
 		Command::Snapshots(which) => snapshots::run(&which, global, output).await,
-		Command::RequestRestore { cid, wait, timeout } => {
+		Command::RequestRestore { what, sequence, wait, timeout } => {
 			let timeout = wait.then_some(timeout);
-			request_restore::run(cid, timeout, global, output).await
+			request_restore::run(&what, sequence, timeout, global, output).await
 		}
 		Command::CloseRestore { restore } => request_restore::close(restore, global, output).await,
-		Command::Restore(restore) => restore::run(restore, output).await,
+		Command::Restore(restore) => restore::run(restore, global, output).await,
 		Command::Vms { owner } => machines::run(owner.as_deref(), global, output).await,
-		Command::Snapshot(Snapshot::Now { request }) => {
-			keeping::snapshot_now(request, global, output).await
+		Command::Snapshot(Snapshot::Now { machine }) => {
+			keeping::snapshot_now(machine, global, output).await
 		}
-		Command::Hold { request, sequence } => {
-			keeping::hold(Place { request, sequence }, global, output).await
+		Command::Hold { machine, sequence } => {
+			keeping::hold(Place { machine, sequence }, global, output).await
 		}
-		Command::Release { request, sequence } => {
-			keeping::release(Place { request, sequence }, global, output).await
+		Command::Release { machine, sequence } => {
+			keeping::release(Place { machine, sequence }, global, output).await
 		}
-		Command::Delete { request, sequence, yes } => {
-			keeping::delete(request, sequence, yes, global, output).await
+		Command::Delete { machine, sequence, yes } => {
+			keeping::delete(machine, sequence, yes, global, output).await
 		}
-		Command::Keep { request, sequence } => {
-			keeping::keep(request, sequence, global, output).await
+		Command::Keep { machine, sequence, all: _ } => {
+			keeping::keep(machine, sequence, global, output).await
 		}
-		Command::Approve { request } => keeping::approve(request, global, output).await,
-		Command::Reject { request } => keeping::reject(request, global, output).await,
-		Command::Grant { request, to, until } => {
-			access::grant(request, &to, until, global, output).await
+		Command::Approve { machine } => keeping::approve(machine, global, output).await,
+		Command::Reject { machine } => keeping::reject(machine, global, output).await,
+		Command::Grant { machine, to, until } => {
+			access::grant(&machine, &to, until, global, output).await
 		}
-		Command::Revoke { request, from } => access::revoke(request, &from, global, output).await,
-		Command::Grants { request } => access::list(request, global, output).await,
+		Command::Revoke { machine, from } => access::revoke(&machine, &from, global, output).await,
+		Command::Grants { machine } => access::list(&machine, global, output).await,
 		Command::Cost { owner } => cost::run(owner.as_deref(), global, output).await,
-		Command::Root { request, at } => history::root(request, at, global, output).await,
-		Command::Watch { request } => watch::run(request, global, output).await,
+		Command::Root { machine, at } => history::print_root(&machine, at, global, output).await,
+		Command::Watch { machine } => watch::run(machine.as_ref(), global, output).await,
 		Command::Governance(verb) => governance::run(verb, global, output).await,
-		Command::Show(unlock) => history::show(unlock, output).await,
-		Command::Verify(verify) => verify::run(verify, output).await,
+		Command::Show(unlock) => history::show(unlock, global, output).await,
+		Command::Verify(verify) => verify::run(verify, global, output).await,
 		Command::Completions { shell } => shell::completions(shell),
 		Command::Man { folder } => shell::man(&folder, output),
-		Command::Ls(ls) => ls::run(ls, output).await,
-		Command::Cat(cat) => cat::run(cat).await,
-		Command::RestoreFile(restore) => restore_file::run(restore, output).await,
-		Command::ServeDisk(serve) => serve_disk::run(serve, output).await,
+		Command::Ls(ls) => ls::run(ls, global, output).await,
+		Command::Cat(cat) => cat::run(cat, global).await,
+		Command::RestoreFile(restore) => restore_file::run(restore, global, output).await,
+		Command::ServeDisk(serve) => serve_disk::run(serve, global, output).await,
 		Command::Diff(diff) => diff::run(diff, output).await,
-		Command::Export(export) => export::run(export, output).await,
-		Command::Envelope(envelope) => envelope::run(envelope, output).await,
+		Command::Export(export) => export::run(export, global, output).await,
+		Command::Envelope(envelope) => envelope::run(envelope, global, output).await,
 		Command::Import(import) => import::run(import, output).await,
-		Command::Status { request, owner, agent } => {
-			status::run(request, owner.as_deref(), agent.as_deref(), global, output).await
+		Command::Status { machine, owner, agent } => {
+			status::run(machine.as_ref(), owner.as_deref(), agent.as_deref(), global, output).await
 		}
 		Command::Node(verb) => node::run(verb, global, output).await,
 		Command::Request(verb) => request::run(verb, global, output).await,
 		Command::Subscribe { periods } => marketplace::subscribe(periods, global, output).await,
 		Command::DeleteAll { yes } => marketplace::delete_all(yes, global, output).await,
-		Command::Create { request, description } => {
-			backups::create(request, description, global, output).await
+		Command::Create { machine, description } => {
+			backups::create(machine, description, global, output).await
 		}
 		Command::Cadence { blocks } => backups::frequency(blocks, global, output).await,
-		Command::Settings { request, paused, keep_last } => {
-			backups::settings(request, paused, keep_last, global, output).await
+		Command::Settings { machine, paused, keep_last } => {
+			backups::settings(machine, paused, keep_last, global, output).await
 		}
 	}
-}
-
-/// Sign and send one call.
-async fn submit(
-	global: &Global,
-	pallet: &str,
-	call: &str,
-	arguments: impl EncodeAsFields,
-) -> Result<Included, CliError> {
-	let signer = signer(global)?;
-	let chain = Chain::connect(global).await?;
-	chain.submit(&signer, pallet, call, arguments).await
-}
-
-/// Sign and send one call of which only the outcome is told.
-async fn submit_and_answer(
-	global: &Global,
-	output: Output,
-	pallet: &str,
-	call: &str,
-	arguments: impl EncodeAsFields,
-	done: &str,
-) -> Result<(), CliError> {
-	let report = submit(global, pallet, call, arguments).await?.report;
-	output.answer(&report, || format!("{done} (block {})", report.block))
 }

@@ -5,13 +5,13 @@
 //!
 //! [chains.main]
 //! node = "wss://node.example.org"
-//! suri_file = "owner.suri"                # or: suri_command = "pass show backup"
+//! secret_file = "owner.secret"             # or: secret_command = "pass show backup"
 //! ```
 //!
 //! Flags count before the environment, the environment before the file. Paths are relative to the
 //! file's folder. No secret stands in it.
 
-use crate::{args::Global, error::CliError, words::nearest};
+use crate::{args::Global, error::CliError, secret, words::nearest};
 use serde::Deserialize;
 use std::{
 	collections::BTreeMap,
@@ -36,8 +36,10 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Chain {
 	node: Option<String>,
-	suri_file: Option<PathBuf>,
-	suri_command: Option<String>,
+	#[serde(alias = "suri_file")]
+	secret_file: Option<PathBuf>,
+	#[serde(alias = "suri_command")]
+	secret_command: Option<String>,
 }
 
 /// Fill in what neither flags nor environment say.
@@ -53,19 +55,19 @@ pub(crate) fn complete(global: &mut Global) -> Result<(), CliError> {
 		Some(chain) => chain,
 		None => return Err(no_chain(&name, &file)),
 	};
-	if chain.suri_file.is_some() && chain.suri_command.is_some() {
-		let reason = format!("chain {name} has suri_file and suri_command, and takes one of them");
+	if chain.secret_file.is_some() && chain.secret_command.is_some() {
+		let reason =
+			format!("chain {name} has secret_file and secret_command, and takes one of them");
 		return Err(CliError::BadConfig { path, reason });
 	}
 	global.node = global.node.take().or(chain.node);
-	let has_secret = global.suri.is_some()
-		|| global.suri_file.is_some()
-		|| global.suri_command.is_some()
-		|| env::var_os("BACKUP_SURI").is_some();
+	let has_secret = global.secret_file.is_some()
+		|| global.secret_command.is_some()
+		|| secret::from_environment().is_some();
 	if !has_secret {
 		let folder = path.parent().unwrap_or(Path::new("."));
-		global.suri_file = chain.suri_file.map(|file| folder.join(file));
-		global.suri_command = chain.suri_command;
+		global.secret_file = chain.secret_file.map(|file| folder.join(file));
+		global.secret_command = chain.secret_command;
 	}
 	Ok(())
 }
@@ -111,8 +113,8 @@ mod tests {
 	use crate::args::Args;
 	use clap::Parser;
 
-	const TEXT: &str = "chain = \"main\"\n[chains.main]\nnode = \"wss://main\"\nsuri_file = \"key\"\n\
-		[chains.test]\nnode = \"ws://test\"\nsuri_command = \"pass show\"\n";
+	const TEXT: &str = "chain = \"main\"\n[chains.main]\nnode = \"wss://main\"\nsecret_file = \"key\"\n\
+		[chains.test]\nnode = \"ws://test\"\nsecret_command = \"pass show\"\n";
 
 	/// What a call with these arguments and this file comes to.
 	fn global(text: &str, arguments: &str) -> Result<Global, CliError> {
@@ -122,7 +124,7 @@ mod tests {
 		let call = format!("backup snapshots {arguments} --config {}", path.display());
 		let mut global = Args::parse_from(call.split_whitespace()).global;
 		complete(&mut global)?;
-		global.suri_file = global.suri_file.map(|file| file.file_name().unwrap().into());
+		global.secret_file = global.secret_file.map(|file| file.file_name().unwrap().into());
 		Ok(global)
 	}
 
@@ -130,20 +132,20 @@ mod tests {
 	fn a_chain_has_its_node_and_its_secret() {
 		let main = global(TEXT, "").unwrap();
 		assert_eq!(main.node.as_deref(), Some("wss://main"));
-		assert_eq!(main.suri_file.as_deref(), Some(Path::new("key")));
+		assert_eq!(main.secret_file.as_deref(), Some(Path::new("key")));
 		let test = global(TEXT, "--chain test").unwrap();
 		assert_eq!(test.node.as_deref(), Some("ws://test"));
-		assert_eq!(test.suri_command.as_deref(), Some("pass show"));
-		assert_eq!(test.suri_file, None);
+		assert_eq!(test.secret_command.as_deref(), Some("pass show"));
+		assert_eq!(test.secret_file, None);
 	}
 
 	#[test]
 	fn flags_count_before_the_file() {
-		let other = global(TEXT, "--node ws://other --suri-file mine").unwrap();
+		let other = global(TEXT, "--node ws://other --secret-file mine").unwrap();
 		assert_eq!(other.node.as_deref(), Some("ws://other"));
-		assert_eq!(other.suri_file.as_deref(), Some(Path::new("mine")));
-		let other = global(TEXT, "--chain test --suri-file mine").unwrap();
-		assert_eq!((other.suri_command, other.node.as_deref()), (None, Some("ws://test")));
+		assert_eq!(other.secret_file.as_deref(), Some(Path::new("mine")));
+		let other = global(TEXT, "--chain test --secret-file mine").unwrap();
+		assert_eq!((other.secret_command, other.node.as_deref()), (None, Some("ws://test")));
 	}
 
 	#[test]
@@ -160,7 +162,7 @@ mod tests {
 		for (text, words) in [
 			("chain = \"main\"\n[chains.main]\nnod = \"x\"", "line 3: unknown field `nod`"),
 			("chain = ", "line 1"),
-			("chain = \"a\"\n[chains.a]\nsuri_file = \"x\"\nsuri_command = \"y\"", "takes one"),
+			("chain = \"a\"\n[chains.a]\nsecret_file = \"x\"\nsecret_command = \"y\"", "takes one"),
 		] {
 			let error = global(text, "").unwrap_err();
 			assert!(matches!(error, CliError::BadConfig { .. }));

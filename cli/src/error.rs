@@ -1,5 +1,6 @@
 //! What can go wrong, what would be right instead, and with which code the command exits.
 
+use crate::args::When;
 use backup_primitives::{Cid, FailureReason};
 use std::{io, path::PathBuf};
 use thiserror::Error;
@@ -17,6 +18,7 @@ pub(crate) mod exit {
 	pub(crate) const LATE: u8 = 9;
 	pub(crate) const FAILED: u8 = 10;
 	pub(crate) const UNREADABLE: u8 = 11;
+	pub(crate) const NOT_ALLOWED: u8 = 12;
 	pub(crate) const INTERRUPTED: u8 = 130;
 }
 
@@ -44,6 +46,8 @@ pub(crate) enum CliError {
 	EventMissing { event: &'static str },
 	#[error("no key to sign with")]
 	NoSigner,
+	#[error("no secret of the node's authority")]
+	NoAuthority,
 	#[error("the secret to sign with cannot be read: {reason}")]
 	BadSigner { reason: String },
 	#[error("the command for the secret failed: {reason}")]
@@ -60,8 +64,16 @@ pub(crate) enum CliError {
 	RequestNotFound { request: u64 },
 	#[error("request {request} has no backup")]
 	NoBackup { request: u64 },
-	#[error("request {request} has no snapshot that was taken at block {block} or before")]
-	NoSnapshot { request: u64, block: u64 },
+	#[error("request {request} has no snapshot that was taken at {when} or before")]
+	NoSnapshot { request: u64, when: When },
+	#[error("no machine '{name}'{}", meant(.nearest))]
+	NoMachine { name: String, nearest: Option<String>, names: String },
+	#[error("whose machine '{name}' is, is not known")]
+	WhoseMachine { name: String },
+	#[error("the node does not tell the time of block {block}")]
+	NoTime { block: u64 },
+	#[error("the question could not be asked: {source}")]
+	Question { source: io::Error },
 	#[error("there is no open motion {index}")]
 	NoMotion { index: u32 },
 	#[error("the chain has no setting '{name}'{}", meant(.nearest))]
@@ -119,9 +131,11 @@ impl CliError {
 		match self {
 			Self::Runtime { .. }
 			| Self::Answer { .. }
+			| Self::Question { .. }
 			| Self::Chain { .. }
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
 			Self::NoAccount
+			| Self::WhoseMachine { .. }
 			| Self::NoSetting { .. }
 			| Self::NoChain { .. }
 			| Self::BadConfig { .. }
@@ -131,13 +145,17 @@ impl CliError {
 			Self::NodeUnreachable { .. }
 			| Self::ChainLacks { .. }
 			| Self::AgentUnreachable { .. } => exit::UNREACHABLE,
-			Self::NotAccepted { .. } | Self::Dispatch { .. } => exit::REFUSED,
+			Self::NotAccepted { .. } => exit::REFUSED,
+			Self::Dispatch { error, .. } => refusal(error),
 			Self::RequestNotFound { .. }
 			| Self::NoBackup { .. }
 			| Self::NoSnapshot { .. }
+			| Self::NoMachine { .. }
+			| Self::NoTime { .. }
 			| Self::NoMotion { .. }
 			| Self::RestoreGone { .. } => exit::NOT_FOUND,
 			Self::NoSigner
+			| Self::NoAuthority
 			| Self::BadSigner { .. }
 			| Self::SecretCommand { .. }
 			| Self::BadIdentity { .. }
@@ -169,6 +187,7 @@ impl CliError {
 			exit::LATE => "late",
 			exit::FAILED => "failed",
 			exit::UNREADABLE => "unreadable",
+			exit::NOT_ALLOWED => "not-allowed",
 			exit::INTERRUPTED => "interrupted",
 			_ => "unexpected",
 		}
@@ -198,7 +217,10 @@ impl CliError {
 				"check that node and command are of the same release".into()
 			}
 			Self::NoSigner => {
-				"give --suri-file FILE or --suri-command COMMAND, or set BACKUP_SURI".into()
+				"give --secret-file FILE or --secret-command COMMAND, or set BACKUP_SECRET".into()
+			}
+			Self::NoAuthority => {
+				"give --authority-secret-file FILE, or set BACKUP_AUTHORITY_SECRET".into()
 			}
 			Self::BadSigner { .. } => {
 				"a secret is a phrase of 12 or 24 words, or 0x and 64 digits, with /paths".into()
@@ -217,6 +239,17 @@ impl CliError {
 				"list the requests of an account with 'backup snapshots --owner ADDRESS'".into()
 			}
 			Self::NoSnapshot { .. } => "see what there is with 'backup snapshots REQUEST'".into(),
+			Self::NoMachine { names, .. } if names.is_empty() => {
+				"the account has no machine that runs; others are named by their requests".into()
+			}
+			Self::NoMachine { names, .. } => format!("its machines are {names}"),
+			Self::WhoseMachine { .. } => {
+				"give a key to sign with, or name the machine by the number of its request".into()
+			}
+			Self::NoTime { .. } => {
+				"name a block instead of a date, or a node that keeps old blocks".into()
+			}
+			Self::Question { .. } => "check the terminal, or give what is asked for by flag".into(),
 			Self::NoMotion { .. } => "list the open ones with 'backup governance motions'".into(),
 			Self::NoSetting { names, .. } => format!("its settings are {names}"),
 			Self::RestoreFailed { reason } => crate::words::failure_hint(reason).into(),
@@ -254,6 +287,18 @@ impl CliError {
 	}
 }
 
+/// The code of what the chain's rules forbid, by the error's name: what is not there, who may not,
+/// and all else.
+fn refusal(error: &str) -> u8 {
+	let name = error.rsplit("::").next().unwrap_or(error);
+	match name {
+		"BadOrigin" | "NotAuthorized" | "NotBackupOwner" | "NotMember" | "NotOperator"
+		| "NotOwner" => exit::NOT_ALLOWED,
+		name if name.ends_with("NotFound") => exit::NOT_FOUND,
+		_ => exit::REFUSED,
+	}
+}
+
 impl From<subxt::Error> for CliError {
 	fn from(source: subxt::Error) -> Self {
 		Self::Chain { source: Box::new(source) }
@@ -269,7 +314,18 @@ mod tests {
 		let error =
 			CliError::Dispatch { error: "Backup::SnapshotNotFound".into(), docs: String::new() };
 		assert!(error.hint().contains("backup snapshots"));
-		assert_eq!(error.exit_code(), exit::REFUSED);
-		assert_eq!(error.code(), "refused");
+	}
+
+	#[test]
+	fn a_refusal_tells_what_is_not_there_from_who_may_not() {
+		for (error, code, word) in [
+			("Backup::SnapshotNotFound", 5, "not-found"),
+			("Backup::NotBackupOwner", 12, "not-allowed"),
+			("BadOrigin", 12, "not-allowed"),
+			("Backup::TooSoon", 4, "refused"),
+		] {
+			let error = CliError::Dispatch { error: error.into(), docs: String::new() };
+			assert_eq!((error.exit_code(), error.code()), (code, word));
+		}
 	}
 }

@@ -12,10 +12,14 @@ mod chain;
 mod commands;
 mod config;
 mod error;
+mod interrupt;
 mod output;
+mod progress;
+mod secret;
+mod terminal;
 mod words;
 
-use crate::{args::Args, error::CliError, output::Output};
+use crate::{args::Args, error::CliError, interrupt::Interrupt, output::Output};
 use clap::Parser;
 use std::{process::ExitCode, time::Duration};
 
@@ -48,13 +52,14 @@ fn main() -> ExitCode {
 	}
 }
 
-/// Run to the end, or until Ctrl-C: then `command` is dropped, and with it whatever file it
-/// had not finished.
+/// Run to the end, or until Ctrl-C or the like: then `command` is dropped, and with it whatever file
+/// it had not finished.
 async fn until_interrupted(
 	command: impl Future<Output = Result<(), CliError>>,
 ) -> Result<(), CliError> {
+	let mut interrupt = Interrupt::listen()?;
 	tokio::select! {
 		result = command => result,
-		Ok(()) = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+		() = interrupt.told() => Err(CliError::Interrupted),
 	}
 }

@@ -131,7 +131,7 @@ pub(crate) fn dispatch_hint(error: &str) -> &'static str {
 		"BackupsNotEnabled" | "NotSubscribed" => "subscribe first: 'backup subscribe --periods N'",
 		"PeriodsOutOfBounds" => "ask for fewer periods, and at least one",
 		"NotAuthorized" | "BadOrigin" => "sign with the key of the account that may do this",
-		"BadProof" => "give the authority's own secret with --authority-suri",
+		"BadProof" => "give the authority's own secret with --authority-secret-file",
 		"NodeIdTaken" | "AuthorityTaken" => "choose another id, or another authority key",
 		"WrongState" => "look at the request with 'backup status REQUEST'",
 		"VmNameTaken" | "VmNameMalformed" => {

@@ -19,11 +19,21 @@ pub fn backup<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result
 
 /// Run `backup` and give all that came of it.
 pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<Output> {
-	Command::new(built("backup")?)
-		.arg("--json")
-		.args(arguments)
-		.env_remove("BACKUP_SURI")
-		.env_remove("BACKUP_NODE")
-		.output()
-		.context("failed to run backup")
+	program()?.arg("--json").args(arguments).output().context("failed to run backup")
+}
+
+/// Run `backup` and give what it tells a person. Fails with its own words if it fails.
+pub fn text<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<String> {
+	let output = program()?.args(arguments).output().context("failed to run backup")?;
+	if !output.status.success() {
+		bail!("backup failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+	}
+	String::from_utf8(output.stdout).context("the answer of backup is not text")
+}
+
+/// The command, with nothing that the environment says of chains and secrets.
+pub fn program() -> Result<Command> {
+	let mut command = Command::new(built("backup")?);
+	command.env_remove("BACKUP_SECRET").env_remove("BACKUP_SURI").env_remove("BACKUP_NODE");
+	Ok(command)
 }

@@ -8,6 +8,7 @@ use crate::{
 	wait,
 };
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value as Json;
 use std::{
 	fs,
 	io::Write,
@@ -54,6 +55,20 @@ impl Node {
 	/// Choose a folder and ports for a development chain. Nothing runs yet.
 	pub fn prepare(lab: &Lab) -> Result<Self> {
 		Self::prepare_as(lab, "node", "dev", Role::Author)
+	}
+
+	/// The same for a chain that begins with further entries in its storage, keys and values.
+	pub fn prepare_with(lab: &Lab, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Self> {
+		let mut node = Self::prepare(lab)?;
+		let plain = fs::read(&node.chain_spec).context("failed to read a specification")?;
+		let mut spec: Json = serde_json::from_slice(&plain)?;
+		let top = spec["genesis"]["raw"]["top"].as_object_mut().context("no raw genesis")?;
+		let text = |bytes: Vec<u8>| format!("0x{}", hex::encode(bytes));
+		top.extend(entries.into_iter().map(|(key, value)| (text(key), text(value).into())));
+		node.chain_spec = lab.path().join("chain.json");
+		let filled = serde_json::to_vec(&spec)?;
+		fs::write(&node.chain_spec, filled).context("failed to write a specification")?;
+		Ok(node)
 	}
 
 	/// The same for a node that makes no blocks. `chain` is a connection to the one that does,

@@ -10,6 +10,10 @@ use std::{fs, path::PathBuf, process::Output};
 const MEMBERS: [&str; 3] = ["Alice", "Bob", "Charlie"];
 const STRANGER: &str = "Dave";
 
+/// Exit codes that the command documents.
+const REFUSED: i32 = 4;
+const NOT_ALLOWED: i32 = 12;
+
 /// A chain whose authorities are its council.
 struct Chamber {
 	chain: Chain,
@@ -56,11 +60,11 @@ impl Chamber {
 		serde_json::from_slice(&output.stdout).context("the answer is not JSON")
 	}
 
-	/// Have the chain refuse a verb with an error.
-	fn assert_refused(&self, who: &str, words: &str, error: &str) -> Result<()> {
+	/// Have the chain refuse a verb with an error, for which the command has a code.
+	fn assert_refused(&self, who: &str, words: &str, error: &str, code: i32) -> Result<()> {
 		let output = self.run(who, words)?;
 		let errors = String::from_utf8_lossy(&output.stderr);
-		ensure!(output.status.code() == Some(4) && errors.contains(error), "{who}: {errors}");
+		ensure!(output.status.code() == Some(code) && errors.contains(error), "{who}: {errors}");
 		Ok(())
 	}
 
@@ -76,14 +80,14 @@ impl Chamber {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_motion_is_carried_out_with_enough_votes_and_not_before() -> Result<()> {
 	let chamber = Chamber::open().await?;
-	chamber.assert_refused(STRANGER, "propose pause", "NotMember")?;
+	chamber.assert_refused(STRANGER, "propose pause", "NotMember", NOT_ALLOWED)?;
 	let proposed = chamber.answer("Alice", "propose pause")?;
 	ensure!(proposed["threshold"] == 2 && proposed["members"] == 3, "{proposed}");
 	let motion = proposed["motion"].as_u64().context("no motion was made")?;
-	chamber.assert_refused(STRANGER, &format!("vote {motion} --aye"), "NotMember")?;
+	chamber.assert_refused(STRANGER, &format!("vote {motion} --aye"), "NotMember", NOT_ALLOWED)?;
 
 	chamber.answer("Alice", &format!("vote {motion} --aye"))?;
-	chamber.assert_refused("Alice", &format!("close {motion}"), "TooEarly")?;
+	chamber.assert_refused("Alice", &format!("close {motion}"), "TooEarly", REFUSED)?;
 	ensure!(!chamber.is_paused().await?, "one member of three has paused the chain");
 	let open = chamber.answer("Bob", "motions")?;
 	ensure!(open["motions"][0]["ayes"].as_array().is_some_and(|ayes| ayes.len() == 1), "{open}");

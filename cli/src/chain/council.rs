@@ -11,7 +11,8 @@ use subxt::{
 	utils::AccountId32,
 };
 
-const COUNCIL: &str = "Council";
+/// The pallet, under the name that the reference runtime gives it.
+pub(crate) const COUNCIL: &str = "Council";
 
 /// Most motions that are read. A council has far fewer at once.
 const MOTIONS_MAX: usize = 1_000;
@@ -44,7 +45,7 @@ impl Motion {
 /// How many members there are.
 pub(crate) async fn members(at: &AtBlock) -> Result<u32, CliError> {
 	if at.metadata_ref().pallet_by_name(COUNCIL).is_none() {
-		return Err(CliError::ChainLacks { what: "pallet Council".into() });
+		return Err(CliError::ChainLacks { what: format!("pallet {COUNCIL}") });
 	}
 	let members: Option<Vec<AccountId32>> = value_at(at, COUNCIL, "Members", ()).await?;
 	Ok(members.map_or(0, |members| u32::try_from(members.len()).unwrap_or(u32::MAX)))

@@ -17,6 +17,9 @@ use subxt::{
 	utils::AccountId32,
 };
 
+/// Requests to a node that are under way side by side.
+pub(crate) const AT_ONCE: usize = 16;
+
 /// Snapshots that the runtime API answers at once.
 const PAGE: usize = 64;
 
@@ -56,9 +59,25 @@ pub(crate) async fn protection(at: &AtBlock, request: u64) -> Result<Protection,
 	record.map(Protection::from).ok_or(CliError::NoBackup { request })
 }
 
-/// All snapshots of a lineage, oldest first.
+/// All snapshots of a lineage, oldest first. They are read from storage, a whole history at once: the
+/// runtime API goes through all of it for each page that it answers.
 pub(crate) async fn snapshots(at: &AtBlock, lineage: &Lineage) -> Result<Vec<Snapshot>, CliError> {
-	snapshots_from(at, lineage, 0).await
+	let address = dynamic::storage::<(u64, u64), SnapshotRecord>("Backup", "Snapshots");
+	let entries = at.storage().iter(address, (lineage.request,)).await;
+	let mut entries = entries.map_err(subxt::Error::from)?;
+	let mut records: Vec<(u64, SnapshotRecord)> = Vec::new();
+	while let Some(entry) = entries.next().await
+		&& records.len() < ENTRIES_MAX
+	{
+		let entry = entry.map_err(subxt::Error::from)?;
+		let key = entry.key().and_then(|key| key.decode());
+		let (_, sequence) = key.map_err(subxt::Error::from)?;
+		let record = entry.value().decode().map_err(subxt::Error::from)?;
+		records.push((sequence, record));
+	}
+	// In storage they stand by their hashes.
+	records.sort_unstable_by_key(|(sequence, _)| *sequence);
+	Ok(Snapshot::chain(records))
 }
 
 /// The snapshots of a lineage from a sequence on.

@@ -2,7 +2,7 @@
 
 use super::Chain;
 use super::records::to_json;
-use crate::error::CliError;
+use crate::{error::CliError, progress::Bar};
 use serde::Serialize;
 use subxt::{
 	PolkadotConfig,
@@ -89,6 +89,7 @@ impl Chain {
 		call: &str,
 		arguments: impl EncodeAsFields,
 	) -> Result<Included, CliError> {
+		let _bar = Bar::waiting(self.output, "a block");
 		let at = self.best().await?;
 		let call = dynamic::transaction(pallet, call, arguments);
 		let progress = at

@@ -1,17 +1,18 @@
 //! Who else may restore a machine: `backup grant`, `backup revoke`, `backup grants`.
 
 use crate::{
-	args::Global,
-	chain::{Chain, parse_account, reads},
-	commands::submit_and_answer,
+	args::{Global, Machine},
+	chain::{Chain, machines, reads},
+	commands::session::Session,
 	error::CliError,
 	output::{Output, Table},
+	secret::parse_account,
 };
 use serde_json::json;
 
-/// Let an account restore the machine of a request, until a block if one is given.
+/// Let an account restore a machine, until a block if one is given.
 pub(crate) async fn grant(
-	request: u64,
+	machine: &Machine,
 	to: &str,
 	until: Option<u64>,
 	global: &Global,
@@ -19,27 +20,34 @@ pub(crate) async fn grant(
 ) -> Result<(), CliError> {
 	let account = parse_account(to)?;
 	let until_words = until.map(|block| format!(" until block {block}")).unwrap_or_default();
-	let done = format!("{account} may restore request {request}{until_words}");
-	let arguments = (request, account.0, until);
-	submit_and_answer(global, output, "Backup", "grant_access", arguments, &done).await
+	let done = format!("{account} may restore {machine}{until_words}");
+	let session = Session::begin(global).await?;
+	let request = session.request(machine).await?;
+	session.carry_out(output, "grant_access", (request, account.0, until), &done).await
 }
 
 /// Take that back.
 pub(crate) async fn revoke(
-	request: u64,
+	machine: &Machine,
 	from: &str,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
 	let account = parse_account(from)?;
-	let done = format!("{account} may not restore request {request} any more");
-	let arguments = (request, account.0);
-	submit_and_answer(global, output, "Backup", "revoke_access", arguments, &done).await
+	let done = format!("{account} may not restore {machine} any more");
+	let session = Session::begin(global).await?;
+	let request = session.request(machine).await?;
+	session.carry_out(output, "revoke_access", (request, account.0), &done).await
 }
 
 /// List who may.
-pub(crate) async fn list(request: u64, global: &Global, output: Output) -> Result<(), CliError> {
+pub(crate) async fn list(
+	machine: &Machine,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
 	let at = Chain::connect(global).await?.best().await?;
+	let request = machines::find(&at, machine, global).await?;
 	let grants = reads::grants(&at, request).await?;
 	let answer = json!({ "block": at.block_number(), "request": request, "grants": grants });
 	output.answer(&answer, || {

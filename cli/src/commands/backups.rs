@@ -1,17 +1,23 @@
 //! `backup create`, `backup cadence` and `backup settings`: what owners set.
 
-use crate::{args::Global, commands::submit_and_answer, error::CliError, output::Output};
+use crate::{
+	args::{Global, Machine},
+	commands::session::Session,
+	error::CliError,
+	output::Output,
+};
 use subxt::dynamic::Value;
 
 pub(crate) async fn create(
-	request: u64,
+	machine: Machine,
 	description: Option<String>,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let arguments = (request, description.map(String::into_bytes));
-	let done = format!("backups of request {request} begin");
-	submit_and_answer(global, output, "Backup", "create_backup", arguments, &done).await
+	let session = Session::begin(global).await?;
+	let arguments = (session.request(&machine).await?, description.map(String::into_bytes));
+	let done = format!("backups of {machine} begin");
+	session.carry_out(output, "create_backup", arguments, &done).await
 }
 
 pub(crate) async fn frequency(
@@ -19,13 +25,14 @@ pub(crate) async fn frequency(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
+	let session = Session::begin(global).await?;
 	let call = "set_backup_offchain_worker_frequency";
 	let done = format!("a snapshot every {blocks} blocks");
-	submit_and_answer(global, output, "Backup", call, (blocks,), &done).await
+	session.carry_out(output, call, (blocks,), &done).await
 }
 
 pub(crate) async fn settings(
-	request: u64,
+	machine: Machine,
 	paused: bool,
 	keep_last: Option<u32>,
 	global: &Global,
@@ -37,7 +44,9 @@ pub(crate) async fn settings(
 	};
 	let settings =
 		Value::named_composite([("paused", Value::bool(paused)), ("keep_last", keep_last)]);
+	let session = Session::begin(global).await?;
+	let request = session.request(&machine).await?;
 	let arguments = vec![Value::u128(request.into()), settings];
-	let done = format!("the settings of request {request} are changed");
-	submit_and_answer(global, output, "Backup", "set_backup_settings", arguments, &done).await
+	let done = format!("the settings of {machine} are changed");
+	session.carry_out(output, "set_backup_settings", arguments, &done).await
 }

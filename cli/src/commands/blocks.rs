@@ -1,20 +1,12 @@
 //! Where the verbs that need no chain find blocks: a store, gateways, or a CAR file.
 
-use crate::{args::From, error::CliError};
+use crate::{args::From, commands::patience::Impatient, error::CliError};
 use backup_agent::{
 	peers::{GatewayClient, Peers, Reach},
 	pipeline::Cancel,
 	repositories::{BlockSource, CarError, CarFile, EmbeddedStore, RepositoryError, StoreOptions},
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::{
-	fs,
-	io::{self, IsTerminal},
-	num::NonZero,
-	path::Path,
-	sync::Arc,
-	thread,
-};
+use std::{fs, num::NonZero, path::Path, sync::Arc, thread};
 
 /// Threads that fetch from gateways, where most of the time is waiting.
 const GATEWAY_THREADS: usize = 8;
@@ -26,13 +18,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-	pub(super) fn open(from: &From) -> Result<Self, CliError> {
+	/// `cancel` ends the waiting for gateways.
+	pub(super) fn open(from: &From, cancel: &Cancel) -> Result<Self, CliError> {
 		let (source, threads): (Arc<dyn BlockSource>, _) = match (&from.store, &from.car) {
 			(Some(folder), _) => (Arc::new(existing_store(folder)?), processors()),
 			(None, Some(file)) => (Arc::new(open_car(file)?), processors()),
 			(None, None) => {
 				let threads = NonZero::new(GATEWAY_THREADS).expect("the constant is not zero");
-				(Arc::new(gateways(&from.gateway)?), threads)
+				(Arc::new(Impatient::new(gateways(&from.gateway)?, cancel)), threads)
 			}
 		};
 		Ok(Self { source, threads })
@@ -99,17 +92,4 @@ pub(super) async fn work<T: Send + 'static>(
 	let switch = cancel.0.clone();
 	let handle = tokio::task::spawn_blocking(move || work(&switch));
 	handle.await.map_err(|error| CliError::Runtime { source: error.into() })?
-}
-
-/// Shown to people only: on a terminal, on standard error. Without a total it counts.
-pub(super) fn bar(total_bytes: Option<u64>) -> ProgressBar {
-	if !io::stderr().is_terminal() {
-		return ProgressBar::hidden();
-	}
-	let template = match total_bytes {
-		Some(_) => "{bar:40} {percent:>3}% {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-		None => "{spinner} {bytes}, {bytes_per_sec}",
-	};
-	let style = ProgressStyle::with_template(template).expect("the template is a constant");
-	ProgressBar::with_draw_target(total_bytes, ProgressDrawTarget::stderr()).with_style(style)
 }

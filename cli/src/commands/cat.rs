@@ -1,24 +1,27 @@
 //! `backup cat`: a file of a snapshot on standard output.
 
 use crate::{
-	args::Cat,
+	args::{Cat, Global},
 	commands::{
 		blocks::work,
+		history::root,
 		inside::{Inside, path_bytes},
 	},
 	error::CliError,
 };
 use backup_agent::pipeline::Cancel;
+use backup_primitives::Cid;
 use std::io::{self, ErrorKind, Write};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-pub(super) async fn run(arguments: Cat) -> Result<(), CliError> {
-	work(move |cancel| write(&arguments, cancel)).await
+pub(super) async fn run(arguments: Cat, global: &Global) -> Result<(), CliError> {
+	let root = root(&arguments.unlock.which, global).await?;
+	work(move |cancel| write(root, &arguments, cancel)).await
 }
 
-fn write(arguments: &Cat, cancel: &Cancel) -> Result<(), CliError> {
-	let inside = Inside::open(&arguments.unlock, cancel)?;
+fn write(root: Cid, arguments: &Cat, cancel: &Cancel) -> Result<(), CliError> {
+	let inside = Inside::open(root, &arguments.unlock, cancel)?;
 	let (_, files) = inside.files(arguments.volume.as_deref())?;
 	let explain = |error| inside.explain(&error);
 	let mut file = files.file(path_bytes(&arguments.path)).map_err(explain)?;

@@ -2,9 +2,10 @@
 
 use crate::{
 	args::Global,
-	chain::{Chain, account, reads},
+	chain::{Chain, reads},
 	error::CliError,
 	output::{Output, Table},
+	secret::account,
 	words,
 };
 use serde_json::json;

@@ -85,7 +85,7 @@ pub(super) async fn run(arguments: Diff, output: Output) -> Result<(), CliError>
 }
 
 fn compare(arguments: &Diff, cancel: &Cancel) -> Result<Answer, CliError> {
-	let place = Place::open(&arguments.from)?;
+	let place = Place::open(&arguments.from, cancel)?;
 	let open = |root: Cid| -> Result<Root, CliError> {
 		let (block, key) = unlock(&*place.source, root, &arguments.identity, None)?;
 		block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))

@@ -1,9 +1,10 @@
 //! `backup envelope`: the read key of one snapshot, sealed to others.
 
 use crate::{
-	args::Envelope,
+	args::{Envelope, Global},
 	commands::{
 		blocks::{Place, work},
+		history::root,
 		key::write_new,
 		restore::{explain, unlock},
 	},
@@ -25,17 +26,21 @@ struct Answer {
 	output: String,
 }
 
-pub(super) async fn run(arguments: Envelope, output: Output) -> Result<(), CliError> {
-	let answer = work(move |cancel| write(&arguments, cancel)).await?;
+pub(super) async fn run(
+	arguments: Envelope,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let root = root(&arguments.which, global).await?;
+	let answer = work(move |cancel| write(root, &arguments, cancel)).await?;
 	output.answer(&answer, || {
 		let recipients = answer.recipients.join(", ");
 		format!("{} lets {recipients} open {}", answer.output, answer.root)
 	})
 }
 
-fn write(arguments: &Envelope, cancel: &Cancel) -> Result<Answer, CliError> {
-	let root = arguments.root;
-	let place = Place::open(&arguments.from)?;
+fn write(root: Cid, arguments: &Envelope, cancel: &Cancel) -> Result<Answer, CliError> {
+	let place = Place::open(&arguments.from, cancel)?;
 	let (block, key) = unlock(&*place.source, root, &arguments.identity, None)?;
 	let failed = |error: RootError| explain(root, &error.into());
 	// A key that opens nothing is not handed on.

@@ -1,13 +1,15 @@
 //! `backup export`: a snapshot as a CAR file, sealed as it is.
 
 use crate::{
-	args::Export,
+	args::{Export, Global},
 	commands::{
-		blocks::{Place, bar, work},
+		blocks::{Place, work},
+		history::root,
 		restore::create_error,
 	},
 	error::{CliError, exit},
 	output::Output,
+	progress::Bar,
 	words,
 };
 use backup_agent::{
@@ -30,31 +32,41 @@ struct Answer {
 	file_bytes: u64,
 }
 
-pub(super) async fn run(arguments: Export, output: Output) -> Result<(), CliError> {
-	let answer = work(move |cancel| write_car(&arguments, cancel)).await?;
+pub(super) async fn run(
+	arguments: Export,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	// Before anything is fetched for a name that is taken.
+	if fs::symlink_metadata(&arguments.output).is_ok() {
+		return Err(CliError::FileExists { path: arguments.output });
+	}
+	let root = root(&arguments.which, global).await?;
+	let answer = work(move |cancel| write_car(root, &arguments, output, cancel)).await?;
 	output.answer(&answer, || {
 		let bytes = words::bytes(answer.file_bytes);
 		format!("{} holds the {} blocks of {}: {bytes}", answer.output, answer.blocks, answer.root)
 	})
 }
 
-fn write_car(arguments: &Export, cancel: &Cancel) -> Result<Answer, CliError> {
-	let (root, path) = (arguments.root, &arguments.output);
-	// Before anything is fetched for a name that is taken.
-	if fs::symlink_metadata(path).is_ok() {
-		return Err(CliError::FileExists { path: path.clone() });
-	}
-	let place = Place::open(&arguments.from)?;
+fn write_car(
+	root: Cid,
+	arguments: &Export,
+	output: Output,
+	cancel: &Cancel,
+) -> Result<Answer, CliError> {
+	let path = &arguments.output;
+	let place = Place::open(&arguments.from, cancel)?;
 	let mut file = PartialFile::create(path).map_err(|error| create_error(path, error))?;
-	let bar = bar(None);
-	let on_progress = |progress: Progress| bar.set_position(progress.written_bytes);
+	let bar = Bar::new(output, None);
+	let on_progress = |progress: Progress| bar.set(progress.written_bytes);
 	let out = BufWriter::with_capacity(BUFFER_BYTES, file.file());
 	let (exported, out) = export(&*place.source, &root, out, &on_progress, cancel)
 		.map_err(|error| explain(root, &error))?;
 	drop(out);
 	let failed = |source| CliError::FileWrite { path: path.clone(), source };
 	file.complete().map_err(failed)?;
-	bar.finish_and_clear();
+	bar.finish();
 	Ok(Answer {
 		root,
 		output: path.display().to_string(),

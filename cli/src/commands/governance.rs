@@ -4,9 +4,15 @@
 
 use crate::{
 	args::{Global, Governance, Motion},
-	chain::{Chain, council, records::to_json, signer, submit::Included},
+	chain::{
+		Chain,
+		council::{self, COUNCIL},
+		records::to_json,
+		submit::Included,
+	},
 	error::CliError,
 	output::{Output, Table},
+	secret::signer,
 	words,
 };
 use serde_json::json;
@@ -14,8 +20,6 @@ use subxt::{
 	dynamic::Value,
 	ext::scale_decode::{self, DecodeAsType},
 };
-
-const COUNCIL: &str = "Council";
 
 /// More than any of these motions has, encoded. It counts for the fee alone.
 const MOTION_BYTES_MAX: u32 = 4096;
@@ -47,7 +51,7 @@ async fn propose(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let signer = signer(global)?;
+	let signer = signer(global).await?;
 	let chain = Chain::connect(global).await?;
 	let at = chain.best().await?;
 	// More than half, which is what the reference runtime asks for.
@@ -134,7 +138,7 @@ async fn motions(global: &Global, output: Output) -> Result<(), CliError> {
 }
 
 async fn vote(index: u32, aye: bool, global: &Global, output: Output) -> Result<(), CliError> {
-	let signer = signer(global)?;
+	let signer = signer(global).await?;
 	let chain = Chain::connect(global).await?;
 	let motion = council::motion(&chain.best().await?, index).await?;
 	let arguments =
@@ -149,7 +153,7 @@ async fn vote(index: u32, aye: bool, global: &Global, output: Output) -> Result<
 }
 
 async fn close(index: u32, global: &Global, output: Output) -> Result<(), CliError> {
-	let signer = signer(global)?;
+	let signer = signer(global).await?;
 	let chain = Chain::connect(global).await?;
 	let motion = council::motion(&chain.best().await?, index).await?;
 	let weight = Value::named_composite([
@@ -159,7 +163,7 @@ async fn close(index: u32, global: &Global, output: Output) -> Result<(), CliErr
 	let bytes = Value::u128(MOTION_BYTES_MAX.into());
 	let arguments = vec![Value::from_bytes(motion.hash), Value::u128(index.into()), weight, bytes];
 	let included = chain.submit(&signer, COUNCIL, "close", arguments).await?;
-	let is_approved = included.report.has("Council", "Approved");
+	let is_approved = included.report.has(COUNCIL, "Approved");
 	if is_approved {
 		ensure_carried_out(&included, "Executed")?;
 	}

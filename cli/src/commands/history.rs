@@ -2,8 +2,8 @@
 //! without a chain.
 
 use crate::{
-	args::{Global, Unlock},
-	chain::{Chain, reads},
+	args::{Global, Machine, Unlock, When, Which},
+	chain::{Chain, machines, reads, records::Snapshot},
 	commands::{blocks::work, restore::open},
 	error::CliError,
 	output::{Output, Table},
@@ -14,23 +14,57 @@ use backup_primitives::Cid;
 use serde::Serialize;
 use serde_json::json;
 
-/// Print the root of the newest snapshot of a request, or of the newest as of a block.
-pub(crate) async fn root(
-	request: u64,
-	as_of: Option<u64>,
+/// Print the root of the newest snapshot of a machine, or of the newest as of a time.
+pub(crate) async fn print_root(
+	machine: &Machine,
+	when: Option<When>,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let at = Chain::connect(global).await?.best().await?;
-	let block = as_of.unwrap_or(at.block_number());
-	let lineage = reads::lineage(&at, request).await?;
-	let missing = || CliError::NoSnapshot { request, block };
-	let sequence = reads::snapshot_as_of(&at, request, block).await?.ok_or_else(missing)?;
-	let snapshots = reads::snapshots_from(&at, &lineage, sequence).await?;
-	let snapshot = snapshots.into_iter().find(|one| one.sequence == sequence);
-	let snapshot = snapshot.ok_or_else(missing)?;
-	let answer = json!({ "block": at.block_number(), "request": request, "snapshot": snapshot });
+	let Found { block, request, snapshot } = find(machine, when, global).await?;
+	let answer = json!({ "block": block, "request": request, "snapshot": snapshot });
 	output.answer(&answer, || snapshot.cid.clone())
+}
+
+/// The root that is meant: the one that is named, or the one that the chain has for a machine.
+pub(super) async fn root(which: &Which, global: &Global) -> Result<Cid, CliError> {
+	match (which.root, &which.machine) {
+		(Some(root), _) => Ok(root),
+		(None, Some(machine)) => {
+			let cid = find(machine, which.at, global).await?.snapshot.cid;
+			Ok(cid.parse().expect("a CID's own text reads back"))
+		}
+		(None, None) => unreachable!("the parser demands one of the two"),
+	}
+}
+
+/// A snapshot that the chain has, and the block at which it was asked.
+struct Found {
+	block: u64,
+	request: u64,
+	snapshot: Snapshot,
+}
+
+/// The newest snapshot of a machine, or the newest as of a time.
+async fn find(machine: &Machine, when: Option<When>, global: &Global) -> Result<Found, CliError> {
+	let chain = Chain::connect(global).await?;
+	let at = chain.best().await?;
+	let block = at.block_number();
+	let request = machines::find(&at, machine, global).await?;
+	let lineage = reads::lineage(&at, request).await?;
+	let when = when.unwrap_or(When::Block(block));
+	let mut snapshots = match when {
+		// The chain knows which one it is.
+		When::Block(block) => match reads::snapshot_as_of(&at, request, block).await? {
+			Some(sequence) => reads::snapshots_from(&at, &lineage, sequence).await?,
+			None => Vec::new(),
+		},
+		When::Time(_) => reads::snapshots(&at, &lineage).await?,
+	};
+	let taken_by = chain.taken_by(&at, &snapshots, when).await?;
+	let missing = || CliError::NoSnapshot { request, when };
+	let newest = taken_by.checked_sub(1).ok_or_else(missing)?;
+	Ok(Found { block, request, snapshot: snapshots.swap_remove(newest) })
 }
 
 /// What a root says when it is opened.
@@ -65,9 +99,9 @@ impl Part {
 }
 
 /// Open a root and tell what it says.
-pub(crate) async fn show(unlock: Unlock, output: Output) -> Result<(), CliError> {
-	let root = unlock.root;
-	let (_, opened) = work(move |_| open(&unlock)).await?;
+pub(crate) async fn show(unlock: Unlock, global: &Global, output: Output) -> Result<(), CliError> {
+	let root = root(&unlock.which, global).await?;
+	let (_, opened) = work(move |cancel| open(root, &unlock, cancel)).await?;
 	let consistency = serde_json::to_value(opened.consistency);
 	let consistency = consistency.map_err(|error| CliError::Answer { source: error.into() })?;
 	let shown = Shown {

@@ -5,9 +5,10 @@
 
 use crate::{
 	args::Import,
-	commands::blocks::{bar, open_car, open_store, processors, work},
+	commands::blocks::{open_car, open_store, processors, work},
 	error::{CliError, exit},
 	output::Output,
+	progress::Bar,
 	words,
 };
 use backup_agent::{
@@ -31,7 +32,7 @@ struct Answer {
 }
 
 pub(super) async fn run(arguments: Import, output: Output) -> Result<(), CliError> {
-	let answer = work(move |cancel| put(&arguments, cancel)).await?;
+	let answer = work(move |cancel| put(&arguments, output, cancel)).await?;
 	output.answer(&answer, || {
 		let roots: Vec<_> = answer.roots.iter().map(ToString::to_string).collect();
 		format!(
@@ -44,7 +45,7 @@ pub(super) async fn run(arguments: Import, output: Output) -> Result<(), CliErro
 	})
 }
 
-fn put(arguments: &Import, cancel: &Cancel) -> Result<Answer, CliError> {
+fn put(arguments: &Import, output: Output, cancel: &Cancel) -> Result<Answer, CliError> {
 	let car = open_car(&arguments.file)?;
 	if car.roots().is_empty() {
 		let reason = "it names no root".into();
@@ -58,12 +59,14 @@ fn put(arguments: &Import, cancel: &Cancel) -> Result<Answer, CliError> {
 		new_blocks: 0,
 		new_bytes: 0,
 	};
+	let bar = Bar::new(output, None);
 	for root in car.roots() {
 		let stored =
-			put_root(&car, &store, root, cancel).map_err(|error| explain(*root, &error))?;
+			put_root(&car, &store, root, &bar, cancel).map_err(|error| explain(*root, &error))?;
 		answer.new_blocks += stored.new_blocks;
 		answer.new_bytes += stored.new_bytes;
 	}
+	bar.finish();
 	Ok(answer)
 }
 
@@ -71,10 +74,10 @@ fn put_root(
 	car: &CarFile,
 	store: &EmbeddedStore,
 	root: &Cid,
+	bar: &Bar,
 	cancel: &Cancel,
 ) -> Result<backup_agent::pipeline::Stored, CopyError> {
-	let bar = bar(None);
-	let on_progress = |progress: Progress| bar.set_position(progress.written_bytes);
+	let on_progress = |progress: Progress| bar.set(progress.written_bytes);
 	let session = store.open_session().map_err(CopyError::Write)?;
 	let stored = copy(car, &*session, root, processors(), &on_progress, cancel)?;
 	session.flush().map_err(CopyError::Write)?;
@@ -82,7 +85,6 @@ fn put_root(
 	if !store.is_pinned(root) {
 		session.pin(root, LABEL).map_err(CopyError::Write)?;
 	}
-	bar.finish_and_clear();
 	Ok(stored)
 }
 

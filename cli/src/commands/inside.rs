@@ -64,15 +64,15 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-	pub(super) fn open(arguments: &Unlock, cancel: &Cancel) -> Result<Self, CliError> {
-		let (place, opened) = open(arguments)?;
+	pub(super) fn open(root: Cid, arguments: &Unlock, cancel: &Cancel) -> Result<Self, CliError> {
+		let (place, opened) = open(root, arguments, cancel)?;
 		let area = |object| {
 			let view = DiskView::new(Arc::clone(&place.source), opened.geometry, object);
 			Area::whole(SnapshotDisk { view, cancel: cancel.clone() })
 		};
 		let disks: Vec<_> =
 			opened.disks.iter().map(|disk| (disk.name.clone(), area(disk))).collect();
-		let (root, cancel) = (arguments.root, cancel.clone());
+		let cancel = cancel.clone();
 		let mut inside = Self { root, disks, layout: Layout::default(), cancel };
 		inside.layout = scan(&inside.disks).map_err(|error| inside.explain(&error.into()))?;
 		Ok(inside)

@@ -2,72 +2,116 @@
 //! approving.
 
 use crate::{
-	args::Global,
-	chain::signer,
-	commands::{confirm::confirm, submit_and_answer},
+	args::{Global, Machine},
+	commands::{confirm::confirm, session::Session},
 	error::CliError,
 	output::Output,
+	secret,
 };
 use subxt::dynamic::Value;
 
-/// A snapshot, by its request and its place in the history.
-#[derive(Clone, Copy, Debug)]
+/// A snapshot, by its machine and its place in the history.
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
-	pub(crate) request: u64,
+	pub(crate) machine: Machine,
 	pub(crate) sequence: u64,
 }
 
 /// Ask for a snapshot before it is due.
 pub(crate) async fn snapshot_now(
-	request: u64,
+	machine: Machine,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let done = format!("a snapshot of request {request} was asked for; see 'backup snapshots'");
-	submit_and_answer(global, output, "Backup", "request_snapshot", (request,), &done).await
+	let done = format!("a snapshot of {machine} was asked for; see 'backup snapshots'");
+	decide(&machine, "request_snapshot", &done, global, output).await
 }
 
 pub(crate) async fn hold(place: Place, global: &Global, output: Output) -> Result<(), CliError> {
-	let Place { request, sequence } = place;
-	let done = format!("snapshot {sequence} of request {request} stays until it is released");
-	let arguments = (request, sequence);
-	submit_and_answer(global, output, "Backup", "hold_snapshot", arguments, &done).await
+	let Place { machine, sequence } = &place;
+	let done = format!("snapshot {sequence} of {machine} stays until it is released");
+	decide_on(&place, "hold_snapshot", &done, global, output).await
 }
 
 pub(crate) async fn release(place: Place, global: &Global, output: Output) -> Result<(), CliError> {
-	let Place { request, sequence } = place;
-	let done = format!("snapshot {sequence} of request {request} goes when its time comes");
-	let arguments = (request, sequence);
-	submit_and_answer(global, output, "Backup", "release_snapshot", arguments, &done).await
+	let Place { machine, sequence } = &place;
+	let done = format!("snapshot {sequence} of {machine} goes when its time comes");
+	decide_on(&place, "release_snapshot", &done, global, output).await
 }
 
-/// Delete one snapshot of a request, or all of its backup.
+/// Accept the backup that a node proposed.
+pub(crate) async fn approve(
+	machine: Machine,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let done = format!("backups of {machine} begin");
+	decide(&machine, "approve_backup", &done, global, output).await
+}
+
+/// Turn down the backup that a node proposed.
+pub(crate) async fn reject(
+	machine: Machine,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let done = format!("there will be no backups of {machine}");
+	decide(&machine, "reject_backup", &done, global, output).await
+}
+
+/// A call about a machine alone.
+async fn decide(
+	machine: &Machine,
+	call: &str,
+	done: &str,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let session = Session::begin(global).await?;
+	let request = session.request(machine).await?;
+	session.carry_out(output, call, (request,), done).await
+}
+
+/// A call about one snapshot.
+async fn decide_on(
+	place: &Place,
+	call: &str,
+	done: &str,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let session = Session::begin(global).await?;
+	let request = session.request(&place.machine).await?;
+	session.carry_out(output, call, (request, place.sequence), done).await
+}
+
+/// Delete one snapshot of a machine, or all of its backup.
 pub(crate) async fn delete(
-	request: u64,
+	machine: Machine,
 	sequence: Option<u64>,
 	yes: bool,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
 	// Whoever cannot sign is told before being asked.
-	signer(global)?;
+	let signer = secret::signer(global).await?;
 	let what = match sequence {
-		Some(sequence) => format!("Snapshot {sequence} of request {request}"),
-		None => format!("The backup of request {request}, with all its snapshots,"),
+		Some(sequence) => format!("Snapshot {sequence} of {machine}"),
+		None => format!("The backup of {machine}, with all its snapshots,"),
 	};
 	if !yes {
-		confirm(output, &format!("{what} will be deleted, blocks and records, on every node."))?;
+		let will = format!("{what} will be deleted, blocks and records, on every node.");
+		confirm(output, &will).await?;
 	}
+	let session = Session::of(signer, global).await?;
+	let request = session.request(&machine).await?;
 	let done =
 		format!("the deletion was asked for; until it is carried out, {}", undo(request, sequence));
 	match sequence {
 		Some(sequence) => {
-			let arguments = (request, sequence);
-			submit_and_answer(global, output, "Backup", "delete_snapshot", arguments, &done).await
+			session.carry_out(output, "delete_snapshot", (request, sequence), &done).await
 		}
-		None => {
-			submit_and_answer(global, output, "Backup", "delete_backup", (request,), &done).await
-		}
+		None => session.carry_out(output, "delete_backup", (request,), &done).await,
 	}
 }
 
@@ -76,30 +120,26 @@ fn undo(request: u64, sequence: Option<u64>) -> String {
 	format!("'backup keep {request}{sequence}' takes it back")
 }
 
-/// Take back a deletion that was not carried out yet.
+/// Take back a deletion that was not carried out yet: of a snapshot, of a machine's backup, or
+/// without a machine of everything.
 pub(crate) async fn keep(
-	request: u64,
+	machine: Option<Machine>,
 	sequence: Option<u64>,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
+	let session = Session::begin(global).await?;
 	let number = |number: u64| Value::u128(number.into());
-	let target = match sequence {
-		Some(sequence) => Value::unnamed_variant("Snapshot", [number(request), number(sequence)]),
-		None => Value::unnamed_variant("Request", [number(request)]),
+	let target = match machine {
+		None => Value::unnamed_variant("Account", [Value::from_bytes(session.account().0)]),
+		Some(machine) => {
+			let request = number(session.request(&machine).await?);
+			match sequence {
+				Some(place) => Value::unnamed_variant("Snapshot", [request, number(place)]),
+				None => Value::unnamed_variant("Request", [request]),
+			}
+		}
 	};
 	let done = "the deletion is taken back";
-	submit_and_answer(global, output, "Backup", "cancel_deletion", vec![target], done).await
-}
-
-/// Accept the backup that a node proposed.
-pub(crate) async fn approve(request: u64, global: &Global, output: Output) -> Result<(), CliError> {
-	let done = format!("backups of request {request} begin");
-	submit_and_answer(global, output, "Backup", "approve_backup", (request,), &done).await
-}
-
-/// Turn down the backup that a node proposed.
-pub(crate) async fn reject(request: u64, global: &Global, output: Output) -> Result<(), CliError> {
-	let done = format!("there will be no backups of request {request}");
-	submit_and_answer(global, output, "Backup", "reject_backup", (request,), &done).await
+	session.carry_out(output, "cancel_deletion", vec![target], done).await
 }

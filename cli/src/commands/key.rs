@@ -2,7 +2,7 @@
 
 use crate::{
 	args::{Global, Key},
-	commands::submit,
+	commands::session::Session,
 	error::CliError,
 	output::Output,
 };
@@ -111,7 +111,8 @@ struct OwnerKeyRegistered {
 }
 
 async fn register(recipient: Recipient, global: &Global, output: Output) -> Result<(), CliError> {
-	let included = submit(global, "Backup", "register_owner_key", (recipient.0,)).await?;
+	let session = Session::begin(global).await?;
+	let included = session.submit("Backup", "register_owner_key", (recipient.0,)).await?;
 	let event: OwnerKeyRegistered = included.event("Backup", "OwnerKeyRegistered")?;
 	let value = json!({
 		"recipient": recipient.to_string(),

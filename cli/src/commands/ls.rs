@@ -1,9 +1,10 @@
 //! `backup ls`: the volumes of a snapshot, or a folder of one.
 
 use crate::{
-	args::Ls,
+	args::{Global, Ls},
 	commands::{
 		blocks::work,
+		history::root,
 		inside::{Inside, Visit, below, path_bytes},
 	},
 	error::CliError,
@@ -70,13 +71,14 @@ impl Item {
 	}
 }
 
-pub(super) async fn run(arguments: Ls, output: Output) -> Result<(), CliError> {
-	let answer = work(move |cancel| list(&arguments, cancel)).await?;
+pub(super) async fn run(arguments: Ls, global: &Global, output: Output) -> Result<(), CliError> {
+	let root = root(&arguments.unlock.which, global).await?;
+	let answer = work(move |cancel| list(root, &arguments, cancel)).await?;
 	output.answer(&answer, || text(&answer))
 }
 
-fn list(arguments: &Ls, cancel: &Cancel) -> Result<Answer, CliError> {
-	let inside = Inside::open(&arguments.unlock, cancel)?;
+fn list(root: Cid, arguments: &Ls, cancel: &Cancel) -> Result<Answer, CliError> {
+	let inside = Inside::open(root, &arguments.unlock, cancel)?;
 	let Some(path) = &arguments.path else { return Ok(volumes(&inside)) };
 	let path = path_bytes(path);
 	let (volume, files) = inside.files(arguments.volume.as_deref())?;

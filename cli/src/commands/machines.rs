@@ -2,9 +2,10 @@
 
 use crate::{
 	args::Global,
-	chain::{Chain, account, reads, records::RequestState},
+	chain::{Chain, reads, records::RequestState},
 	error::CliError,
 	output::{Output, Table},
+	secret::account,
 	words,
 };
 use serde::Serialize;

@@ -2,9 +2,10 @@
 
 use crate::{
 	args::Global,
-	commands::{confirm::confirm, submit, submit_and_answer},
+	commands::{confirm::confirm, session::Session},
 	error::CliError,
 	output::Output,
+	secret,
 };
 use serde_json::json;
 use subxt::ext::scale_decode::{self, DecodeAsType};
@@ -21,7 +22,8 @@ pub(crate) async fn subscribe(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let included = submit(global, "Marketplace", "subscribe", (periods,)).await?;
+	let included =
+		Session::begin(global).await?.submit("Marketplace", "subscribe", (periods,)).await?;
 	let event: Subscribed = included.event("Marketplace", "Subscribed")?;
 	let value = json!({
 		"paid_until": event.paid_until,
@@ -36,13 +38,21 @@ pub(crate) async fn subscribe(
 
 pub(crate) async fn delete_all(yes: bool, global: &Global, output: Output) -> Result<(), CliError> {
 	// Whoever cannot sign is told before being asked.
-	crate::chain::signer(global)?;
+	let signer = secret::signer(global).await?;
 	if !yes {
 		confirm(
 			output,
 			"All backups of this account will be deleted, blocks and records, on every node.",
-		)?;
+		)
+		.await?;
 	}
-	let done = "the deletion of all backups was asked for; see 'backup status'";
-	submit_and_answer(global, output, "Marketplace", "request_deletion", (), done).await
+	let session = Session::of(signer, global).await?;
+	let report = session.submit("Marketplace", "request_deletion", ()).await?.report;
+	output.answer(&report, || {
+		format!(
+			"the deletion of all backups was asked for; until it is carried out, 'backup keep --all' \
+			 takes it back (block {})",
+			report.block
+		)
+	})
 }

@@ -2,22 +2,31 @@
 
 use crate::{
 	args::{Global, Node},
-	chain::{Chain, keypair, read_secret, signer},
+	chain::Chain,
 	error::CliError,
 	output::Output,
+	secret::{keypair, read_secret, signer},
+	terminal,
 };
 use backup_primitives::{OpaqueId, Recipient, report::possession_payload};
 use serde_json::json;
+use std::env;
 use subxt_signer::sr25519::Keypair;
 
+/// The variable that can hold the secret of a node's authority.
+const AUTHORITY_VARIABLE: &str = "BACKUP_AUTHORITY_SECRET";
+
 pub(crate) async fn run(verb: Node, global: &Global, output: Output) -> Result<(), CliError> {
-	let Node::Register { id, authority_suri, authority_suri_file, recipient, gateway } = verb;
-	let authority = match (authority_suri, authority_suri_file) {
-		(Some(suri), _) => keypair(&suri)?,
-		(None, Some(path)) => keypair(&read_secret(&path)?)?,
-		(None, None) => unreachable!("the parser demands one of the two"),
+	let Node::Register { id, authority_secret_file, recipient, gateway } = verb;
+	let secret = match (authority_secret_file, env::var(AUTHORITY_VARIABLE)) {
+		(Some(path), _) => read_secret(&path)?,
+		(None, Ok(secret)) => secret,
+		(None, Err(_)) => match terminal::ask_secret("secret of the authority: ").await {
+			Err(CliError::NoSigner) => return Err(CliError::NoAuthority),
+			asked => asked?,
+		},
 	};
-	register(id, &authority, recipient, gateway, global, output).await
+	register(id, &keypair(&secret)?, recipient, gateway, global, output).await
 }
 
 async fn register(
@@ -28,7 +37,7 @@ async fn register(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let signer = signer(global)?;
+	let signer = signer(global).await?;
 	let chain = Chain::connect(global).await?;
 	let operator = signer.public_key().0;
 	let payload = possession_payload(&chain.genesis(), &opaque(&id), &opaque(&operator));

@@ -2,14 +2,17 @@
 
 use crate::{
 	args::{Global, Request},
-	chain::{Chain, reads, submit},
-	commands::{submit, submit_and_answer},
+	chain::{Chain, reads},
+	commands::session::Session,
 	error::CliError,
 	output::Output,
 };
 use backup_primitives::{OpaqueId, VmTag};
 use serde_json::json;
-use subxt::ext::scale_decode::{self, DecodeAsType};
+use subxt::ext::{
+	scale_decode::{self, DecodeAsType},
+	scale_encode::EncodeAsFields,
+};
 
 #[derive(DecodeAsType)]
 #[decode_as_type(crate_path = "scale_decode")]
@@ -22,25 +25,36 @@ pub(crate) async fn run(verb: Request, global: &Global, output: Output) -> Resul
 		Request::Create { disk_bytes } => create(disk_bytes, global, output).await,
 		Request::Assign { request, to } => {
 			let done = format!("request {request} is assigned to node {to}");
-			submit_and_answer(global, output, "Compute", "assign_request", (request, to), &done)
-				.await
+			operate(global, output, "assign_request", (request, to), &done).await
 		}
 		Request::Fulfil { request, vm } => {
 			let done = format!("request {request} is fulfilled with machine {vm}");
 			let arguments = (request, vm.into_bytes());
-			submit_and_answer(global, output, "Compute", "fulfil_request", arguments, &done).await
+			operate(global, output, "fulfil_request", arguments, &done).await
 		}
 		Request::Tag { request } => tag(request, global, output).await,
 		Request::End { request } => {
 			let done = format!("request {request} has ended");
-			submit_and_answer(global, output, "Compute", "end_request", (request,), &done).await
+			operate(global, output, "end_request", (request,), &done).await
 		}
 	}
 }
 
+/// Sign and send one call, of which only the outcome is told.
+async fn operate(
+	global: &Global,
+	output: Output,
+	call: &str,
+	arguments: impl EncodeAsFields,
+	done: &str,
+) -> Result<(), CliError> {
+	let report = Session::begin(global).await?.submit("Compute", call, arguments).await?.report;
+	output.answer(&report, || format!("{done} (block {})", report.block))
+}
+
 async fn create(disk_bytes: u64, global: &Global, output: Output) -> Result<(), CliError> {
-	let included: submit::Included =
-		submit(global, "Compute", "create_request", (disk_bytes,)).await?;
+	let session = Session::begin(global).await?;
+	let included = session.submit("Compute", "create_request", (disk_bytes,)).await?;
 	let event: RequestCreated = included.event("Compute", "RequestCreated")?;
 	let value = json!({ "request": event.request_id, "transaction": included.report });
 	output.answer(&value, || format!("request {} is created", event.request_id))

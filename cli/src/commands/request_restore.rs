@@ -1,20 +1,23 @@
 //! `backup request-restore` and `backup close-restore`: restores that a node carries out.
 
 use crate::{
-	args::Global,
+	args::{Global, Machine, Restorable, When},
 	chain::{
 		Chain, reads,
 		records::{Restore, RestoreState},
-		signer,
+		submit::Included,
 	},
-	commands::submit_and_answer,
+	commands::session::Session,
 	error::CliError,
 	output::Output,
+	progress::Bar,
 };
-use backup_primitives::Cid;
 use serde_json::json;
 use std::time::Duration;
-use subxt::ext::scale_decode::{self, DecodeAsType};
+use subxt::{
+	dynamic::Value,
+	ext::scale_decode::{self, DecodeAsType},
+};
 
 #[derive(DecodeAsType)]
 #[decode_as_type(crate_path = "scale_decode")]
@@ -25,28 +28,35 @@ struct SnapshotRestoreRequested {
 
 /// Ask, and with a `timeout` in seconds wait for the node's report.
 pub(crate) async fn run(
-	cid: Cid,
+	what: &Restorable,
+	sequence: Option<u64>,
 	timeout: Option<u64>,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let signer = signer(global)?;
-	let chain = Chain::connect(global).await?;
-	let arguments = (cid.as_bytes().to_vec(),);
-	let included = chain.submit(&signer, "Backup", "restore_from_snapshot", arguments).await?;
+	let session = Session::begin(global).await?;
+	let included = match what {
+		Restorable::Root(cid) => {
+			let arguments = (cid.as_bytes().to_vec(),);
+			session.submit("Backup", "restore_from_snapshot", arguments).await?
+		}
+		Restorable::Machine(machine) => ask(&session, machine, sequence).await?,
+	};
 	let event: SnapshotRestoreRequested = included.event("Backup", "SnapshotRestoreRequested")?;
 	let restore = event.restore_id;
 	let ended = match timeout {
 		None => None,
 		Some(seconds) => {
 			output.note(format_args!("restore {restore} was asked for; waiting for the node"));
-			Some(wait(&chain, restore, seconds).await?)
+			let _bar = Bar::waiting(output, "the node");
+			Some(wait(&session.chain, restore, seconds).await?)
 		}
 	};
+	let recorded = reads::restore(&session.chain.best().await?, restore).await?;
 	let value = json!({
 		"restore": restore,
 		"request": event.request_id,
-		"cid": cid.to_string(),
+		"cid": recorded.map(|restore| restore.cid),
 		"state": ended.as_ref().map_or("requested", |_| "fulfilled"),
 		"transaction": included.report,
 	});
@@ -54,6 +64,32 @@ pub(crate) async fn run(
 		Some(at) => format!("restore {restore} is complete, the node reported at block {at}"),
 		None => format!("restore {restore} was asked for; see 'backup status'"),
 	})
+}
+
+/// Ask for a snapshot by its place, as whom the owner has let in has to.
+async fn ask(
+	session: &Session,
+	machine: &Machine,
+	sequence: Option<u64>,
+) -> Result<Included, CliError> {
+	let request = session.request(machine).await?;
+	let sequence = match sequence {
+		Some(sequence) => sequence,
+		None => {
+			let at = session.chain.best().await?;
+			let when = When::Block(at.block_number());
+			let newest = reads::snapshot_as_of(&at, request, at.block_number()).await?;
+			newest.ok_or(CliError::NoSnapshot { request, when })?
+		}
+	};
+	let none = || Value::unnamed_variant("None", []);
+	let options = Value::named_composite([
+		("mode", Value::unnamed_variant("Aside", [])),
+		("target", none()),
+		("envelope", none()),
+	]);
+	let arguments = vec![Value::u128(request.into()), Value::u128(sequence.into()), options];
+	session.submit("Backup", "restore_snapshot", arguments).await
 }
 
 /// Wait for the block in which the node reported success.
@@ -105,5 +141,5 @@ fn ended(record: Restore) -> Result<Option<u64>, CliError> {
 
 pub(crate) async fn close(restore: u64, global: &Global, output: Output) -> Result<(), CliError> {
 	let done = format!("restore {restore} is closed");
-	submit_and_answer(global, output, "Backup", "close_restore", (restore,), &done).await
+	Session::begin(global).await?.carry_out(output, "close_restore", (restore,), &done).await
 }

@@ -1,4 +1,5 @@
-//! `backup restore`: an image from a root, a secret and blocks, without a chain.
+//! `backup restore`: an image from a root, a secret and blocks, without a chain; or with one, which
+//! says the root of a machine at a time.
 //!
 //! 1. Find the blocks: an agent's store on this machine, gateways, or a CAR file.
 //! 2. Open the root with the identity, and choose the disk.
@@ -8,13 +9,15 @@
 //! writes it, which looks for Ctrl-C between two blocks.
 
 use crate::{
-	args::{Format, Restore, Unlock},
+	args::{Format, Global, Restore, Unlock},
 	commands::{
-		blocks::{Place, bar, work},
+		blocks::{Place, work},
+		history::root,
 		key::read_identities,
 	},
 	error::{CliError, exit},
 	output::Output,
+	progress::Bar,
 	words,
 };
 use backup_agent::{
@@ -43,8 +46,13 @@ struct Answer {
 	written_bytes: u64,
 }
 
-pub(crate) async fn run(restore: Restore, output: Output) -> Result<(), CliError> {
-	let answer = work(move |cancel| write_image(&restore, cancel)).await?;
+pub(crate) async fn run(restore: Restore, global: &Global, output: Output) -> Result<(), CliError> {
+	// Before anything is fetched for a name that is taken.
+	if fs::symlink_metadata(&restore.output).is_ok() {
+		return Err(CliError::FileExists { path: restore.output });
+	}
+	let root = root(&restore.unlock.which, global).await?;
+	let answer = work(move |cancel| write_image(root, &restore, output, cancel)).await?;
 	output.answer(&answer, || {
 		format!(
 			"{} holds {} of request {}, snapshot {}: {}, {} written",
@@ -58,17 +66,17 @@ pub(crate) async fn run(restore: Restore, output: Output) -> Result<(), CliError
 	})
 }
 
-fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
-	let root = restore.unlock.root;
-	// Before anything is fetched for a name that is taken.
-	if fs::symlink_metadata(&restore.output).is_ok() {
-		return Err(CliError::FileExists { path: restore.output.clone() });
-	}
-	let (place, opened) = open(&restore.unlock)?;
+fn write_image(
+	root: Cid,
+	restore: &Restore,
+	output: Output,
+	cancel: &Cancel,
+) -> Result<Answer, CliError> {
+	let (place, opened) = open(root, &restore.unlock, cancel)?;
 	let disk = choose(root, &opened, restore)?;
 	let mut target = create_target(&restore.output, restore.format)?;
-	let bar = bar(Some(disk.logical_bytes));
-	let on_progress = |progress: Progress| bar.set_position(progress.done_bytes);
+	let bar = Bar::new(output, Some(disk.logical_bytes));
+	let on_progress = |progress: Progress| bar.set(progress.done_bytes);
 	let work = DiskRestore {
 		repository: &*place.source,
 		geometry: opened.geometry,
@@ -78,7 +86,7 @@ fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
 		cancel,
 	};
 	let written_bytes = work.run(&mut *target).map_err(|error| explain(root, &error))?;
-	bar.finish_and_clear();
+	bar.finish();
 	Ok(Answer {
 		root,
 		request: opened.request.to_string(),
@@ -95,11 +103,15 @@ fn write_image(restore: &Restore, cancel: &Cancel) -> Result<Answer, CliError> {
 }
 
 /// The place of a snapshot's blocks, and its opened root.
-pub(super) fn open(arguments: &Unlock) -> Result<(Place, Root), CliError> {
-	let Unlock { root, identity, envelope, from } = arguments;
-	let place = Place::open(from)?;
-	let (block, key) = unlock(&*place.source, *root, identity, envelope.as_deref())?;
-	let opened = block.open_with_read_key(&key).map_err(|error| explain(*root, &error.into()))?;
+pub(super) fn open(
+	root: Cid,
+	arguments: &Unlock,
+	cancel: &Cancel,
+) -> Result<(Place, Root), CliError> {
+	let Unlock { which: _, identity, envelope, from } = arguments;
+	let place = Place::open(from, cancel)?;
+	let (block, key) = unlock(&*place.source, root, identity, envelope.as_deref())?;
+	let opened = block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))?;
 	Ok((place, opened))
 }
 

@@ -5,20 +5,21 @@
 //! of it: links are made and never followed.
 
 use crate::{
-	args::RestoreFile,
+	args::{Global, RestoreFile},
 	commands::{
-		blocks::{bar, work},
+		blocks::work,
+		history::root,
 		inside::{Inside, below, path_bytes},
 		restore::create_error,
 	},
 	error::CliError,
 	output::Output,
+	progress::Bar,
 	words,
 };
 use backup_agent::{pipeline::Cancel, targets::PartialFile};
 use backup_primitives::Cid;
 use backup_volumes::{Entry, FileSystem, Kind};
-use indicatif::ProgressBar;
 use serde::Serialize;
 use std::{
 	ffi::OsStr,
@@ -52,8 +53,17 @@ struct Answer {
 	bytes: u64,
 }
 
-pub(super) async fn run(arguments: RestoreFile, output: Output) -> Result<(), CliError> {
-	let answer = work(move |cancel| restore(&arguments, cancel)).await?;
+pub(super) async fn run(
+	arguments: RestoreFile,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	// Before anything is fetched for a name that is taken.
+	if fs::symlink_metadata(&arguments.output).is_ok() {
+		return Err(CliError::FileExists { path: arguments.output });
+	}
+	let root = root(&arguments.unlock.which, global).await?;
+	let answer = work(move |cancel| restore(root, &arguments, output, cancel)).await?;
 	output.answer(&answer, || {
 		let mut text = format!(
 			"{} holds {}: {}, {}, {}, {}",
@@ -72,13 +82,14 @@ pub(super) async fn run(arguments: RestoreFile, output: Output) -> Result<(), Cl
 	})
 }
 
-fn restore(arguments: &RestoreFile, cancel: &Cancel) -> Result<Answer, CliError> {
+fn restore(
+	root: Cid,
+	arguments: &RestoreFile,
+	told: Output,
+	cancel: &Cancel,
+) -> Result<Answer, CliError> {
 	let (path, output) = (path_bytes(&arguments.path), &arguments.output);
-	// Before anything is fetched for a name that is taken.
-	if fs::symlink_metadata(output).is_ok() {
-		return Err(CliError::FileExists { path: output.clone() });
-	}
-	let inside = Inside::open(&arguments.unlock, cancel)?;
+	let inside = Inside::open(root, &arguments.unlock, cancel)?;
 	let (volume, files) = inside.files(arguments.volume.as_deref())?;
 	let entry = files.entry(path).map_err(|error| inside.explain(&error))?;
 	let answer = Answer {
@@ -88,19 +99,22 @@ fn restore(arguments: &RestoreFile, cancel: &Cancel) -> Result<Answer, CliError>
 		output: output.display().to_string(),
 		..Answer::default()
 	};
-	let mut writer = Writer { inside: &inside, files, bar: bar(None), answer };
+	// Of a folder nobody knows beforehand how much is below it.
+	let total_bytes = (entry.kind == Kind::File).then_some(entry.bytes);
+	let bar = Bar::new(told, total_bytes);
+	let mut writer = Writer { inside: &inside, files, bar, answer };
 	match entry.kind {
 		Kind::Folder => writer.folder(path, output)?,
 		Kind::File | Kind::Symlink | Kind::Special => writer.single(path, output)?,
 	}
-	writer.bar.finish_and_clear();
+	writer.bar.finish();
 	Ok(writer.answer)
 }
 
 struct Writer<'a> {
 	inside: &'a Inside,
 	files: FileSystem,
-	bar: ProgressBar,
+	bar: Bar,
 	answer: Answer,
 }
 
@@ -191,7 +205,7 @@ impl Writer<'_> {
 				written.map_err(failed)?;
 			}
 			at += read as u64;
-			self.bar.inc(read as u64);
+			self.bar.add(read as u64);
 		}
 		to.set_len(at).map_err(failed)?;
 		self.answer.files += 1;

@@ -1,17 +1,20 @@
 //! `backup serve-disk`: the disks of a snapshot as NBD exports, for reading only.
 
 use crate::{
-	args::ServeDisk,
-	commands::{blocks::work, restore::open},
+	args::{Global, ServeDisk},
+	commands::{blocks::work, history::root, restore::open},
 	error::{CliError, exit},
+	interrupt::Interrupt,
 	output::Output,
 	words,
 };
-use backup_agent::nbd::{NbdServer, ServedDisk};
+use backup_agent::{
+	nbd::{NbdServer, ServedDisk},
+	pipeline::Cancel,
+};
 use backup_primitives::Cid;
 use serde::Serialize;
 use std::{path::Path, sync::Arc};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// What is told of what is served.
 #[derive(Debug, Serialize)]
@@ -29,14 +32,15 @@ struct Disk {
 }
 
 /// Serve until the command is told to end.
-pub(super) async fn run(arguments: ServeDisk, output: Output) -> Result<(), CliError> {
-	let failed = |source| CliError::Runtime { source };
-	let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-	let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+pub(super) async fn run(
+	arguments: ServeDisk,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let mut interrupt = Interrupt::listen()?;
 	let (server, answer) = tokio::select! {
-		started = work(move |_| start(&arguments)) => started?,
-		_ = interrupt.recv() => return Err(CliError::Interrupted),
-		_ = terminate.recv() => return Err(CliError::Interrupted),
+		started = begin(arguments, global) => started?,
+		() = interrupt.told() => return Err(CliError::Interrupted),
 	};
 	output.answer(&answer, || {
 		let lines = answer.disks.iter().map(|disk| {
@@ -45,17 +49,19 @@ pub(super) async fn run(arguments: ServeDisk, output: Output) -> Result<(), CliE
 		lines.collect::<Vec<_>>().join("\n")
 	})?;
 	output.note("Ctrl-C ends it");
-	tokio::select! {
-		_ = interrupt.recv() => (),
-		_ = terminate.recv() => (),
-	}
+	interrupt.told().await;
 	drop(server);
 	Ok(())
 }
 
-fn start(arguments: &ServeDisk) -> Result<(NbdServer, Answer), CliError> {
+async fn begin(arguments: ServeDisk, global: &Global) -> Result<(NbdServer, Answer), CliError> {
+	let root = root(&arguments.unlock.which, global).await?;
+	work(move |_| start(root, &arguments)).await
+}
+
+fn start(root: Cid, arguments: &ServeDisk) -> Result<(NbdServer, Answer), CliError> {
 	let ServeDisk { unlock, disk, socket } = arguments;
-	let (place, opened) = open(unlock)?;
+	let (place, opened) = open(root, unlock, &Cancel::new())?;
 	let names = || {
 		let names = opened.disks.iter().map(|disk| words::escape(disk.name.as_bytes()));
 		names.collect::<Vec<_>>().join(", ")
@@ -74,7 +80,7 @@ fn start(arguments: &ServeDisk) -> Result<(NbdServer, Answer), CliError> {
 		.collect();
 	if served.is_empty() {
 		return Err(CliError::Snapshot {
-			root: unlock.root,
+			root,
 			verb: "served",
 			reason: format!("it has the disks {}", names()),
 			exit: exit::USAGE,
@@ -86,8 +92,7 @@ fn start(arguments: &ServeDisk) -> Result<(NbdServer, Answer), CliError> {
 		bytes: disk.object.logical_bytes,
 		url: url(&disk.name, socket),
 	});
-	let answer =
-		Answer { root: unlock.root, socket: socket.display().to_string(), disks: disks.collect() };
+	let answer = Answer { root, socket: socket.display().to_string(), disks: disks.collect() };
 	let server = NbdServer::start(socket, served)
 		.map_err(|source| CliError::FileWrite { path: socket.clone(), source })?;
 	Ok((server, answer))

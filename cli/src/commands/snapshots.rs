@@ -1,15 +1,17 @@
 //! `backup snapshots`: what the chain has recorded of a request, or of all of an owner.
 
 use crate::{
-	args::{Filter, Global, Snapshots},
+	args::{Filter, Global, Machine, Snapshots},
 	chain::{
-		Chain, account, reads,
+		AtBlock, Chain, machines, reads,
 		records::{Lineage, Snapshot},
 	},
 	error::CliError,
 	output::{Output, Table},
+	secret::account,
 	words,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 /// A lineage with its snapshots.
@@ -32,34 +34,55 @@ pub(crate) async fn run(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let request = which.request;
-	let owner = match request {
-		Some(_) => None,
-		None => Some(account(which.owner.as_deref(), global)?),
+	// Whoever is not known is told before a node is asked.
+	let owner = match &which.machine {
+		Some(Machine::Request(_)) => None,
+		Some(Machine::Name(_)) | None => Some(account(which.owner.as_deref(), global)?),
 	};
-	let at = Chain::connect(global).await?.best().await?;
-	let lineages = match (request, &owner) {
-		(Some(request), _) => vec![reads::lineage(&at, request).await?],
+	let chain = Chain::connect(global).await?;
+	let at = chain.best().await?;
+	let lineages = match (&which.machine, &owner) {
 		(None, Some(owner)) => reads::lineages_of(&at, owner).await?,
-		(None, None) => Vec::new(),
+		(Some(Machine::Name(name)), Some(owner)) => {
+			let request = machines::request_of(&at, name, owner).await?;
+			vec![reads::lineage(&at, request).await?]
+		}
+		(Some(Machine::Request(request)), _) => vec![reads::lineage(&at, *request).await?],
+		(_, None) => Vec::new(),
 	};
-	let mut backups = Vec::new();
-	for lineage in lineages {
-		let snapshots = which.filter.of(reads::snapshots(&at, &lineage).await?);
-		backups.push(Backup { lineage, snapshots });
-	}
+	let (chain, at_block) = (&chain, &at);
+	let backups = stream::iter(lineages).map(|lineage| async move {
+		let snapshots = reads::snapshots(at_block, &lineage).await?;
+		let snapshots = which.filter.of(snapshots, chain, at_block).await?;
+		Ok::<_, CliError>(Backup { lineage, snapshots })
+	});
+	let backups = backups.buffered(reads::AT_ONCE).try_collect().await?;
 	let answer = Answer { block: at.block_number(), backups };
 	output.answer(&answer, || text(&answer, which.tree))
 }
 
 impl Filter {
 	/// The snapshots that are meant, in their order.
-	fn of(&self, snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
-		let is_meant = |snapshot: &Snapshot| {
-			self.since.is_none_or(|block| snapshot.taken_at >= block)
-				&& self.until.is_none_or(|block| snapshot.taken_at <= block)
-				&& self.by_node.is_none_or(|node| snapshot.node == node)
+	async fn of(
+		&self,
+		mut snapshots: Vec<Snapshot>,
+		chain: &Chain,
+		at: &AtBlock,
+	) -> Result<Vec<Snapshot>, CliError> {
+		if let Some(until) = self.until {
+			snapshots.truncate(chain.taken_by(at, &snapshots, until).await?);
+		}
+		let before = match self.since {
+			Some(since) => chain.taken_by(at, &snapshots, since.before()).await?,
+			None => 0,
 		};
+		snapshots.drain(..before);
+		Ok(self.of_node(snapshots))
+	}
+
+	/// Those of the node that is meant, and no more than are wanted.
+	fn of_node(&self, snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
+		let is_meant = |snapshot: &Snapshot| self.by_node.is_none_or(|node| snapshot.node == node);
 		let mut meant: Vec<Snapshot> = snapshots.into_iter().filter(is_meant).collect();
 		if let Some(newest) = self.newest {
 			meant.drain(..meant.len().saturating_sub(newest));
@@ -164,19 +187,17 @@ mod tests {
 
 	fn sequences(filter: &Filter) -> serde_json::Value {
 		let all = (1..=5).map(|sequence| snapshot(sequence, sequence / 4)).collect();
-		filter.of(all).iter().map(|one| one.sequence).collect::<Vec<_>>().into()
+		filter.of_node(all).iter().map(|one| one.sequence).collect::<Vec<_>>().into()
 	}
 
 	#[test]
 	fn filters_leave_what_is_meant() {
 		let none = Filter::default();
 		assert_eq!(sequences(&none), json!([1, 2, 3, 4, 5]));
-		assert_eq!(sequences(&Filter { since: Some(20), ..none.clone() }), json!([2, 3, 4, 5]));
-		assert_eq!(sequences(&Filter { until: Some(20), ..none.clone() }), json!([1, 2]));
 		assert_eq!(sequences(&Filter { by_node: Some(1), ..none.clone() }), json!([4, 5]));
 		assert_eq!(sequences(&Filter { newest: Some(2), ..none.clone() }), json!([4, 5]));
 		assert_eq!(sequences(&Filter { newest: Some(9), ..none.clone() }), json!([1, 2, 3, 4, 5]));
-		let both = Filter { until: Some(39), newest: Some(1), ..none };
+		let both = Filter { by_node: Some(0), newest: Some(1), ..none };
 		assert_eq!(sequences(&both), json!([3]));
 	}
 

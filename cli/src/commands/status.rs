@@ -1,15 +1,17 @@
 //! `backup status`: the chain, the backups of an account or request, and the agent.
 
 use crate::{
-	args::Global,
+	args::{Global, Machine},
 	chain::{
-		AtBlock, Chain, account, parse_account, reads,
+		AtBlock, Chain, machines, reads,
 		records::{Lineage, Protection, RequestState, Restore, RestoreState},
 	},
 	error::CliError,
 	output::Output,
+	secret::{account, parse_account},
 	words,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use std::time::Duration;
 use subxt::utils::AccountId32;
@@ -75,7 +77,7 @@ struct Request {
 }
 
 pub(crate) async fn run(
-	request: Option<u64>,
+	machine: Option<&Machine>,
 	owner: Option<&str>,
 	agent: Option<&str>,
 	global: &Global,
@@ -104,12 +106,20 @@ pub(crate) async fn run(
 		restores: Vec::new(),
 		agent,
 	};
-	match (request, named) {
-		(Some(id), _) => add_request(&mut answer, &at, id).await?,
+	match (machine, named) {
+		(Some(machine), named) => {
+			let id = match (machine, named) {
+				(Machine::Name(name), Some(owner)) => {
+					machines::request_of(&at, name, &owner).await?
+				}
+				(machine, _) => machines::find(&at, machine, global).await?,
+			};
+			add_request(&mut answer, &at, id).await?;
+		}
 		(None, Some(owner)) => {
-			for lineage in reads::lineages_of(&at, &owner).await? {
-				answer.backups.push(Backup::read(&at, lineage).await?);
-			}
+			let lineages = stream::iter(reads::lineages_of(&at, &owner).await?);
+			let backups = lineages.map(|lineage| Backup::read(&at, lineage));
+			answer.backups = backups.buffered(reads::AT_ONCE).try_collect().await?;
 			answer.restores = reads::restores_of(&at, &owner).await?;
 			answer.account = Some(read_account(&at, &owner).await?);
 		}

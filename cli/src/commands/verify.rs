@@ -1,10 +1,14 @@
 //! `backup verify`: whether a place has all of a snapshot, and whether it is undamaged.
 
 use crate::{
-	args::Verify,
-	commands::blocks::{Place, bar, work},
+	args::{Global, Verify},
+	commands::{
+		blocks::{Place, work},
+		history::root,
+	},
 	error::{CliError, exit},
 	output::Output,
+	progress::Bar,
 	words,
 };
 use backup_agent::{
@@ -29,9 +33,13 @@ struct Answer {
 	corrupt: Vec<Cid>,
 }
 
-pub(super) async fn run(arguments: Verify, output: Output) -> Result<(), CliError> {
-	let root = arguments.root;
-	let answer = work(move |cancel| walk(&arguments, cancel)).await?;
+pub(super) async fn run(
+	arguments: Verify,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let root = root(&arguments.which, global).await?;
+	let answer = work(move |cancel| walk(root, &arguments, output, cancel)).await?;
 	output.answer(&answer, || text(&answer))?;
 	match answer.bad_blocks {
 		0 => Ok(()),
@@ -45,29 +53,34 @@ pub(super) async fn run(arguments: Verify, output: Output) -> Result<(), CliErro
 	}
 }
 
-fn walk(arguments: &Verify, cancel: &Cancel) -> Result<Answer, CliError> {
-	let Verify { root, from, read } = arguments;
-	let place = Place::open(from)?;
+fn walk(
+	root: Cid,
+	arguments: &Verify,
+	output: Output,
+	cancel: &Cancel,
+) -> Result<Answer, CliError> {
+	let Verify { which: _, from, read } = arguments;
+	let place = Place::open(from, cancel)?;
 	let (chunks, depth) = match read {
 		true => (Chunks::Hashed, "read"),
 		false => (Chunks::Asked, "there"),
 	};
-	let bar = bar(None);
+	let bar = Bar::new(output, None);
 	let mut proceed = |report: &VerifyReport| {
-		bar.set_position(report.good_bytes);
+		bar.set(report.good_bytes);
 		!cancel.is_cancelled()
 	};
-	let report = verify(&*place.source, root, chunks, &mut proceed).map_err(|error| {
+	let report = verify(&*place.source, &root, chunks, &mut proceed).map_err(|error| {
 		let (reason, hint) =
 			(error.to_string(), "check that the place with the blocks can be read");
-		CliError::Snapshot { root: *root, verb: "verified", reason, exit: exit::UNREACHABLE, hint }
+		CliError::Snapshot { root, verb: "verified", reason, exit: exit::UNREACHABLE, hint }
 	})?;
-	bar.finish_and_clear();
+	bar.finish();
 	if cancel.is_cancelled() {
 		return Err(CliError::Interrupted);
 	}
 	Ok(Answer {
-		root: *root,
+		root,
 		depth,
 		good_blocks: report.good_blocks,
 		read_bytes: report.good_bytes,

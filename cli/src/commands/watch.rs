@@ -1,8 +1,8 @@
 //! `backup watch`: what happens to backups, block by block, until it is told to end.
 
 use crate::{
-	args::Global,
-	chain::{Chain, submit::Event},
+	args::{Global, Machine},
+	chain::{Chain, machines, submit::Event},
 	error::CliError,
 	output::Output,
 	words,
@@ -20,13 +20,18 @@ struct Line {
 	event: Event,
 }
 
-/// Follow the chain. `request` leaves out what is about other requests.
+/// Follow the chain. `machine` leaves out what is about other machines.
 pub(crate) async fn run(
-	request: Option<u64>,
+	machine: Option<&Machine>,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
 	let chain = Chain::connect(global).await?;
+	let at = chain.best().await?;
+	let request = match machine {
+		Some(machine) => Some(machines::find(&at, machine, global).await?),
+		None => None,
+	};
 	let mut blocks = chain.client.stream_best_blocks().await.map_err(subxt::Error::from)?;
 	let mut told = None;
 	while let Some(block) = blocks.next().await {
@@ -44,8 +49,12 @@ pub(crate) async fn run(
 	Err(CliError::NotAccepted { reason: "the node went away".into() })
 }
 
+/// A deletion that was taken back names its request, if it was of one, in what was to go.
 fn is_about(event: &Event, request: Option<u64>) -> bool {
-	request.is_none_or(|request| event.fields["request_id"] == request)
+	let Event { fields, .. } = event;
+	let named =
+		[&fields["request_id"], &fields["target"]["Request"][0], &fields["target"]["Snapshot"][0]];
+	request.is_none_or(|request| named.into_iter().any(|named| *named == request))
 }
 
 fn tell(line: Line, output: Output) -> Result<(), CliError> {
@@ -67,6 +76,10 @@ mod tests {
 		assert!(is_about(&event(json!({ "request_id": 7 })), Some(7)));
 		assert!(!is_about(&event(json!({ "request_id": 8 })), Some(7)));
 		assert!(!is_about(&event(json!({})), Some(7)));
+		for target in [json!({ "Request": [7] }), json!({ "Snapshot": [7, 3] })] {
+			assert!(is_about(&event(json!({ "target": target })), Some(7)));
+			assert!(!is_about(&event(json!({ "target": target })), Some(3)));
+		}
 		assert!(is_about(&event(json!({})), None));
 	}
 }

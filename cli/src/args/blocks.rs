@@ -1,0 +1,120 @@
+//! Where blocks are, what opens a snapshot of them, and what is done with them as they are.
+
+use super::values::{Machine, When, parse_cid, parse_recipient};
+use backup_primitives::{Cid, Recipient};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Where blocks are read from.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("place").required(true))]
+pub(crate) struct From {
+	/// Folder of the block store of an agent that does not run.
+	#[arg(long, value_name = "DIR", group = "place")]
+	pub(crate) store: Option<PathBuf>,
+	/// IPFS gateway that serves raw blocks; can be given more than once.
+	#[arg(long, value_name = "URL", group = "place")]
+	pub(crate) gateway: Vec<String>,
+	/// CAR file.
+	#[arg(long, value_name = "FILE", group = "place")]
+	pub(crate) car: Option<PathBuf>,
+}
+
+/// Which snapshot is meant.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("snapshot").required(true))]
+pub(crate) struct Which {
+	/// Root of the snapshot.
+	#[arg(long, value_name = "CID", group = "snapshot", value_parser = parse_cid)]
+	pub(crate) root: Option<Cid>,
+	/// Instead of a root: the newest snapshot of this machine, named by its name or the number of
+	/// its request. The chain is asked.
+	#[arg(long, group = "snapshot")]
+	pub(crate) machine: Option<Machine>,
+	/// With --machine: the newest that was taken at this time or before, a block or a date in UTC.
+	#[arg(long, value_name = "BLOCK|DATE", requires = "machine")]
+	pub(crate) at: Option<When>,
+}
+
+/// A snapshot, what opens it, and where its blocks are.
+#[derive(Debug, Args)]
+pub(crate) struct Unlock {
+	#[command(flatten)]
+	pub(crate) which: Which,
+	/// File with the age identities of the owner or of the node. All of them are tried.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) identity: PathBuf,
+	/// File with an envelope that was made later, by 'backup envelope'; the root's own if not
+	/// given.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) envelope: Option<PathBuf>,
+	#[command(flatten)]
+	pub(crate) from: From,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+	#[command(flatten)]
+	pub(crate) which: Which,
+	#[command(flatten)]
+	pub(crate) from: From,
+	/// Read every block and hash it, and not only ask for it.
+	#[arg(long)]
+	pub(crate) read: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+	#[command(flatten)]
+	pub(crate) which: Which,
+	#[command(flatten)]
+	pub(crate) from: From,
+	/// File to write. It appears when it is complete; an existing one is never overwritten.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+	/// CAR file.
+	#[arg(value_name = "FILE")]
+	pub(crate) file: PathBuf,
+	/// Folder of the block store; made if it is not there. Its agent must not run.
+	#[arg(long, value_name = "DIR")]
+	pub(crate) store: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Envelope {
+	#[command(flatten)]
+	pub(crate) which: Which,
+	/// File with age identities that open the root.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) identity: PathBuf,
+	#[command(flatten)]
+	pub(crate) from: From,
+	/// Who shall open the root too; can be given more than once.
+	#[arg(long, value_name = "age1…", value_parser = parse_recipient, required = true)]
+	pub(crate) to: Vec<Recipient>,
+	/// File to write; an existing one is never overwritten.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+	/// Root of the earlier snapshot.
+	#[arg(value_parser = parse_cid)]
+	pub(crate) before: Cid,
+	/// Root of the later snapshot.
+	#[arg(value_parser = parse_cid)]
+	pub(crate) after: Cid,
+	/// File with the age identities of the owner or of the node. All of them are tried.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) identity: PathBuf,
+	#[command(flatten)]
+	pub(crate) from: From,
+	/// List the places that changed, and not only how much did.
+	#[arg(long)]
+	pub(crate) places: bool,
+}

@@ -1,0 +1,55 @@
+//! The council: motions, and what they are about.
+
+use super::values::parse_setting;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Governance {
+	/// Propose a motion, as a member of the council.
+	Propose {
+		#[command(subcommand)]
+		motion: Motion,
+		/// How many members must say aye; more than half of them if not given.
+		#[arg(long, value_name = "MEMBERS")]
+		threshold: Option<u32>,
+	},
+	/// List the motions that are open.
+	Motions,
+	/// Vote on a motion, as a member of the council.
+	#[command(group = clap::ArgGroup::new("word").required(true))]
+	Vote {
+		/// The motion's number.
+		motion: u32,
+		/// For it.
+		#[arg(long, group = "word")]
+		aye: bool,
+		/// Against it.
+		#[arg(long, group = "word")]
+		nay: bool,
+	},
+	/// Close a motion that has enough votes, or whose time is over; approved, it is carried out.
+	Close {
+		/// The motion's number.
+		motion: u32,
+	},
+}
+
+/// What a motion does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Motion {
+	/// Pause all backups and deletions of the chain.
+	Pause,
+	/// Resume them.
+	Resume,
+	/// Set the cadence of accounts that set none.
+	Cadence {
+		/// Blocks from one snapshot to the next.
+		blocks: u32,
+	},
+	/// Change settings of the chain, such as keep_last=7; the others stay.
+	Set {
+		/// Name and number; can be given more than once.
+		#[arg(value_name = "NAME=NUMBER", required = true, value_parser = parse_setting)]
+		settings: Vec<(String, u64)>,
+	},
+}

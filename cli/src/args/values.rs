@@ -1,0 +1,167 @@
+//! How the values of flags read.
+
+use backup_primitives::{Cid, Recipient};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use std::{fmt, str::FromStr};
+
+/// A machine, as people name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Machine {
+	/// By the number of its request.
+	Request(u64),
+	/// By the name that its node knows it by.
+	Name(String),
+}
+
+impl FromStr for Machine {
+	type Err = String;
+
+	fn from_str(text: &str) -> Result<Self, String> {
+		let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+		match text.parse() {
+			Ok(request) => Ok(Self::Request(request)),
+			Err(_) if !text.is_empty() && text.chars().all(is_name) => {
+				Ok(Self::Name(text.to_owned()))
+			}
+			Err(_) => Err("a machine is the number of its request, or a name of letters, digits, \
+			               '-', '_' and '.'"
+				.into()),
+		}
+	}
+}
+
+impl fmt::Display for Machine {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self {
+			Self::Request(request) => write!(f, "request {request}"),
+			Self::Name(name) => write!(f, "machine {name}"),
+		}
+	}
+}
+
+/// What a node is asked to restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Restorable {
+	/// A snapshot, by its root.
+	Root(Cid),
+	/// A machine.
+	Machine(Machine),
+}
+
+impl FromStr for Restorable {
+	type Err = String;
+
+	fn from_str(text: &str) -> Result<Self, String> {
+		/// How the roots of snapshots begin, and no name that anybody would give to a machine.
+		const ROOT: &str = "bafy";
+		match text.starts_with(ROOT) {
+			true => parse_cid(text).map(Self::Root),
+			false => text.parse().map(Self::Machine),
+		}
+	}
+}
+
+/// A time of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+	/// The time of a block.
+	Block(u64),
+	/// Milliseconds since 1970.
+	Time(i64),
+}
+
+impl When {
+	/// The last time before it.
+	pub(crate) fn before(self) -> Self {
+		match self {
+			Self::Block(block) => Self::Block(block.saturating_sub(1)),
+			Self::Time(ms) => Self::Time(ms.saturating_sub(1)),
+		}
+	}
+}
+
+impl FromStr for When {
+	type Err = String;
+
+	fn from_str(text: &str) -> Result<Self, String> {
+		if let Ok(block) = text.parse() {
+			return Ok(Self::Block(block));
+		}
+		// With an offset as RFC 3339 has it; without one it is UTC, as all times that are shown.
+		let time = text.parse::<Timestamp>().or_else(|_| {
+			let civil: DateTime = text.parse()?;
+			Ok(civil.to_zoned(TimeZone::UTC)?.timestamp())
+		});
+		let wrong = |_: jiff::Error| {
+			"a block is a number; a date is written as 2026-05-01, 2026-05-01 12:30, or \
+			 2026-05-01T12:30:00Z"
+				.to_owned()
+		};
+		Ok(Self::Time(time.map_err(wrong)?.as_millisecond()))
+	}
+}
+
+impl fmt::Display for When {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self {
+			Self::Block(block) => write!(f, "block {block}"),
+			Self::Time(ms) => write!(f, "{} UTC", crate::words::time(ms.div_euclid(1000))),
+		}
+	}
+}
+
+pub(super) fn parse_cid(text: &str) -> Result<Cid, String> {
+	text.parse().map_err(|error: backup_primitives::cid::CidError| error.to_string())
+}
+
+pub(super) fn parse_setting(text: &str) -> Result<(String, u64), String> {
+	let wrong =
+		|| "a name, an equals sign and a number are expected, such as keep_last=7".to_owned();
+	let (name, number) = text.split_once('=').ok_or_else(wrong)?;
+	Ok((name.to_owned(), number.parse().map_err(|_| wrong())?))
+}
+
+pub(super) fn parse_recipient(text: &str) -> Result<Recipient, String> {
+	text.parse().map_err(|error: backup_primitives::recipient::RecipientError| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn a_machine_is_a_number_or_a_name() {
+		assert_eq!("7".parse(), Ok(Machine::Request(7)));
+		assert_eq!("web-1".parse(), Ok(Machine::Name("web-1".into())));
+		assert_eq!("7b".parse(), Ok(Machine::Name("7b".into())));
+		for wrong in ["", "web 1", "a/b", "\u{1b}[2J"] {
+			assert!(wrong.parse::<Machine>().is_err(), "{wrong:?}");
+		}
+	}
+
+	#[test]
+	fn a_root_is_told_from_a_machine() {
+		let root = Cid::dag_cbor([7; 32]);
+		assert_eq!(root.to_string().parse(), Ok(Restorable::Root(root)));
+		assert_eq!("7".parse(), Ok(Restorable::Machine(Machine::Request(7))));
+		assert!("bafyrei".parse::<Restorable>().unwrap_err().contains("59"));
+	}
+
+	#[test]
+	fn a_time_is_a_block_or_a_date() {
+		let first_of_may = 1_777_593_600_000;
+		for (text, expected) in [
+			("20260501", When::Block(20_260_501)),
+			("2026-05-01", When::Time(first_of_may)),
+			("2026-05-01 12:30", When::Time(first_of_may + 45_000_000)),
+			("2026-05-01T12:30:00Z", When::Time(first_of_may + 45_000_000)),
+			("2026-05-01T14:30:00+02:00", When::Time(first_of_may + 45_000_000)),
+		] {
+			assert_eq!(text.parse(), Ok(expected), "{text}");
+		}
+		for wrong in ["", "yesterday", "-1", "2026-13-01", "2026-05-01 25:00", "12:30"] {
+			assert!(wrong.parse::<When>().is_err(), "{wrong}");
+		}
+		assert_eq!(When::Time(first_of_may).to_string(), "2026-05-01 00:00:00 UTC");
+	}
+}

@@ -1,0 +1,66 @@
+//! What a signed verb works with: the key, the chain, and the machine that is meant.
+
+use crate::{
+	args::{Global, Machine},
+	chain::{Chain, machines, submit::Included},
+	error::CliError,
+	output::Output,
+	secret,
+};
+use subxt::{ext::scale_encode::EncodeAsFields, utils::AccountId32};
+use subxt_signer::sr25519::Keypair;
+
+/// A key, and a connection to the chain.
+pub(super) struct Session {
+	signer: Keypair,
+	pub(super) chain: Chain,
+}
+
+impl Session {
+	/// Find the key, then the chain: who cannot sign need not wait for a node.
+	pub(super) async fn begin(global: &Global) -> Result<Self, CliError> {
+		Self::of(secret::signer(global).await?, global).await
+	}
+
+	/// The same with a key that was found before.
+	pub(super) async fn of(signer: Keypair, global: &Global) -> Result<Self, CliError> {
+		Ok(Self { signer, chain: Chain::connect(global).await? })
+	}
+
+	/// The account of the key.
+	pub(super) fn account(&self) -> AccountId32 {
+		AccountId32(self.signer.public_key().0)
+	}
+
+	/// The request of a machine, which belongs to the key's account if it is named.
+	pub(super) async fn request(&self, machine: &Machine) -> Result<u64, CliError> {
+		match machine {
+			Machine::Request(request) => Ok(*request),
+			Machine::Name(name) => {
+				machines::request_of(&self.chain.best().await?, name, &self.account()).await
+			}
+		}
+	}
+
+	/// Sign and send one call.
+	pub(super) async fn submit(
+		&self,
+		pallet: &str,
+		call: &str,
+		arguments: impl EncodeAsFields,
+	) -> Result<Included, CliError> {
+		self.chain.submit(&self.signer, pallet, call, arguments).await
+	}
+
+	/// Sign and send one call of the backup pallet, of which only the outcome is told.
+	pub(super) async fn carry_out(
+		&self,
+		output: Output,
+		call: &str,
+		arguments: impl EncodeAsFields,
+		done: &str,
+	) -> Result<(), CliError> {
+		let report = self.submit("Backup", call, arguments).await?.report;
+		output.answer(&report, || format!("{done} (block {})", report.block))
+	}
+}

@@ -1,0 +1,164 @@
+//! How far something is that takes longer than a moment: a bar with rate and time left on a terminal,
+//! a line now and then where standard error goes elsewhere, nothing for programs.
+
+use crate::{output::Output, words};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+	io::{self, IsTerminal},
+	sync::{Mutex, PoisonError},
+	time::{Duration, Instant},
+};
+
+/// What is over sooner is not worth a bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time between two lines where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time between two pictures of what turns while nothing can be counted.
+const TURN_INTERVAL: Duration = Duration::from_millis(120);
+
+/// How far it is. Shared by the threads that do the work.
+pub(crate) struct Bar {
+	bar: ProgressBar,
+	output: Output,
+	begun: Instant,
+	/// When something has to be shown next, if anybody looks.
+	next: Mutex<Instant>,
+	to_terminal: bool,
+}
+
+impl Bar {
+	/// Of so many bytes, if that is known; else it only counts.
+	pub(crate) fn new(output: Output, total_bytes: Option<u64>) -> Self {
+		let template = match total_bytes {
+			Some(_) => {
+				"{bar:40} {percent:>3}% {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"
+			}
+			None => "{spinner} {bytes}, {bytes_per_sec}",
+		};
+		Self::hidden(output, total_bytes, template)
+	}
+
+	/// Of something that cannot be counted, such as the next block. It is shown until this is
+	/// dropped.
+	pub(crate) fn waiting(output: Output, what: &'static str) -> Self {
+		let bar = Self::hidden(output, None, "{spinner} waiting for {msg}, {elapsed}");
+		bar.bar.set_message(what);
+		if bar.to_terminal {
+			bar.bar.set_draw_target(ProgressDrawTarget::stderr());
+			bar.bar.enable_steady_tick(TURN_INTERVAL);
+		}
+		bar
+	}
+
+	fn hidden(output: Output, total_bytes: Option<u64>, template: &str) -> Self {
+		let style = ProgressStyle::with_template(template).expect("the template is a constant");
+		let hidden = ProgressDrawTarget::hidden();
+		let (begun, to_terminal) = (Instant::now(), io::stderr().is_terminal());
+		let first = begun + if to_terminal { PATIENCE } else { LINE_INTERVAL };
+		Self {
+			bar: ProgressBar::with_draw_target(total_bytes, hidden).with_style(style),
+			output,
+			begun,
+			next: Mutex::new(first),
+			to_terminal,
+		}
+	}
+
+	/// So many bytes are done.
+	pub(crate) fn set(&self, bytes: u64) {
+		self.bar.set_position(bytes);
+		self.show(Instant::now());
+	}
+
+	/// So many bytes more are done.
+	pub(crate) fn add(&self, bytes: u64) {
+		self.bar.inc(bytes);
+		self.show(Instant::now());
+	}
+
+	/// Take it away: what was to be done is done.
+	pub(crate) fn finish(&self) {
+		self.bar.finish_and_clear();
+	}
+
+	/// Show it, if it is time for that.
+	fn show(&self, now: Instant) {
+		let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+		if now < *next {
+			return;
+		}
+		if self.to_terminal {
+			// From now on it draws itself.
+			*next = now + Duration::from_secs(u32::MAX.into());
+			self.bar.set_draw_target(ProgressDrawTarget::stderr());
+		} else {
+			*next = now + LINE_INTERVAL;
+			self.output.note(line(self.bar.position(), self.bar.length(), now - self.begun));
+		}
+	}
+}
+
+impl Drop for Bar {
+	fn drop(&mut self) {
+		// What failed leaves no half bar above its error.
+		self.bar.finish_and_clear();
+	}
+}
+
+/// The same as a bar tells, in one line.
+fn line(done: u64, total: Option<u64>, elapsed: Duration) -> String {
+	let rate = (done as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
+	let speed = format!("{}/s", words::bytes(rate));
+	match total {
+		Some(total) if total > 0 => {
+			let percent = u128::from(done.min(total)) * 100 / u128::from(total);
+			let left = total.saturating_sub(done).checked_div(rate);
+			let left = left.map_or_else(|| "unknown".to_owned(), seconds);
+			let (done, total) = (words::bytes(done), words::bytes(total));
+			format!("{percent} %, {done} of {total}, {speed}, {left} left")
+		}
+		_ => format!("{}, {speed}", words::bytes(done)),
+	}
+}
+
+fn seconds(seconds: u64) -> String {
+	match seconds {
+		0..60 => format!("{seconds} s"),
+		60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+		_ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn a_line_has_rate_and_time_left() {
+		let ten = Duration::from_secs(10);
+		assert_eq!(
+			line(1 << 30, Some(4 << 30), ten),
+			"25 %, 1.0 GiB of 4.0 GiB, 102.3 MiB/s, 30 s left"
+		);
+		assert_eq!(line(5 << 20, None, ten), "5.0 MiB, 512.0 KiB/s");
+		assert_eq!(line(0, Some(100), ten), "0 %, 0 B of 100 B, 0 B/s, unknown left");
+		assert_eq!(line(0, Some(0), Duration::ZERO), "0 B, 0 B/s");
+	}
+
+	#[test]
+	fn times_are_told_in_their_units() {
+		assert_eq!(seconds(59), "59 s");
+		assert_eq!(seconds(61), "1 min 1 s");
+		assert_eq!(seconds(7_261), "2 h 1 min");
+	}
+
+	#[test]
+	fn nothing_is_shown_of_what_is_over_soon() {
+		let bar = Bar::new(Output::new(true), Some(10));
+		bar.set(5);
+		assert!(bar.bar.is_hidden());
+		assert_eq!(bar.bar.position(), 5);
+	}
+}

@@ -1,0 +1,136 @@
+//! The secret to sign with: from a file, a command, the environment, or the person at the terminal.
+//! Never from an argument, which other users of the machine can see.
+
+use crate::{args::Global, error::CliError, terminal};
+use std::{
+	env, fs,
+	io::Read,
+	path::Path,
+	process::{Command, Stdio},
+	str::FromStr,
+};
+use subxt::utils::AccountId32;
+use subxt_signer::{SecretUri, sr25519::Keypair};
+
+/// Most bytes of the line that a command prints a secret in.
+const SECRET_BYTES_MAX: u64 = 4096;
+
+/// The variables that can hold the secret; the second is the older name.
+pub(crate) const VARIABLES: [&str; 2] = ["BACKUP_SECRET", "BACKUP_SURI"];
+
+/// The key to sign with, from whichever place has it: a flag's, the environment, the configuration
+/// file's. Where none has it, the person at the terminal is asked.
+pub(crate) async fn signer(global: &Global) -> Result<Keypair, CliError> {
+	match known_signer(global) {
+		Err(CliError::NoSigner) => keypair(&terminal::ask_secret("secret to sign with: ").await?),
+		known => known,
+	}
+}
+
+/// The same, without asking anybody.
+fn known_signer(global: &Global) -> Result<Keypair, CliError> {
+	let secret = match (&global.secret_file, &global.secret_command) {
+		(Some(path), _) => read_secret(path)?,
+		(None, Some(command)) => secret_of(command)?,
+		(None, None) => from_environment().ok_or(CliError::NoSigner)?,
+	};
+	keypair(&secret)
+}
+
+/// What the environment holds.
+pub(crate) fn from_environment() -> Option<String> {
+	VARIABLES.iter().find_map(|name| env::var(name).ok())
+}
+
+/// The first line that a shell's command prints. It may ask the person at the terminal first.
+fn secret_of(command: &str) -> Result<String, CliError> {
+	let failed = |reason: String| CliError::SecretCommand { reason };
+	let mut child = Command::new("sh")
+		.args(["-c", command])
+		.stdout(Stdio::piped())
+		.spawn()
+		.map_err(|error| failed(error.to_string()))?;
+	let out = child.stdout.take().expect("its output was asked for");
+	// All of it, though the first line is what counts: a command whose output nobody reads ends badly.
+	let mut text = String::new();
+	let read = out.take(SECRET_BYTES_MAX).read_to_string(&mut text);
+	let status = child.wait().map_err(|error| failed(error.to_string()))?;
+	read.map_err(|error| failed(error.to_string()))?;
+	match status.success() {
+		true => Ok(text.lines().next().unwrap_or_default().trim().to_owned()),
+		false => Err(failed(format!("it ended with {status}"))),
+	}
+}
+
+/// The text of a file that holds a secret, without the end of the line.
+pub(crate) fn read_secret(path: &Path) -> Result<String, CliError> {
+	let text = fs::read_to_string(path)
+		.map_err(|source| CliError::FileRead { path: path.to_owned(), source })?;
+	Ok(text.trim().to_owned())
+}
+
+/// A key pair from its secret. The error never repeats the secret.
+pub(crate) fn keypair(secret: &str) -> Result<Keypair, CliError> {
+	let bad = |reason: String| CliError::BadSigner { reason };
+	let uri = SecretUri::from_str(secret).map_err(|error| bad(error.to_string()))?;
+	Keypair::from_uri(&uri).map_err(|error| bad(error.to_string()))
+}
+
+/// The account that is meant: the one that was named, or the signer's. Nobody is asked for a secret
+/// only to read.
+pub(crate) fn account(named: Option<&str>, global: &Global) -> Result<AccountId32, CliError> {
+	match named {
+		Some(text) => parse_account(text),
+		None => match known_signer(global) {
+			Ok(key) => Ok(AccountId32(key.public_key().0)),
+			Err(CliError::NoSigner) => Err(CliError::NoAccount),
+			Err(error) => Err(error),
+		},
+	}
+}
+
+/// An account from its SS58 address or from hexadecimal digits.
+pub(crate) fn parse_account(text: &str) -> Result<AccountId32, CliError> {
+	let bad = |reason: String| CliError::BadAccount { text: text.to_owned(), reason };
+	match text.strip_prefix("0x") {
+		Some(digits) => {
+			let mut bytes = [0; 32];
+			hex::decode_to_slice(digits, &mut bytes).map_err(|error| bad(error.to_string()))?;
+			Ok(AccountId32(bytes))
+		}
+		None => text.parse().map_err(|error: <AccountId32 as FromStr>::Err| bad(error.to_string())),
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	const ALICE: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
+
+	#[test]
+	fn an_account_reads_from_both_forms() {
+		let alice = parse_account(ALICE).unwrap();
+		assert_eq!(parse_account(&format!("0x{}", hex::encode(alice.0))).unwrap(), alice);
+		assert_eq!(keypair("//Alice").unwrap().public_key().0, alice.0);
+	}
+
+	#[test]
+	fn a_command_tells_its_first_line_or_how_it_ended() {
+		assert_eq!(secret_of("echo //Alice; echo more").unwrap(), "//Alice");
+		let Err(CliError::SecretCommand { reason }) = secret_of("echo //Alice; exit 3") else {
+			panic!("a command that failed was believed")
+		};
+		assert!(reason.contains('3') && !reason.contains("Alice"), "{reason}");
+	}
+
+	#[test]
+	fn wrong_accounts_and_secrets_say_so() {
+		assert!(matches!(parse_account("5Grw"), Err(CliError::BadAccount { .. })));
+		assert!(matches!(parse_account("0x12"), Err(CliError::BadAccount { .. })));
+		let Err(CliError::BadSigner { reason }) = keypair("not a phrase at all") else {
+			panic!("a bad phrase was taken")
+		};
+		assert!(!reason.contains("phrase at all"));
+	}
+}

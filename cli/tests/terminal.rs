@@ -1,0 +1,172 @@
+//! The command and the person in front of it: a secret that is asked for is not shown, colours can be
+//! turned off, and what is told to end leaves nothing unfinished behind.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+#[expect(dead_code, reason = "what runs to its end is tested elsewhere")]
+mod world;
+
+use backup_agent::repositories::{BlockSource, EmbeddedStore, StoreOptions};
+use std::{
+	io::{BufRead, BufReader, Read, Write},
+	net::{TcpListener, TcpStream},
+	process::{Child, Command, Stdio},
+	sync::{
+		Arc,
+		mpsc::{Receiver, Sender, channel},
+	},
+	thread,
+	time::Duration,
+};
+use world::World;
+
+/// Longest wait for what has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Blocks that a gateway gives: root, tree and some of the disk.
+const BLOCKS_GIVEN: usize = 8;
+
+/// A gateway with the blocks of a store, which after some of them says nothing more. Tells when that
+/// is.
+fn stalling_gateway(store: Arc<EmbeddedStore>) -> (String, Receiver<()>) {
+	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+	let url = format!("http://{}", listener.local_addr().unwrap());
+	let (stalls, stalled) = channel();
+	thread::spawn(move || {
+		let mut open = Vec::new();
+		for (number, stream) in listener.incoming().enumerate() {
+			let mut stream = stream.unwrap();
+			if number < BLOCKS_GIVEN {
+				give(&store, &mut stream);
+			} else {
+				stall(&stalls, stream, &mut open);
+			}
+		}
+	});
+	(url, stalled)
+}
+
+fn give(store: &EmbeddedStore, stream: &mut TcpStream) {
+	let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+	let request = lines.next().unwrap().unwrap();
+	while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+	let cid = request.split(['/', '?']).nth(2).unwrap();
+	let block = store.get(&cid.parse().unwrap()).unwrap().unwrap();
+	let head =
+		format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", block.len());
+	stream.write_all(head.as_bytes()).unwrap();
+	stream.write_all(&block).unwrap();
+}
+
+/// Keep a connection, and never answer.
+fn stall(stalls: &Sender<()>, stream: TcpStream, open: &mut Vec<TcpStream>) {
+	open.push(stream);
+	// The test may have seen enough.
+	let _ = stalls.send(());
+}
+
+fn signal(child: &Child, name: &str) {
+	let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+	assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_restore_that_is_told_to_end_leaves_nothing() {
+	let world = World::new();
+	let disk: Vec<u8> =
+		(0..16_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+	let root = world.snapshot(&[("vda", &disk)]).to_string();
+	let store = EmbeddedStore::open(&world.path("blocks"), StoreOptions::V1).unwrap();
+	let store = Arc::new(store);
+	for name in ["INT", "TERM", "HUP"] {
+		let (gateway, stalled) = stalling_gateway(Arc::clone(&store));
+		let child = Command::new(env!("CARGO_BIN_EXE_backup"))
+			.args(["restore", "--root", &root, "--identity", "owner.key"])
+			.args(["--gateway", &gateway, "--output", "image"])
+			.current_dir(world.folder.path())
+			.stderr(Stdio::piped())
+			.spawn()
+			.unwrap();
+		stalled.recv_timeout(PATIENCE).unwrap();
+		assert!(world.path("image.partial").exists(), "nothing was begun");
+		signal(&child, name);
+		let output = child.wait_with_output().unwrap();
+		let words = String::from_utf8(output.stderr).unwrap();
+		assert_eq!(output.status.code(), Some(130), "{name}: {words}");
+		assert!(words.contains("interrupted"), "{name}: {words}");
+		assert!(!world.path("image").exists() && !world.path("image.partial").exists(), "{name}");
+	}
+}
+
+/// A call on a terminal of its own, which is asked for a secret: what is typed then, and what the
+/// terminal shows. `stty` tells afterwards whether the terminal shows what is typed.
+fn typed(call: &str, answer: &[u8]) -> String {
+	// The shell is to outlive what the call is told.
+	let command =
+		format!("trap : INT; {} {call}; echo code $?; stty -a", env!("CARGO_BIN_EXE_backup"));
+	let mut child = Command::new("script")
+		.args(["--quiet", "--flush", "--command", &command, "/dev/null"])
+		.env_remove("BACKUP_SECRET")
+		.env_remove("BACKUP_SURI")
+		.env("HOME", "/nowhere")
+		.env("SHELL", "/bin/sh")
+		.stdin(Stdio::piped())
+		.stdout(Stdio::piped())
+		.spawn()
+		.unwrap();
+	let mut out = child.stdout.take().unwrap();
+	let mut shown = String::new();
+	let mut byte = [0];
+	// What is typed before it is asked for would be shown.
+	while !shown.ends_with(": ") && out.read(&mut byte).unwrap() > 0 {
+		shown.push(char::from(byte[0]));
+	}
+	let mut input = child.stdin.take().unwrap();
+	input.write_all(answer).unwrap();
+	out.read_to_string(&mut shown).unwrap();
+	drop(input);
+	child.wait().unwrap();
+	shown
+}
+
+#[test]
+fn a_secret_is_asked_for_on_a_terminal_and_not_shown() {
+	let shown = typed("subscribe --periods 1 --node ws://127.0.0.1:1", b"//Alice\n");
+	assert!(shown.contains("secret to sign with: "), "{shown}");
+	assert!(!shown.contains("Alice"), "{shown}");
+	// It was taken, and what came next failed.
+	assert!(shown.contains("no node answers") && shown.contains("code 3"), "{shown}");
+	let shown = typed("subscribe --periods 1", b"no such phrase\n");
+	assert!(!shown.contains("such phrase") && shown.contains("code 6"), "{shown}");
+}
+
+#[test]
+fn an_interrupted_question_leaves_the_terminal_as_it_was() {
+	const CTRL_C: &[u8] = &[3];
+	let recipient = age::x25519::Identity::generate().to_public();
+	let register = format!("node register --id 1 --recipient {recipient}");
+	for call in ["subscribe --periods 1", &register] {
+		let shown = typed(call, CTRL_C);
+		assert!(shown.contains("code 130"), "{call}: {shown}");
+		assert!(shown.contains(" echo ") && !shown.contains("-echo "), "{call}: {shown}");
+	}
+}
+
+#[test]
+fn colours_are_turned_off_by_the_variable_for_that() {
+	const ESCAPE: char = '\u{1b}';
+	let program = env!("CARGO_BIN_EXE_backup");
+	let shown = |before: &str| {
+		let command = format!("{before} TERM=xterm {program} bogus");
+		let output = Command::new("script")
+			.args(["--quiet", "--command", &command, "/dev/null"])
+			.env_remove("NO_COLOR")
+			.stdin(Stdio::null())
+			.output()
+			.unwrap();
+		String::from_utf8(output.stdout).unwrap()
+	};
+	let (coloured, plain) = (shown(""), shown("NO_COLOR=1"));
+	assert!(coloured.contains("bogus") && coloured.contains(ESCAPE), "{coloured:?}");
+	assert!(plain.contains("bogus") && !plain.contains(ESCAPE), "{plain:?}");
+}
