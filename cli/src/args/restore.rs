@@ -9,8 +9,15 @@ pub(crate) struct Restore {
 	#[command(flatten)]
 	pub(crate) unlock: Unlock,
 	/// File to write. It appears when it is complete; an existing one is never overwritten.
-	#[arg(long, value_name = "FILE")]
-	pub(crate) output: PathBuf,
+	#[arg(long, value_name = "FILE", required_unless_present = "device")]
+	pub(crate) output: Option<PathBuf>,
+	/// Block device to write instead, such as a logical volume. What is on it is lost; it must be at
+	/// least as large as the disk, and in use by nothing.
+	#[arg(long, value_name = "DEVICE", conflicts_with_all = ["output", "format", "blob"])]
+	pub(crate) device: Option<PathBuf>,
+	/// Do not ask before a device is overwritten.
+	#[arg(long, requires = "device")]
+	pub(crate) yes: bool,
 	/// Form of the image.
 	#[arg(long, value_enum, default_value_t = Format::Raw)]
 	pub(crate) format: Format,

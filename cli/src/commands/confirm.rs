@@ -1,18 +1,16 @@
-//! Asking before something is deleted.
+//! Asking before something is lost.
 
 use crate::{error::CliError, output::Output, terminal};
 
-/// What has to be typed.
-const CONFIRMATION: &str = "delete";
-
-/// Say what will happen, and go on only if the person at the terminal types the word.
-pub(super) async fn confirm(output: Output, what: &str) -> Result<(), CliError> {
+/// Say what will happen, and go on only if the person at the terminal types the word for it.
+pub(super) async fn confirm(output: Output, what: &str, word: &str) -> Result<(), CliError> {
 	if !terminal::has_person() {
 		return Err(CliError::NotConfirmed);
 	}
 	output.note(what);
-	match terminal::ask(&format!("Type '{CONFIRMATION}' to go on: ")).await?.trim() {
-		CONFIRMATION => Ok(()),
-		_ => Err(CliError::NotConfirmed),
+	let typed = terminal::ask(&format!("Type '{word}' to go on: ")).await?;
+	match typed.trim() == word {
+		true => Ok(()),
+		false => Err(CliError::NotConfirmed),
 	}
 }

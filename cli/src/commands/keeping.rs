@@ -101,7 +101,7 @@ pub(crate) async fn delete(
 	};
 	if !yes {
 		let will = format!("{what} will be deleted, blocks and records, on every node.");
-		confirm(output, &will).await?;
+		confirm(output, &will, "delete").await?;
 	}
 	let session = Session::of(signer, global).await?;
 	let request = session.request(&machine).await?;

@@ -43,6 +43,7 @@ pub(crate) async fn delete_all(yes: bool, global: &Global, output: Output) -> Re
 		confirm(
 			output,
 			"All backups of this account will be deleted, blocks and records, on every node.",
+			"delete",
 		)
 		.await?;
 	}

@@ -12,6 +12,7 @@ use crate::{
 	args::{Format, Global, Restore, Unlock},
 	commands::{
 		blocks::{Place, work},
+		confirm::confirm,
 		history::root,
 		key::read_identities,
 	},
@@ -27,11 +28,15 @@ use backup_agent::{
 	},
 	pipeline::{Cancel, Progress, Restore as DiskRestore, RestoreError, RestoreTarget, open_root},
 	repositories::BlockSource,
-	targets::{Qcow2Target, RawTarget, TargetError, is_disk_full},
+	targets::{DeviceTarget, Qcow2Target, RawTarget, TargetError, is_disk_full},
 };
 use backup_primitives::Cid;
 use serde::Serialize;
-use std::{fs, io::Read, path::Path};
+use std::{
+	fs,
+	io::Read,
+	path::{Path, PathBuf},
+};
 
 /// What is told of a restored image.
 #[derive(Debug, Serialize)]
@@ -47,12 +52,13 @@ struct Answer {
 }
 
 pub(crate) async fn run(restore: Restore, global: &Global, output: Output) -> Result<(), CliError> {
-	// Before anything is fetched for a name that is taken.
-	if fs::symlink_metadata(&restore.output).is_ok() {
-		return Err(CliError::FileExists { path: restore.output });
+	let place = Destination::of(&restore)?;
+	if let (Destination::Device(device), false) = (&place, restore.yes) {
+		let will = format!("What is on {} will be overwritten.", device.display());
+		confirm(output, &will, "overwrite").await?;
 	}
 	let root = root(&restore.unlock.which, global).await?;
-	let answer = work(move |cancel| write_image(root, &restore, output, cancel)).await?;
+	let answer = work(move |cancel| write_image(root, &restore, &place, output, cancel)).await?;
 	output.answer(&answer, || {
 		format!(
 			"{} holds {} of request {}, snapshot {}: {}, {} written",
@@ -69,12 +75,13 @@ pub(crate) async fn run(restore: Restore, global: &Global, output: Output) -> Re
 fn write_image(
 	root: Cid,
 	restore: &Restore,
+	destination: &Destination,
 	output: Output,
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
 	let (place, opened) = open(root, &restore.unlock, cancel)?;
 	let disk = choose(root, &opened, restore)?;
-	let mut target = create_target(&restore.output, restore.format)?;
+	let mut target = destination.open()?;
 	let bar = Bar::new(output, Some(disk.logical_bytes));
 	let on_progress = |progress: Progress| bar.set(progress.done_bytes);
 	let work = DiskRestore {
@@ -92,11 +99,8 @@ fn write_image(
 		request: opened.request.to_string(),
 		sequence: opened.sequence,
 		disk: disk.name,
-		output: restore.output.display().to_string(),
-		format: match restore.format {
-			Format::Raw => "raw",
-			Format::Qcow2 => "qcow2",
-		},
+		output: destination.path().display().to_string(),
+		format: destination.format(),
 		logical_bytes: disk.logical_bytes,
 		written_bytes,
 	})
@@ -177,12 +181,50 @@ fn choose(cid: Cid, root: &Root, restore: &Restore) -> Result<Object, CliError> 
 	})
 }
 
-fn create_target(path: &Path, format: Format) -> Result<Box<dyn RestoreTarget>, CliError> {
-	let made: Result<Box<dyn RestoreTarget>, TargetError> = match format {
-		Format::Raw => RawTarget::create(path).map(|target| Box::new(target) as _),
-		Format::Qcow2 => Qcow2Target::create(path).map(|target| Box::new(target) as _),
-	};
-	made.map_err(|error| create_error(path, error))
+/// Where a disk goes.
+enum Destination {
+	File(PathBuf, Format),
+	Device(PathBuf),
+}
+
+impl Destination {
+	/// What the arguments say. A file's name is looked at before anything is fetched for one that is
+	/// taken.
+	fn of(restore: &Restore) -> Result<Self, CliError> {
+		match (&restore.output, &restore.device) {
+			(_, Some(device)) => Ok(Self::Device(device.clone())),
+			(Some(path), None) if fs::symlink_metadata(path).is_ok() => {
+				Err(CliError::FileExists { path: path.clone() })
+			}
+			(Some(path), None) => Ok(Self::File(path.clone(), restore.format)),
+			(None, None) => unreachable!("clap asks for one of them"),
+		}
+	}
+
+	fn path(&self) -> &Path {
+		let (Self::File(path, _) | Self::Device(path)) = self;
+		path
+	}
+
+	fn format(&self) -> &'static str {
+		match self {
+			Self::File(_, Format::Raw) | Self::Device(_) => "raw",
+			Self::File(_, Format::Qcow2) => "qcow2",
+		}
+	}
+
+	fn open(&self) -> Result<Box<dyn RestoreTarget>, CliError> {
+		let made: Result<Box<dyn RestoreTarget>, TargetError> = match self {
+			Self::File(path, Format::Raw) => {
+				RawTarget::create(path).map(|target| Box::new(target) as _)
+			}
+			Self::File(path, Format::Qcow2) => {
+				Qcow2Target::create(path).map(|target| Box::new(target) as _)
+			}
+			Self::Device(path) => DeviceTarget::open(path).map(|target| Box::new(target) as _),
+		};
+		made.map_err(|error| create_error(self.path(), error))
+	}
 }
 
 /// Why a file could not be made.
@@ -216,11 +258,12 @@ pub(super) fn explain(root: Cid, error: &RestoreError) -> CliError {
 			(exit::UNREACHABLE, "check that the place with the blocks can be read")
 		}
 		RestoreError::Target { source, .. } if is_disk_full(source) => {
-			(exit::FILE, "make room where the image is written; nothing was left there")
+			(exit::FILE, "make room where the image is written; no file was left there")
 		}
-		RestoreError::Target { .. } => {
-			(exit::FILE, "check the folder of the image; nothing was left there")
-		}
+		RestoreError::Target { .. } => (
+			exit::FILE,
+			"check the folder or the device that is written to; no file was left there",
+		),
 		RestoreError::Cancelled => return CliError::Interrupted,
 		_ => (exit::UNEXPECTED, "check that the command is as new as the agent"),
 	};
