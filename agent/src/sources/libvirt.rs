@@ -24,6 +24,7 @@ mod guest;
 mod job;
 mod orders;
 mod reader;
+mod trial;
 mod virsh;
 mod watch;
 
@@ -55,6 +56,7 @@ use std::{
 	time::Duration,
 };
 use tempfile::NamedTempFile;
+pub(super) use trial::try_out;
 use virsh::{CHANGE_TIME_MAX, Virsh};
 use watch::Watch;
 

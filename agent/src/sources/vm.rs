@@ -35,7 +35,7 @@ use super::SourceError;
 use backup_primitives::VmTag;
 use serde::{Deserialize, Serialize};
 use std::{
-	collections::HashSet,
+	collections::{BTreeMap, HashSet},
 	fs,
 	io::{self, Read},
 	path::{Path, PathBuf},
@@ -242,7 +242,19 @@ impl Inventory {
 
 	/// All machines that can be read, for cleaning up. Faulty files are left out and logged.
 	pub fn all(&self) -> io::Result<Vec<(String, Vm)>> {
-		let mut machines = Vec::new();
+		let readable = |(name, found): (String, Result<Vm, SourceError>)| match found {
+			Ok(vm) => Some((name, vm)),
+			Err(error) => {
+				tracing::warn!(%error, "failed to read a machine's file");
+				None
+			}
+		};
+		Ok(self.list()?.into_iter().filter_map(readable).collect())
+	}
+
+	/// All machines by name, each with what is wrong with its file if it cannot be read.
+	pub fn list(&self) -> io::Result<BTreeMap<String, Result<Vm, SourceError>>> {
+		let mut machines = BTreeMap::new();
 		let entries = match fs::read_dir(&self.folder) {
 			Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(machines),
 			entries => entries?,
@@ -253,10 +265,10 @@ impl Inventory {
 			if path.extension().is_none_or(|ending| ending != "toml") {
 				continue;
 			}
-			match read(&path) {
-				Ok(Some(vm)) => machines.push((name.to_owned(), vm)),
-				Ok(None) => (),
-				Err(error) => tracing::warn!(%error, "failed to read a machine's file"),
+			match self.find(name.as_bytes()) {
+				// It went meanwhile.
+				Err(SourceError::VmNotFound { .. }) => (),
+				found => drop(machines.insert(name.to_owned(), found)),
 			}
 		}
 		Ok(machines)

@@ -8,6 +8,7 @@ mod browser;
 mod copies;
 mod deletions;
 mod disks;
+mod doctor;
 mod fake_node;
 mod http;
 mod kills;
@@ -19,6 +20,7 @@ mod machines;
 #[path = "../fixtures/orders.rs"]
 mod orders;
 mod page;
+mod reload;
 mod replacements;
 mod rotation;
 mod running;
