@@ -4,6 +4,7 @@
 //! found something that fails, 2 for wrong arguments, 3 when `verify` or `fsck` found something
 //! that is not good.
 
+mod add_vm;
 mod check_config;
 mod doctor;
 mod fsck;
@@ -51,6 +52,8 @@ enum Command {
 	/// Try everything that a backup needs, and say how to mend what fails. Works beside a running
 	/// agent.
 	Doctor(Box<doctor::Doctor>),
+	/// Find the machines of this host, and describe one or all of them in the inventory.
+	AddVm(Box<add_vm::AddVm>),
 	/// Print the public key that backups of this node are sealed to: that of the newest identity.
 	Recipient(Box<Settings>),
 	/// Put a new identity on top of the identity file, print its public key, and say what to do
@@ -112,6 +115,7 @@ fn obey(command: Command, context: &Context, matches: &ArgMatches) -> Result<Exi
 		Command::Run(settings) => run::run(context, *settings),
 		Command::Init(settings) => init::run(context, *settings),
 		Command::Doctor(doctor) => doctor::run(context, *doctor),
+		Command::AddVm(add_vm) => add_vm::run(context, *add_vm),
 		Command::Recipient(settings) => recipient::run(context, *settings),
 		Command::RotateIdentity(settings) => rotate_identity::run(context, *settings),
 		Command::CheckConfig(settings) => check_config::run(context, *settings),

@@ -8,6 +8,7 @@
 //! guest that ran goes on running.
 
 mod checkpoint;
+pub(crate) mod discovery;
 pub mod error;
 pub(crate) mod filling;
 mod guest_agent;

@@ -13,7 +13,7 @@ pub(super) fn trials(case: &Arc<Case>, time_max: Duration) -> Vec<Trial> {
 			return alone(Finding::warning(
 				"inventory",
 				format!("no machine is described in {folder}"),
-				"write one's file there, see docs/operations.md",
+				"backup-agent add-vm finds those of this host",
 			));
 		}
 		Ok(machines) => machines,

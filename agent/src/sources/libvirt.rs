@@ -16,6 +16,7 @@
 mod begin;
 mod checkpoints;
 mod definition;
+mod discovery;
 mod domain;
 mod drives;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use super::{
 use backup_primitives::{Consistency, VmTag};
 use begin::{Order, begin};
 use definition::Definition;
+pub(super) use discovery::{describe, list};
 pub(super) use domain::Domain;
 use drives::{
 	Drive, ensure_same_format, find_drives, find_recorded, find_target, is_recorded,

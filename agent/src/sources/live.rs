@@ -18,7 +18,7 @@ mod nodes;
 mod pause;
 mod trial;
 
-pub(super) use nodes::{clean, list};
+pub(super) use nodes::{clean, has_ours, list};
 pub(super) use trial::try_out;
 
 use super::{

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+mod add_vm;
 mod api;
 mod browser;
 mod copies;
