@@ -1,7 +1,7 @@
 //! The agent's HTTP interface, on loopback.
 //!
 //! The worker speaks `POST /v1/reconcile` with an HMAC, and the operator's own program likewise
-//! `POST /v1/verify` and `/v1/live-restores`; people and their tools read `GET /v1/status`,
+//! `POST /v1/verify`, `/v1/live-restores` and `/v1/store-trial`; people and their tools read `GET /v1/status`,
 //! `/v1/jobs`, `/v1/machines`, `/v1/history`, `/v1/snapshots`, `/v1/copies`, `/v1/verifications` and
 //! `/v1/live-restores`, or the page at `/` that shows it all; supervisors read `GET /health` and
 //! `/ready`; Prometheus reads `GET /metrics`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only what is
@@ -17,6 +17,7 @@ mod metrics;
 mod page;
 mod readiness;
 mod reconcile;
+mod trial;
 mod verify;
 
 pub use gateway::{access::Access, car::Cars};
@@ -24,6 +25,7 @@ pub use live_restores::{END_LIVE_RESTORE_PATH, EndOrder, LIVE_RESTORES_PATH};
 pub use machines::Shelf;
 pub use readiness::NodeProbe;
 pub use reconcile::Gatekeeper;
+pub use trial::STORE_TRIAL_PATH;
 pub use verify::{VERIFY_PATH, VerificationsView, VerifyOrder};
 
 use crate::{
@@ -94,6 +96,7 @@ impl Api {
 		let orders = Router::new()
 			.route(LIVE_RESTORES_PATH, post(live_restores::begin))
 			.route(END_LIVE_RESTORE_PATH, post(live_restores::end))
+			.route(STORE_TRIAL_PATH, post(trial::begin))
 			.layer(middleware::from_fn(live_restores::within_time));
 		Router::new()
 			.route(RECONCILE_PATH, post(reconcile::reconcile))

@@ -5,11 +5,17 @@
 //! keeps its default is worse than a start that fails. Nothing here touches the machine
 //! except to read the file.
 
+mod effective;
+
+pub(crate) use effective::Changes;
+pub use effective::Printed;
+
 use crate::{
-	format::Compression, sources::ImageFormat, verification::Schedule, webhook::WebhookUrl,
+	format::Compression, log::LogFilter, sources::ImageFormat, verification::Schedule,
+	webhook::WebhookUrl,
 };
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
 	fs, io,
 	net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -17,6 +23,10 @@ use std::{
 	path::{Path, PathBuf},
 	time::Duration,
 };
+use tokio::sync::watch;
+
+/// The configuration in force, as long as the agent runs. A reload changes it.
+pub type InForce = watch::Receiver<Config>;
 
 /// Most bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -38,7 +48,7 @@ const READ_BYTES_MIN: u64 = 1 << 20;
 const DAY_SECONDS: u64 = 24 * 3600;
 
 /// How images are written by a restore.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestoreFormat {
 	/// QEMU's own format, with holes where the disk is empty.
@@ -59,7 +69,7 @@ impl From<RestoreFormat> for ImageFormat {
 
 /// Everything that can be set, each key once. The same names stand in the file, in the
 /// environment as `BACKUP_AGENT_…` and as flags.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
 	/// Address to listen on; loopback only [default: 127.0.0.1:9955].
@@ -136,6 +146,10 @@ pub struct Settings {
 	/// not set.
 	#[arg(long, env = "BACKUP_AGENT_WEBHOOK_URL", value_name = "URL", hide_env_values = true)]
 	pub webhook_url: Option<String>,
+	/// Which lines are logged, where RUST_LOG is not set, such as
+	/// info,backup_agent::peers=debug [default: info].
+	#[arg(long, env = "BACKUP_AGENT_LOG_FILTER", value_name = "FILTER")]
+	pub log_filter: Option<String>,
 }
 
 /// The configuration of an agent, complete and checked.
@@ -183,6 +197,24 @@ pub struct Config {
 	pub verify: Schedule,
 	/// Who is told of backups that failed or are late.
 	pub webhook: Option<WebhookUrl>,
+	/// Which lines are logged.
+	pub log_filter: LogFilter,
+}
+
+/// Where a configuration comes from, so that it can be read again.
+#[derive(Clone, Debug)]
+pub struct ConfigSource {
+	/// The file, if one is named.
+	pub file: Option<PathBuf>,
+	/// What environment and flags say, which stays as it is.
+	pub flags: Settings,
+}
+
+impl ConfigSource {
+	/// The configuration as it stands there now.
+	pub fn load(&self) -> Result<Config, ConfigError> {
+		Config::load(self.file.as_deref(), self.flags.clone())
+	}
 }
 
 /// Why there is no usable configuration.
@@ -230,6 +262,16 @@ pub enum ConfigError {
 	/// The address of the webhook is none of the web. It is not shown: it may hold a token.
 	#[error("use webhook_url: an address such as https://hooks.example/backups is expected")]
 	Webhook,
+	/// What is to be logged cannot be understood.
+	#[error(
+		"use log_filter = {filter:?}: {reason}; a level such as info is expected, or info,backup_agent::peers=debug"
+	)]
+	LogFilter {
+		/// What was given.
+		filter: String,
+		/// What is wrong with it.
+		reason: String,
+	},
 	/// A number is outside of its range.
 	#[error("use {key} = {found}: {min} to {max} is allowed")]
 	OutOfRange {
@@ -284,6 +326,7 @@ impl Settings {
 			verify_blocks_seconds: self.verify_blocks_seconds.or(below.verify_blocks_seconds),
 			verify_drill_seconds: self.verify_drill_seconds.or(below.verify_drill_seconds),
 			webhook_url: self.webhook_url.or(below.webhook_url),
+			log_filter: self.log_filter.or(below.log_filter),
 		}
 	}
 }
@@ -357,6 +400,7 @@ impl Config {
 				)?,
 			},
 			webhook: webhook(settings.webhook_url)?,
+			log_filter: log_filter(settings.log_filter)?,
 			state_dir,
 		})
 	}
@@ -380,6 +424,11 @@ fn websocket(url: Option<String>) -> Result<String, ConfigError> {
 
 fn webhook(url: Option<String>) -> Result<Option<WebhookUrl>, ConfigError> {
 	url.map(|url| url.parse().map_err(|()| ConfigError::Webhook)).transpose()
+}
+
+fn log_filter(filter: Option<String>) -> Result<LogFilter, ConfigError> {
+	let Some(filter) = filter else { return Ok(LogFilter::default()) };
+	filter.parse().map_err(|reason| ConfigError::LogFilter { filter, reason })
 }
 
 fn threads(count: Option<u32>) -> Result<NonZero<usize>, ConfigError> {

@@ -14,6 +14,7 @@ mod pull;
 
 use crate::{
 	chain::FinalizedChain,
+	config::InForce,
 	jobs::MEMORY_BLOCKS,
 	node::PinLabel,
 	peers::PeerDirectory,
@@ -29,7 +30,6 @@ use rand::Rng;
 use std::{
 	collections::{BTreeMap, HashMap},
 	fmt,
-	num::NonZero,
 	ops::Range,
 	sync::{
 		Arc, Mutex, MutexGuard, PoisonError,
@@ -37,7 +37,7 @@ use std::{
 	},
 	time::{Duration, Instant},
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 /// How often it is looked whether a copy is still whole.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
@@ -67,8 +67,7 @@ pub struct Copies {
 	store: EmbeddedStore,
 	directory: Arc<PeerDirectory>,
 	chain: Arc<dyn FinalizedChain>,
-	threads: NonZero<usize>,
-	turns: Arc<Semaphore>,
+	in_force: InForce,
 	agent_ends: Cancel,
 	state: Mutex<State>,
 	changed: Notify,
@@ -128,20 +127,18 @@ pub struct CopyView {
 }
 
 impl Copies {
-	/// Fetch so many copies at once, each with so many threads.
+	/// Fetch as many copies at once, and each with as many threads, as the configuration says.
 	pub fn new(
 		store: EmbeddedStore,
 		directory: Arc<PeerDirectory>,
 		chain: Arc<dyn FinalizedChain>,
-		at_once: usize,
-		threads: NonZero<usize>,
+		in_force: InForce,
 	) -> Self {
 		Self {
 			store,
 			directory,
 			chain,
-			threads,
-			turns: Arc::new(Semaphore::new(at_once)),
+			in_force,
 			agent_ends: Cancel::new(),
 			state: Mutex::default(),
 			changed: Notify::new(),
@@ -261,9 +258,8 @@ impl Copies {
 	/// Fetch what is missing, for ever.
 	pub async fn run(self: Arc<Self>) {
 		loop {
-			let turn = self.turns.clone().acquire_owned().await;
 			let (pull, wait) = self.next_due();
-			let (Some(pull), Ok(turn)) = (pull, turn) else {
+			let Some(pull) = pull else {
 				tokio::select! {
 					() = self.changed.notified() => (),
 					() = tokio::time::sleep(wait) => (),
@@ -275,15 +271,20 @@ impl Copies {
 				let lineage = pull.order.lineage.clone();
 				let result = pull.run(copies.clone()).await;
 				copies.settle(&lineage, result);
-				drop(turn);
+				// Somebody may wait for this turn.
+				copies.changed.notify_one();
 			});
 		}
 	}
 
 	/// The copy that is to be looked at, or how long there is nothing to do.
 	fn next_due(&self) -> (Option<Pull>, Duration) {
+		let at_once = self.in_force.borrow().jobs_max as usize;
 		let mut state = self.state();
 		let State { holdings, turns, .. } = &mut *state;
+		if turns.len() >= at_once {
+			return (None, CHECK_EVERY);
+		}
 		let waiting = holdings.iter().filter(|(lineage, _)| !turns.contains_key(lineage));
 		let first = waiting.min_by_key(|(_, known)| known.due);
 		let Some((lineage, known)) = first.filter(|_| !self.agent_ends.is_cancelled()) else {

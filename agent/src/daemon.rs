@@ -1,12 +1,15 @@
 //! The daemon: from a configuration to a running agent, and to its end.
 
+mod reload;
+
 use crate::{
 	api::{Access, Api, Cars, Gatekeeper, NodeProbe, Shelf},
 	chain::NodeChain,
-	config::Config,
+	config::{Config, ConfigSource, InForce},
 	copies::Copies,
 	job_log::JobLog,
-	jobs::{Jobs, Ledger, executor::Executor, sweep, sweep::SweepOptions},
+	jobs::{Jobs, Ledger, executor::Executor, sweep},
+	log::Log,
 	node::{NodeExecutor, live_restores::LiveRestores},
 	peers::{Elsewhere, PeerDirectory, Reach},
 	repositories::{EmbeddedStore, StoreOptions},
@@ -68,7 +71,12 @@ fn make_folder(folder: &Path) -> Result<()> {
 }
 
 /// Run the agent until it is told to end. What its jobs log is shown from `job_log`.
-pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
+pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> {
+	let config = source.load().context("failed to start")?;
+	log.show(&config.log_filter);
+	// Before all else: such a signal would end the agent.
+	let hang_ups = signal(SignalKind::hangup()).context("failed to listen for signals")?;
+	let (force, in_force): (_, InForce) = watch::channel(config.clone());
 	let secret = SharedSecret::load(&config.secret_file).context("failed to start")?;
 	let identities = NodeIdentities::load(&config.identity_file).context("failed to start")?;
 	let recipient = identities.recipient().to_string();
@@ -95,17 +103,12 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 		Arc::new(NodeChain::new(&config.node_rpc, move || gatekeeper.genesis()))
 	};
 	let directory = directory(&config, identities.clone()).await?;
-	let copies = Arc::new(Copies::new(
-		store.clone(),
-		directory.clone(),
-		chain.clone(),
-		config.jobs_max as usize,
-		config.threads,
-	));
+	let copies =
+		Arc::new(Copies::new(store.clone(), directory.clone(), chain.clone(), in_force.clone()));
 	let elsewhere = Arc::new(Elsewhere::new(directory, chain.clone(), Handle::current()));
 	let access = Arc::new(Access::new(identities.clone(), chain.clone()));
 	let executor = Arc::new(NodeExecutor::new(
-		&config,
+		in_force.clone(),
 		store.clone(),
 		identities,
 		copies.clone(),
@@ -116,7 +119,11 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	let tidier = tokio::spawn(tidy(executor.clone()));
 	let live_restores = executor.live_restores().clone();
 	let filler = tokio::spawn(fill_in(live_restores.clone()));
-	let jobs = Jobs::open(executor, ledger.clone(), config.jobs_max).context("failed to start")?;
+	let jobs =
+		Jobs::open(executor.clone(), ledger.clone(), config.jobs_max).context("failed to start")?;
+	let followers =
+		reload::Followers { source, in_force: force, jobs: jobs.clone(), executor, log };
+	let reloader = tokio::spawn(reload::run(followers, hang_ups));
 	verifier.mend_with(Mender::new(store.clone(), elsewhere, jobs.clone()));
 	// Before anybody can reach the agent: a signal that came sooner would end it at once.
 	let told_to_end = told_to_end()?;
@@ -125,16 +132,14 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	})?;
 	tracing::info!(listen = %listener.local_addr()?, recipient, identity_count, "agent started");
 	let gateway = gateway_listener(&config).await?;
-	let options =
-		SweepOptions { interval: config.sweep_interval, unknown_grace: config.unknown_root_grace };
 	let node = NodeProbe::new(chain.clone());
-	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, options));
+	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, in_force.clone()));
 	let verifications =
-		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), config.verify));
-	let told = config.webhook.clone().map(|url| {
+		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), in_force.clone()));
+	let told = {
 		let (ledger, vms_dir) = (ledger.clone(), config.vms_dir.clone());
-		tokio::spawn(webhook::run(url, recipient.clone(), ledger, vms_dir))
-	});
+		tokio::spawn(webhook::run(in_force, recipient.clone(), ledger, vms_dir))
+	};
 	let api = Api {
 		jobs: jobs.clone(),
 		gatekeeper,
@@ -161,6 +166,7 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 		() = told_to_end => None,
 		ended = &mut server => Some(ended),
 	};
+	reloader.abort();
 	sweeper.abort();
 	cleaner.abort();
 	filler.abort();
@@ -168,9 +174,7 @@ pub async fn run(config: Config, job_log: JobLog) -> Result<()> {
 	verifications.abort();
 	holder.abort();
 	copies.stop();
-	if let Some(told) = told {
-		told.abort();
-	}
+	told.abort();
 	if let Some(gateway) = gateway {
 		gateway.abort();
 	}

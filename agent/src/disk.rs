@@ -21,6 +21,21 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 	fs::File::open(folder)?.sync_all()
 }
 
+/// Write a file that is not there, durably and as a whole, for this user only. Says whether it was
+/// written: one that is there stays as it is.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+	let folder = path.parent().unwrap_or(Path::new("."));
+	// Temporary files have mode 600.
+	let mut file = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(folder)?;
+	file.write_all(bytes)?;
+	file.as_file().sync_all()?;
+	match file.persist_noclobber(path) {
+		Ok(_) => fs::File::open(folder)?.sync_all().map(|()| true),
+		Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+		Err(error) => Err(error.error),
+	}
+}
+
 /// Remove a file, and say whether it was there.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
 	match fs::remove_file(path) {

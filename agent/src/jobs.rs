@@ -44,7 +44,7 @@ use std::{
 	mem::discriminant,
 	sync::{
 		Arc, Mutex, MutexGuard, PoisonError,
-		atomic::{AtomicU64, Ordering},
+		atomic::{AtomicU64, AtomicUsize, Ordering},
 	},
 	thread,
 	time::{Duration, Instant},
@@ -173,7 +173,7 @@ struct Running {
 pub struct Jobs {
 	executor: Arc<dyn Executor>,
 	ledger: Ledger,
-	jobs_max: usize,
+	jobs_max: AtomicUsize,
 	agent_ends: Cancel,
 	clock: Arc<AtomicU64>,
 	metrics: Metrics,
@@ -277,7 +277,7 @@ impl Jobs {
 		Ok(Arc::new(Self {
 			executor,
 			ledger,
-			jobs_max: jobs_max as usize,
+			jobs_max: AtomicUsize::new(jobs_max as usize),
 			agent_ends: Cancel::new(),
 			metrics: Metrics::default(),
 			clock: Arc::default(),
@@ -286,6 +286,11 @@ impl Jobs {
 			sweep_wanted: Notify::new(),
 			job_ended: Notify::new(),
 		}))
+	}
+
+	/// Run so many jobs of each kind at once from now on. Those that run go on.
+	pub fn set_jobs_max(&self, jobs_max: u32) {
+		self.jobs_max.store(jobs_max as usize, Ordering::Relaxed);
 	}
 
 	fn state(&self) -> MutexGuard<'_, State> {
@@ -454,7 +459,8 @@ impl Jobs {
 				let is_like = |other: &&Subject| discriminant(*other) == discriminant(&subject);
 				let is_snapshot = matches!(subject, Subject::Snapshot { .. });
 				let is_busy = state.is_stopping
-					|| state.running.keys().filter(is_like).count() >= self.jobs_max
+					|| state.running.keys().filter(is_like).count()
+						>= self.jobs_max.load(Ordering::Relaxed)
 					|| state.running.values().any(|running| running.vm == about.vm);
 				if !is_busy {
 					state.forget(&subject);

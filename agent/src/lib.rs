@@ -4,19 +4,20 @@
 pub mod api;
 pub mod chain;
 mod client;
+pub mod commands;
 pub mod config;
 mod console;
 pub mod copies;
 pub mod daemon;
 mod direct;
 mod disk;
+pub mod doctor;
 pub mod format;
-pub mod fsck;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod job_log;
 pub mod jobs;
-pub mod live_restore_command;
+pub mod log;
 pub mod metrics;
 pub mod nbd;
 pub mod node;

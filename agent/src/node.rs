@@ -21,16 +21,14 @@ mod restores;
 mod snapshots;
 
 use crate::{
+	config::InForce,
 	copies::Copies,
-	format::Compression,
 	jobs::{Executor, HeldRoot, JobContext, JobError, now_ms},
 	peers::Elsewhere,
 	pipeline::{BackupError, Pace, RestoreError},
 	repositories::{BlockSource, EmbeddedStore, Repository, RepositoryError},
 	secret::NodeIdentities,
-	sources::{
-		self, Checkpoint, Disk, ImageFormat, Inventory, Leftovers, OpenOptions, SourceError, Vm,
-	},
+	sources::{self, Checkpoint, Disk, Inventory, Leftovers, OpenOptions, SourceError, Vm},
 	targets::is_disk_full,
 };
 use backup_primitives::{
@@ -45,7 +43,6 @@ use replacement::Replacements;
 use std::{
 	collections::HashSet,
 	fs, io,
-	num::NonZero,
 	path::{Path, PathBuf},
 	sync::Arc,
 	time::{Duration, SystemTime},
@@ -73,13 +70,12 @@ pub struct NodeExecutor {
 	keys: RepositoryKeys,
 	open: OpenOptions,
 	restore_dir: PathBuf,
-	restore_format: ImageFormat,
 	replacements: Replacements,
 	live_restores: Arc<LiveRestores>,
-	compression: Compression,
-	threads: NonZero<usize>,
 	/// How fast snapshots may read.
-	pace: Option<Pace>,
+	pace: Pace,
+	/// What each job looks up when it begins.
+	in_force: InForce,
 	copies: Arc<Copies>,
 	elsewhere: Arc<Elsewhere>,
 }
@@ -140,12 +136,13 @@ struct Known {
 impl NodeExecutor {
 	/// An executor with the folders of a configuration.
 	pub fn new(
-		config: &crate::config::Config,
+		in_force: InForce,
 		store: EmbeddedStore,
 		identities: Arc<NodeIdentities>,
 		copies: Arc<Copies>,
 		elsewhere: Arc<Elsewhere>,
 	) -> Self {
+		let config = in_force.borrow().clone();
 		let live_restores = LiveRestores::at(
 			config.state_dir.join("live-restores"),
 			config.vms_dir.clone(),
@@ -165,11 +162,9 @@ impl NodeExecutor {
 				leftovers: Leftovers::default(),
 			},
 			restore_dir: config.restore_dir.clone(),
-			restore_format: config.restore_format.into(),
 			replacements: Replacements::at(config.state_dir.join("replacements")),
-			compression: config.compression,
-			threads: config.threads,
-			pace: config.read_bytes_per_second.map(Pace::new),
+			pace: Pace::new(config.read_bytes_per_second),
+			in_force,
 			copies,
 			elsewhere,
 		}
@@ -178,6 +173,17 @@ impl NodeExecutor {
 	/// The machines that did not let go of a backup.
 	pub fn leftovers(&self) -> &Leftovers {
 		&self.open.leftovers
+	}
+
+	/// How fast snapshots may read.
+	pub fn pace(&self) -> &Pace {
+		&self.pace
+	}
+
+	/// How a machine is opened now.
+	fn open_options(&self) -> OpenOptions {
+		let scratch_bytes_max = self.in_force.borrow().scratch_cap_bytes;
+		OpenOptions { scratch_bytes_max, ..self.open.clone() }
 	}
 
 	/// The machines whose disks fill in.

@@ -8,6 +8,7 @@
 //! guest that ran goes on running.
 
 mod checkpoint;
+pub(crate) mod discovery;
 pub mod error;
 pub(crate) mod filling;
 mod guest_agent;
@@ -20,12 +21,14 @@ pub mod nbd;
 pub mod qmp;
 mod scratch;
 mod socket;
+mod trial;
 pub mod vm;
 
 pub use checkpoint::Checkpoint;
 pub use error::SourceError;
 pub use filling::Filling;
 pub use leftovers::Leftovers;
+pub(crate) use trial::{Outcome, Point};
 pub use vm::{
 	DESCRIPTION_FILE, DOMAIN_FILE, Disk, Hooks, ImageFormat, Inventory, LIBVIRT_URI, MachineFile,
 	Vm,

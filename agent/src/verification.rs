@@ -11,7 +11,6 @@
 //! Each result is written down, logged and shown at `/v1/verifications`. One verification runs
 //! at a time, so that backups are not slowed by more than one reader.
 
-pub mod command;
 mod drill;
 mod mending;
 mod record;

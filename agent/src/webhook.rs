@@ -4,10 +4,13 @@
 //! [`News`], as JSON; it holds no secret. A POST that is not answered with success is sent again a
 //! few times and then given up, with a line in the log.
 
-use crate::jobs::{
-	Ledger, LedgerError,
-	history::{Age, Attempt, Ending, MachineRecord},
-	now_ms,
+use crate::{
+	config::InForce,
+	jobs::{
+		Ledger, LedgerError,
+		history::{Age, Attempt, Ending, MachineRecord},
+		now_ms,
+	},
 };
 use backup_primitives::FailureReason;
 use reqwest::{Client, Url, redirect::Policy};
@@ -144,31 +147,53 @@ impl Told {
 	}
 }
 
-/// Tell of what happens from now on, for ever. A machine is one of this node's for as long as its
-/// file is in the folder.
-pub async fn run(url: WebhookUrl, node: String, ledger: Ledger, vms_dir: PathBuf) {
+/// Tell of what happens, for ever: from now on, or from when an address is set. A machine is one of
+/// this node's for as long as its file is in the folder.
+pub async fn run(mut in_force: InForce, node: String, ledger: Ledger, vms_dir: PathBuf) {
 	let client = Client::builder().timeout(POST_TIME_MAX).redirect(Policy::none()).build();
 	let client = match client {
 		Ok(client) => client,
-		Err(error) => return tracing::error!(%error, "nothing is told to {url}"),
+		Err(error) => return tracing::error!(%error, "nobody can be told of backups"),
 	};
-	let newest = ledger.attempts(0, 1).ok().and_then(|newest| newest.last().map(|(last, _)| *last));
-	let mut told = Told { node, behind: newest.unwrap_or(0), ..Told::default() };
+	loop {
+		let wanted = in_force.wait_for(|config| config.webhook.is_some()).await.is_ok();
+		let Some(url) = in_force.borrow().webhook.clone().filter(|_| wanted) else { return };
+		let told = Told { node: node.clone(), behind: newest(&ledger), ..Told::default() };
+		tracing::info!("{url} is told of backups that fail or are late");
+		tell_while_wanted(&client, &in_force, told, &ledger, &vms_dir).await;
+	}
+}
+
+fn newest(ledger: &Ledger) -> u64 {
+	let newest = ledger.attempts(0, 1).ok();
+	newest.and_then(|newest| newest.last().map(|(last, _)| *last)).unwrap_or(0)
+}
+
+/// Until no address is set any more.
+async fn tell_while_wanted(
+	client: &Client,
+	in_force: &InForce,
+	mut told: Told,
+	ledger: &Ledger,
+	vms_dir: &Path,
+) {
 	loop {
 		tokio::time::sleep(LOOK_EVERY).await;
-		let (ledger, vms_dir) = (ledger.clone(), vms_dir.clone());
+		let Some(url) = in_force.borrow().webhook.clone() else { return };
+		let (ledger, vms_dir) = (ledger.clone(), vms_dir.to_owned());
 		let looked = tokio::task::spawn_blocking(move || {
 			let news = look(&mut told, &ledger, &vms_dir);
 			(told, news)
 		});
 		let Ok((seen, news)) = looked.await else {
-			return tracing::error!("nothing is told to {url} any more: looking panicked");
+			// Begins anew with what happens from here on.
+			return tracing::error!("looking for what {url} is to be told panicked");
 		};
 		told = seen;
 		match news {
 			Ok(news) => {
 				for item in news {
-					tell(&client, &url, &item).await;
+					tell(client, &url, &item).await;
 				}
 			}
 			Err(error) => tracing::warn!(%error, "failed to look for news"),

@@ -164,6 +164,54 @@ fn a_misspelt_key_is_named() {
 	assert!(said.contains("job_max") && said.contains("agent.toml"), "{said}");
 }
 
+/// Flags over the environment over the file, and all of it in what is printed.
+#[test]
+fn the_configuration_in_force_is_printed_and_gives_the_same_again() {
+	let bench = Bench::new();
+	let (file, again) =
+		(bench.state_dir().join("agent.toml"), bench.state_dir().join("again.toml"));
+	let text = "jobs_max = 4\nsweep_seconds = 7\nwebhook_url = \"https://hooks.example/s3cret\"\n";
+	fs::write(&file, text).unwrap();
+	let print = |file: &Path, jobs_max: &str| {
+		let mut command =
+			bench.command(&["print-config", "--config", file.to_str().unwrap(), "--threads", "5"]);
+		command.env("BACKUP_AGENT_SWEEP_SECONDS", "9").env("BACKUP_AGENT_JOBS_MAX", jobs_max);
+		let output = command.output().unwrap();
+		assert!(output.status.success(), "{output:?}");
+		String::from_utf8(output.stdout).unwrap()
+	};
+	let printed = print(&file, "6");
+	let line = |key: &str| {
+		let line = printed.lines().find(|line| line.trim_start_matches('#').starts_with(key));
+		line.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+	};
+	assert_eq!(line("jobs_max"), "jobs_max = 6 # BACKUP_AGENT_JOBS_MAX");
+	assert_eq!(line("sweep_seconds"), "sweep_seconds = 9 # BACKUP_AGENT_SWEEP_SECONDS");
+	assert_eq!(line("threads"), "threads = 5 # --threads");
+	assert_eq!(line("restore_format"), "restore_format = \"qcow2\" # default");
+	assert!(line("webhook_url").contains("agent.toml") && !printed.contains("s3cret"), "{printed}");
+	// What is printed is a configuration that gives the same values, whatever it was given by.
+	fs::write(&again, &printed).unwrap();
+	let mut command = bench.command(&["print-config", "--config", again.to_str().unwrap()]);
+	let output = command.output().unwrap();
+	let values = |text: &str| {
+		let values: Vec<_> =
+			text.lines().map(|line| line.split('#').next().unwrap().trim().to_owned()).collect();
+		values
+	};
+	let second = String::from_utf8(output.stdout).unwrap();
+	assert_eq!(values(&second), values(&printed));
+}
+
+#[test]
+fn a_log_filter_that_makes_no_sense_is_named() {
+	let bench = Bench::new();
+	let output = bench.ends_with(&["check-config", "--log-filter", "a=b=c"]);
+	let said = String::from_utf8(output.stderr).unwrap();
+	assert_eq!(output.status.code(), Some(1));
+	assert!(said.contains("log_filter") && said.contains("a level such as info"), "{said}");
+}
+
 #[test]
 fn a_second_init_changes_nothing() {
 	let bench = Bench::new();

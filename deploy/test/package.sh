@@ -66,7 +66,11 @@ runs() {
 	machine_run systemctl enable --now --quiet "$UNIT" || fail "the agent does not start"
 	[[ $(ask /healthz) == ok ]] || fail "/healthz does not say ok"
 	ask /metrics | grep -q '^backup_agent_store_available_bytes ' || fail "/metrics has no store"
-	local status
+	local status process
+	process=$(property MainPID)
+	machine_run systemctl reload "$UNIT" || fail "the agent cannot be told to read its configuration"
+	[[ $(ask /healthz) == ok ]] || fail "the agent does not answer after a reload"
+	expect "process after a reload" "$process" systemctl show --value --property MainPID "$UNIT"
 	status=$(machine_run cat "/proc/$(property MainPID)/status")
 	grep -q $'^NoNewPrivs:\t1' <<<"$status" && grep -q $'^Seccomp:\t2' <<<"$status" ||
 		fail "the unit's limits are not in force: $status"

@@ -23,9 +23,6 @@ use std::{
 	sync::Arc,
 };
 
-/// Most machines of the inventory that are shown.
-const MACHINES_MAX: usize = 4096;
-
 /// How many attempts are shown where nothing is said.
 const ATTEMPTS_DEFAULT: usize = 500;
 
@@ -35,39 +32,20 @@ const ATTEMPTS_MAX: usize = 2000;
 /// The inventory's folder, for those who only look. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Shelf {
-	folder: PathBuf,
 	inventory: Arc<Inventory>,
 }
 
 impl Shelf {
 	/// The inventory in this folder.
 	pub fn at(folder: PathBuf) -> Self {
-		Self { inventory: Arc::new(Inventory::at(&folder)), folder }
+		Self { inventory: Arc::new(Inventory::at(folder)) }
 	}
 
 	/// Names of all machines, and what is wrong with the file of each.
 	fn machines(&self) -> io::Result<BTreeMap<String, Option<String>>> {
-		let mut machines = BTreeMap::new();
-		let entries = match std::fs::read_dir(&self.folder) {
-			Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(machines),
-			entries => entries?,
-		};
-		for entry in entries.take(MACHINES_MAX) {
-			let path = entry?.path();
-			let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
-			if path.extension().is_none_or(|ending| ending != "toml") {
-				continue;
-			}
-			match self.inventory.find(name.as_bytes()) {
-				// It went meanwhile.
-				Err(SourceError::VmNotFound { .. }) => (),
-				found => {
-					let fault = found.err().map(|error| error.to_string());
-					machines.insert(name.to_owned(), fault);
-				}
-			}
-		}
-		Ok(machines)
+		let fault = |found: Result<_, SourceError>| found.err().map(|error| error.to_string());
+		let machines = self.inventory.list()?;
+		Ok(machines.into_iter().map(|(name, found)| (name, fault(found))).collect())
 	}
 }
 

@@ -128,7 +128,8 @@ impl Pull {
 				self.cancel.cancel();
 			}
 		};
-		copy(peers, session.as_ref(), cid, copies.threads, &show, &self.cancel)
+		let threads = copies.in_force.borrow().threads;
+		copy(peers, session.as_ref(), cid, threads, &show, &self.cancel)
 			.map_err(|source| PullError::Copy { cid: *cid, source })?;
 		session.flush()?;
 		// Another lineage that names the same root has pinned it already.

@@ -48,6 +48,11 @@ impl Compression {
 		i32::try_from(level).ok().filter(|_| level <= Self::LEVEL_MAX).map(Self)
 	}
 
+	/// The level, from 0 to [`LEVEL_MAX`](Self::LEVEL_MAX).
+	pub fn to_level(self) -> u32 {
+		self.0.unsigned_abs()
+	}
+
 	fn compressor(self) -> Option<Compressor<'static>> {
 		(self != Self::NONE).then(|| Compressor::new(self.0).ok()).flatten()
 	}

@@ -11,7 +11,10 @@
 //! A kill between any two steps is made good by the next sweep.
 
 use super::{HeldRoot, JobError, Jobs, LedgerError};
-use crate::chain::{ChainError, FinalizedChain, FinalizedView};
+use crate::{
+	chain::{ChainError, FinalizedChain, FinalizedView},
+	config::InForce,
+};
 use backup_primitives::{Cid, LineageId, RootStatus};
 use std::{
 	collections::{HashMap, HashSet},
@@ -81,10 +84,15 @@ enum SweepError {
 }
 
 /// Sweep whenever there is a reason, for ever.
-pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, options: SweepOptions) {
+pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, mut in_force: InForce) {
 	let mut unsettled = HashMap::new();
 	let mut warned_at: Option<Instant> = None;
 	loop {
+		let options = {
+			let config = in_force.borrow_and_update();
+			let (interval, unknown_grace) = (config.sweep_interval, config.unknown_root_grace);
+			SweepOptions { interval, unknown_grace }
+		};
 		let mut wait = options.interval;
 		let swept = sweep(&jobs, chain.as_ref(), &options, &mut unsettled).await;
 		if let Err(SweepError::Chain(ChainError::Unbound)) = swept {
@@ -102,6 +110,7 @@ pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, options: Sweep
 		}
 		tokio::select! {
 			() = jobs.sweep_wanted.notified() => (),
+			Ok(()) = in_force.changed() => (),
 			() = tokio::time::sleep(wait) => (),
 		}
 	}

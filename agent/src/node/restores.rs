@@ -119,11 +119,12 @@ impl NodeExecutor {
 		context: &JobContext,
 	) -> Result<(), JobError> {
 		let root = self.ordered_root(order, source)?;
-		let ending = self.restore_format.driver();
+		let format: ImageFormat = self.in_force.borrow().restore_format.into();
+		let ending = format.driver();
 		self.write_disks((&root, source), context, |disk| {
 			let image = folder.join(format!("{}.{ending}", disk.name));
 			// What has its name is complete.
-			if image.exists() { Ok(None) } else { create(self.restore_format, &image).map(Some) }
+			if image.exists() { Ok(None) } else { create(format, &image).map(Some) }
 		})?;
 		for blob in &root.blobs {
 			let path = folder.join(&blob.name);
@@ -217,7 +218,7 @@ impl NodeExecutor {
 			repository,
 			geometry: root.geometry,
 			object,
-			threads: self.threads,
+			threads: self.in_force.borrow().threads,
 			on_progress,
 			cancel: &context.cancel,
 		};

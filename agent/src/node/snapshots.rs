@@ -29,7 +29,7 @@ impl NodeExecutor {
 		// Before the disks stand still: the chain must never hear of a later time than the true
 		// one.
 		let taken_at = context.clock();
-		let machine = vm.open(order.vm_tag, &checkpoints, &self.open);
+		let machine = vm.open(order.vm_tag, &checkpoints, &self.open_options());
 		if let Err(error @ SourceError::TagMismatch { .. }) = machine {
 			// Another machine, whose bitmaps are not ours to settle.
 			return Err(opened(error));
@@ -65,6 +65,7 @@ impl NodeExecutor {
 		known: &[Known],
 		context: &JobContext,
 	) -> Result<Option<TakenSnapshot>, JobError> {
+		let in_force = self.in_force.borrow().clone();
 		let disk_bytes = machine.disks.iter().map(|disk| disk.reader.logical_bytes()).sum();
 		ensure_capacity(order, disk_bytes)?;
 		let taken_at_ms = now_ms();
@@ -87,11 +88,11 @@ impl NodeExecutor {
 			geometry: Geometry::V1,
 			samples: SAMPLES,
 			key: &key,
-			compression: self.compression,
+			compression: in_force.compression,
 			recipients: &recipients,
 			session: session.as_ref(),
 			repository: &self.store,
-			threads: self.threads,
+			threads: in_force.threads,
 			on_progress: &|progress: Progress| {
 				context.progress.set(progress.done_bytes, progress.total_bytes);
 			},
@@ -216,10 +217,7 @@ impl NodeExecutor {
 				"the disk is another one or has another size; read in full"
 			);
 		}
-		let reader: Box<dyn DiskReader> = match &self.pace {
-			Some(pace) => Box::new(pace.limit(disk.reader)),
-			None => disk.reader,
-		};
+		let reader = Box::new(self.pace.limit(disk.reader));
 		Disk { name: disk.name, reader, changed: disk.written.filter(|_| fits) }
 	}
 }

@@ -5,15 +5,19 @@ use std::{
 	io,
 	num::NonZero,
 	ops::Range,
-	sync::{Arc, Mutex, PoisonError},
+	sync::{
+		Arc, Mutex, PoisonError,
+		atomic::{AtomicU64, Ordering},
+	},
 	thread,
 	time::{Duration, Instant},
 };
 
-/// A limit that all who read share. Clones are the same limit.
+/// A limit that all who read share, if there is one. Clones are the same limit.
 #[derive(Clone, Debug)]
 pub struct Pace {
-	bytes_per_second: NonZero<u64>,
+	/// Zero for none.
+	bytes_per_second: Arc<AtomicU64>,
 	/// Until when what was read so far may take.
 	until: Arc<Mutex<Instant>>,
 }
@@ -27,8 +31,16 @@ pub struct Paced<R> {
 
 impl Pace {
 	/// So many bytes a second, for all readers together.
-	pub fn new(bytes_per_second: NonZero<u64>) -> Self {
-		Self { bytes_per_second, until: Arc::new(Mutex::new(Instant::now())) }
+	pub fn new(bytes_per_second: Option<NonZero<u64>>) -> Self {
+		let pace =
+			Self { bytes_per_second: Arc::default(), until: Arc::new(Mutex::new(Instant::now())) };
+		pace.set(bytes_per_second);
+		pace
+	}
+
+	/// From now on so many, also for those who read already.
+	pub fn set(&self, bytes_per_second: Option<NonZero<u64>>) {
+		self.bytes_per_second.store(bytes_per_second.map_or(0, NonZero::get), Ordering::Relaxed);
 	}
 
 	/// Read a disk at this pace.
@@ -38,7 +50,10 @@ impl Pace {
 
 	/// Wait until so many more bytes may have been read. Time in which nobody read is lost.
 	fn wait(&self, bytes: u64) {
-		let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second.get());
+		let Some(limit) = NonZero::new(self.bytes_per_second.load(Ordering::Relaxed)) else {
+			return;
+		};
+		let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(limit.get());
 		let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
 		let until = {
 			let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,7 +96,7 @@ mod tests {
 
 	#[test]
 	fn readers_together_are_no_faster_than_the_limit() {
-		let pace = Pace::new(NonZero::new(8 << 20).unwrap());
+		let pace = Pace::new(NonZero::new(8 << 20));
 		let began = Instant::now();
 		thread::scope(|scope| {
 			for name in 0..2 {
@@ -96,5 +111,21 @@ mod tests {
 			}
 		});
 		assert!(began.elapsed() >= Duration::from_millis(240), "{:?}", began.elapsed());
+	}
+
+	#[test]
+	fn a_limit_can_be_taken_away_and_set_while_it_is_read() {
+		let pace = Pace::new(NonZero::new(1));
+		let mut reader = pace.limit(MemoryDisk::new(noise(1, MIB)));
+		let mut read = || {
+			let began = Instant::now();
+			reader.read_at(0, &mut vec![0; MIB]).unwrap();
+			began.elapsed()
+		};
+		pace.set(None);
+		// It would take twelve days.
+		assert!(read() < Duration::from_secs(60));
+		pace.set(NonZero::new(8 << 20));
+		assert!(read() >= Duration::from_millis(120));
 	}
 }

@@ -9,6 +9,7 @@ use super::{
 	live::bitmaps::{Bitmap, Record, recorded},
 	nbd::{self, AfterRead, NbdDisk},
 };
+use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
 use std::{
 	fs::File,
@@ -25,6 +26,9 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How often it is looked whether it serves.
 const START_POLL: Duration = Duration::from_millis(5);
+
+/// How much of a disk is read to find out whether it can be.
+const TRIAL_BYTES: u64 = 64 * 1024;
 
 /// Name of the export.
 const EXPORT: &str = "disk";
@@ -82,6 +86,15 @@ pub(super) fn open_judging(
 	let (consistency, pause) = (Consistency::Stopped, Duration::ZERO);
 	let hold = super::Hold::Stopped(images);
 	Ok(OpenVm { disks, files, consistency, pause, base, checkpoint: None, hold })
+}
+
+/// Read the beginning of an image as a backup would, and tell how large its disk is.
+pub(super) fn try_out(disk: &Disk, scratch: &Path) -> Result<u64, SourceError> {
+	let (_image, mut reader) = serve(disk, scratch)?;
+	let size_bytes = reader.logical_bytes();
+	let mut beginning = vec![0; size_bytes.min(TRIAL_BYTES) as usize];
+	reader.read_at(0, &mut beginning)?;
+	Ok(size_bytes)
 }
 
 /// What QEMU left in an image when it ended. The image is not changed, so what goes on in it goes on

@@ -16,6 +16,7 @@
 mod begin;
 mod checkpoints;
 mod definition;
+mod discovery;
 mod domain;
 mod drives;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod guest;
 mod job;
 mod orders;
 mod reader;
+mod trial;
 mod virsh;
 mod watch;
 
@@ -37,6 +39,7 @@ use super::{
 use backup_primitives::{Consistency, VmTag};
 use begin::{Order, begin};
 use definition::Definition;
+pub(super) use discovery::{describe, list};
 pub(super) use domain::Domain;
 use drives::{
 	Drive, ensure_same_format, find_drives, find_recorded, find_target, is_recorded,
@@ -55,6 +58,7 @@ use std::{
 	time::Duration,
 };
 use tempfile::NamedTempFile;
+pub(super) use trial::try_out;
 use virsh::{CHANGE_TIME_MAX, Virsh};
 use watch::Watch;
 

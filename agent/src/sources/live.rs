@@ -16,8 +16,10 @@
 pub(super) mod bitmaps;
 mod nodes;
 mod pause;
+mod trial;
 
-pub(super) use nodes::{clean, list};
+pub(super) use nodes::{clean, has_ours, list};
+pub(super) use trial::try_out;
 
 use super::{
 	Checkpoint, Disk, Hold, Leftovers, OpenDisk, OpenOptions, OpenVm, PREFIX, SourceError, Vm,
@@ -30,7 +32,7 @@ use super::{
 use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};
 use bitmaps::{Bitmap, Record, keeps_bitmaps};
-use nodes::{Marker, drive_property, filter_node, mark, scratch_node, unmark, view_node};
+use nodes::{Marker, drive_property, filter_node, mark, unmark, view_node};
 use pause::Pause;
 use serde_json::{Value, json};
 use std::{
@@ -39,9 +41,6 @@ use std::{
 	path::{Path, PathBuf},
 	time::Duration,
 };
-
-/// How long a guest write may wait for its old content to be copied, in seconds.
-const COPY_SECONDS_MAX: u64 = 30;
 
 /// The first QEMU whose NBD server bears clients on I/O threads.
 pub(super) const THREAD_SAFE_MAJOR: u64 = 9;
@@ -152,21 +151,31 @@ pub(super) fn open(
 	Ok(OpenVm { disks, files, consistency, pause, base, checkpoint, hold })
 }
 
-pub(super) fn check_tag(monitor: &mut Monitor, expected: VmTag) -> Result<(), SourceError> {
+/// The machine's own UUID, zeros if it was given none.
+pub(super) fn tag(monitor: &mut Monitor) -> Result<VmTag, SourceError> {
 	let answer = monitor.run("query-uuid", json!({}))?;
 	let found = answer["UUID"].as_str().and_then(|text| text.parse().ok());
-	let found: VmTag = found.unwrap_or(VmTag([0; 16]));
+	Ok(found.unwrap_or(VmTag([0; 16])))
+}
+
+pub(super) fn check_tag(monitor: &mut Monitor, expected: VmTag) -> Result<(), SourceError> {
+	let found = tag(monitor)?;
 	match found == expected {
 		true => Ok(()),
 		false => Err(SourceError::TagMismatch { expected, found }),
 	}
 }
 
+/// Major, minor and micro version of the QEMU that runs a machine; zero what it does not say.
+fn version(monitor: &mut Monitor) -> Result<[u64; 3], SourceError> {
+	let version = monitor.run("query-version", json!({}))?;
+	Ok(["major", "minor", "micro"].map(|part| version["qemu"][part].as_u64().unwrap_or(0)))
+}
+
 /// A QEMU before 9.0 ends, and its guest with it, when the client of an export on an I/O thread
 /// hangs up: an assertion fails in the server. A killed agent hangs up, so it must not begin.
 fn refuse_threads(monitor: &mut Monitor, drives: &[Drive]) -> Result<(), SourceError> {
-	let version = monitor.run("query-version", json!({}))?;
-	if version["qemu"]["major"].as_u64() >= Some(THREAD_SAFE_MAJOR) {
+	if version(monitor)?[0] >= THREAD_SAFE_MAJOR {
 		return Ok(());
 	}
 	for drive in drives {
@@ -259,13 +268,7 @@ pub(super) fn settle(
 impl LiveVm {
 	fn add_scratch(&mut self, drives: &[Drive]) -> Result<(), SourceError> {
 		for (drive, image) in drives.iter().zip(&self.scratch.images) {
-			let file = json!({ "driver": "file", "filename": image });
-			let window = json!({ "driver": "raw", "size": self.scratch.cap_bytes, "file": file });
-			let node = scratch_node(&drive.name);
-			self.monitor.run(
-				"blockdev-add",
-				json!({ "driver": "qcow2", "node-name": node, "discard": "unmap", "file": window }),
-			)?;
+			nodes::add_scratch(&mut self.monitor, &drive.name, image, self.scratch.cap_bytes)?;
 		}
 		Ok(())
 	}
@@ -333,31 +336,12 @@ impl LiveVm {
 	/// Serve the frozen views, and open a reader on each.
 	fn export(&mut self, drives: &[Drive]) -> Result<Vec<OpenDisk>, SourceError> {
 		remove_file(&self.socket);
-		self.start_server()?;
+		nodes::start_server(&mut self.monitor, &self.socket)?;
 		let mut disks = Vec::new();
 		for drive in drives {
-			let view = view_node(&drive.name);
-			self.monitor.run(
-				"blockdev-add",
-				json!({
-					"driver": "snapshot-access",
-					"node-name": view,
-					"file": filter_node(&drive.name),
-					"discard": "unmap",
-				}),
-			)?;
+			nodes::add_view(&mut self.monitor, &drive.name)?;
 			let written = self.written(drive)?;
-			// Writable, so that what was read can be trimmed; writes themselves are refused.
-			self.monitor.run(
-				"block-export-add",
-				json!({
-					"type": "nbd",
-					"id": format!("{PREFIX}{}", drive.name),
-					"node-name": view,
-					"name": drive.name,
-					"writable": true,
-				}),
-			)?;
+			nodes::export_view(&mut self.monitor, &drive.name)?;
 			let disk = NbdDisk::connect(&self.socket, &drive.name, AfterRead::Trim)?;
 			let reader = Box::new(LiveDisk { disk });
 			disks.push(OpenDisk { name: drive.name.clone(), reader, written });
@@ -399,17 +383,6 @@ impl LiveVm {
 		let written = nbd::written(&self.socket, &name, bitmap);
 		self.monitor.run("block-export-del", json!({ "id": id, "mode": "hard" }))?;
 		written
-	}
-
-	/// QEMU has one NBD server. One that somebody else started is theirs.
-	fn start_server(&mut self) -> Result<(), SourceError> {
-		let address = json!({ "addr": { "type": "unix", "data": { "path": self.socket } } });
-		mark(&mut self.monitor, Marker::Server)?;
-		let started = self.monitor.run("nbd-server-start", address);
-		if matches!(started, Err(SourceError::Refused { .. })) {
-			unmark(&mut self.monitor, Marker::Server)?;
-		}
-		started.map(drop)
 	}
 
 	/// Take everything away again.
@@ -472,19 +445,8 @@ fn find_agent(socket: &Path, time_max: Duration) -> Option<Agent> {
 }
 
 fn place_filter(monitor: &mut Monitor, drive: &Drive) -> Result<(), SourceError> {
+	nodes::add_filter(monitor, &drive.name, &drive.node)?;
 	let filter = filter_node(&drive.name);
-	monitor.run(
-		"blockdev-add",
-		json!({
-			"driver": "copy-before-write",
-			"node-name": filter,
-			"file": drive.node,
-			"target": scratch_node(&drive.name),
-			"on-cbw-error": "break-snapshot",
-			"cbw-timeout": COPY_SECONDS_MAX,
-			"discard": "unmap",
-		}),
-	)?;
 	monitor.run("qom-set", drive_property(&drive.device, &filter)).map(drop)
 }
 

@@ -76,15 +76,7 @@ impl Scratch {
 		let folder = fs::canonicalize(&options.scratch_dir)?;
 		// Two that begin at once must not be promised the same room.
 		let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-		let free_bytes = available_bytes(&folder)?.saturating_sub(promised_bytes(&folder)?);
-		let count = disks.len() as u64;
-		let largest = disks.iter().map(|disk| disk.size_bytes).max().unwrap_or(0);
-		let tables = largest.div_ceil(BYTES_PER_TABLE_BYTE);
-		let bytes_max = options.scratch_bytes_max;
-		let Some(cap_bytes) = cap_bytes(free_bytes, count, tables, bytes_max) else {
-			let needed_bytes = (BYTES_MIN + tables) * 2 * count;
-			return Err(SourceError::ScratchTooSmall { path: folder, free_bytes, needed_bytes });
-		};
+		let cap_bytes = room_for(&folder, disks, options.scratch_bytes_max)?;
 		let mut scratch = Self { images: Vec::new(), cap_bytes, is_reserved: false };
 		for disk in disks {
 			let path = folder.join(format!("{PREFIX}{tag}-{}{SUFFIX}", disk.name));
@@ -105,6 +97,22 @@ impl Drop for Scratch {
 	}
 }
 
+/// What each of these disks may take in a folder, if a backup of them began now.
+pub(super) fn room_for(
+	folder: &Path,
+	disks: &[Overwritten<'_>],
+	bytes_max: u64,
+) -> Result<u64, SourceError> {
+	let free_bytes = available_bytes(folder)?.saturating_sub(promised_bytes(folder)?);
+	let count = disks.len() as u64;
+	let largest = disks.iter().map(|disk| disk.size_bytes).max().unwrap_or(0);
+	let tables = largest.div_ceil(BYTES_PER_TABLE_BYTE);
+	cap_bytes(free_bytes, count, tables, bytes_max).ok_or_else(|| {
+		let needed_bytes = (BYTES_MIN + tables) * 2 * count;
+		SourceError::ScratchTooSmall { path: folder.to_owned(), free_bytes, needed_bytes }
+	})
+}
+
 /// What each of `count` disks may take: what the operator allows and the image's tables, but all
 /// of them together no more than half of what nobody has and nobody was promised. Guests' own
 /// images may grow on the same file system.
@@ -116,7 +124,7 @@ fn cap_bytes(free_bytes: u64, count: u64, tables: u64, bytes_max: u64) -> Option
 	(share >= BYTES_MIN + tables).then_some(cap)
 }
 
-fn make_image(path: &Path, disk_bytes: u64) -> Result<fs::File, SourceError> {
+pub(super) fn make_image(path: &Path, disk_bytes: u64) -> Result<fs::File, SourceError> {
 	let file =
 		fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
 	let output = Command::new("qemu-img")

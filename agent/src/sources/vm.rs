@@ -32,10 +32,11 @@
 //! The names of its disks are then the domain's targets.
 
 use super::SourceError;
+use crate::disk;
 use backup_primitives::VmTag;
 use serde::{Deserialize, Serialize};
 use std::{
-	collections::HashSet,
+	collections::{BTreeMap, HashSet},
 	fs,
 	io::{self, Read},
 	path::{Path, PathBuf},
@@ -153,6 +154,11 @@ impl Vm {
 		}
 	}
 
+	/// Whether another description has the same way to a running machine.
+	pub(crate) fn is_reached_as(&self, other: &Self) -> bool {
+		self.control().is_some_and(|control| other.control() == Some(control))
+	}
+
 	/// Where libvirt is reached.
 	pub(super) fn libvirt_uri(&self) -> &str {
 		self.libvirt_uri.as_deref().unwrap_or(LIBVIRT_URI)
@@ -240,9 +246,33 @@ impl Inventory {
 		read(&path)?.ok_or(SourceError::VmNotFound { name: shown, path })
 	}
 
+	/// The file that a machine of this name has or would have, if it may be called so.
+	pub fn file_of(&self, name: &str) -> Option<PathBuf> {
+		is_name(name.as_bytes()).then(|| self.folder.join(format!("{name}.toml")))
+	}
+
+	/// Write a machine's file, durably. Says whether it was written: one that is there is never
+	/// touched.
+	pub(crate) fn add(&self, name: &str, vm: &Vm) -> io::Result<bool> {
+		let file = self.file_of(name).ok_or(io::ErrorKind::InvalidFilename)?;
+		disk::write_new(&file, vm.describe().as_bytes())
+	}
+
 	/// All machines that can be read, for cleaning up. Faulty files are left out and logged.
 	pub fn all(&self) -> io::Result<Vec<(String, Vm)>> {
-		let mut machines = Vec::new();
+		let readable = |(name, found): (String, Result<Vm, SourceError>)| match found {
+			Ok(vm) => Some((name, vm)),
+			Err(error) => {
+				tracing::warn!(%error, "failed to read a machine's file");
+				None
+			}
+		};
+		Ok(self.list()?.into_iter().filter_map(readable).collect())
+	}
+
+	/// All machines by name, each with what is wrong with its file if it cannot be read.
+	pub fn list(&self) -> io::Result<BTreeMap<String, Result<Vm, SourceError>>> {
+		let mut machines = BTreeMap::new();
 		let entries = match fs::read_dir(&self.folder) {
 			Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(machines),
 			entries => entries?,
@@ -253,14 +283,19 @@ impl Inventory {
 			if path.extension().is_none_or(|ending| ending != "toml") {
 				continue;
 			}
-			match read(&path) {
-				Ok(Some(vm)) => machines.push((name.to_owned(), vm)),
-				Ok(None) => (),
-				Err(error) => tracing::warn!(%error, "failed to read a machine's file"),
+			match self.find(name.as_bytes()) {
+				// It went meanwhile.
+				Err(SourceError::VmNotFound { .. }) => (),
+				found => drop(machines.insert(name.to_owned(), found)),
 			}
 		}
 		Ok(machines)
 	}
+}
+
+/// Whether a disk may be called so.
+pub(super) fn is_disk_name(name: &str) -> bool {
+	is_name(name.as_bytes()) && name.len() <= 32
 }
 
 fn is_name(name: &[u8]) -> bool {
@@ -289,7 +324,7 @@ fn check(vm: &Vm) -> Result<(), String> {
 	}
 	let mut names = HashSet::new();
 	for disk in &vm.disks {
-		if !is_name(disk.name.as_bytes()) || disk.name.len() > 32 {
+		if !is_disk_name(&disk.name) {
 			return Err(format!("{:?} is no name of a disk; write one as 'vda'", disk.name));
 		}
 		if !names.insert(&disk.name) {
@@ -490,6 +525,19 @@ mod tests {
 		assert!(fault(&format!("{good}\n{file}")).contains("two files"));
 		let (_folder, found) = inventory(&format!("{GOOD}\n{file}"));
 		assert!(found.find(b"web").is_ok());
+	}
+
+	#[test]
+	fn a_machine_is_written_once_and_never_over_another() {
+		let (folder, inventory) = inventory(GOOD);
+		let vm = inventory.find(b"web").unwrap();
+		assert!(inventory.add("mail", &vm).unwrap());
+		assert_eq!(inventory.find(b"mail").unwrap(), vm);
+		let other = Vm { qmp: None, ..vm };
+		assert!(!inventory.add("web", &other).unwrap() && !inventory.add("mail", &other).unwrap());
+		assert!(inventory.add("../web", &other).is_err());
+		assert_eq!(fs::read_to_string(folder.path().join("web.toml")).unwrap(), GOOD);
+		assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "and nothing else is left");
 	}
 
 	#[test]

@@ -1,6 +1,7 @@
 //! When snapshots are verified without being asked for.
 
 use crate::{
+	config::InForce,
 	jobs::{Executor, HeldRoot, JobError, LedgerError, now_ms},
 	verification::{Depth, Verification, VerificationError, Verifier},
 };
@@ -104,8 +105,9 @@ enum ScheduleError {
 }
 
 /// Verifies what is due, for ever.
-pub async fn run(verifier: Verifier, executor: Arc<dyn Executor>, schedule: Schedule) {
+pub async fn run(verifier: Verifier, executor: Arc<dyn Executor>, mut in_force: InForce) {
 	loop {
+		let schedule = in_force.borrow_and_update().verify;
 		let (verifier, executor) = (verifier.clone(), executor.clone());
 		let work = move || verify_one(&verifier, executor.as_ref(), &schedule);
 		match tokio::task::spawn_blocking(work).await {
@@ -115,7 +117,10 @@ pub async fn run(verifier: Verifier, executor: Arc<dyn Executor>, schedule: Sche
 			Ok(Err(error)) => tracing::warn!(%error, "failed to verify what is due"),
 			Err(error) => tracing::error!(%error, "a verification ended badly"),
 		}
-		tokio::time::sleep(schedule.rest()).await;
+		tokio::select! {
+			() = tokio::time::sleep(schedule.rest()) => (),
+			Ok(()) = in_force.changed() => (),
+		}
 	}
 }
 

@@ -38,7 +38,17 @@ pub(crate) struct State {
 	pub(crate) sources: Vec<Source>,
 	/// How often it was asked about a root.
 	pub(crate) asked: u64,
+	/// The time of its best block, in milliseconds since 1970.
+	pub(crate) time_ms: Option<u64>,
+	/// What its runtime can be asked, by the ids of APIs.
+	pub(crate) apis: Vec<&'static str>,
 }
+
+/// The backup pallet's runtime API.
+pub(crate) const BACKUP_API: &str = "0x5520af659b029dd6";
+
+/// Where a chain keeps its time.
+const TIMESTAMP_NOW: &str = "0xf0c365c3cf59d671eb72da0e7a4113c49f1f0515f462cdcf84e0f1d6045dfcbb";
 
 impl FakeNode {
 	pub(crate) fn start() -> Self {
@@ -53,6 +63,8 @@ impl FakeNode {
 			keeps_copies: true,
 			sources: Vec::new(),
 			asked: 0,
+			time_ms: None,
+			apis: vec![BACKUP_API],
 		};
 		let mut node = Self {
 			runtime: runtime.unwrap(),
@@ -113,6 +125,19 @@ fn module(state: Arc<Mutex<State>>) -> RpcModule<Arc<Mutex<State>>> {
 		.register_method("chain_getHeader", |_, state, _| {
 			let number = format!("{:#x}", state.lock().unwrap().finalized);
 			Ok::<_, ErrorObjectOwned>(serde_json::json!({ "number": number }))
+		})
+		.unwrap();
+	module
+		.register_method("state_getRuntimeVersion", |_, state, _| {
+			let apis: Vec<_> = state.lock().unwrap().apis.iter().map(|api| (*api, 1)).collect();
+			Ok::<_, ErrorObjectOwned>(serde_json::json!({ "specName": "test", "apis": apis }))
+		})
+		.unwrap();
+	module
+		.register_method("state_getStorage", |params, state, _| {
+			let [key]: [String; 1] = params.parse()?;
+			let time = state.lock().unwrap().time_ms.filter(|_| key == TIMESTAMP_NOW);
+			Ok::<_, ErrorObjectOwned>(time.map(|time| hex_text(&time.encode())))
 		})
 		.unwrap();
 	module

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+mod add_vm;
 mod api;
 mod browser;
 mod copies;
 mod deletions;
 mod disks;
+mod doctor;
 mod fake_node;
 mod http;
 mod kills;
@@ -19,6 +21,7 @@ mod machines;
 #[path = "../fixtures/orders.rs"]
 mod orders;
 mod page;
+mod reload;
 mod replacements;
 mod rotation;
 mod running;

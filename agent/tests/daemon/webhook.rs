@@ -14,7 +14,7 @@ use std::{
 };
 
 /// A program that takes POSTs in, and answers each with the next of these statuses.
-fn listen(statuses: &'static [u16]) -> (String, Receiver<serde_json::Value>) {
+pub(crate) fn listen(statuses: &'static [u16]) -> (String, Receiver<serde_json::Value>) {
 	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
 	let url = format!("http://{}/hook?token=s3cret", listener.local_addr().unwrap());
 	let (send, received) = mpsc::channel();

@@ -168,6 +168,12 @@ impl World {
 		until("the agent to end", || process.try_wait().unwrap())
 	}
 
+	/// Have the agent read its configuration again, with SIGHUP.
+	pub(crate) fn hang_up(&self) {
+		let id = self.process.as_ref().unwrap().id().to_string();
+		assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+	}
+
 	/// How many bytes the agent that runs has written, to whatever.
 	pub(crate) fn written_bytes(&self) -> u64 {
 		let process = self.process.as_ref().unwrap().id();

@@ -8,5 +8,6 @@
 mod daemon;
 mod domain;
 mod kills;
+mod operator;
 mod reading;
 mod writes;

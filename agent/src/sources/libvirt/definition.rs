@@ -18,6 +18,8 @@ pub(super) struct Definition {
 	pub(super) has_agent: bool,
 	/// User and group of its QEMU, if libvirt chose them.
 	pub(super) owner: Option<(u32, u32)>,
+	/// The file with UEFI's variables, if it has one.
+	pub(super) variables: Option<PathBuf>,
 }
 
 /// A disk, as the domain has it.
@@ -27,6 +29,12 @@ pub(super) struct Target {
 	pub(super) name: String,
 	/// Its file or block device, if it is one.
 	pub(super) source: Option<PathBuf>,
+	/// Whether it is a disk, and no CD or floppy disk.
+	pub(super) is_disk: bool,
+	/// Whether the guest only reads it.
+	pub(super) is_read_only: bool,
+	/// QEMU's name of its format, empty if that is not said.
+	pub(super) format: String,
 	/// Whether it is qcow2.
 	pub(super) is_qcow2: bool,
 	/// Whether libvirt can record what is written to it: only in qcow2, and only if nobody else
@@ -51,7 +59,9 @@ impl Definition {
 		let owner = labels
 			.filter(|label| label.attribute("model") == Some("dac"))
 			.find_map(|label| parse_owner(child(label, "label")?.text()?));
-		Ok(Self { targets: targets(devices), has_agent, owner })
+		let variables = child(domain, "os").and_then(|os| child(os, "nvram")?.text());
+		let variables = variables.map(|path| PathBuf::from(path.trim()));
+		Ok(Self { targets: targets(devices), has_agent, owner, variables })
 	}
 
 	pub(super) fn target(&self, name: &str) -> Option<&Target> {
@@ -106,11 +116,15 @@ fn target(devices: Node<'_, '_>, disk: Node<'_, '_>) -> Option<Target> {
 	let driver = child(disk, "driver");
 	let source = child(disk, "source");
 	let path = |name| source.and_then(|source| source.attribute(name)).map(PathBuf::from);
-	let is_qcow2 = driver.and_then(|driver| driver.attribute("type")) == Some("qcow2");
+	let format = driver.and_then(|driver| driver.attribute("type")).unwrap_or_default().to_owned();
+	let is_qcow2 = format == "qcow2";
 	let is_alone = ["shareable", "readonly", "transient"].iter().all(|n| child(disk, n).is_none());
 	Some(Target {
 		name,
 		source: path("file").or_else(|| path("dev")),
+		is_disk: matches!(disk.attribute("device"), None | Some("disk" | "lun")),
+		is_read_only: child(disk, "readonly").is_some(),
+		format,
 		is_recordable: is_qcow2 && is_alone,
 		is_qcow2,
 		is_on_thread: driver.is_some_and(has_thread) || is_controller_on_thread(devices, disk),

@@ -32,6 +32,11 @@ impl Domain {
 		Ok(Self { virsh, name: name.to_owned(), uuid })
 	}
 
+	/// Its UUID, as libvirt writes it.
+	pub(in crate::sources) fn uuid(&self) -> &str {
+		&self.uuid
+	}
+
 	/// Ask something.
 	pub(super) fn run(&self, command: &str, arguments: &[&str]) -> Result<String, SourceError> {
 		self.run_within(command, arguments, ANSWER_TIME_MAX)

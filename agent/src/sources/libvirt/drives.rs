@@ -124,6 +124,9 @@ mod tests {
 		let target = Target {
 			name: disk.name.clone(),
 			source: None,
+			is_disk: true,
+			is_read_only: false,
+			format: "qcow2".into(),
 			is_qcow2: true,
 			is_recordable: true,
 			is_on_thread,

@@ -1,6 +1,7 @@
 //! A `virsh` that answers from a list, for what no real domain does on demand.
 
 use super::{Domain, virsh::Virsh};
+use crate::sources::LIBVIRT_URI;
 use std::fs;
 
 pub(super) const UUID: &str = "c0ffee00-0000-8000-8000-000000000001";
@@ -34,7 +35,7 @@ pub(super) fn domain(answers: &[(&str, &str)]) -> FakeDomain {
 		fs::write(folder.path().join(command), answer).unwrap();
 	}
 	let program = ["/bin/sh", "-c", SCRIPT, folder.path().to_str().unwrap()];
-	let virsh = Virsh::with(program.map(str::to_owned).into(), "test:///default");
+	let virsh = Virsh::with(program.map(str::to_owned).into(), LIBVIRT_URI);
 	let domain = Domain { virsh, name: "web".into(), uuid: UUID.into() };
 	FakeDomain { domain, folder }
 }

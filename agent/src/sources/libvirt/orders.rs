@@ -111,6 +111,9 @@ mod tests {
 		Target {
 			name: name.into(),
 			source: None,
+			is_disk: true,
+			is_read_only: false,
+			format: "qcow2".into(),
 			is_qcow2: true,
 			is_recordable: true,
 			is_on_thread: false,

@@ -9,6 +9,9 @@ use crate::sources::{SourceError, guest_agent, qmp::Monitor};
 use serde_json::{Value, json};
 use std::{path::Path, thread, time::Duration};
 
+/// How long a guest write may wait for its old content to be copied, in seconds.
+const COPY_SECONDS_MAX: u64 = 30;
+
 /// How often a node that is still in use is tried again, and after how long.
 const BUSY_TRIES: usize = 500;
 const BUSY_POLL: Duration = Duration::from_millis(20);
@@ -47,6 +50,77 @@ pub(super) fn mark(monitor: &mut Monitor, marker: Marker) -> Result<(), SourceEr
 /// Note down that it was undone.
 pub(super) fn unmark(monitor: &mut Monitor, marker: Marker) -> Result<(), SourceError> {
 	monitor.run("blockdev-del", json!({ "node-name": marker.node() })).map(drop)
+}
+
+/// Have an image take in what is overwritten of a disk. QEMU sees it through a window of a size.
+pub(super) fn add_scratch(
+	monitor: &mut Monitor,
+	disk: &str,
+	image: &Path,
+	cap_bytes: u64,
+) -> Result<(), SourceError> {
+	let file = json!({ "driver": "file", "filename": image });
+	let window = json!({ "driver": "raw", "size": cap_bytes, "file": file });
+	let scratch = json!({
+		"driver": "qcow2", "node-name": scratch_node(disk), "discard": "unmap", "file": window,
+	});
+	monitor.run("blockdev-add", scratch).map(drop)
+}
+
+/// Make the filter that copies what is overwritten of a disk's node into its scratch.
+pub(super) fn add_filter(monitor: &mut Monitor, disk: &str, node: &str) -> Result<(), SourceError> {
+	let filter = json!({
+		"driver": "copy-before-write",
+		"node-name": filter_node(disk),
+		"file": node,
+		"target": scratch_node(disk),
+		"on-cbw-error": "break-snapshot",
+		"cbw-timeout": COPY_SECONDS_MAX,
+		"discard": "unmap",
+	});
+	monitor.run("blockdev-add", filter).map(drop)
+}
+
+/// Make the frozen view behind a disk's filter.
+pub(super) fn add_view(monitor: &mut Monitor, disk: &str) -> Result<(), SourceError> {
+	let view = json!({
+		"driver": "snapshot-access",
+		"node-name": view_node(disk),
+		"file": filter_node(disk),
+		"discard": "unmap",
+	});
+	monitor.run("blockdev-add", view).map(drop)
+}
+
+/// Serve a disk's view under the disk's name: writable, so that what was read can be trimmed; writes
+/// themselves are refused.
+pub(super) fn export_view(monitor: &mut Monitor, disk: &str) -> Result<(), SourceError> {
+	let export = json!({
+		"type": "nbd",
+		"id": format!("{PREFIX}{disk}"),
+		"node-name": view_node(disk),
+		"name": disk,
+		"writable": true,
+	});
+	monitor.run("block-export-add", export).map(drop)
+}
+
+/// Start QEMU's NBD server on a socket. It has one; one that somebody else started is theirs.
+pub(super) fn start_server(monitor: &mut Monitor, socket: &Path) -> Result<(), SourceError> {
+	let address = json!({ "addr": { "type": "unix", "data": { "path": socket } } });
+	mark(monitor, Marker::Server)?;
+	let started = monitor.run("nbd-server-start", address);
+	if matches!(started, Err(SourceError::Refused { .. })) {
+		unmark(monitor, Marker::Server)?;
+	}
+	started.map(drop)
+}
+
+/// Whether something of ours is in a machine.
+pub(in crate::sources) fn has_ours(monitor: &mut Monitor) -> Result<bool, SourceError> {
+	let nodes = monitor.run("query-named-block-nodes", json!({ "flat": true }))?;
+	let is_any = strings(&nodes, "node-name").any(|node| node.starts_with(PREFIX));
+	Ok(is_any)
 }
 
 /// Take every node and export of ours out of a machine, whoever put it there, and let it go on

@@ -1,19 +1,20 @@
 //! `backup-agent verify`: through the agent if it runs, on its store if it does not.
 
+use super::{Context, exit_code, parse_cid, runtime};
 use crate::{
 	api::{VERIFY_PATH, VerificationsView, VerifyOrder},
 	client::AgentClient,
-	config::Config,
+	config::{Config, Settings},
 	console::{existing_store, spinner},
 	jobs::{Ledger, now_ms},
 	repositories::{EmbeddedStore, RepositoryError, StoreOptions},
 	secret::NodeIdentities,
-	verification::{Verdict, Verification, Verifier},
+	verification::{Depth, Verdict, Verification, Verifier},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use backup_primitives::Cid;
 use indicatif::ProgressBar;
-use std::{sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 /// How often a running agent is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -21,8 +22,30 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+	/// How closely: presence looks every block up, blocks reads and hashes every block, drill
+	/// restores every disk into the scratch folder and removes it.
+	#[arg(long, value_enum, default_value = "blocks")]
+	depth: Depth,
+	/// Root of a snapshot; can be given more than once. All that are pinned if not given.
+	#[arg(long, value_name = "CID", value_parser = parse_cid)]
+	root: Vec<Cid>,
+	/// Print one JSON object for each result.
+	#[arg(long)]
+	json: bool,
+	#[command(flatten)]
+	settings: Settings,
+}
+
+pub(super) fn run(context: &Context, arguments: Verify) -> Result<ExitCode> {
+	let Verify { depth, root, json, settings } = arguments;
+	let (config, order) = (context.load(settings)?, VerifyOrder { depth, roots: root });
+	runtime()?.block_on(verify(&config, order, json)).map(exit_code)
+}
+
 /// Verifies some roots, or all that are pinned, and prints each result. Says whether all are good.
-pub async fn run(config: &Config, order: VerifyOrder, json: bool) -> Result<bool> {
+async fn verify(config: &Config, order: VerifyOrder, json: bool) -> Result<bool> {
 	match EmbeddedStore::open(&existing_store(config)?, StoreOptions::V1) {
 		Ok(store) => run_here(config, store, order, json).await,
 		Err(RepositoryError::InUse { .. }) => ask_agent(config, &order, json).await,

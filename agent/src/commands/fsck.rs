@@ -3,16 +3,18 @@
 //! A repair removes nothing. It notes what is damaged, so that the next backup stores it anew;
 //! an index that is damaged is given up and made again from the packs.
 
+use super::{Context, exit_code, runtime};
 use crate::{
-	config::Config,
+	config::{Config, Settings},
 	console::{existing_store, spinner},
 	repositories::{EmbeddedStore, RepositoryError, StoreOptions, StoreReport},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use indicatif::HumanBytes;
 use serde_json::json;
 use std::{
 	path::Path,
+	process::ExitCode,
 	sync::{
 		Arc,
 		atomic::{AtomicBool, Ordering},
@@ -23,9 +25,28 @@ use std::{
 /// damaged blocks.
 const TURNS_MAX: usize = 16;
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Fsck {
+	/// Note what is damaged, so that the next backup stores it anew; make a damaged index again.
+	/// Nothing that is good is removed.
+	#[arg(long)]
+	repair: bool,
+	/// Print one JSON object for what was found, and one for what is left after a repair.
+	#[arg(long)]
+	json: bool,
+	#[command(flatten)]
+	settings: Settings,
+}
+
+pub(super) fn run(context: &Context, arguments: Fsck) -> Result<ExitCode> {
+	let Fsck { repair, json, settings } = arguments;
+	let config = context.load(settings)?;
+	runtime()?.block_on(check(&config, repair, json)).map(exit_code)
+}
+
 /// Checks the store, repairs it if that is wanted, prints what was found, and says whether all is
 /// good: after a repair, whether it is good now.
-pub async fn run(config: &Config, repair: bool, json: bool) -> Result<bool> {
+async fn check(config: &Config, repair: bool, json: bool) -> Result<bool> {
 	let blocks = existing_store(config)?;
 	let stop = Arc::new(AtomicBool::new(false));
 	let switch = stop.clone();
