@@ -19,11 +19,13 @@
 pub mod car;
 pub mod embedded;
 pub mod error;
+pub mod kubo;
 pub mod verify;
 
 pub use car::{CarError, CarFile, CarStream, CarWriter};
 pub use embedded::{EmbeddedStore, StoreOptions, StoreReport};
 pub use error::RepositoryError;
+pub use kubo::{Kubo, KuboError};
 pub use verify::{Chunks, VerifyReport, verify};
 
 use crate::format::Cid;
