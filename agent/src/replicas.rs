@@ -20,6 +20,8 @@ mod names;
 mod pass;
 mod releases;
 mod send;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use view::ReplicaView;
