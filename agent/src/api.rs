@@ -2,8 +2,8 @@
 //!
 //! The worker speaks `POST /v1/reconcile` with an HMAC, and the operator's own program likewise
 //! `POST /v1/verify`, `/v1/live-restores` and `/v1/store-trial`; people and their tools read `GET /v1/status`,
-//! `/v1/jobs`, `/v1/machines`, `/v1/history`, `/v1/snapshots`, `/v1/copies`, `/v1/verifications` and
-//! `/v1/live-restores`, or the page at `/` that shows it all; supervisors read `GET /health` and
+//! `/v1/jobs`, `/v1/machines`, `/v1/history`, `/v1/snapshots`, `/v1/copies`, `/v1/replicas`,
+//! `/v1/verifications` and `/v1/live-restores`, or the page at `/` that shows it all; supervisors read `GET /health` and
 //! `/ready`; Prometheus reads `GET /metrics`; IPFS clients fetch blocks from `GET /ipfs/{cid}`. Only what is
 //! posted does anything. Web pages can read none of the views: a request for one must name a
 //! loopback host. Beyond this machine only blocks are served, at an address of their own and to
@@ -33,6 +33,7 @@ use crate::{
 	job_log::JobLog,
 	jobs::Jobs,
 	node::live_restores::LiveRestores,
+	replicas::{ReplicaView, Replicas},
 	repositories::EmbeddedStore,
 	verification::Verifier,
 };
@@ -62,6 +63,8 @@ pub struct Api {
 	pub live_restores: Option<Arc<LiveRestores>>,
 	/// Copies of other nodes' snapshots; nothing in tests of the protocol alone.
 	pub copies: Option<Arc<Copies>>,
+	/// Replicas of the store; nothing in tests of the protocol alone.
+	pub replicas: Option<Arc<Replicas>>,
 	/// Where machines are described; nothing in tests of the protocol alone.
 	pub shelf: Option<Shelf>,
 	/// Asks the node whether it is there; nothing in tests of the protocol alone.
@@ -85,6 +88,7 @@ impl Api {
 			.route("/v1/history", get(machines::history))
 			.route("/v1/snapshots", get(snapshots))
 			.route("/v1/copies", get(copies))
+			.route("/v1/replicas", get(replicas))
 			.route("/v1/verifications", get(verify::verifications))
 			.route(LIVE_RESTORES_PATH, get(live_restores::list))
 			.route("/metrics", get(metrics::metrics))
@@ -170,6 +174,23 @@ async fn jobs(
 
 async fn copies(State(api): State<Api>) -> Json<Vec<CopyView>> {
 	Json(api.copies.map(|copies| copies.list()).unwrap_or_default())
+}
+
+/// What `GET /v1/replicas` answers.
+#[derive(Debug, Serialize)]
+struct ReplicasView {
+	/// How many must hold a snapshot until the chain is told of it, the store included.
+	quorum: usize,
+	/// Snapshots of the store that fewer hold.
+	below_quorum: usize,
+	replicas: Vec<ReplicaView>,
+}
+
+async fn replicas(State(api): State<Api>) -> Result<Json<ReplicasView>, StatusCode> {
+	let Some(replicas) = api.replicas else { return Err(StatusCode::SERVICE_UNAVAILABLE) };
+	let below_quorum = replicas.below_quorum().map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+	let (quorum, replicas) = (replicas.quorum(), replicas.list());
+	Ok(Json(ReplicasView { quorum, below_quorum, replicas }))
 }
 
 /// A pinned root, as `GET /v1/snapshots` shows it.

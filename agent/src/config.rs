@@ -11,7 +11,12 @@ pub(crate) use effective::Changes;
 pub use effective::Printed;
 
 use crate::{
-	format::Compression, log::LogFilter, sources::ImageFormat, verification::Schedule,
+	format::Compression,
+	log::LogFilter,
+	peers::{AddressError, Reach},
+	replicas::REPLICAS_MAX,
+	sources::ImageFormat,
+	verification::Schedule,
 	webhook::WebhookUrl,
 };
 use ipnet::IpNet;
@@ -150,7 +155,47 @@ pub struct Settings {
 	/// info,backup_agent::peers=debug [default: info].
 	#[arg(long, env = "BACKUP_AGENT_LOG_FILTER", value_name = "FILTER")]
 	pub log_filter: Option<String>,
+	/// How many replicas must hold a snapshot until the chain is told of it, the agent's own store
+	/// included [default: 1].
+	#[arg(long, env = "BACKUP_AGENT_QUORUM", value_name = "COUNT")]
+	pub quorum: Option<u32>,
+	/// Kubo daemons that hold replicas. In the file only.
+	#[arg(skip)]
+	#[serde(default, skip_serializing_if = "Vec::is_empty")]
+	pub kubo: Vec<KuboSettings>,
 }
+
+/// A Kubo daemon, as it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KuboSettings {
+	/// What it is called here: at most 32 small letters, digits and hyphens.
+	pub name: String,
+	/// Address of its RPC.
+	pub url: String,
+	/// File with what it wants to be shown.
+	pub token_file: Option<PathBuf>,
+}
+
+/// A Kubo daemon that holds a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KuboConfig {
+	/// What it is called here.
+	pub name: String,
+	/// Address of its RPC, without a slash at its end.
+	pub url: String,
+	/// File with what it wants to be shown.
+	pub token_file: Option<PathBuf>,
+}
+
+impl From<&KuboConfig> for KuboSettings {
+	fn from(KuboConfig { name, url, token_file }: &KuboConfig) -> Self {
+		Self { name: name.clone(), url: url.clone(), token_file: token_file.clone() }
+	}
+}
+
+/// Most letters of a daemon's name.
+const KUBO_NAME_CHARS_MAX: usize = 32;
 
 /// The configuration of an agent, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +244,10 @@ pub struct Config {
 	pub webhook: Option<WebhookUrl>,
 	/// Which lines are logged.
 	pub log_filter: LogFilter,
+	/// How many replicas must hold a snapshot until the chain is told of it, the store included.
+	pub quorum: u32,
+	/// Kubo daemons that hold replicas, each with another name; [`REPLICAS_MAX`] at most.
+	pub kubo: Vec<KuboConfig>,
 }
 
 /// Where a configuration comes from, so that it can be read again.
@@ -272,6 +321,30 @@ pub enum ConfigError {
 		/// What is wrong with it.
 		reason: String,
 	},
+	/// The name of a Kubo daemon is none, or another's, too.
+	#[error(
+		"use [[kubo]] name = {name:?}: small letters, digits and hyphens are expected, {KUBO_NAME_CHARS_MAX} at most and not as another's"
+	)]
+	KuboName {
+		/// The name that was given.
+		name: String,
+	},
+	/// The address of a Kubo daemon is none.
+	#[error(
+		"use url of [[kubo]] {name:?}: {source}; an address such as http://127.0.0.1:5001 is expected"
+	)]
+	KuboUrl {
+		/// The daemon.
+		name: String,
+		/// What is wrong with it.
+		source: AddressError,
+	},
+	/// There are more Kubo daemons than are kept.
+	#[error("use {found} tables of [[kubo]]: {REPLICAS_MAX} are allowed")]
+	TooManyKubos {
+		/// How many there are.
+		found: usize,
+	},
 	/// A number is outside of its range.
 	#[error("use {key} = {found}: {min} to {max} is allowed")]
 	OutOfRange {
@@ -327,6 +400,8 @@ impl Settings {
 			verify_drill_seconds: self.verify_drill_seconds.or(below.verify_drill_seconds),
 			webhook_url: self.webhook_url.or(below.webhook_url),
 			log_filter: self.log_filter.or(below.log_filter),
+			quorum: self.quorum.or(below.quorum),
+			kubo: if self.kubo.is_empty() { below.kubo } else { self.kubo },
 		}
 	}
 }
@@ -358,6 +433,8 @@ impl Config {
 			grace_min,
 		)?;
 		let sweep = seconds("sweep_seconds", settings.sweep_seconds, 600, 1)?;
+		let kubo = kubo(settings.kubo)?;
+		let replicas = 1 + u32::try_from(kubo.len()).unwrap_or(u32::MAX);
 		Ok(Self {
 			listen: loopback(settings.listen)?,
 			vms_dir: inside(settings.vms_dir, "vms"),
@@ -401,6 +478,8 @@ impl Config {
 			},
 			webhook: webhook(settings.webhook_url)?,
 			log_filter: log_filter(settings.log_filter)?,
+			quorum: in_range("quorum", settings.quorum.unwrap_or(1), 1, replicas)?,
+			kubo,
 			state_dir,
 		})
 	}
@@ -429,6 +508,27 @@ fn webhook(url: Option<String>) -> Result<Option<WebhookUrl>, ConfigError> {
 fn log_filter(filter: Option<String>) -> Result<LogFilter, ConfigError> {
 	let Some(filter) = filter else { return Ok(LogFilter::default()) };
 	filter.parse().map_err(|reason| ConfigError::LogFilter { filter, reason })
+}
+
+fn kubo(settings: Vec<KuboSettings>) -> Result<Vec<KuboConfig>, ConfigError> {
+	if settings.len() > REPLICAS_MAX {
+		return Err(ConfigError::TooManyKubos { found: settings.len() });
+	}
+	let mut daemons: Vec<KuboConfig> = Vec::new();
+	for KuboSettings { name, url, token_file } in settings {
+		let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+		let is_name = (1..=KUBO_NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_plain);
+		if !is_name || daemons.iter().any(|other| other.name == name) {
+			return Err(ConfigError::KuboName { name });
+		}
+		// The operator names it, so it may be anywhere.
+		let url = match Reach::All.check(&url) {
+			Ok(url) => url,
+			Err(source) => return Err(ConfigError::KuboUrl { name, source }),
+		};
+		daemons.push(KuboConfig { name, url, token_file });
+	}
+	Ok(daemons)
 }
 
 fn threads(count: Option<u32>) -> Result<NonZero<usize>, ConfigError> {
@@ -528,6 +628,25 @@ mod tests {
 			(limit(None), limit(Some(0)), limit(Some(5 << 20))),
 			(None, None, Some(5 << 20))
 		);
+	}
+
+	#[test]
+	fn kubo_daemons_are_named_once_and_reached_by_http() {
+		let load = |text: &str| {
+			let (_dir, path) = file(text);
+			Config::load(Some(&path), Settings::default())
+		};
+		let one = "[[kubo]]\nname = \"rack-2\"\nurl = \"http://10.0.0.2:5001/\"\n";
+		let config = load(&format!("quorum = 2\n{one}")).unwrap();
+		assert_eq!((config.quorum, config.kubo[0].url.as_str()), (2, "http://10.0.0.2:5001"));
+		let refused = |text: &str| load(text).unwrap_err().to_string();
+		assert!(refused(&format!("{one}{one}")).contains("name = \"rack-2\""));
+		assert!(refused(&one.replace("rack-2", "../x")).contains("small letters"));
+		assert!(refused(&one.replace("http:", "ftp:")).contains("neither http nor https"));
+		assert!(refused(&one.replace("//", "//user:s3cret@")).contains("it has a user"));
+		assert_eq!(refused(&format!("quorum = 3\n{one}")), "use quorum = 3: 1 to 2 is allowed");
+		let many: String = (0..9).map(|n| one.replace("rack-2", &format!("k{n}"))).collect();
+		assert!(refused(&many).contains("9 tables"));
 	}
 
 	#[test]

@@ -12,15 +12,17 @@ use crate::{
 	log::Log,
 	node::{NodeExecutor, live_restores::LiveRestores},
 	peers::{Elsewhere, PeerDirectory, Reach},
-	repositories::{EmbeddedStore, StoreOptions},
-	secret::{NodeIdentities, SharedSecret},
+	replicas::Replicas,
+	repositories::{EmbeddedStore, Kubo, StoreOptions},
+	secret::{KuboToken, NodeIdentities, SharedSecret},
 	sources::Leftovers,
 	verification::{Mender, Verifier, schedule},
 	webhook,
 };
 use anyhow::{Context, Result};
 use std::{
-	fs, future::IntoFuture, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration,
+	fs, future::IntoFuture, net::IpAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc,
+	time::Duration,
 };
 use tokio::{
 	net::TcpListener,
@@ -105,7 +107,9 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	let directory = directory(&config, identities.clone()).await?;
 	let copies =
 		Arc::new(Copies::new(store.clone(), directory.clone(), chain.clone(), in_force.clone()));
-	let elsewhere = Arc::new(Elsewhere::new(directory, chain.clone(), Handle::current()));
+	let replicas = Arc::new(replicas(&config, store.clone(), &identities)?);
+	let elsewhere = Elsewhere::new(replicas.clone(), directory, chain.clone(), Handle::current());
+	let elsewhere = Arc::new(elsewhere);
 	let access = Arc::new(Access::new(identities.clone(), chain.clone()));
 	let executor = Arc::new(NodeExecutor::new(
 		in_force.clone(),
@@ -113,6 +117,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 		identities,
 		copies.clone(),
 		elsewhere.clone(),
+		replicas.clone(),
 	));
 	executor.recover().context("failed to clean up what an earlier run left")?;
 	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
@@ -147,6 +152,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 		verifier: Some(verifier.clone()),
 		live_restores: Some(live_restores),
 		copies: Some(copies.clone()),
+		replicas: Some(replicas.clone()),
 		shelf: Some(Shelf::at(config.vms_dir.clone())),
 		node: Some(node),
 		job_log,
@@ -154,6 +160,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 		recipient,
 	};
 	let holder = tokio::spawn(copies.clone().run());
+	let replicator = tokio::spawn(replicas.clone().run());
 	let gateway = gateway.map(|listener| {
 		let access = (!config.gateway_open).then_some(access);
 		tokio::spawn(axum::serve(listener, api.clone().gateway(access)).into_future())
@@ -175,6 +182,8 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	holder.abort();
 	copies.stop();
 	told.abort();
+	replicator.abort();
+	replicas.stop();
 	if let Some(gateway) = gateway {
 		gateway.abort();
 	}
@@ -201,6 +210,42 @@ async fn directory(config: &Config, identities: Arc<NodeIdentities>) -> Result<A
 	let reach = Reach::public_and(config.peer_networks.iter().copied());
 	let made = tokio::task::spawn_blocking(|| PeerDirectory::new(reach, identities)).await?;
 	made.map(Arc::new).context("failed to read this system's certificates")
+}
+
+/// The Kubo daemons that hold replicas.
+fn replicas(
+	config: &Config,
+	store: EmbeddedStore,
+	identities: &NodeIdentities,
+) -> Result<Replicas> {
+	let mut daemons = Vec::new();
+	for kubo in &config.kubo {
+		let token = kubo.token_file.as_deref().map(KuboToken::load).transpose();
+		let token = token.context("failed to start")?;
+		if token.is_some() && !is_private_way(&kubo.url) {
+			tracing::warn!(
+				replica = kubo.name,
+				"the token of this daemon goes over the network as it is: put a proxy with TLS before it"
+			);
+		}
+		let daemon = Kubo::new(kubo.url.clone(), token, Handle::current());
+		daemons.push((
+			kubo.name.clone(),
+			daemon.context("failed to read this system's certificates")?,
+		));
+	}
+	let folder = config.state_dir.join("replicas");
+	Replicas::open(store, identities, daemons, config.quorum as usize, &folder)
+		.with_context(|| format!("failed to use the folder {}", folder.display()))
+}
+
+/// Whether nobody can listen to what is said to this address.
+fn is_private_way(url: &str) -> bool {
+	let Ok(url) = reqwest::Url::parse(url) else { return false };
+	let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+	url.scheme() == "https"
+		|| host == "localhost"
+		|| host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Where other nodes and owners fetch blocks, if they may.

@@ -448,7 +448,11 @@ impl Jobs {
 			Decision::Wait => None,
 			Decision::Answer => {
 				let ended = state.ended.get(&subject).cloned()?;
+				// Whoever asks wants it to be kept, told or not.
 				state.told_at.insert(subject.clone(), self.best.load(Ordering::Relaxed));
+				if ended.root().is_some_and(|root| !self.executor.has_quorum(root)) {
+					return None;
+				}
 				let count = state.handed_out.entry(subject).or_insert(0);
 				let handed_out = *count;
 				*count = count.saturating_add(1);

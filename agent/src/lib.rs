@@ -23,6 +23,7 @@ pub mod nbd;
 pub mod node;
 pub mod peers;
 pub mod pipeline;
+pub mod replicas;
 pub mod repositories;
 pub mod secret;
 pub mod sources;

@@ -7,6 +7,7 @@
 use crate::{
 	copies::CopyView,
 	jobs::{JobView, Outcome},
+	replicas::ReplicaView,
 	repositories::Usage,
 	verification::{Verdict, Verification},
 };
@@ -67,6 +68,12 @@ struct CopiesIn {
 	state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReplica {
+	/// Its name in the configuration.
+	replica: String,
+}
+
 /// A snapshot that was taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sealed<'a> {
@@ -88,6 +95,8 @@ pub(crate) struct Now<'a> {
 	pub(crate) pinned_roots: Option<usize>,
 	pub(crate) verifications: &'a [Verification],
 	pub(crate) copies: &'a [CopyView],
+	pub(crate) replicas: &'a [ReplicaView],
+	pub(crate) below_quorum: Option<usize>,
 }
 
 /// The metrics of one agent. Clones are the same.
@@ -111,6 +120,18 @@ struct All {
 	verifications: Family<Verified, Gauge>,
 	copies: Family<CopiesIn, Gauge>,
 	copies_behind: Gauge,
+	replicas: ReplicaGauges,
+	below_quorum: Gauge,
+}
+
+/// What is told of each replica.
+#[derive(Default)]
+struct ReplicaGauges {
+	is_good: Family<OfReplica, Gauge>,
+	behind: Family<OfReplica, Gauge>,
+	damaged: Family<OfReplica, Gauge>,
+	sent: Family<OfReplica, Gauge>,
+	last_success: Family<OfReplica, Gauge<f64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -133,6 +154,8 @@ impl Default for Metrics {
 			verifications: Family::default(),
 			copies: Family::default(),
 			copies_behind: Gauge::default(),
+			replicas: ReplicaGauges::default(),
+			below_quorum: Gauge::default(),
 		};
 		all.register();
 		Self(Arc::new(all))
@@ -209,6 +232,54 @@ impl All {
 			"Snapshots that the chain records behind the newest of each copy here",
 			self.copies_behind.clone(),
 		);
+		registry.register(
+			"snapshots_below_quorum",
+			"Snapshots that fewer replicas hold than the chain is told of",
+			self.below_quorum.clone(),
+		);
+		self.replicas.register(&mut registry);
+	}
+}
+
+impl ReplicaGauges {
+	fn register(&self, registry: &mut Registry) {
+		registry.register(
+			"replica_good",
+			"Whether the last look at a replica found nothing wrong",
+			self.is_good.clone(),
+		);
+		registry.register("replica_behind", "Snapshots that a replica lacks", self.behind.clone());
+		registry.register(
+			"replica_damaged_blocks",
+			"Blocks of a replica that were found damaged",
+			self.damaged.clone(),
+		);
+		registry.register_with_unit(
+			"replica_sent",
+			"Sent to a replica since the agent started",
+			Unit::Bytes,
+			self.sent.clone(),
+		);
+		registry.register_with_unit(
+			"replica_last_success_timestamp",
+			"When a replica was found whole the last time, since 1970",
+			Unit::Seconds,
+			self.last_success.clone(),
+		);
+	}
+
+	fn set(&self, views: &[ReplicaView]) {
+		for view in views {
+			let of = OfReplica { replica: view.name.clone() };
+			let is_good = view.error.is_none() && view.last_success_ms.is_some();
+			self.is_good.get_or_create(&of).set(i64::from(is_good));
+			self.behind.get_or_create(&of).set(gauge(view.behind as u64));
+			self.damaged.get_or_create(&of).set(gauge(view.damaged.len() as u64));
+			self.sent.get_or_create(&of).set(gauge(view.sent_bytes));
+			if let Some(at) = view.last_success_ms {
+				self.last_success.get_or_create(&of).set(at as f64 / 1000.0);
+			}
+		}
 	}
 }
 
@@ -270,6 +341,10 @@ impl Metrics {
 		}
 		let behind = now.copies.iter().map(|copy| copy.next.saturating_sub(copy.to)).sum();
 		all.copies_behind.set(gauge(behind));
+		all.replicas.set(now.replicas);
+		if let Some(count) = now.below_quorum {
+			all.below_quorum.set(gauge(count as u64));
+		}
 		let mut words = String::new();
 		text::encode(&mut words, &registry)?;
 		Ok(words)
@@ -316,8 +391,15 @@ mod tests {
 		});
 		let usage = Usage { blocks: 2, bytes: 3, available_bytes: 4 };
 		let copies = [copy(3), copy(5)];
-		let now =
-			Now { usage: Some(usage), pinned_roots: Some(1), copies: &copies, ..Now::default() };
+		let replicas = [replica()];
+		let now = Now {
+			usage: Some(usage),
+			pinned_roots: Some(1),
+			copies: &copies,
+			replicas: &replicas,
+			below_quorum: Some(2),
+			..Now::default()
+		};
 		let words = metrics.render(&now).unwrap();
 		for line in [
 			"backup_agent_jobs_total{kind=\"snapshot\",outcome=\"done\"} 1",
@@ -332,6 +414,10 @@ mod tests {
 			"backup_agent_pinned_roots 1",
 			"backup_agent_copies{state=\"fetching\"} 2",
 			"backup_agent_copies_behind 2",
+			"backup_agent_replica_good{replica=\"rack-2\"} 0",
+			"backup_agent_replica_behind{replica=\"rack-2\"} 3",
+			"backup_agent_replica_last_success_timestamp_seconds{replica=\"rack-2\"} 1.5",
+			"backup_agent_snapshots_below_quorum 2",
 			"# EOF",
 		] {
 			assert!(words.lines().any(|found| found == line), "{line} in\n{words}");
@@ -348,6 +434,23 @@ mod tests {
 			state: "fetching",
 			fetched_bytes: 0,
 			error: None,
+		}
+	}
+
+	/// A replica that has failed.
+	fn replica() -> ReplicaView {
+		ReplicaView {
+			name: "rack-2".into(),
+			url: "http://10.0.0.2:5001".into(),
+			state: "waiting",
+			held: 1,
+			behind: 3,
+			releasing: 0,
+			damaged: vec![],
+			sent_bytes: 7,
+			last_success_ms: Some(1_500),
+			error: Some("it took too long".into()),
+			error_at_ms: Some(2_000),
 		}
 	}
 
@@ -378,6 +481,8 @@ mod tests {
 			pinned_roots: Some(1),
 			verifications: &[verification],
 			copies: &[copy(1)],
+			replicas: &[replica()],
+			below_quorum: Some(1),
 			..Now::default()
 		};
 		let words = metrics.render(&now).unwrap();

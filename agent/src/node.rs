@@ -26,6 +26,7 @@ use crate::{
 	jobs::{Executor, HeldRoot, JobContext, JobError, now_ms},
 	peers::Elsewhere,
 	pipeline::{BackupError, Pace, RestoreError},
+	replicas::Replicas,
 	repositories::{BlockSource, EmbeddedStore, Repository, RepositoryError},
 	secret::NodeIdentities,
 	sources::{self, Checkpoint, Disk, Inventory, Leftovers, OpenOptions, SourceError, Vm},
@@ -78,6 +79,7 @@ pub struct NodeExecutor {
 	in_force: InForce,
 	copies: Arc<Copies>,
 	elsewhere: Arc<Elsewhere>,
+	replicas: Arc<Replicas>,
 }
 
 /// What a pin says of its root.
@@ -103,6 +105,21 @@ impl PinLabel {
 			copy_for: Some(node.clone()),
 		};
 		label.encode()
+	}
+
+	/// The label of a snapshot that was found again, of which no more is known than its place.
+	pub(crate) fn of_found(
+		lineage: LineageId,
+		sequence: u64,
+		copy_for: Option<OpaqueId>,
+	) -> Vec<u8> {
+		let pinned_at_ms = now_ms();
+		Self { lineage, sequence, pinned_at_ms, checkpoint: None, copy_for }.encode()
+	}
+
+	/// Which snapshot of which lineage it is, and for which node a copy.
+	pub(crate) fn into_place(self) -> (LineageId, u64, Option<OpaqueId>) {
+		(self.lineage, self.sequence, self.copy_for)
 	}
 }
 
@@ -141,6 +158,7 @@ impl NodeExecutor {
 		identities: Arc<NodeIdentities>,
 		copies: Arc<Copies>,
 		elsewhere: Arc<Elsewhere>,
+		replicas: Arc<Replicas>,
 	) -> Self {
 		let config = in_force.borrow().clone();
 		let live_restores = LiveRestores::at(
@@ -167,6 +185,7 @@ impl NodeExecutor {
 			in_force,
 			copies,
 			elsewhere,
+			replicas,
 		}
 	}
 
@@ -282,6 +301,10 @@ impl Executor for NodeExecutor {
 		self.store.is_pinned(root) && self.store.has(root).unwrap_or(true)
 	}
 
+	fn has_quorum(&self, root: &Cid) -> bool {
+		self.replicas.has_quorum(root)
+	}
+
 	fn pins_unconfirmed(&self) -> bool {
 		self.store.pins_unconfirmed()
 	}
@@ -320,6 +343,8 @@ impl Executor for NodeExecutor {
 			return Err(JobError { reason: FailureReason::ImageInUse, detail: detail.into() });
 		}
 		let Some(label) = self.copies.other_label(&root.cid, &root.lineage) else {
+			// First: what is noted and pinned all the same stays, what is neither comes back.
+			self.replicas.release(&root.cid, &root.lineage).map_err(noted)?;
 			return self.store.unpin(&root.cid).map(|_| ()).map_err(stored);
 		};
 		let session = self.store.open_session().map_err(stored)?;
@@ -327,7 +352,7 @@ impl Executor for NodeExecutor {
 	}
 
 	fn is_fetching(&self, lineage: &LineageId) -> bool {
-		self.copies.are_fetched(lineage)
+		self.copies.are_fetched(lineage) || self.replicas.are_releasing(lineage)
 	}
 
 	fn has_garbage(&self) -> bool {
@@ -412,6 +437,10 @@ fn written(error: io::Error) -> JobError {
 
 fn stored(error: RepositoryError) -> JobError {
 	JobError::new(store_reason(&error), &error)
+}
+
+fn noted(error: io::Error) -> JobError {
+	JobError::new(FailureReason::StoreUnavailable, &error)
 }
 
 fn store_reason(error: &RepositoryError) -> FailureReason {

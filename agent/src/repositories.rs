@@ -19,12 +19,14 @@
 pub mod car;
 pub mod embedded;
 pub mod error;
+pub mod kubo;
 mod trial;
 pub mod verify;
 
 pub use car::{CarError, CarFile, CarStream, CarWriter};
 pub use embedded::{EmbeddedStore, StoreOptions, StoreReport};
 pub use error::RepositoryError;
+pub use kubo::{Kubo, KuboError};
 pub use trial::try_out;
 pub use verify::{Chunks, VerifyReport, verify};
 

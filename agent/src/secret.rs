@@ -1,13 +1,16 @@
-//! The two secrets of an agent: what it shares with its node, and its own age identities.
+//! The secrets of an agent: what it shares with its node, its own age identities, and what it shows
+//! to Kubo daemons.
 //!
-//! Both are files that only their owner may read; an agent refuses to start on one that
-//! others can read, since it may have leaked already. Neither is ever logged, and
+//! All are files that only their owner may read; an agent refuses to start on one that
+//! others can read, since it may have leaked already. None is ever logged, and
 //! `Debug` shows asterisks.
 
 mod identities;
+mod kubo_token;
 
 pub(crate) use identities::recipient_of;
 pub use identities::{IDENTITIES_MAX, NodeIdentities};
+pub use kubo_token::KuboToken;
 
 use rand::{TryRngCore, rngs::OsRng};
 use std::{
@@ -63,6 +66,12 @@ pub enum SecretError {
 	/// The file does not hold age identities.
 	#[error("use {path}: age identities, AGE-SECRET-KEY-1…, are expected, each on a line of its own", path = .path.display())]
 	NotAnIdentity {
+		/// The file.
+		path: PathBuf,
+	},
+	/// The file does not hold what a Kubo daemon asks for.
+	#[error("use {path}: what stands in Kubo's AuthSecret is expected, bearer:TOKEN or basic:USER:PASSWORD", path = .path.display())]
+	NotAToken {
 		/// The file.
 		path: PathBuf,
 	},

@@ -65,6 +65,10 @@ impl Executor for Played {
 		true
 	}
 
+	fn has_quorum(&self, _: &Cid) -> bool {
+		true
+	}
+
 	fn pins_unconfirmed(&self) -> bool {
 		false
 	}
@@ -121,6 +125,7 @@ impl Agent {
 			verifier: None,
 			live_restores: None,
 			copies: None,
+			replicas: None,
 			shelf: None,
 			node: None,
 			job_log: Default::default(),

@@ -8,7 +8,20 @@ use clap::{Args, Command};
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Keys that have no value of their own. The file shows an example of each.
-const WITHOUT_DEFAULT: [&str; 4] = ["gateway_listen", "peer_networks", "threads", "webhook_url"];
+const WITHOUT_DEFAULT: [&str; 8] = [
+	"gateway_listen",
+	"peer_networks",
+	"threads",
+	"webhook_url",
+	// A table, and what is in it.
+	"[[kubo]]",
+	"name",
+	"url",
+	"token_file",
+];
+
+/// Keys that can be set in the file alone.
+const FILE_ONLY: [&str; 1] = ["kubo"];
 
 fn shipped(name: &str) -> String {
 	fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)).unwrap()
@@ -18,9 +31,10 @@ fn settings() -> Command {
 	Settings::augment_args(Command::new("settings"))
 }
 
-/// The line without its comment sign, if it sets a key. Prose has a space behind the sign.
+/// The line without its comment sign, if it sets a key or begins a table. Prose has a space behind the sign.
 fn commented_out(line: &str) -> Option<&str> {
-	line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+	line.strip_prefix('#')
+		.filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
 }
 
 /// The file with all keys in force but these.
@@ -41,8 +55,9 @@ fn the_shipped_configuration_names_every_key() {
 	let all = in_force(&shipped("agent.toml"), &[]);
 	let table: toml::Table = all.parse().unwrap();
 	let named: BTreeSet<String> = table.keys().cloned().collect();
-	let keys: BTreeSet<String> =
-		settings().get_arguments().map(|flag| flag.get_id().to_string()).collect();
+	let command = settings();
+	let flags = command.get_arguments().map(|flag| flag.get_id().to_string());
+	let keys: BTreeSet<String> = flags.chain(FILE_ONLY.map(str::to_owned)).collect();
 	assert!(keys.len() > 20, "{keys:?}");
 	assert_eq!(named, keys);
 	// Every example is one that is accepted.

@@ -24,12 +24,16 @@ fn render(api: &Api) -> Option<String> {
 	let jobs = api.jobs.list();
 	let verifications = api.verifier.as_ref().and_then(|verifier| verifier.results().ok());
 	let copies = api.copies.as_ref().map(|copies| copies.list()).unwrap_or_default();
+	let replicas = api.replicas.as_ref().map(|replicas| replicas.list()).unwrap_or_default();
+	let below_quorum = api.replicas.as_ref().and_then(|replicas| replicas.below_quorum().ok());
 	let now = Now {
 		jobs: &jobs,
 		usage: api.store.as_ref().and_then(|store| store.usage().ok()),
 		pinned_roots: api.jobs.executor().roots().ok().map(|roots| roots.len()),
 		verifications: verifications.as_deref().unwrap_or_default(),
 		copies: &copies,
+		replicas: &replicas,
+		below_quorum,
 	};
 	api.jobs.metrics().render(&now).ok()
 }

@@ -1,11 +1,17 @@
 //! What is in force: every key with its value, where that came from, and what a reload changes.
 
-use super::{Config, Settings};
+use super::{Config, KuboSettings, Settings};
 use clap::parser::ValueSource;
 use std::fmt::Write;
 
 /// The one key whose value is a secret.
 const SECRET: &str = "webhook_url";
+
+/// The one key that only a file can hold.
+const KUBO: &str = "kubo";
+
+/// Keys that may have no value.
+const OPTIONAL: [&str; 3] = ["gateway_listen", SECRET, KUBO];
 
 /// Keys whose change takes effect while the agent runs. All others need a restart.
 const RELOADABLE: [&str; 13] = [
@@ -55,6 +61,8 @@ impl Config {
 			verify_drill_seconds: Some(seconds(verify.drill)),
 			webhook_url: None,
 			log_filter: Some(self.log_filter.to_string()),
+			quorum: Some(self.quorum),
+			kubo: self.kubo.iter().map(KuboSettings::from).collect(),
 		}
 	}
 }
@@ -116,11 +124,12 @@ impl Printed<'_> {
 	}
 
 	fn origin(&self, key: &str, is_in_file: bool) -> String {
-		let origin = match self.flags.value_source(key) {
+		let given = if key == KUBO { None } else { self.flags.value_source(key) };
+		let origin = match given {
 			Some(ValueSource::CommandLine) => format!("--{}", key.replace('_', "-")),
 			Some(ValueSource::EnvVariable) => format!("BACKUP_AGENT_{}", key.to_uppercase()),
 			_ if is_in_file => self.file_name.to_owned(),
-			_ if ["gateway_listen", SECRET].contains(&key) => "not set".to_owned(),
+			_ if OPTIONAL.contains(&key) => "not set".to_owned(),
 			_ => "default".to_owned(),
 		};
 		match key == SECRET && self.config.webhook.is_some() {
@@ -157,7 +166,7 @@ fn keys() -> impl Iterator<Item = String> {
 	use clap::Args;
 	let command = Settings::augment_args(clap::Command::new("settings"));
 	let keys: Vec<String> = command.get_arguments().map(|key| key.get_id().to_string()).collect();
-	keys.into_iter()
+	keys.into_iter().chain([KUBO.to_owned()])
 }
 
 fn table(settings: &Settings) -> toml::Table {
@@ -196,6 +205,11 @@ mod tests {
 		verify_drill_seconds = 6
 		webhook_url = "https://hooks.example/s3cret"
 		log_filter = "warn"
+		quorum = 2
+		[[kubo]]
+		name = "rack-2"
+		url = "http://127.0.0.1:5001"
+		token_file = "/t"
 	"#;
 
 	fn load(text: &str) -> Config {

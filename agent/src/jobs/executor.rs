@@ -40,6 +40,9 @@ pub trait Executor: Send + Sync + 'static {
 	/// Whether a root is pinned.
 	fn holds(&self, root: &Cid) -> bool;
 
+	/// Whether so many replicas hold a root that the chain may be told of it.
+	fn has_quorum(&self, root: &Cid) -> bool;
+
 	/// Whether pins may have been lost, so that nothing is collected.
 	fn pins_unconfirmed(&self) -> bool;
 
@@ -50,7 +53,8 @@ pub trait Executor: Send + Sync + 'static {
 	/// Let go of a root.
 	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError>;
 
-	/// Whether snapshots of a lineage are being fetched, so that one more may be pinned.
+	/// Whether snapshots of a lineage are being fetched, so that one more may be pinned, or whether a
+	/// replica has yet to let go of one.
 	fn is_fetching(&self, lineage: &LineageId) -> bool;
 
 	/// Whether there may be blocks that no root needs.

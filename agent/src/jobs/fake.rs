@@ -78,6 +78,8 @@ pub(crate) struct FakeExecutor {
 	pub(crate) is_deaf: AtomicBool,
 	/// Whether blocks lie around that no root needs.
 	pub(crate) has_garbage: AtomicBool,
+	/// Whether too few replicas hold what was taken.
+	pub(crate) is_below_quorum: AtomicBool,
 	/// Whether pins may have been lost.
 	pub(crate) is_unconfirmed: AtomicBool,
 	/// Whether copies were begun by an earlier run.
@@ -116,6 +118,7 @@ impl FakeExecutor {
 				has_garbage: AtomicBool::new(false),
 				is_unconfirmed: AtomicBool::new(false),
 				is_fetching: AtomicBool::new(false),
+				is_below_quorum: AtomicBool::new(false),
 				has_unfinished_copies: AtomicBool::new(false),
 				meanwhile: Mutex::default(),
 				lost: Mutex::default(),
@@ -182,6 +185,10 @@ impl Executor for FakeExecutor {
 
 	fn holds(&self, root: &Cid) -> bool {
 		!self.lost.lock().unwrap().contains(root)
+	}
+
+	fn has_quorum(&self, _: &Cid) -> bool {
+		!self.is_below_quorum.load(Ordering::Relaxed)
 	}
 
 	fn pins_unconfirmed(&self) -> bool {

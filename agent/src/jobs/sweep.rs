@@ -143,6 +143,8 @@ async fn sweep(
 		!left.iter().any(|root| root.lineage == *lineage && root.sequence < *until)
 			&& !busy.contains(lineage)
 			&& !jobs.is_running(lineage)
+			// Replicas let go of what has just been given up a little later.
+			&& !jobs.executor().is_fetching(lineage)
 	};
 	let done: Vec<_> = deletions.into_iter().filter(is_done).collect();
 	// Also what jobs left that failed, or whatever was killed before it could collect.

@@ -67,6 +67,31 @@ fn an_order_ends_in_a_result_that_is_counted() {
 }
 
 #[test]
+fn a_snapshot_is_told_once_enough_replicas_hold_it() {
+	let bench = Bench::new(1);
+	bench.executor.is_below_quorum.store(true, Ordering::Relaxed);
+	bench.jobs.reconcile(&order());
+	bench.calls.next().succeed(Outcome::Taken(taken(1, 100)));
+	assert!(bench.answer(&order()).snapshots.is_empty());
+	assert!(bench.jobs.told_roots().contains(&taken(1, 100).cid), "it is kept meanwhile");
+	bench.executor.is_below_quorum.store(false, Ordering::Relaxed);
+	let result = bench.answer(&order()).snapshots[0].clone();
+	assert_eq!((result.outcome, result.handed_out), (Ok(taken(1, 100)), 0));
+	assert!(bench.calls.is_empty(), "it is not taken again");
+}
+
+#[test]
+fn a_snapshot_that_replicas_took_too_long_for_is_taken_again() {
+	let bench = Bench::new(1);
+	bench.executor.is_below_quorum.store(true, Ordering::Relaxed);
+	bench.jobs.reconcile(&order());
+	bench.calls.next().succeed(Outcome::Taken(taken(1, 100)));
+	let later = SnapshotOrder { oldest_taken_at: 101, ..snapshot(7, 1, 0) };
+	assert!(bench.answer(&snapshots([later.clone()])).snapshots.is_empty());
+	assert_eq!(bench.calls.next().order, Order::Snapshot(later));
+}
+
+#[test]
 fn a_failure_is_told_and_the_next_slot_tries_again() {
 	let bench = Bench::new(1);
 	bench.jobs.reconcile(&order());

@@ -158,7 +158,9 @@ impl NodeExecutor {
 			copy_for: None,
 		};
 		session.flush().map_err(stored)?;
-		session.pin(root, &label.encode()).map_err(stored)
+		session.pin(root, &label.encode()).map_err(stored)?;
+		self.replicas.wake();
+		Ok(())
 	}
 
 	/// The snapshots from which on writes were recorded, the newest first: of one lineage, or all.

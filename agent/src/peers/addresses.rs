@@ -63,7 +63,7 @@ impl Reach {
 
 	/// A gateway's address, without a slash at its end, if it is one and may be connected to. A name
 	/// is judged when it is looked up.
-	pub(super) fn check(&self, url: &str) -> Result<String, AddressError> {
+	pub(crate) fn check(&self, url: &str) -> Result<String, AddressError> {
 		let parsed = Url::parse(url).map_err(|error| AddressError::Malformed(error.to_string()))?;
 		if !matches!(parsed.scheme(), "http" | "https") {
 			return Err(AddressError::Scheme);

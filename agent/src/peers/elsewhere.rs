@@ -1,15 +1,24 @@
-//! What is not here is fetched from other nodes.
+//! What is not here is fetched from replicas and from other nodes.
+//!
+//! Replicas come first: they are this operator's own, and need no leave of the chain's. While the
+//! chain is asked who else has the blocks, they serve alone; then both are asked at once, each block
+//! of the next one in turn.
 
 use super::{PeerDirectory, Peers, pass::AnyReader};
 use crate::{
 	chain::{ChainError, FinalizedChain},
 	pipeline::Cancel,
+	replicas::Replicas,
 	repositories::{BlockSource, EmbeddedStore, RepositoryError},
 };
 use backup_primitives::{Cid, OpaqueId, Reader};
 use std::{
 	fmt,
-	sync::{Arc, OnceLock},
+	sync::{
+		Arc, OnceLock,
+		atomic::{AtomicUsize, Ordering},
+	},
+	thread,
 	time::{Duration, Instant},
 };
 use tokio::runtime::Handle;
@@ -21,8 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How often it is looked whether the chain lets this node in.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Finds the other nodes that have the blocks of a request.
+/// Finds those who have the blocks of a request, too. Clones are the same.
+#[derive(Clone)]
 pub struct Elsewhere {
+	replicas: Arc<Replicas>,
 	directory: Arc<PeerDirectory>,
 	chain: Arc<dyn FinalizedChain>,
 	handle: Handle,
@@ -31,14 +42,20 @@ pub struct Elsewhere {
 impl Elsewhere {
 	/// Asks the chain on the runtime of this handle.
 	pub fn new(
+		replicas: Arc<Replicas>,
 		directory: Arc<PeerDirectory>,
 		chain: Arc<dyn FinalizedChain>,
 		handle: Handle,
 	) -> Self {
-		Self { directory, chain, handle }
+		Self { replicas, directory, chain, handle }
 	}
 
-	/// The store, and behind it the nodes that have the blocks of a request. They are waited for
+	/// The replicas of this node's store.
+	pub fn replicas(&self) -> &Replicas {
+		&self.replicas
+	}
+
+	/// The store, and behind it its replicas and the nodes that have the blocks of a request. They are waited for
 	/// until `cancel` is thrown.
 	pub fn beside<'a>(
 		&'a self,
@@ -47,7 +64,8 @@ impl Elsewhere {
 		request: &'a OpaqueId,
 		cancel: &'a Cancel,
 	) -> Everywhere<'a> {
-		Everywhere { elsewhere: self, store, node, request, cancel, peers: OnceLock::new() }
+		let (peers, missed) = (Arc::default(), AtomicUsize::new(0));
+		Everywhere { elsewhere: self, store, node, request, cancel, peers, missed }
 	}
 
 	/// The nodes that have the blocks of a request, as of the newest finalized block, once that lets
@@ -93,7 +111,7 @@ impl Elsewhere {
 	}
 }
 
-/// A node's own blocks first, then those of others.
+/// A node's own blocks first, then those of replicas and of other nodes.
 pub struct Everywhere<'a> {
 	elsewhere: &'a Elsewhere,
 	store: &'a EmbeddedStore,
@@ -101,7 +119,9 @@ pub struct Everywhere<'a> {
 	request: &'a OpaqueId,
 	cancel: &'a Cancel,
 	/// Asked for when the first block is missing.
-	peers: OnceLock<Option<Peers>>,
+	peers: Arc<OnceLock<Option<Peers>>>,
+	/// How many blocks were.
+	missed: AtomicUsize,
 }
 
 impl Everywhere<'_> {
@@ -113,17 +133,63 @@ impl Everywhere<'_> {
 		if let Ok(Some(block)) = here {
 			return Ok(Some(block));
 		}
-		let peers = self.peers.get_or_init(|| {
-			let peers = self.elsewhere.peers(self.node, self.request, self.cancel);
-			peers.map(|peers| peers.with_patience(PATIENCE))
-		});
-		match peers.as_ref().filter(|peers| !peers.is_empty()).map(|peers| peers.get(cid)) {
-			Some(Ok(Some(block))) => Ok(Some(block)),
-			// What is wrong here says more than that nobody else has it.
-			Some(Ok(None)) | None => here,
-			Some(Err(error)) => here.and(Err(error)),
+		let missed = self.missed.fetch_add(1, Ordering::Relaxed);
+		let replicas = &self.elsewhere.replicas;
+		if missed == 0 && !replicas.is_empty() {
+			self.look_for_peers();
+		}
+		let are_peers_known = self.peers.get().is_some_and(|peers| !none_of(peers));
+		// What is wrong here says more than that nobody else has it.
+		let mut found = here;
+		for turn in 0..2 {
+			let are_peers_first = are_peers_known && missed % 2 == 1;
+			let there = match are_peers_first == (turn == 0) {
+				true => self.of_peers(cid),
+				false => replicas.get(cid),
+			};
+			match there {
+				Ok(Some(block)) => return Ok(Some(block)),
+				Ok(None) => (),
+				Err(error) => found = found.and(Err(error)),
+			}
+		}
+		found
+	}
+
+	/// Waits until the chain has said who has the blocks.
+	fn of_peers(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		let find = || find_peers(self.elsewhere, self.node, self.request, self.cancel);
+		match self.peers.get_or_init(find) {
+			Some(peers) if !peers.is_empty() => peers.get(cid),
+			_ => Ok(None),
 		}
 	}
+
+	/// Has the chain asked while replicas serve.
+	fn look_for_peers(&self) {
+		let (elsewhere, cancel) = (self.elsewhere.clone(), self.cancel.clone());
+		let (node, request) = (self.node.clone(), self.request.clone());
+		let peers = self.peers.clone();
+		let find = move || {
+			peers.get_or_init(|| find_peers(&elsewhere, &node, &request, &cancel));
+		};
+		// Without a thread they are found when a replica lacks something.
+		let _ = thread::Builder::new().name("find-peers".to_owned()).spawn(find);
+	}
+}
+
+fn find_peers(
+	elsewhere: &Elsewhere,
+	node: &OpaqueId,
+	request: &OpaqueId,
+	cancel: &Cancel,
+) -> Option<Peers> {
+	let peers = elsewhere.peers(node, request, cancel);
+	peers.map(|peers| peers.with_patience(PATIENCE))
+}
+
+fn none_of(peers: &Option<Peers>) -> bool {
+	peers.as_ref().is_none_or(Peers::is_empty)
 }
 
 impl BlockSource for Everywhere<'_> {

@@ -81,6 +81,11 @@ impl NodeIdentities {
 		recipient_of(self.newest())
 	}
 
+	/// The public keys of all of them, the newest first.
+	pub fn recipients(&self) -> Vec<Recipient> {
+		self.0.iter().map(recipient_of).collect()
+	}
+
 	/// Whether one of them opens what is sealed to this recipient.
 	pub fn opens(&self, recipient: &Recipient) -> bool {
 		self.of(recipient).is_some()

@@ -6,11 +6,6 @@ use crate::{
 };
 use backup_agent::sources::{Disk, ImageFormat, SourceError, Vm};
 use backup_primitives::Consistency;
-use std::{
-	fs,
-	path::{Path, PathBuf},
-	process::Command,
-};
 
 fn disk_on(device: &Loop) -> Disk {
 	Disk { name: "vda".into(), image: device.0.clone(), format: ImageFormat::Raw, skip: false }

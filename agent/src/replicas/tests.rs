@@ -1,0 +1,333 @@
+//! Replicas at a daemon in memory, over real connections.
+
+mod fake;
+
+use super::*;
+use crate::{
+	format::{Geometry, Root},
+	node::PinLabel,
+	pipeline::tests::fixture::{MemoryDisk, World, disk, memory_store, noise},
+	repositories::{Chunks, verify},
+};
+use backup_primitives::{OpaqueId, cid::BlockCodec};
+use fake::FakeKubo;
+use std::collections::HashSet;
+use tokio::runtime::Runtime;
+
+const CHUNK: usize = 64 * 1024;
+
+/// A store, its replica, and what a restart of the agent keeps.
+struct Bench {
+	world: World,
+	daemon: FakeKubo,
+	identities: NodeIdentities,
+	folder: tempfile::TempDir,
+	runtime: Runtime,
+	replicas: Replicas,
+	bytes: Vec<u8>,
+	last: Option<(Cid, Root)>,
+}
+
+impl Bench {
+	/// A machine with so many chunks, of which there is no snapshot yet.
+	fn new(chunks: usize) -> Self {
+		let folder = tempfile::tempdir().unwrap();
+		NodeIdentities::create(&folder.path().join("identity")).unwrap();
+		let identities = NodeIdentities::load(&folder.path().join("identity")).unwrap();
+		let (runtime, daemon) = (Runtime::new().unwrap(), FakeKubo::start());
+		let world = World { geometry: Geometry::new(CHUNK as u32, 16).unwrap(), ..World::new() };
+		let open = Open { identities: &identities, folder: &folder, runtime: &runtime };
+		let replicas = open.replicas(&world.store, &daemon, 2);
+		let bytes = noise(1, chunks * CHUNK);
+		Self { world, daemon, identities, folder, runtime, replicas, bytes, last: None }
+	}
+
+	/// The agent starts again, on this store.
+	fn restart(&mut self, store: EmbeddedStore) {
+		self.world.store = store;
+		let open =
+			Open { identities: &self.identities, folder: &self.folder, runtime: &self.runtime };
+		self.replicas = open.replicas(&self.world.store, &self.daemon, 2);
+	}
+
+	/// The next snapshot, in the store alone.
+	fn take(&mut self) -> Cid {
+		let session = self.world.store.open_session().unwrap();
+		let base = self.last.as_ref().map(|(_, root)| root);
+		let disks = vec![disk(MemoryDisk::new(self.bytes.clone()), None)];
+		let report = self.world.backup(&*session, base, disks, vec![]).unwrap();
+		// Salted roots tell snapshots of the same bytes apart.
+		let label =
+			PinLabel::of_found(lineage(), self.world.store.pins().unwrap().len() as u64, None);
+		session.flush().unwrap();
+		session.pin(&report.root, &label).unwrap();
+		self.last = Some((report.root, self.world.open(&report.root)));
+		report.root
+	}
+
+	/// One look at the replica, and how it ended.
+	fn pass(&self) -> Result<(), String> {
+		let member = &self.replicas.members[0];
+		let result = self.replicas.pass(member);
+		let told = result.as_ref().map(|()| ()).map_err(ToString::to_string);
+		self.replicas.settle(member, result);
+		told
+	}
+
+	fn view(&self) -> ReplicaView {
+		self.replicas.list().remove(0)
+	}
+
+	/// Whether the daemon has everything below a root, pins it as ours, and nothing on its way.
+	fn assert_whole(&self, roots: &[Cid]) {
+		self.daemon.state().collect();
+		let kubo = &self.replicas.members[0].kubo;
+		for root in roots {
+			let report = verify(kubo, root, Chunks::Hashed, &mut |_| true).unwrap();
+			assert!(report.is_good() && report.good_blocks > 2, "{report:?}");
+		}
+		let state = self.daemon.state();
+		let ours: Vec<Cid> = state
+			.pins
+			.iter()
+			.filter(|(_, name)| {
+				matches!(self.replicas.names.read(name), Some(names::Name::Series(_)))
+			})
+			.map(|(cid, _)| *cid)
+			.collect();
+		let mut expected = roots.to_vec();
+		expected.sort();
+		assert_eq!((ours, state.pins.len()), (expected, roots.len()));
+	}
+
+	/// Hashes of all chunks that the store has.
+	fn chunks(&self) -> HashSet<[u8; 32]> {
+		let blocks = self.world.store.all_blocks();
+		let chunks = blocks.iter().filter(|(cid, _)| cid.codec() == BlockCodec::Raw);
+		chunks.map(|(cid, _)| cid.digest()).collect()
+	}
+}
+
+struct Open<'a> {
+	identities: &'a NodeIdentities,
+	folder: &'a tempfile::TempDir,
+	runtime: &'a Runtime,
+}
+
+impl Open<'_> {
+	fn replicas(&self, store: &EmbeddedStore, daemon: &FakeKubo, quorum: usize) -> Replicas {
+		let kubo = Kubo::new(daemon.url.clone(), None, self.runtime.handle().clone()).unwrap();
+		let daemons = vec![("rack-2".to_owned(), kubo)];
+		let folder = self.folder.path().join("replicas");
+		Replicas::open(store.clone(), self.identities, daemons, quorum, &folder).unwrap()
+	}
+}
+
+fn lineage() -> LineageId {
+	LineageId { request: OpaqueId::of(&3u64).unwrap(), salt: [9; 32] }
+}
+
+#[test]
+fn a_snapshot_is_sent_pinned_and_counted() {
+	let mut bench = Bench::new(40);
+	let root = bench.take();
+	assert!(!bench.replicas.has_quorum(&root));
+	assert_eq!(bench.replicas.below_quorum().unwrap(), 1);
+	assert_eq!(bench.view().state, "unknown");
+	bench.pass().unwrap();
+	bench.assert_whole(&[root]);
+	assert!(bench.replicas.has_quorum(&root));
+	assert_eq!(bench.replicas.below_quorum().unwrap(), 0);
+	let view = bench.view();
+	assert_eq!((view.state, view.held, view.behind, view.error), ("whole", 1, 0, None));
+	assert!(view.sent_bytes > 40 * CHUNK as u64 && view.last_success_ms.is_some());
+	bench.daemon.count("dag/import");
+	bench.pass().unwrap();
+	assert_eq!(bench.daemon.count("dag/import"), 0, "there is nothing to send");
+}
+
+#[test]
+fn the_next_snapshot_costs_what_is_new_in_it_and_an_update_of_the_pin() {
+	let mut bench = Bench::new(200);
+	let mut roots = vec![bench.take()];
+	bench.pass().unwrap();
+	let first = bench.daemon.state().imported_bytes;
+	for (place, nameless) in [(3, false), (100, false), (199, true)] {
+		bench.bytes[place * CHUNK] ^= 1;
+		bench.daemon.state().has_nameless_updates = nameless;
+		roots.push(bench.take());
+		bench.daemon.state().imported_bytes = 0;
+		bench.pass().unwrap();
+		let more = bench.daemon.state().imported_bytes;
+		// One chunk, a node of each level, the root.
+		assert!(more < 2 * CHUNK as u64 && first > 200 * CHUNK as u64, "{first}, then {more}");
+		assert_eq!(bench.daemon.count("pin/update"), 1);
+	}
+	bench.assert_whole(&roots);
+}
+
+#[test]
+fn what_was_given_up_is_unpinned_there_and_nothing_else() {
+	let mut bench = Bench::new(8);
+	let (old, new) = (bench.take(), bench.take());
+	bench.pass().unwrap();
+	let foreign = Cid::dag_cbor([7; 32]);
+	bench.daemon.state().pins.insert(foreign, "theirs".into());
+	bench.replicas.release(&old, &lineage()).unwrap();
+	assert!(bench.replicas.are_releasing(&lineage()));
+	// It was noted and the store still has it: a kill came between.
+	bench.pass().unwrap();
+	assert!(bench.daemon.state().pins.contains_key(&old) && bench.view().releasing == 1);
+	bench.world.store.unpin(&old).unwrap();
+	let store = bench.world.store.clone();
+	bench.restart(store);
+	bench.pass().unwrap();
+	assert!(!bench.replicas.are_releasing(&lineage()));
+	assert!(bench.daemon.state().pins.remove(&foreign).is_some());
+	bench.assert_whole(&[new]);
+}
+
+#[test]
+fn an_emptied_daemon_is_filled_again() {
+	let mut bench = Bench::new(20);
+	let roots = [bench.take(), bench.take()];
+	bench.pass().unwrap();
+	{
+		let mut daemon = bench.daemon.state();
+		daemon.pins.clear();
+		daemon.blocks.clear();
+	}
+	bench.pass().unwrap();
+	bench.assert_whole(&roots);
+}
+
+#[test]
+fn blocks_that_are_missing_below_a_pin_are_found_and_sent_again() {
+	let mut bench = Bench::new(40);
+	let mut roots = vec![bench.take()];
+	bench.pass().unwrap();
+	let lost: HashSet<_> = bench.chunks().into_iter().skip(1).collect();
+	bench.daemon.state().lose_chunks(&lost);
+	// Pins of the next one are refused, too: the daemon looks at all that is new only.
+	bench.bytes[0] ^= 1;
+	roots.push(bench.take());
+	let found = (0..20).any(|_| bench.pass().is_err());
+	assert!(found && bench.view().error.unwrap().contains("it lacks blocks"), "no sample told");
+	bench.pass().unwrap();
+	bench.assert_whole(&roots);
+}
+
+#[test]
+fn damaged_blocks_are_named_and_replaced_once_they_are_dropped() {
+	let mut bench = Bench::new(20);
+	let root = bench.take();
+	bench.pass().unwrap();
+	let all = bench.chunks();
+	bench.daemon.state().damage(&all);
+	bench.pass().unwrap_err();
+	let view = bench.view();
+	assert!(!view.damaged.is_empty() && view.state == "waiting", "{view:?}");
+	assert!(view.error.unwrap().contains("`ipfs repo verify --drop`"));
+	bench.daemon.state().drop_damaged();
+	for _ in 0..2 {
+		bench.pass().unwrap_or_default();
+	}
+	bench.pass().unwrap();
+	bench.assert_whole(&[root]);
+}
+
+#[test]
+fn a_replica_that_broke_off_is_gone_on_with_where_it_was() {
+	let mut bench = Bench::new(40 * 16);
+	let root = bench.take();
+	bench.daemon.state().imports_left = Some(2);
+	bench.pass().unwrap_err();
+	assert!(!bench.replicas.has_quorum(&root));
+	assert!(bench.view().error.is_some());
+	let half = bench.daemon.state().imported_bytes;
+	assert!(half > 30 << 20, "{half}");
+	{
+		let mut daemon = bench.daemon.state();
+		(daemon.is_down, daemon.imports_left, daemon.imported_bytes) = (false, None, 0);
+		// What was sent is kept, whatever is collected meanwhile.
+		daemon.collect();
+	}
+	let store = bench.world.store.clone();
+	bench.restart(store);
+	bench.pass().unwrap();
+	let rest = bench.daemon.state().imported_bytes;
+	assert!(rest < 11 << 20, "{rest} of 40 MiB were sent again");
+	bench.assert_whole(&[root]);
+}
+
+#[test]
+fn a_daemon_that_is_down_is_told_of_and_tried_later_and_later() {
+	let mut bench = Bench::new(4);
+	bench.take();
+	bench.daemon.state().is_down = true;
+	let member = &bench.replicas.members[0];
+	let waits: Vec<Duration> =
+		(0..12).map(|_| bench.replicas.settle(member, bench.replicas.pass(member))).collect();
+	assert!(waits[0] <= RETRY_AFTER.mul_f64(1.25) && waits[5] > 10 * RETRY_AFTER, "{waits:?}");
+	assert!(waits[11] <= RETRY_AFTER_MAX.mul_f64(1.25), "{waits:?}");
+	let view = bench.view();
+	assert_eq!((view.state, view.last_success_ms), ("waiting", None));
+	assert!(view.error.unwrap().contains("it cannot be reached"));
+	bench.daemon.state().is_down = false;
+	bench.pass().unwrap();
+	assert_eq!(bench.view().state, "whole");
+}
+
+#[test]
+fn a_store_that_lost_its_disk_gets_everything_back_but_what_was_given_up() {
+	let mut bench = Bench::new(20);
+	let (old, new) = (bench.take(), bench.take());
+	bench.pass().unwrap();
+	bench.replicas.release(&old, &lineage()).unwrap();
+	bench.restart(memory_store());
+	bench.pass().unwrap();
+	let pins = bench.world.store.pins().unwrap();
+	assert_eq!(pins.iter().map(|pin| pin.root).collect::<Vec<_>>(), [new]);
+	// The root says 4, whatever the label said.
+	let (series, sequence) = names::place(&pins[0].label);
+	assert_eq!((names::series(&series).unwrap().lineage, sequence), (lineage(), 4));
+	let report = verify(&bench.world.store, &new, Chunks::Hashed, &mut |_| true).unwrap();
+	assert!(report.is_good(), "{report:?}");
+	bench.assert_whole(&[new]);
+}
+
+#[test]
+fn what_others_have_pinned_counts_and_stays_theirs() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	bench.daemon.state().pins.insert(root, "theirs".into());
+	bench.daemon.count("dag/import");
+	bench.pass().unwrap();
+	assert!(bench.replicas.has_quorum(&root));
+	assert_eq!(bench.daemon.count("dag/import"), 0);
+	bench.replicas.release(&root, &lineage()).unwrap();
+	bench.world.store.unpin(&root).unwrap();
+	bench.pass().unwrap();
+	assert_eq!(bench.daemon.state().pins[&root], "theirs");
+}
+
+#[test]
+fn blocks_are_read_from_whoever_has_them_and_checked() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	assert!(bench.replicas.get(&root).unwrap().is_some());
+	assert_eq!(bench.replicas.get(&Cid::raw([5; 32])).unwrap(), None);
+	let all = bench.chunks();
+	bench.daemon.state().damage(&all);
+	let bad = Cid::raw(*all.iter().next().unwrap());
+	assert!(matches!(bench.replicas.get(&bad), Err(RepositoryError::Corrupt { .. })));
+	assert_eq!(bench.view().damaged, [bad.to_string()]);
+	bench.daemon.state().is_down = true;
+	assert!(bench.replicas.get(&root).is_err());
+	bench.daemon.state().is_down = false;
+	assert!(bench.replicas.get(&root).is_err(), "it is passed over for a while");
+	bench.replicas.members[0].state().passed_over_until = None;
+	assert!(bench.replicas.get(&root).unwrap().is_some());
+}

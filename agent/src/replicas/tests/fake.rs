@@ -1,0 +1,250 @@
+//! A daemon in memory that does what Kubo does, as far as replicas ask for it.
+
+use crate::{
+	format::{digest, links},
+	repositories::CarStream,
+};
+use backup_primitives::{Cid, cid::BlockCodec};
+use std::{
+	collections::{BTreeMap, HashMap, HashSet},
+	io::{BufRead, BufReader, Read, Write},
+	net::{TcpListener, TcpStream},
+	sync::{Arc, Mutex, MutexGuard},
+	thread,
+};
+
+/// The daemon. It serves until the test ends.
+pub(super) struct FakeKubo {
+	pub(super) url: String,
+	state: Arc<Mutex<Daemon>>,
+}
+
+#[derive(Default)]
+pub(super) struct Daemon {
+	/// By their hashes alone, as Kubo keeps them.
+	pub(super) blocks: HashMap<[u8; 32], Vec<u8>>,
+	pub(super) pins: BTreeMap<Cid, String>,
+	/// Verbs that it was asked for.
+	pub(super) asked: Vec<String>,
+	pub(super) imported_bytes: u64,
+	/// Whether it closes connections without a word.
+	pub(super) is_down: bool,
+	/// After so many imports it goes down.
+	pub(super) imports_left: Option<u32>,
+	/// Whether what is pinned by an update has no name, as at older daemons.
+	pub(super) has_nameless_updates: bool,
+}
+
+/// What it answers: a status and a body.
+type Said = (u16, Vec<u8>);
+
+impl FakeKubo {
+	pub(super) fn start() -> Self {
+		let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+		let url = format!("http://{}", listener.local_addr().unwrap());
+		let state: Arc<Mutex<Daemon>> = Arc::default();
+		let served = state.clone();
+		thread::spawn(move || {
+			for stream in listener.incoming() {
+				let (stream, served) = (stream.unwrap(), served.clone());
+				thread::spawn(move || serve(stream, &served));
+			}
+		});
+		Self { url, state }
+	}
+
+	pub(super) fn state(&self) -> MutexGuard<'_, Daemon> {
+		self.state.lock().unwrap()
+	}
+
+	/// How often it was asked for a verb since the last time, and forget it.
+	pub(super) fn count(&self, verb: &str) -> usize {
+		let mut state = self.state();
+		let count = state.asked.iter().filter(|asked| *asked == verb).count();
+		state.asked.retain(|asked| asked != verb);
+		count
+	}
+}
+
+fn serve(mut stream: TcpStream, served: &Mutex<Daemon>) {
+	let mut input = BufReader::new(stream.try_clone().unwrap());
+	let mut head = Vec::new();
+	loop {
+		let mut line = String::new();
+		if input.read_line(&mut line).unwrap_or(0) == 0 {
+			return;
+		}
+		match line.trim_end() {
+			"" => break,
+			line => head.push(line.to_owned()),
+		}
+	}
+	let length = head.iter().find_map(|line| line.strip_prefix("content-length: "));
+	let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+	if input.read_exact(&mut body).is_err() {
+		return;
+	}
+	let mut daemon = served.lock().unwrap();
+	if daemon.is_down {
+		return;
+	}
+	let (status, said) = daemon.answer(&head[0], &body);
+	drop(daemon);
+	let length = said.len();
+	let head =
+		format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+	let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&said));
+}
+
+impl Daemon {
+	fn answer(&mut self, line: &str, body: &[u8]) -> Said {
+		let target = line.split(' ').nth(1).unwrap().strip_prefix("/api/v0/").unwrap();
+		let (verb, query) = target.split_once('?').unwrap();
+		let pairs: Vec<(&str, &str)> = query.split('&').filter_map(|p| p.split_once('=')).collect();
+		let cids: Vec<Cid> = pairs
+			.iter()
+			.filter(|(key, _)| *key == "arg")
+			.map(|(_, cid)| cid.parse().unwrap())
+			.collect();
+		let name = pairs.iter().find(|(key, _)| *key == "name").map_or("", |(_, name)| name);
+		self.asked.push(verb.to_owned());
+		match verb {
+			"block/get" => match self.blocks.get(&cids[0].digest()) {
+				Some(block) => (200, block.clone()),
+				None => missing(&cids[0]),
+			},
+			"block/stat" => match self.blocks.get(&cids[0].digest()) {
+				Some(block) => {
+					say(&format!("{{\"Key\":\"{}\",\"Size\":{}}}", cids[0], block.len()))
+				}
+				None => missing(&cids[0]),
+			},
+			"dag/import" => self.import(body),
+			"pin/ls" if cids.is_empty() => self.list(name),
+			"pin/ls" => match self.pins.get(&cids[0]) {
+				Some(name) => say(&format!(
+					"{{\"Keys\":{{\"{}\":{{\"Type\":\"recursive\",\"Name\":\"{name}\"}}}}}}",
+					cids[0]
+				)),
+				None => fail(&format!("path '{}' is not pinned", cids[0])),
+			},
+			"pin/add" => self.pin(cids[0], name.to_owned()),
+			"pin/update" => match self.pins.get(&cids[0]).cloned() {
+				Some(_) if self.has_nameless_updates => self.pin(cids[1], String::new()),
+				Some(name) => self.pin(cids[1], name),
+				None => fail("'from' cid was not recursively pinned already"),
+			},
+			"pin/rm" => match self.pins.remove(&cids[0]) {
+				Some(_) => say(&format!("{{\"Pins\":[\"{}\"]}}", cids[0])),
+				None => fail("not pinned or pinned indirectly"),
+			},
+			other => panic!("nobody should ask for {other}"),
+		}
+	}
+
+	fn import(&mut self, body: &[u8]) -> Said {
+		match &mut self.imports_left {
+			Some(0) => self.is_down = true,
+			Some(left) => *left -= 1,
+			None => (),
+		}
+		if self.is_down {
+			return (500, Vec::new());
+		}
+		self.imported_bytes += body.len() as u64;
+		let start = body.windows(4).position(|at| at == b"\r\n\r\n").unwrap() + 4;
+		let mut car = CarStream::new(&body[start..]).unwrap();
+		let root = car.roots()[0];
+		let mut count = 0;
+		loop {
+			let (cid, block) = car.next_block().unwrap().unwrap();
+			// As Kubo, it keeps what it believes to have.
+			self.blocks.entry(cid.digest()).or_insert(block);
+			count += 1;
+			if cid == root {
+				break;
+			}
+		}
+		let error = self.lacks(&root).map(|cid| could_not_find(&cid)).unwrap_or_default();
+		if error.is_empty() {
+			self.pins.insert(root, String::new());
+		}
+		say(&format!(
+			"{{\"Root\":{{\"Cid\":{{\"/\":\"{root}\"}},\"PinErrorMsg\":\"{error}\"}}}}\n\
+			 {{\"Stats\":{{\"BlockCount\":{count},\"BlockBytesCount\":1}}}}"
+		))
+	}
+
+	fn list(&self, name: &str) -> Said {
+		let lines = self.pins.iter().filter(|(_, of)| of.contains(name)).map(|(cid, name)| {
+			format!("{{\"Cid\":\"{cid}\",\"Name\":\"{name}\",\"Type\":\"recursive\"}}\n")
+		});
+		(200, lines.collect::<String>().into_bytes())
+	}
+
+	fn pin(&mut self, root: Cid, name: String) -> Said {
+		match self.lacks(&root) {
+			Some(cid) => missing(&cid),
+			None => {
+				self.pins.insert(root, name);
+				say(&format!("{{\"Pins\":[\"{root}\"]}}"))
+			}
+		}
+	}
+
+	/// A block that is missing below a root.
+	fn lacks(&self, root: &Cid) -> Option<Cid> {
+		let mut pending = vec![*root];
+		while let Some(cid) = pending.pop() {
+			let Some(block) = self.blocks.get(&cid.digest()) else { return Some(cid) };
+			if cid.codec() == BlockCodec::DagCbor {
+				pending.extend(links(block).unwrap());
+			}
+		}
+		None
+	}
+
+	/// Removes what no pin needs.
+	pub(super) fn collect(&mut self) {
+		let mut needed = HashSet::new();
+		let mut pending: Vec<Cid> = self.pins.keys().copied().collect();
+		while let Some(cid) = pending.pop() {
+			needed.insert(cid.digest());
+			if cid.codec() == BlockCodec::DagCbor {
+				pending.extend(links(&self.blocks[&cid.digest()]).unwrap());
+			}
+		}
+		self.blocks.retain(|hash, _| needed.contains(hash));
+	}
+
+	/// Loses all blocks that are no nodes, or has their bytes go bad.
+	pub(super) fn lose_chunks(&mut self, chunks: &HashSet<[u8; 32]>) {
+		self.blocks.retain(|hash, _| !chunks.contains(hash));
+	}
+
+	pub(super) fn damage(&mut self, chunks: &HashSet<[u8; 32]>) {
+		let bad = self.blocks.iter_mut().filter(|(hash, _)| chunks.contains(*hash));
+		bad.for_each(|(_, block)| block[0] ^= 1);
+	}
+
+	/// Removes what is not what its hash says, as `ipfs repo verify --drop` does.
+	pub(super) fn drop_damaged(&mut self) {
+		self.blocks.retain(|hash, block| digest(block) == *hash);
+	}
+}
+
+fn say(json: &str) -> Said {
+	(200, format!("{json}\n").into_bytes())
+}
+
+fn fail(words: &str) -> Said {
+	(500, format!("{{\"Message\":\"{words}\",\"Code\":0,\"Type\":\"error\"}}").into_bytes())
+}
+
+fn missing(cid: &Cid) -> Said {
+	fail(&could_not_find(cid))
+}
+
+fn could_not_find(cid: &Cid) -> String {
+	format!("block was not found locally (offline): ipld: could not find {cid}")
+}
