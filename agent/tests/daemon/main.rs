@@ -11,6 +11,7 @@ mod disks;
 mod fake_node;
 mod http;
 mod kills;
+mod kubo;
 mod live_restores;
 #[path = "../fixtures/machine.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
