@@ -69,7 +69,7 @@ impl Bench {
 	fn pass(&self) -> Result<(), String> {
 		let member = &self.replicas.members[0];
 		let result = self.replicas.pass(member);
-		let told = result.as_ref().map(|()| ()).map_err(ToString::to_string);
+		let told = result.as_ref().copied().map_err(ToString::to_string);
 		self.replicas.settle(member, result);
 		told
 	}

@@ -13,6 +13,7 @@ mod doctor;
 mod fake_node;
 mod http;
 mod kills;
+mod kubo;
 mod live_restores;
 #[path = "../fixtures/machine.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
