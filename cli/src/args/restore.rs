@@ -5,15 +5,16 @@ use clap::{Args, ValueEnum};
 use std::{ffi::OsString, path::PathBuf};
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("destination").required(true))]
 pub(crate) struct Restore {
 	#[command(flatten)]
 	pub(crate) unlock: Unlock,
 	/// File to write. It appears when it is complete; an existing one is never overwritten.
-	#[arg(long, value_name = "FILE", required_unless_present = "device")]
+	#[arg(long, value_name = "FILE", group = "destination")]
 	pub(crate) output: Option<PathBuf>,
 	/// Block device to write instead, such as a logical volume. What is on it is lost; it must be at
 	/// least as large as the disk, and in use by nothing.
-	#[arg(long, value_name = "DEVICE", conflicts_with_all = ["output", "format", "blob"])]
+	#[arg(long, value_name = "DEVICE", group = "destination", conflicts_with_all = ["format", "blob"])]
 	pub(crate) device: Option<PathBuf>,
 	/// Do not ask before a device is overwritten.
 	#[arg(long, requires = "device")]
