@@ -105,6 +105,7 @@ mutate-syncs: ## Prove that the store's tests miss every single sync that is tak
 bench: bench-peers ## Measure the agent; the figures in docs/performance.md come from here
 	cargo bench --locked -p backup-agent --bench backup
 	cargo bench --locked -p backup-agent --bench backup -- growth
+	cargo bench --locked -p backup-agent --bench pull -- 2800 1000
 	cargo bench --locked -p backup-agent --bench store -- collect
 	cargo bench --locked -p backup-agent --bench store -- rebuild
 	cargo bench --locked -p backup-agent --bench store -- rebuild-sparse

@@ -51,6 +51,9 @@ impl Deref for DirectFile {
 impl DirectFile {
 	fn direct(&self) -> Option<&File> {
 		let open = || {
+			if is_remote(&self.file) {
+				return None;
+			}
 			let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
 			OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path).ok()
 		};
@@ -61,7 +64,6 @@ impl DirectFile {
 	/// the rest through it. Neither is durable before a sync.
 	pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
 		let file = &self.file;
-		let Some(direct) = self.direct() else { return file.write_all_at(bytes, offset) };
 		let head = (offset.next_multiple_of(ALIGNMENT as u64) - offset) as usize;
 		let Some((head, rest)) = bytes.split_at_checked(head) else {
 			return file.write_all_at(bytes, offset);
@@ -70,6 +72,7 @@ impl DirectFile {
 		if body.is_empty() || body.as_ptr().align_offset(ALIGNMENT) != 0 {
 			return file.write_all_at(bytes, offset);
 		}
+		let Some(direct) = self.direct() else { return file.write_all_at(bytes, offset) };
 		let body_at = offset + head.len() as u64;
 		match direct.write_all_at(body, body_at) {
 			Ok(()) => {}
@@ -82,6 +85,13 @@ impl DirectFile {
 		file.write_all_at(head, offset)?;
 		file.write_all_at(tail, body_at + body.len() as u64)
 	}
+}
+
+/// Whether the file is on another computer, where each such write would be a synced one.
+fn is_remote(file: &File) -> bool {
+	// From the kernel's `magic.h`: NFS, SMB, CIFS, and what runs in user space.
+	const REMOTE: [u64; 4] = [0x6969, 0xfe53_4d42, 0xff53_4d42, 0x6573_5546];
+	rustix::fs::fstatfs(file).is_ok_and(|found| REMOTE.contains(&(found.f_type as u64)))
 }
 
 /// Bytes that begin where a [`DirectFile`] wants them in memory. Their number is fixed.

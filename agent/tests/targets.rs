@@ -439,6 +439,27 @@ fn a_device_in_use_is_refused() {
 }
 
 #[test]
+fn a_device_that_a_machine_has_is_refused() {
+	let dir = tempfile::tempdir().unwrap();
+	let Some(device) = Loop::over(&dir.path().join("volume"), &pattern(7, MIB)) else { return };
+	let socket = dir.path().join("nbd");
+	let mut qemu = Command::new("qemu-nbd")
+		.args(["--persistent", "--format=raw", "--socket"])
+		.args([&socket, &device.0])
+		.spawn()
+		.unwrap();
+	while !socket.exists() {
+		assert!(qemu.try_wait().unwrap().is_none(), "qemu-nbd ended");
+		thread::yield_now();
+	}
+	let refused = DeviceTarget::open(&device.0);
+	qemu.kill().unwrap();
+	qemu.wait().unwrap();
+	assert!(matches!(refused, Err(TargetError::DeviceInUse { .. })), "{refused:?}");
+	DeviceTarget::open(&device.0).unwrap();
+}
+
+#[test]
 fn a_file_is_no_device() {
 	let file = tempfile::NamedTempFile::new().unwrap();
 	let refused = DeviceTarget::open(file.path());

@@ -32,6 +32,10 @@ pub(crate) enum CliError {
 	Answer { source: io::Error },
 	#[error("interrupted")]
 	Interrupted,
+	#[error("{path} was not written to its end: {reason}")]
+	DeviceUnfinished { path: PathBuf, reason: String, exit: u8 },
+	#[error("several machines are called '{name}': requests {requests}")]
+	AmbiguousMachine { name: String, requests: String },
 	#[error("no node answers at {url}: {reason}")]
 	NodeUnreachable { url: String, reason: String },
 	#[error("the chain has no {what}")]
@@ -141,6 +145,7 @@ impl CliError {
 			| Self::BadConfig { .. }
 			| Self::BadAccount { .. }
 			| Self::NotConfirmed
+			| Self::AmbiguousMachine { .. }
 			| Self::GatewayUnusable { .. } => exit::USAGE,
 			Self::NodeUnreachable { .. }
 			| Self::ChainLacks { .. }
@@ -169,7 +174,7 @@ impl CliError {
 			Self::BadCar { .. } => exit::BLOCKS,
 			Self::Late { .. } | Self::RestoreExpired { .. } => exit::LATE,
 			Self::RestoreFailed { .. } => exit::FAILED,
-			Self::Snapshot { exit, .. } => *exit,
+			Self::Snapshot { exit, .. } | Self::DeviceUnfinished { exit, .. } => *exit,
 			Self::Interrupted => exit::INTERRUPTED,
 		}
 	}
@@ -198,7 +203,12 @@ impl CliError {
 		match self {
 			Self::Runtime { .. } => "check the limits of this user (ulimit -a)".into(),
 			Self::Answer { .. } => "check where standard output goes".into(),
-			Self::Interrupted => "nothing unfinished was left behind; run it again".into(),
+			Self::Interrupted => "no unfinished file was left behind; what was already sent to the chain may still happen: look with 'backup status'".into(),
+			Self::DeviceUnfinished { .. } => {
+				"what was on it is lost and the disk is not all there: restore again before it is used"
+					.into()
+			}
+			Self::AmbiguousMachine { .. } => "name the one that is meant by its request".into(),
 			Self::NodeUnreachable { .. } => {
 				"start a node, or name one with --node ws://HOST:PORT (wss:// beyond this machine)"
 					.into()

@@ -4,7 +4,7 @@
 use crate::{args::Global, error::CliError, terminal};
 use std::{
 	env, fs,
-	io::Read,
+	io::{self, Read},
 	path::Path,
 	process::{Command, Stdio},
 	str::FromStr,
@@ -50,10 +50,11 @@ fn secret_of(command: &str) -> Result<String, CliError> {
 		.stdout(Stdio::piped())
 		.spawn()
 		.map_err(|error| failed(error.to_string()))?;
-	let out = child.stdout.take().expect("its output was asked for");
+	let mut out = child.stdout.take().expect("its output was asked for");
 	// All of it, though the first line is what counts: a command whose output nobody reads ends badly.
 	let mut text = String::new();
-	let read = out.take(SECRET_BYTES_MAX).read_to_string(&mut text);
+	let read = out.by_ref().take(SECRET_BYTES_MAX).read_to_string(&mut text);
+	let read = read.and_then(|_| io::copy(&mut out, &mut io::sink()));
 	let status = child.wait().map_err(|error| failed(error.to_string()))?;
 	read.map_err(|error| failed(error.to_string()))?;
 	match status.success() {
@@ -72,6 +73,10 @@ pub(crate) fn read_secret(path: &Path) -> Result<String, CliError> {
 /// A key pair from its secret. The error never repeats the secret.
 pub(crate) fn keypair(secret: &str) -> Result<Keypair, CliError> {
 	let bad = |reason: String| CliError::BadSigner { reason };
+	// What is empty would stand for the key that everybody has.
+	if secret.trim().is_empty() {
+		return Err(bad("it is empty".to_owned()));
+	}
 	let uri = SecretUri::from_str(secret).map_err(|error| bad(error.to_string()))?;
 	Keypair::from_uri(&uri).map_err(|error| bad(error.to_string()))
 }
@@ -107,6 +112,13 @@ mod tests {
 	use super::*;
 
 	const ALICE: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
+
+	#[test]
+	fn what_is_empty_is_no_secret() {
+		for secret in ["", " \n"] {
+			assert!(matches!(keypair(secret), Err(CliError::BadSigner { .. })), "{secret:?}");
+		}
+	}
 
 	#[test]
 	fn an_account_reads_from_both_forms() {

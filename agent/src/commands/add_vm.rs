@@ -8,7 +8,7 @@ use crate::{
 		discovery::{Found, Origin, Problem, discover},
 	},
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use std::{
 	collections::BTreeMap,
@@ -71,10 +71,10 @@ pub(super) fn run(context: &Context, arguments: AddVm) -> Result<ExitCode> {
 	}
 	let mut candidates: Vec<_> =
 		found.into_iter().map(|found| judge(found, name.as_deref(), &known, &inventory)).collect();
+	if let Some(error) = refused.filter(|_| !json) {
+		eprintln!("libvirt was not asked: {}", plain(&error.to_string()));
+	}
 	if candidates.is_empty() {
-		if let Some(error) = refused {
-			eprintln!("libvirt was not asked: {error}");
-		}
 		match machine {
 			Some(wanted) => bail!(
 				"found no machine {wanted:?} on this host; `backup-agent add-vm` shows all that there are"
@@ -88,14 +88,18 @@ pub(super) fn run(context: &Context, arguments: AddVm) -> Result<ExitCode> {
 		() if !json && io::stdin().is_terminal() => ask,
 		() => |_: &Candidate| Ok(false),
 	};
+	let mut added = Vec::new();
 	for candidate in &mut candidates {
+		candidate.compare(&added);
 		if !json {
 			print!("{}", candidate.to_text());
 		}
 		if candidate.is_new() && ask(candidate)? {
-			candidate.add(&inventory)?;
-			if !json && let State::Added { file } = &candidate.state {
-				println!("  added {}", file.display());
+			added.extend(candidate.add(&inventory));
+			match &candidate.state {
+				_ if json => (),
+				State::Added { file } => println!("  added {}", file.display()),
+				_ => print!("{}", candidate.to_text()),
 			}
 		}
 	}
@@ -167,10 +171,20 @@ fn judge(
 
 /// Ask the operator, who is at a terminal.
 fn ask(candidate: &Candidate) -> Result<bool> {
-	eprint!("  add {}? [y/N] ", candidate.name);
+	eprint!("  add {}? [y/N] ", plain(&candidate.name));
 	let mut line = String::new();
 	io::stdin().lock().read_line(&mut line)?;
 	Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+/// Words of others for a terminal, which must not obey them.
+fn plain(words: &str) -> String {
+	let is_harmless = |c: char| !c.is_control() && !('\u{200b}'..='\u{206f}').contains(&c);
+	let escaped = words.chars().map(|c| match is_harmless(c) {
+		true => c.to_string(),
+		false => c.escape_unicode().to_string(),
+	});
+	escaped.collect()
 }
 
 impl Candidate {
@@ -178,15 +192,44 @@ impl Candidate {
 		matches!(self.state, State::New { .. })
 	}
 
-	fn add(&mut self, inventory: &Inventory) -> Result<()> {
-		let State::New { file, vm } = &self.state else { return Ok(()) };
-		let file = file.clone();
-		let written = inventory.add(&self.name, vm).with_context(|| {
-			format!("failed to write {}; `backup-agent init` makes its folder", file.display())
-		})?;
-		ensure!(written, "{} is there meanwhile, and stays as it is", file.display());
-		self.state = State::Added { file };
-		Ok(())
+	/// Refuse it if it has the name or the UUID of one that was just added.
+	fn compare(&mut self, added: &[(String, Vm)]) {
+		let State::New { vm, .. } = &self.state else { return };
+		let twin = added.iter().find(|(name, other)| *name == self.name || other.uuid == vm.uuid);
+		if let Some((name, _)) = twin {
+			self.refuse(
+				format!("{name}, which was just added, has its name or its UUID"),
+				"give it another one",
+			);
+		}
+	}
+
+	/// Write its file, and give what stands there; or say why not.
+	fn add(&mut self, inventory: &Inventory) -> Option<(String, Vm)> {
+		let State::New { file, vm } = &self.state else { return None };
+		let (file, vm) = (file.clone(), (**vm).clone());
+		match inventory.add(&self.name, &vm) {
+			Ok(true) => {
+				self.state = State::Added { file };
+				Some((self.name.clone(), vm))
+			}
+			Ok(false) => {
+				self.refuse(format!("{} is there meanwhile", file.display()), "look at it");
+				None
+			}
+			Err(error) => {
+				self.refuse(
+					format!("failed to write {}: {error}", file.display()),
+					"`backup-agent init` makes its folder",
+				);
+				None
+			}
+		}
+	}
+
+	fn refuse(&mut self, found: String, mend: &str) {
+		self.found.problems.push(Problem { found, mend: mend.to_owned() });
+		self.state = State::Refused;
 	}
 
 	fn to_text(&self) -> String {
@@ -215,6 +258,7 @@ impl Candidate {
 				lines.extend([format!("  {found}"), format!("  → {mend}")]);
 			}
 		}
+		let lines: Vec<String> = lines.iter().map(|line| plain(line)).collect();
 		lines.join("\n") + "\n"
 	}
 

@@ -134,7 +134,8 @@ fn word(verdict: Verdict) -> &'static str {
 
 /// What others say may have several lines.
 fn one_line(words: &str) -> String {
-	words.split_whitespace().collect::<Vec<_>>().join(" ")
+	let words: Vec<&str> = words.split(|c: char| c.is_whitespace() || c.is_control()).collect();
+	words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

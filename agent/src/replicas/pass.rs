@@ -15,7 +15,7 @@ use crate::{
 use backup_primitives::{Cid, cid::BlockCodec};
 use rand::seq::IndexedRandom;
 use std::{
-	collections::{BTreeMap, HashSet},
+	collections::{BTreeMap, BTreeSet, HashSet},
 	io,
 	num::NonZero,
 	sync::PoisonError,
@@ -81,7 +81,11 @@ impl Replicas {
 		let is_there = |pin: &&Wanted| theirs.roots.contains_key(&pin.root);
 		{
 			let mut state = member.state();
-			state.held = theirs.roots.keys().copied().collect();
+			// What blocks are missing below is held again when it has been gone through.
+			state.held = match state.is_hollow {
+				true => BTreeSet::new(),
+				false => theirs.roots.keys().copied().collect(),
+			};
 			state.behind = wanted.len() - wanted.iter().filter(is_there).count();
 			state.is_known = true;
 		}
@@ -153,6 +157,10 @@ impl Replicas {
 		};
 		let mut failure = None;
 		for pin in wanted.iter().filter(|pin| is_hollow || !is_there(pin)) {
+			// It was given up meanwhile, and must not come back.
+			if !self.store.is_pinned(&pin.root) {
+				continue;
+			}
 			let is_pinned = is_there(&pin);
 			match self.fill_one(member, &mut sender, pin, is_pinned, &whole) {
 				Ok(()) => whole.push(pin),
@@ -220,8 +228,9 @@ impl Replicas {
 			Some(Err(error)) => return Err(error),
 		}
 		match kubo.pin_name(root)? {
-			Some(found) if self.names.read(&found).is_some() => Ok(()),
-			// Older daemons give no name to what is pinned by an update.
+			Some(found) if found == name => Ok(()),
+			// Older daemons give no name to what is pinned by an update, others that of the old pin,
+			// which an identity may have given that is gone some day.
 			Some(_) => kubo.pin_add(root, &name),
 			None => Err(KuboError::Malformed("it said that the root is pinned, and it is not")),
 		}

@@ -6,20 +6,23 @@
 use std::{
 	fs::OpenOptions,
 	io::{self, Seek, SeekFrom},
-	os::unix::fs::{FileTypeExt, OpenOptionsExt},
+	os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt},
 	path::Path,
 };
 
 use rustix::{
-	fs::{FallocateFlags, fallocate},
+	fs::{FallocateFlags, FlockOperation, fallocate, fcntl_lock, ioctl_blksszget},
 	io::Errno,
 };
 
 use crate::{
-	direct::DirectFile,
+	direct::{AlignedBytes, DirectFile},
 	pipeline::source::RestoreTarget,
 	targets::{Stage, TargetError},
 };
+
+/// How much of a device is cleared at once.
+const PIECE_BYTES: usize = 8 << 20;
 
 /// Restores a disk to a block device that is at least as large.
 #[derive(Debug)]
@@ -33,12 +36,13 @@ impl DeviceTarget {
 	/// Opens the device for this restore alone. Nothing is written before it is told the size.
 	///
 	/// # Errors
-	/// Fails when the path names no block device, and when the device is mounted or otherwise in
-	/// use by this machine.
+	/// Fails when the path names no block device, when this machine has mounted it or built anything
+	/// on it, and when a QEMU holds its locks on it. One that was started without locks, or that sees
+	/// another `/dev`, is not noticed.
 	pub fn open(path: &Path) -> Result<Self, TargetError> {
 		let failed = TargetError::io(path);
 		let open = || -> io::Result<Option<Self>> {
-			// Of a block device, "exclusive" means that nothing on this machine has it in use.
+			// Of a block device, "exclusive" means that no file system and no other device is on it.
 			let flags = libc::O_EXCL | libc::O_NONBLOCK;
 			if !std::fs::metadata(path)?.file_type().is_block_device() {
 				return Ok(None);
@@ -48,6 +52,13 @@ impl DeviceTarget {
 			if !device.metadata()?.file_type().is_block_device() {
 				return Ok(None);
 			}
+			// A QEMU has no device "exclusively", and locks some bytes of it instead.
+			fcntl_lock(&device, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+				match error {
+					Errno::AGAIN | Errno::ACCESS => io::ErrorKind::ResourceBusy.into(),
+					other => io::Error::from(other),
+				}
+			})?;
 			let device_bytes = device.seek(SeekFrom::End(0))?;
 			Ok(Some(Self { device: device.into(), device_bytes, stage: Stage::Made }))
 		};
@@ -67,21 +78,29 @@ impl DeviceTarget {
 		self.device_bytes
 	}
 
-	/// Makes all that the disk will cover read as zeros: by giving the space back where the device
-	/// can, by writing zeros where it cannot.
+	/// Makes all that the disk will cover read as zeros, piece by piece: by giving the space back
+	/// where the device can, and else by writing zeros where there is anything else. So a thin volume
+	/// is not filled.
 	fn clear(&self, logical_bytes: u64) -> io::Result<()> {
-		// The device counts in blocks of its own, none larger than this.
-		let bytes = logical_bytes.next_multiple_of(4096).min(self.device_bytes);
-		if bytes == 0 {
-			return Ok(());
-		}
-		let keep = FallocateFlags::KEEP_SIZE;
-		match fallocate(&*self.device, FallocateFlags::PUNCH_HOLE | keep, 0, bytes) {
-			Err(Errno::OPNOTSUPP) => {
-				Ok(fallocate(&*self.device, FallocateFlags::ZERO_RANGE | keep, 0, bytes)?)
+		let block_bytes = u64::from(ioctl_blksszget(&*self.device)?);
+		let end = logical_bytes.next_multiple_of(block_bytes).min(self.device_bytes);
+		let mut bytes = AlignedBytes::new(PIECE_BYTES);
+		for begin in (0..end).step_by(PIECE_BYTES) {
+			let len = (end - begin).min(PIECE_BYTES as u64);
+			let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+			match fallocate(&*self.device, flags, begin, len) {
+				Ok(()) => continue,
+				Err(Errno::OPNOTSUPP) => (),
+				Err(error) => return Err(error.into()),
 			}
-			result => Ok(result?),
+			let piece = &mut bytes[..len as usize];
+			self.device.read_exact_at(piece, begin)?;
+			if piece.iter().any(|byte| *byte != 0) {
+				piece.fill(0);
+				self.device.write_all_at(piece, begin)?;
+			}
 		}
+		Ok(())
 	}
 }
 

@@ -19,11 +19,9 @@ impl FromStr for Machine {
 	fn from_str(text: &str) -> Result<Self, String> {
 		let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
 		match text.parse() {
-			Ok(request) => Ok(Self::Request(request)),
-			Err(_) if !text.is_empty() && text.chars().all(is_name) => {
-				Ok(Self::Name(text.to_owned()))
-			}
-			Err(_) => Err("a machine is the number of its request, or a name of letters, digits, \
+			Ok(request) if !text.starts_with('+') => Ok(Self::Request(request)),
+			_ if !text.is_empty() && text.chars().all(is_name) => Ok(Self::Name(text.to_owned())),
+			_ => Err("a machine is the number of its request, or a name of letters, digits, \
 			               '-', '_' and '.'"
 				.into()),
 		}
@@ -92,6 +90,11 @@ impl FromStr for When {
 			let civil: DateTime = text.parse()?;
 			Ok(civil.to_zoned(TimeZone::UTC)?.timestamp())
 		});
+		// What stands in brackets, the name of a zone, would be passed over.
+		let time = time.and_then(|time| match text.contains('[') {
+			true => Err(jiff::Error::from_args(format_args!("a zone's name"))),
+			false => Ok(time),
+		});
 		let wrong = |_: jiff::Error| {
 			"a block is a number; a date is written as 2026-05-01, 2026-05-01 12:30, or \
 			 2026-05-01T12:30:00Z"
@@ -134,7 +137,7 @@ mod tests {
 		assert_eq!("7".parse(), Ok(Machine::Request(7)));
 		assert_eq!("web-1".parse(), Ok(Machine::Name("web-1".into())));
 		assert_eq!("7b".parse(), Ok(Machine::Name("7b".into())));
-		for wrong in ["", "web 1", "a/b", "\u{1b}[2J"] {
+		for wrong in ["", "+7", "web 1", "a/b", "\u{1b}[2J"] {
 			assert!(wrong.parse::<Machine>().is_err(), "{wrong:?}");
 		}
 	}

@@ -44,13 +44,13 @@ pub(crate) async fn request_of(
 		Ok::<_, CliError>((lineage.request, record.state.into()))
 	});
 	let machines: Vec<(u64, RequestState)> = machines.buffered(AT_ONCE).try_collect().await?;
-	if let Some(request) = named(&machines, name) {
+	if let Some(request) = named(&machines, name)? {
 		return Ok(request);
 	}
 	let requests = requests_of(at, owner).await?;
 	let machines: Vec<_> =
 		requests.into_iter().map(|(request, record)| (request, record.state.into())).collect();
-	named(&machines, name).ok_or_else(|| {
+	named(&machines, name)?.ok_or_else(|| {
 		let names: Vec<&str> = machines.iter().filter_map(|(_, state)| name_of(state)).collect();
 		CliError::NoMachine {
 			name: name.to_owned(),
@@ -60,9 +60,17 @@ pub(crate) async fn request_of(
 	})
 }
 
-fn named(machines: &[(u64, RequestState)], name: &str) -> Option<u64> {
-	let found = machines.iter().find(|(_, state)| name_of(state) == Some(name));
-	found.map(|(request, _)| *request)
+/// The one machine with a name. Nodes name their machines, so two of them can have one name.
+fn named(machines: &[(u64, RequestState)], name: &str) -> Result<Option<u64>, CliError> {
+	let found = machines.iter().filter(|(_, state)| name_of(state) == Some(name));
+	match *found.map(|(request, _)| *request).collect::<Vec<u64>>() {
+		[] => Ok(None),
+		[only] => Ok(Some(only)),
+		ref several => Err(CliError::AmbiguousMachine {
+			name: name.to_owned(),
+			requests: several.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+		}),
+	}
 }
 
 /// A machine has a name as long as it runs.

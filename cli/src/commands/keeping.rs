@@ -3,7 +3,10 @@
 
 use crate::{
 	args::{Global, Machine},
-	commands::{confirm::confirm, session::Session},
+	commands::{
+		confirm::{confirm, ensure_person},
+		session::Session,
+	},
 	error::CliError,
 	output::Output,
 	secret,
@@ -95,16 +98,23 @@ pub(crate) async fn delete(
 ) -> Result<(), CliError> {
 	// Whoever cannot sign is told before being asked.
 	let signer = secret::signer(global).await?;
-	let what = match sequence {
-		Some(sequence) => format!("Snapshot {sequence} of {machine}"),
-		None => format!("The backup of {machine}, with all its snapshots,"),
-	};
 	if !yes {
-		let will = format!("{what} will be deleted, blocks and records, on every node.");
-		confirm(output, &will, "delete").await?;
+		ensure_person()?;
 	}
 	let session = Session::of(signer, global).await?;
 	let request = session.request(&machine).await?;
+	if !yes {
+		let whose = match &machine {
+			Machine::Request(_) => machine.to_string(),
+			Machine::Name(name) => format!("request {request} ({name})"),
+		};
+		let what = match sequence {
+			Some(sequence) => format!("Snapshot {sequence} of {whose}"),
+			None => format!("The backup of {whose}, with all its snapshots,"),
+		};
+		let will = format!("{what} will be deleted, blocks and records, on every node.");
+		confirm(output, &will, "delete").await?;
+	}
 	let done =
 		format!("the deletion was asked for; until it is carried out, {}", undo(request, sequence));
 	match sequence {

@@ -5,7 +5,7 @@
 //! 2. Open the root with the identity, and choose the disk.
 //! 3. Write the image beside its name; it gets the name when it is complete and durable.
 //!
-//! Whatever ends it before leaves no file: the unfinished one goes with the thread that
+//! Whatever ends it before leaves no file, only a device half written: the unfinished one goes with the thread that
 //! writes it, which looks for Ctrl-C between two blocks.
 
 use crate::{
@@ -92,7 +92,8 @@ fn write_image(
 		on_progress: &on_progress,
 		cancel,
 	};
-	let written_bytes = work.run(&mut *target).map_err(|error| explain(root, &error))?;
+	let written_bytes =
+		work.run(&mut *target).map_err(|error| destination.explain(root, &error))?;
 	bar.finish();
 	Ok(Answer {
 		root,
@@ -210,6 +211,22 @@ impl Destination {
 		match self {
 			Self::File(_, Format::Raw) | Self::Device(_) => "raw",
 			Self::File(_, Format::Qcow2) => "qcow2",
+		}
+	}
+
+	/// What went wrong, and what became of the place.
+	fn explain(&self, root: Cid, error: &RestoreError) -> CliError {
+		match self {
+			Self::File(..) => explain(root, error),
+			Self::Device(path) => CliError::DeviceUnfinished {
+				path: path.clone(),
+				reason: error.to_string(),
+				exit: match error {
+					RestoreError::Cancelled => exit::INTERRUPTED,
+					RestoreError::Target { .. } => exit::FILE,
+					_ => exit::BLOCKS,
+				},
+			},
 		}
 	}
 

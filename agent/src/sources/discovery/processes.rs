@@ -4,6 +4,7 @@ use std::{
 	collections::HashMap,
 	fs,
 	io::{self, Read},
+	os::unix::fs::MetadataExt,
 	path::{Path, PathBuf},
 };
 
@@ -32,6 +33,17 @@ pub(super) struct Process {
 	pub(super) is_libvirt: bool,
 	/// Where its relative paths begin.
 	pub(super) folder: PathBuf,
+}
+
+impl Process {
+	/// Whether it has this file or device open. Only its own user and root may know.
+	pub(super) fn has_open(&self, path: &Path) -> bool {
+		let identity =
+			|path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+		let Some(wanted) = identity(path) else { return false };
+		let open = fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten();
+		open.flatten().any(|entry| identity(&entry.path()) == Some(wanted))
+	}
 }
 
 /// All of them, by process id. One that ends meanwhile is none.

@@ -83,7 +83,7 @@ fn ask(
 	let blocks = monitor.run("query-block", json!({}))?;
 	let (mut disks, mut files) = (Vec::new(), Vec::new());
 	for block in live::list(&blocks) {
-		match Drive::read(block, &process.folder) {
+		match Drive::read(block) {
 			Drive::None => (),
 			Drive::Disk { name, image, format } => {
 				let name = unique(name, &disks);
@@ -97,6 +97,14 @@ fn ask(
 			}
 			Drive::Unfit { what, mend } => found.problem(what, mend),
 		}
+	}
+	let paths = disks.iter().map(|disk| &disk.image).chain(files.iter().map(|file| &file.path));
+	for path in paths.filter(|path| !process.has_open(path)) {
+		// Whoever listens at the socket could name any file of this host.
+		found.problem(
+			format!("its process is not seen to have {} open", path.display()),
+			"run this as root; or describe it by hand, if that is its disk",
+		);
 	}
 	if disks.is_empty() {
 		found.problem("it has no disk that can be backed up", "there is nothing to do");
@@ -136,7 +144,7 @@ enum Drive {
 }
 
 impl Drive {
-	fn read(block: &Value, folder: &Path) -> Self {
+	fn read(block: &Value) -> Self {
 		let inserted = &block["inserted"];
 		let (device, qdev) = (text(&block["device"]), text(&block["qdev"]));
 		let shown = text(&inserted["image"]["filename"]);
@@ -155,7 +163,13 @@ impl Drive {
 				mend: "describe it by hand without that disk, if it need not be backed up",
 			};
 		}
-		let image = folder.join(shown);
+		let image = PathBuf::from(shown);
+		if image.is_relative() {
+			return Self::Unfit {
+				what: format!("its disk {shown:?} has no whole path"),
+				mend: "start it with the whole path of its image",
+			};
+		}
 		if is_firmware {
 			return Self::Firmware(image);
 		}
@@ -202,7 +216,7 @@ mod tests {
 	use super::*;
 
 	fn drive(block: Value) -> Drive {
-		Drive::read(&block, Path::new("/srv"))
+		Drive::read(&block)
 	}
 
 	fn inserted(filename: &str, format: &str) -> Value {
@@ -213,7 +227,7 @@ mod tests {
 	fn disks_are_told_from_what_is_none() {
 		let disk = json!({
 			"device": "", "qdev": "/machine/peripheral/root/virtio-backend", "removable": false,
-			"inserted": inserted("web.img", "raw"),
+			"inserted": inserted("/srv/web.img", "raw"),
 		});
 		let expected = Drive::Disk {
 			name: Some("root".into()),
@@ -240,6 +254,7 @@ mod tests {
 			("nbd:localhost:10809", "raw"),
 			("json:{\"driver\":\"rbd\"}", "raw"),
 			("", "raw"),
+			("web.img", "raw"),
 		] {
 			let found = drive(json!({ "inserted": inserted(filename, format) }));
 			assert!(matches!(found, Drive::Unfit { .. }), "{filename}: {found:?}");
