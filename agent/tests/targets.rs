@@ -7,8 +7,11 @@ mod loop_device;
 
 use std::{
 	fs::{self, File},
-	io,
-	os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+	io::{self, Read},
+	os::unix::{
+		fs::{FileExt, MetadataExt, PermissionsExt},
+		net::UnixStream,
+	},
 	path::{Path, PathBuf},
 	process::Command,
 	thread,
@@ -448,10 +451,13 @@ fn a_device_that_a_machine_has_is_refused() {
 		.args([&socket, &device.0])
 		.spawn()
 		.unwrap();
-	while !socket.exists() {
+	// It greets when it has the device, and listens before.
+	let mut greeting = [0; 8];
+	while UnixStream::connect(&socket).and_then(|mut it| it.read_exact(&mut greeting)).is_err() {
 		assert!(qemu.try_wait().unwrap().is_none(), "qemu-nbd ended");
 		thread::yield_now();
 	}
+	assert_eq!(&greeting, b"NBDMAGIC");
 	let refused = DeviceTarget::open(&device.0);
 	qemu.kill().unwrap();
 	qemu.wait().unwrap();
