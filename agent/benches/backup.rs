@@ -21,6 +21,8 @@
 //! as a file, which shows the pipeline and the store by themselves; as the disk of a machine that
 //! is off; and as the disk of one that runs. Every backup ends with a durable pin.
 
+mod memory;
+
 use backup_agent::{
 	format::{Compression, Geometry, RepositoryKey, Root, Sealer, digest},
 	pipeline::{Backup, BackupReport, Base, Cancel, Disk, DiskReader, Restore, open_root},
@@ -29,6 +31,7 @@ use backup_agent::{
 	targets::RawTarget,
 };
 use backup_primitives::{Consistency, OpaqueId, VmTag};
+use memory::peak_mib;
 use serde_json::json;
 use std::{
 	fs::{self, File},
@@ -266,7 +269,7 @@ fn timed<T>(what: &str, bytes: u64, work: impl FnOnce() -> T) -> T {
 	let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu_start);
 	let megabytes = bytes as f64 / 1e6;
 	let (rate, cpu_rate) = (megabytes / seconds, megabytes / cpu);
-	let peak = peak_mib();
+	let peak = peak_mib("self");
 	println!(
 		"{what:<18} {seconds:>6.2} s {rate:>6.0} MB/s  \
 		 {cpu:>6.2} CPU s {cpu_rate:>6.0} MB/CPU s  peak {peak} MiB"
@@ -280,14 +283,6 @@ fn cpu_seconds() -> f64 {
 	let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
 	let ticks = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
 	ticks.sum::<f64>() / 100.0
-}
-
-/// The most memory that the process had so far.
-fn peak_mib() -> u64 {
-	let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-	let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-	let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-	kib.unwrap_or(0) / 1024
 }
 
 /// How long each of the bare stages took, all threads together, in nanoseconds.

@@ -10,6 +10,8 @@
 //! 2. An agent serves that store. The first snapshot is fetched into an empty store, durably.
 //! 3. The store is that many snapshots behind now, and fetches them, the newest first.
 
+mod memory;
+
 use backup_agent::{
 	format::{Cid, Compression, Geometry, RepositoryKey, Root},
 	peers::{GatewayClient, Peers, Reach},
@@ -17,6 +19,7 @@ use backup_agent::{
 	repositories::{EmbeddedStore, Repository, Session, StoreOptions},
 };
 use backup_primitives::{Consistency, OpaqueId};
+use memory::peak_mib;
 use std::{
 	fs::{self, File},
 	io, iter,
@@ -158,14 +161,6 @@ impl Drop for Agent {
 
 fn free_port() -> io::Result<u16> {
 	Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// The most memory that a process had so far.
-fn peak_mib(process: &str) -> u64 {
-	let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-	let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-	let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-	kib.unwrap_or(0) / 1024
 }
 
 /// Fetches snapshots, each pinned when it is whole, and says what came.

@@ -13,10 +13,13 @@
 //! `rebuild-sparse` stores blocks that are zero but for a number, and digs holes where they are, so
 //! that a large store fits a small disk: it shows memory and what the processor does.
 
+mod memory;
+
 use backup_agent::{
 	format::{ChildRef, Cid, Geometry, Node, RepositoryKey, Sealer, digest},
 	repositories::{EmbeddedStore, Repository, Session, StoreOptions},
 };
+use memory::peak_mib;
 use std::{
 	fs,
 	io::Read,
@@ -149,7 +152,7 @@ fn collect(blocks: u64, folder: &Path) -> anyhow::Result<()> {
 		collected.blocks,
 		collected.bytes as f64 / 1e9,
 		written.load(Ordering::Relaxed) as f64 / 1e6 / seconds,
-		peak_mib()
+		peak_mib("self")
 	);
 	Ok(())
 }
@@ -177,7 +180,7 @@ fn rebuild(gibibytes: u64, folder: &Path, is_sparse: bool) -> anyhow::Result<()>
 		store.usage()?.blocks,
 		bytes as f64 / 1e9,
 		bytes as f64 / 1e6 / seconds,
-		peak_mib()
+		peak_mib("self")
 	);
 	Ok(())
 }
@@ -233,12 +236,16 @@ fn index(millions: u64, folder: &Path) -> anyhow::Result<()> {
 	let dead = trees.keep(&store, 0..blocks / 2)?;
 	trees.keep(&store, blocks / 2..blocks)?;
 	let seconds = begin.elapsed().as_secs_f64();
-	println!("{blocks} blocks stored in {seconds:.0} s; peak {} MiB", peak_mib());
+	println!("{blocks} blocks stored in {seconds:.0} s; peak {} MiB", peak_mib("self"));
 	store.unpin(&dead)?;
 	let begin = Instant::now();
 	let collected = store.collect()?;
 	let seconds = begin.elapsed().as_secs_f64();
-	println!("collect: {} blocks in {seconds:.0} s; peak {} MiB", collected.blocks, peak_mib());
+	println!(
+		"collect: {} blocks in {seconds:.0} s; peak {} MiB",
+		collected.blocks,
+		peak_mib("self")
+	);
 	drop(store);
 	let begin = Instant::now();
 	let store = EmbeddedStore::open(folder, StoreOptions::V1)?;
@@ -247,14 +254,6 @@ fn index(millions: u64, folder: &Path) -> anyhow::Result<()> {
 	let index_bytes = fs::metadata(folder.join("index.redb"))?.len();
 	println!("the index has {:.2} GB", index_bytes as f64 / 1e9);
 	Ok(())
-}
-
-/// The most memory that the process had so far.
-fn peak_mib() -> u64 {
-	let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-	let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-	let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-	kib.unwrap_or(0) / 1024
 }
 
 fn main() -> anyhow::Result<()> {

@@ -22,7 +22,6 @@ mod verify;
 
 pub use gateway::{access::Access, car::Cars};
 pub use live_restores::{END_LIVE_RESTORE_PATH, EndOrder, LIVE_RESTORES_PATH};
-pub use machines::Shelf;
 pub use readiness::NodeProbe;
 pub use reconcile::Gatekeeper;
 pub use trial::STORE_TRIAL_PATH;
@@ -35,6 +34,7 @@ use crate::{
 	node::live_restores::LiveRestores,
 	replicas::{ReplicaView, Replicas},
 	repositories::EmbeddedStore,
+	sources::Inventory,
 	verification::Verifier,
 };
 use axum::{
@@ -66,7 +66,7 @@ pub struct Api {
 	/// Replicas of the store; nothing in tests of the protocol alone.
 	pub replicas: Option<Arc<Replicas>>,
 	/// Where machines are described; nothing in tests of the protocol alone.
-	pub shelf: Option<Shelf>,
+	pub inventory: Option<Arc<Inventory>>,
 	/// Asks the node whether it is there; nothing in tests of the protocol alone.
 	pub node: Option<NodeProbe>,
 	/// The last lines of the last jobs.

@@ -18,7 +18,7 @@ use crate::{
 	jobs::MEMORY_BLOCKS,
 	node::PinLabel,
 	peers::PeerDirectory,
-	pipeline::{Cancel, CopyError},
+	pipeline::Cancel,
 	repositories::{EmbeddedStore, Repository, RepositoryError, Session},
 };
 use backup_primitives::{
@@ -338,9 +338,7 @@ impl Copies {
 				// So that holders which lost their host at once do not come back at once.
 				let wait = wait.mul_f64(rand::rng().random_range(0.75..1.25));
 				known.failures = known.failures.saturating_add(1);
-				if let PullError::Store(_) | PullError::Copy { source: CopyError::Write(_), .. } =
-					&error
-				{
+				if error.is_ours() {
 					known.session = None;
 				}
 				known.is_whole = false;

@@ -3,7 +3,7 @@
 mod reload;
 
 use crate::{
-	api::{Access, Api, Cars, Gatekeeper, NodeProbe, Shelf},
+	api::{Access, Api, Cars, Gatekeeper, NodeProbe},
 	chain::NodeChain,
 	config::{Config, ConfigSource, InForce},
 	copies::Copies,
@@ -15,7 +15,7 @@ use crate::{
 	replicas::Replicas,
 	repositories::{EmbeddedStore, Kubo, StoreOptions},
 	secret::{KuboToken, NodeIdentities, SharedSecret},
-	sources::Leftovers,
+	sources::{Inventory, Leftovers},
 	verification::{Mender, Verifier, schedule},
 	webhook,
 };
@@ -153,7 +153,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 		live_restores: Some(live_restores),
 		copies: Some(copies.clone()),
 		replicas: Some(replicas.clone()),
-		shelf: Some(Shelf::at(config.vms_dir.clone())),
+		inventory: Some(Arc::new(Inventory::at(&config.vms_dir))),
 		node: Some(node),
 		job_log,
 		cars: Cars::default(),

@@ -13,5 +13,6 @@ mod source;
 
 pub use addresses::{AddressError, Reach};
 pub use elsewhere::{Elsewhere, Everywhere};
+pub(crate) use gateway::causes;
 pub use gateway::{Gateway, GatewayClient, PeerError};
 pub use source::{PeerDirectory, Peers};

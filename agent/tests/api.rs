@@ -126,7 +126,7 @@ impl Agent {
 			live_restores: None,
 			copies: None,
 			replicas: None,
-			shelf: None,
+			inventory: None,
 			node: None,
 			job_log: Default::default(),
 			cars: Default::default(),

@@ -7,7 +7,7 @@ use crate::{
 		history::{Age, Attempt, Ending, MachineRecord},
 		now_ms,
 	},
-	sources::{Inventory, SourceError},
+	sources::SourceError,
 };
 use axum::{
 	Json,
@@ -19,8 +19,6 @@ use serde::{Deserialize, Serialize};
 use std::{
 	collections::{BTreeMap, BTreeSet, HashMap, HashSet},
 	io,
-	path::PathBuf,
-	sync::Arc,
 };
 
 /// How many attempts are shown where nothing is said.
@@ -28,26 +26,6 @@ const ATTEMPTS_DEFAULT: usize = 500;
 
 /// Most attempts that are shown at once.
 const ATTEMPTS_MAX: usize = 2000;
-
-/// The inventory's folder, for those who only look. Clones are the same.
-#[derive(Clone, Debug)]
-pub struct Shelf {
-	inventory: Arc<Inventory>,
-}
-
-impl Shelf {
-	/// The inventory in this folder.
-	pub fn at(folder: PathBuf) -> Self {
-		Self { inventory: Arc::new(Inventory::at(folder)) }
-	}
-
-	/// Names of all machines, and what is wrong with the file of each.
-	fn machines(&self) -> io::Result<BTreeMap<String, Option<String>>> {
-		let fault = |found: Result<_, SourceError>| found.err().map(|error| error.to_string());
-		let machines = self.inventory.list()?;
-		Ok(machines.into_iter().map(|(name, found)| (name, fault(found))).collect())
-	}
-}
 
 /// A machine, as `GET /v1/machines` shows it.
 #[derive(Debug, Serialize)]
@@ -161,7 +139,11 @@ pub(super) async fn machines(State(api): State<Api>) -> Result<Json<Vec<MachineV
 }
 
 fn list(api: &Api) -> Result<Vec<MachineView>, ViewError> {
-	let shelved = api.shelf.as_ref().map(Shelf::machines).transpose()?.unwrap_or_default();
+	let inventory = api.inventory.as_ref().map(|inventory| inventory.list());
+	let inventory = inventory.transpose()?.unwrap_or_default().into_iter();
+	// What is wrong with the file of each.
+	let fault = |found: Result<_, SourceError>| found.err().map(|error| error.to_string());
+	let shelved: BTreeMap<_, _> = inventory.map(|(name, found)| (name, fault(found))).collect();
 	let mut records = api.jobs.ledger().machines()?;
 	let jobs = api.jobs.list();
 	let running: HashSet<&str> = jobs

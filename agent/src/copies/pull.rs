@@ -57,6 +57,13 @@ pub(super) enum PullError {
 	Panic,
 }
 
+impl PullError {
+	/// Whether it is this node's own store that failed.
+	pub(super) fn is_ours(&self) -> bool {
+		matches!(self, Self::Store(_) | Self::Copy { source: CopyError::Write(_), .. })
+	}
+}
+
 impl Pull {
 	/// Compare the copy with the finalized chain once, and fetch what it lacks.
 	pub(super) async fn run(self, copies: Arc<Copies>) -> Result<Pulled, PullError> {
@@ -98,7 +105,7 @@ impl Pull {
 				}
 				Err(_) if self.cancel.is_cancelled() => return Ok(Pulled::OutOfTime),
 				// Nobody gives a block of it; they may give older ones.
-				Err(error @ PullError::Copy { .. }) if !is_ours(&error) && !peers.are_away() => {
+				Err(error @ PullError::Copy { .. }) if !error.is_ours() && !peers.are_away() => {
 					failure.get_or_insert(error);
 				}
 				Err(error) => return Err(failure.unwrap_or(error)),
@@ -138,9 +145,4 @@ impl Pull {
 		}
 		Ok(())
 	}
-}
-
-/// Whether it is this node's own store that failed.
-fn is_ours(error: &PullError) -> bool {
-	matches!(error, PullError::Copy { source: CopyError::Write(_), .. })
 }

@@ -179,7 +179,9 @@ impl Gateway {
 				request = request.header(name, value);
 			}
 		}
-		let answer = request.send().map_err(|error| PeerError::Unreachable(causes(&error)))?;
+		let answer = request.send().map_err(|error| {
+			PeerError::Unreachable(causes(&error).unwrap_or_else(|| error.to_string()))
+		})?;
 		match answer.status() {
 			StatusCode::OK => Ok(Some(answer)),
 			StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
@@ -191,18 +193,16 @@ impl Gateway {
 	}
 }
 
-/// An error and what it comes from, without the address, which whoever reports it names.
-fn causes(error: &reqwest::Error) -> String {
+/// What an error comes from, without the address, which whoever reports it names. None if it tells
+/// of nothing.
+pub(crate) fn causes(error: &reqwest::Error) -> Option<String> {
 	let mut words = Vec::new();
 	let mut cause = std::error::Error::source(error);
 	while let Some(error) = cause {
 		words.push(error.to_string());
 		cause = error.source();
 	}
-	match words.is_empty() {
-		true => error.to_string(),
-		false => words.join(": "),
-	}
+	(!words.is_empty()).then(|| words.join(": "))
 }
 
 /// An answer that has to come with some speed.

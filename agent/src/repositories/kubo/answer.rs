@@ -1,6 +1,7 @@
 //! Answers of a daemon, read to their end: the trailer says whether it was a good one.
 
 use super::KuboError;
+use crate::peers::causes;
 use http_body_util::BodyExt;
 use reqwest::{Body, Response};
 use serde::Deserialize;
@@ -125,16 +126,8 @@ pub(super) fn unreachable(error: &reqwest::Error) -> KuboError {
 	if error.is_timeout() {
 		return KuboError::Slow;
 	}
-	let mut words = Vec::new();
-	let mut cause = std::error::Error::source(error);
-	while let Some(error) = cause {
-		words.push(error.to_string());
-		cause = error.source();
-	}
-	match words.is_empty() {
-		true => KuboError::Unreachable("the connection broke".to_owned()),
-		false => KuboError::Unreachable(shown(&words.join(": "))),
-	}
+	let words = causes(error);
+	KuboError::Unreachable(words.map_or_else(|| "the connection broke".to_owned(), |it| shown(&it)))
 }
 
 /// A daemon's words as people may see them.
