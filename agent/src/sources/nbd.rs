@@ -1,7 +1,7 @@
 //! A client of the network block device protocol, made to read a disk once, fast, front to back.
 //!
-//! It sends many requests at once, reads only what the server does not know to be zero, and
-//! trims what it has read where the server is a copy-before-write filter, so that the guest's
+//! It asks for the next area while it takes the last one, reads only what the server does not know
+//! to be zero, and trims what it has read where the server is a copy-before-write filter, so that the guest's
 //! later writes there cost no scratch.
 //!
 //! When a method returns no request is in flight. A QEMU that wants its disks quiet (the guest
@@ -24,11 +24,18 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the server may take for one answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Most requests that are sent at once.
-const REQUESTS_MAX: usize = 16;
+/// Areas that are in flight or at hand.
+///
+/// QEMU has memory from its allocator for each request that it serves, and gives it back to the
+/// kernel once more than two such pieces are free: with many requests at once, half of what QEMU
+/// computes is fresh pages. They would also queue before what the guest reads and writes.
+const AREAS_MAX: usize = 2;
 
 /// Bytes that one request reads.
-const READ_BYTES: u64 = 1024 * 1024;
+const READ_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Most trims that are sent at once.
+const TRIMS_MAX: usize = 16;
 
 /// Bytes of which one request asks whether they are zero.
 const STATUS_BYTES_MAX: u64 = 1 << 30;
@@ -62,6 +69,8 @@ pub struct NbdDisk {
 	known_until: u64,
 	/// Areas that were asked for, in order.
 	ahead: VecDeque<Segment>,
+	/// Memory of areas that are over, for the next ones.
+	spare: Vec<Vec<u8>>,
 	/// What lies before is not kept any more.
 	forgotten_until: u64,
 	/// Read, and not trimmed yet.
@@ -89,6 +98,7 @@ impl NbdDisk {
 			extents: VecDeque::new(),
 			known_until: 0,
 			ahead: VecDeque::new(),
+			spare: Vec::new(),
 			forgotten_until: 0,
 			to_trim: 0..0,
 		})
@@ -100,7 +110,7 @@ impl NbdDisk {
 
 	/// Fetch what comes next, when little of it is left.
 	fn pump(&mut self) -> Result<(), SourceError> {
-		if self.ahead.len() > REQUESTS_MAX / 2 {
+		if self.ahead.len() > AREAS_MAX / 2 {
 			return Ok(());
 		}
 		self.ask()?;
@@ -116,7 +126,7 @@ impl NbdDisk {
 	}
 
 	fn ask(&mut self) -> Result<(), SourceError> {
-		while self.ahead.len() < REQUESTS_MAX {
+		while self.ahead.len() < AREAS_MAX {
 			let Some(extent) = self.extents.front_mut() else {
 				if self.known_until >= self.size() {
 					break;
@@ -132,7 +142,9 @@ impl NbdDisk {
 			}
 			let length = (range.end - range.start) as u32;
 			let cookie = self.connection.ask_read(range.start, length)?;
-			let bytes = vec![0; length as usize];
+			let mut bytes = self.spare.pop().unwrap_or_default();
+			bytes.clear();
+			bytes.resize(length as usize, 0);
 			self.ahead.push_back(Segment { range, cookie, bytes });
 		}
 		Ok(())
@@ -231,6 +243,7 @@ impl NbdDisk {
 	fn forget_before(&mut self, place: u64) {
 		while let Some(segment) = self.ahead.pop_front_if(|segment| segment.range.end <= place) {
 			self.forgotten_until = segment.range.end;
+			self.spare.push(segment.bytes);
 		}
 	}
 
@@ -248,7 +261,7 @@ impl NbdDisk {
 				area.start += length;
 				sent += 1;
 				// A server whose answers nobody takes takes no more requests.
-				if sent % REQUESTS_MAX == 0 {
+				if sent % TRIMS_MAX == 0 {
 					self.settle()?;
 				}
 			}
