@@ -102,7 +102,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	);
 	let chain = {
 		let gatekeeper = gatekeeper.clone();
-		Arc::new(NodeChain::new(&config.node_rpc, move || gatekeeper.genesis()))
+		Arc::new(NodeChain::new(config.node_rpc.clone(), move || gatekeeper.genesis()))
 	};
 	let directory = directory(&config, identities.clone()).await?;
 	let copies =
