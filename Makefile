@@ -7,6 +7,9 @@ SHELL := /bin/bash
 # The runtime is built for WASM by whichever toolchain has the target.
 export WASM_BUILD_TOOLCHAIN ?= $(shell scripts/wasm-toolchain.sh 2>/dev/null)
 
+# A scenario mostly waits for blocks; so many at a time keep two processors busy.
+SCENARIOS_AT_ONCE ?= 4
+
 CHAIN := -p backup-primitives -p pallet-backup -p pallet-compute -p pallet-marketplace -p backup-runtime
 
 .PHONY: help
@@ -28,7 +31,7 @@ demo: setup guest build ## Show the whole job on a real chain and a real machine
 .PHONY: test
 test: setup guest fmt compile ## Run every check there is
 	@scripts/side-by-side.sh \
-		"$(MAKE) --no-print-directory lint docs book packages reader packaging" \
+		"$(MAKE) --no-print-directory book packages lint docs reader packaging" \
 		"$(MAKE) --no-print-directory unit e2e"
 
 .PHONY: check
@@ -50,7 +53,7 @@ fmt: ## Check the formatting
 
 .PHONY: lint
 lint: ## Check with clippy, with default and with all features
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	SKIP_WASM_BUILD=1 cargo clippy --locked --workspace --all-targets -- -D warnings
 	SKIP_WASM_BUILD=1 cargo clippy --locked $(CHAIN) --all-features --all-targets -- -D warnings
 
 .PHONY: docs
@@ -79,13 +82,12 @@ reader: ## Test the second reader, in Python, alone and on what the agent writes
 	python=$$(scripts/venv.sh reader tools/reader/requirements.txt)/bin/python \
 		&& $$python -m unittest discover -s tools/reader/tests -t tools/reader \
 		&& READER_PYTHON=$$python \
-			cargo test --locked -p backup --test car -- --ignored second_reader
+			cargo test --locked --workspace --test car -- --ignored second_reader
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: real node, agent and guests
-	cargo test --locked --workspace --test 's[0-9]*' --test guest -- --test-threads=1
-	cargo test --locked --workspace --test book
-	cargo test --locked --workspace --lib -- book::
+	cargo test --locked --workspace --test scenarios -- --test-threads=$(SCENARIOS_AT_ONCE)
+	cargo test --locked --workspace --lib -- book:: lab::
 
 .PHONY: packaging
 packaging: compile ## Check deploy/, and install its packages into a throw-away copy of this machine
@@ -137,4 +139,5 @@ fuzz: ## Feed arbitrary bytes to all readers (needs cargo-fuzz and a nightly too
 
 .PHONY: deny
 deny: ## Check licences, advisories and sources (needs cargo-deny)
-	cargo deny check
+	cargo deny --workspace check advisories bans sources
+	cargo deny --workspace --exclude backup-node check licenses

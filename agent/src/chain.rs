@@ -12,7 +12,8 @@ use jsonrpsee::{
 	rpc_params,
 	ws_client::{WsClient, WsClientBuilder},
 };
-use std::{sync::Arc, time::Duration};
+use reqwest::Url;
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 
 /// How long the node may take for one answer.
@@ -45,7 +46,7 @@ pub enum ChainError {
 	#[error("ask the node at {url}: {source}; is it running, and is node_rpc its address?")]
 	Rpc {
 		/// The node's address.
-		url: String,
+		url: NodeUrl,
 		/// Why.
 		source: jsonrpsee::core::ClientError,
 	},
@@ -59,7 +60,7 @@ pub enum ChainError {
 	#[error("trust the node at {url}: it is of the chain {found}, the worker's is {expected}")]
 	OtherChain {
 		/// The node's address.
-		url: String,
+		url: NodeUrl,
 		/// Its genesis hash.
 		found: String,
 		/// The worker's.
@@ -118,9 +119,56 @@ pub trait FinalizedView: Send + Sync {
 	) -> BoxFuture<'a, Result<bool, ChainError>>;
 }
 
+/// Where a node answers: a WebSocket. User, path and query may hold a token, so it is shown without them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeUrl(Arc<str>);
+
+impl NodeUrl {
+	/// All of it, for whoever connects.
+	pub(crate) fn expose(&self) -> &str {
+		&self.0
+	}
+
+	/// Whether more of it is known than a host and a port.
+	pub(crate) fn is_secret(&self) -> bool {
+		self.to_string() != *self.0
+	}
+}
+
+impl FromStr for NodeUrl {
+	type Err = ();
+
+	/// A `ws` or `wss` address; nothing else will do.
+	fn from_str(text: &str) -> Result<Self, ()> {
+		let url = Url::parse(text).map_err(drop)?;
+		let is_socket = ["ws", "wss"].contains(&url.scheme());
+		if is_socket && url.has_host() { Ok(Self(text.into())) } else { Err(()) }
+	}
+}
+
+impl fmt::Display for NodeUrl {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		let url = Url::parse(&self.0).map_err(|_| fmt::Error)?;
+		let has_user = !url.username().is_empty() || url.password().is_some();
+		let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+		if !has_user && !has_more {
+			return f.write_str(&self.0);
+		}
+		write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or_default())?;
+		url.port().map_or(Ok(()), |port| write!(f, ":{port}"))?;
+		f.write_str("/***")
+	}
+}
+
+impl fmt::Debug for NodeUrl {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		fmt::Display::fmt(self, f)
+	}
+}
+
 /// The chain of a node.
 pub struct NodeChain {
-	url: Arc<str>,
+	url: NodeUrl,
 	genesis: Box<dyn Fn() -> Option<[u8; 32]> + Send + Sync>,
 	client: Mutex<Option<Arc<WsClient>>>,
 }
@@ -128,8 +176,11 @@ pub struct NodeChain {
 impl NodeChain {
 	/// The chain of the node at a WebSocket address. `genesis` tells the hash of the chain that
 	/// the worker speaks for, once it is known.
-	pub fn new(url: &str, genesis: impl Fn() -> Option<[u8; 32]> + Send + Sync + 'static) -> Self {
-		Self { url: url.into(), genesis: Box::new(genesis), client: Mutex::new(None) }
+	pub fn new(
+		url: NodeUrl,
+		genesis: impl Fn() -> Option<[u8; 32]> + Send + Sync + 'static,
+	) -> Self {
+		Self { url, genesis: Box::new(genesis), client: Mutex::new(None) }
 	}
 
 	/// A connection that is known to be to the right chain.
@@ -143,7 +194,7 @@ impl NodeChain {
 			.request_timeout(ANSWER_TIME_MAX)
 			.connection_timeout(ANSWER_TIME_MAX)
 			.max_response_size(ANSWER_BYTES_MAX)
-			.build(&*self.url)
+			.build(self.url.expose())
 			.await
 			.map_err(|source| rpc(&self.url, source))?;
 		let client = Arc::new(client);
@@ -161,7 +212,7 @@ impl NodeChain {
 		let expected = format!("0x{}", hex::encode(expected));
 		match found == expected {
 			true => Ok(()),
-			false => Err(ChainError::OtherChain { url: self.url.to_string(), found, expected }),
+			false => Err(ChainError::OtherChain { url: self.url.clone(), found, expected }),
 		}
 	}
 }
@@ -194,7 +245,7 @@ struct Header {
 
 /// One finalized block of a node.
 struct NodeView {
-	url: Arc<str>,
+	url: NodeUrl,
 	client: Arc<WsClient>,
 	hash: String,
 	number: u64,
@@ -320,8 +371,8 @@ impl NodeView {
 	}
 }
 
-fn rpc(url: &str, source: jsonrpsee::core::ClientError) -> ChainError {
-	ChainError::Rpc { url: url.to_owned(), source }
+fn rpc(url: &NodeUrl, source: jsonrpsee::core::ClientError) -> ChainError {
+	ChainError::Rpc { url: url.clone(), source }
 }
 
 impl std::fmt::Debug for NodeChain {

@@ -11,6 +11,7 @@ pub(crate) use effective::Changes;
 pub use effective::Printed;
 
 use crate::{
+	chain::NodeUrl,
 	format::Compression,
 	log::LogFilter,
 	peers::{AddressError, Reach},
@@ -213,7 +214,7 @@ pub struct Config {
 	/// Most bytes that the guests' writes of one disk may take there.
 	pub scratch_cap_bytes: u64,
 	/// WebSocket of the node.
-	pub node_rpc: String,
+	pub node_rpc: NodeUrl,
 	/// Address at which other nodes and owners fetch blocks.
 	pub gateway_listen: Option<SocketAddr>,
 	/// Whether everyone is served there, and not only those whom the chain knows.
@@ -303,11 +304,9 @@ pub enum ConfigError {
 		listen: SocketAddr,
 	},
 	/// The node's address is not a WebSocket.
-	#[error("use node_rpc = {url:?}: a WebSocket address such as ws://127.0.0.1:9944 is expected")]
-	NodeRpc {
-		/// The address that was given.
-		url: String,
-	},
+	/// It is not shown: it may hold a token.
+	#[error("use node_rpc: a WebSocket address such as ws://127.0.0.1:9944 is expected")]
+	NodeRpc,
 	/// The address of the webhook is none of the web. It is not shown: it may hold a token.
 	#[error("use webhook_url: an address such as https://hooks.example/backups is expected")]
 	Webhook,
@@ -491,14 +490,9 @@ fn loopback(listen: Option<SocketAddr>) -> Result<SocketAddr, ConfigError> {
 	if listen.ip().is_loopback() { Ok(listen) } else { Err(ConfigError::NotLoopback { listen }) }
 }
 
-fn websocket(url: Option<String>) -> Result<String, ConfigError> {
-	let url = url.unwrap_or_else(|| "ws://127.0.0.1:9944".into());
-	let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://"));
-	if rest.is_some_and(|host| !host.is_empty()) {
-		Ok(url)
-	} else {
-		Err(ConfigError::NodeRpc { url })
-	}
+fn websocket(url: Option<String>) -> Result<NodeUrl, ConfigError> {
+	let url = url.as_deref().unwrap_or("ws://127.0.0.1:9944");
+	url.parse().map_err(|()| ConfigError::NodeRpc)
 }
 
 fn webhook(url: Option<String>) -> Result<Option<WebhookUrl>, ConfigError> {

@@ -13,7 +13,7 @@ use crate::{
 	node::{NodeExecutor, live_restores::LiveRestores},
 	peers::{Elsewhere, PeerDirectory, Reach},
 	replicas::Replicas,
-	repositories::{EmbeddedStore, Kubo, StoreOptions},
+	repositories::{EmbeddedStore, Kubo, StoreOptions, forget_trials},
 	secret::{KuboToken, NodeIdentities, SharedSecret},
 	sources::{Inventory, Leftovers},
 	verification::{Mender, Verifier, schedule},
@@ -91,6 +91,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 			blocks.display()
 		)
 	})?;
+	forget_trials(&store).context("failed to unpin what a trial of the store has left")?;
 	let ledger = Ledger::open(&config.state_dir.join("jobs.redb")).context("failed to start")?;
 	let gatekeeper =
 		Arc::new(Gatekeeper::new(secret, &ledger).context("failed to read the ledger of jobs")?);
@@ -102,7 +103,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	);
 	let chain = {
 		let gatekeeper = gatekeeper.clone();
-		Arc::new(NodeChain::new(&config.node_rpc, move || gatekeeper.genesis()))
+		Arc::new(NodeChain::new(config.node_rpc.clone(), move || gatekeeper.genesis()))
 	};
 	let directory = directory(&config, identities.clone()).await?;
 	let copies =

@@ -18,7 +18,10 @@ mod store;
 
 pub use report::{Finding, Report, Verdict};
 
-use crate::config::{Config, ConfigSource};
+use crate::{
+	config::{Config, ConfigSource},
+	sources::Holds,
+};
 use agent::Running;
 use side_by_side::{Trial, side_by_side};
 use std::{sync::Arc, time::Duration};
@@ -45,10 +48,11 @@ struct Case {
 	running: Option<Running>,
 	/// Whether the state folder belongs to somebody else, whose files must not become ours.
 	is_foreign: bool,
+	holds: Holds,
 }
 
-/// Try everything.
-pub fn examine(source: &ConfigSource) -> Report {
+/// Try everything. What is put up for it meanwhile is held.
+pub(crate) fn examine(source: &ConfigSource, holds: &Holds) -> Report {
 	let config = match source.load() {
 		Ok(config) => config,
 		Err(error) => return Report::of(vec![host::no_config(source, &error.into())]),
@@ -69,7 +73,7 @@ pub fn examine(source: &ConfigSource) -> Report {
 		}
 	};
 	let is_foreign = host::is_foreign(&config);
-	let case = Arc::new(Case { config, running, is_foreign });
+	let case = Arc::new(Case { config, running, is_foreign, holds: holds.clone() });
 	findings.extend(side_by_side(trials(&case), AT_ONCE));
 	Report::of(findings)
 }

@@ -12,6 +12,7 @@ pub mod daemon;
 mod direct;
 mod disk;
 pub mod doctor;
+mod foreign;
 pub mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

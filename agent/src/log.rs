@@ -3,9 +3,14 @@
 //! `RUST_LOG`, where it is set, decides for as long as the program runs. Otherwise the configuration
 //! does, and may do so anew while the agent runs.
 
-use crate::job_log::JobLog;
+use crate::{foreign::coloured_line, job_log::JobLog};
 use clap::ValueEnum;
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+	fmt,
+	io::{self, Write},
+	str::FromStr,
+	sync::Arc,
+};
 use tracing_subscriber::{
 	EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
@@ -76,7 +81,7 @@ pub fn start(format: LogFormat, job_log: &JobLog) -> Log {
 	let is_decided = decided.is_some();
 	let filter = decided.unwrap_or_else(|| EnvFilter::new(LogFilter::default().0));
 	let (filter, handle) = reload::Layer::new(filter);
-	let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+	let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines(io::stderr()));
 	let lines = match format {
 		LogFormat::Text => lines.boxed(),
 		LogFormat::Json => lines.json().boxed(),
@@ -93,9 +98,54 @@ pub fn start(format: LogFormat, job_log: &JobLog) -> Log {
 	Log { show: Arc::new(show), is_decided }
 }
 
+/// Takes the log line by line, and lets a terminal obey nothing but its colours. What makes the lines
+/// does so itself from `tracing-subscriber` 0.3.20 on, which the node's SDK does not admit yet.
+struct Lines<W>(W);
+
+impl<W: Write> Write for Lines<W> {
+	fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+		self.0.write_all(coloured_line(&String::from_utf8_lossy(line)).as_bytes())?;
+		Ok(line.len())
+	}
+
+	fn flush(&mut self) -> io::Result<()> {
+		self.0.flush()
+	}
+}
+
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use std::sync::{Mutex, PoisonError};
+
+	/// What a log has been told.
+	#[derive(Clone, Default)]
+	struct Told(Arc<Mutex<Vec<u8>>>);
+
+	impl Write for Told {
+		fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+			self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+		}
+
+		fn flush(&mut self) -> io::Result<()> {
+			Ok(())
+		}
+	}
+
+	#[test]
+	fn words_of_others_in_the_log_are_not_obeyed() {
+		let told = Told::default();
+		let writer = told.clone();
+		let lines = tracing_subscriber::fmt::layer().with_writer(move || Lines(writer.clone()));
+		let log = tracing_subscriber::registry().with(lines);
+		tracing::subscriber::with_default(log, || {
+			let error = "no such\u{1b}[2J disk\n2026-01-01 INFO all is well";
+			tracing::error!(%error, "failed");
+		});
+		let text = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
+		assert!(text.contains("no such\\u{1b}[2J disk 2026-01-01 INFO all is well"), "{text:?}");
+		assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+	}
 
 	#[test]
 	fn a_filter_is_of_levels_and_targets() {

@@ -29,7 +29,9 @@ pub use view::ReplicaView;
 use crate::{
 	jobs::now_ms,
 	pipeline::Cancel,
-	repositories::{BlockSource, EmbeddedStore, Kubo, KuboError, Repository, RepositoryError},
+	repositories::{
+		BlockSource, EmbeddedStore, Kubo, KuboError, Repository, RepositoryError, is_trial,
+	},
 	secret::NodeIdentities,
 };
 use backup_primitives::{Cid, LineageId};
@@ -165,7 +167,9 @@ impl Replicas {
 		if self.quorum <= 1 {
 			return Ok(0);
 		}
-		Ok(self.store.pins()?.iter().filter(|pin| !self.has_quorum(&pin.root)).count())
+		let pins = self.store.pins()?;
+		let wanted = pins.iter().filter(|pin| !is_trial(&pin.label));
+		Ok(wanted.filter(|pin| !self.has_quorum(&pin.root)).count())
 	}
 
 	/// There is something new: do not wait for the next look.

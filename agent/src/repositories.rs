@@ -28,6 +28,7 @@ pub use embedded::{EmbeddedStore, StoreOptions, StoreReport};
 pub use error::RepositoryError;
 pub use kubo::{Kubo, KuboError};
 pub use trial::try_out;
+pub(crate) use trial::{forget_trials, is_trial};
 pub use verify::{Chunks, VerifyReport, verify};
 
 use crate::format::Cid;

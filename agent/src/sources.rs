@@ -28,7 +28,7 @@ pub use checkpoint::Checkpoint;
 pub use error::SourceError;
 pub use filling::Filling;
 pub use leftovers::Leftovers;
-pub(crate) use trial::{Outcome, Point};
+pub(crate) use trial::{Holds, Outcome, Point};
 pub use vm::{
 	DESCRIPTION_FILE, DOMAIN_FILE, Disk, Hooks, ImageFormat, Inventory, LIBVIRT_URI, MachineFile,
 	Vm,

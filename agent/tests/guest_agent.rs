@@ -68,7 +68,7 @@ impl Machine {
 		let deadline = Instant::now() + Duration::from_secs(20);
 		while !Monitor::connect(&machine.path("guest.qmp")).is_ok_and(|monitor| monitor.is_some()) {
 			assert!(Instant::now() < deadline, "QEMU did not start");
-			thread::yield_now();
+			thread::sleep(Duration::from_millis(10));
 		}
 		machine
 	}

@@ -15,6 +15,7 @@ use std::{
 	path::{Path, PathBuf},
 	process::Command,
 	thread,
+	time::Duration,
 };
 
 use backup_agent::{
@@ -455,7 +456,7 @@ fn a_device_that_a_machine_has_is_refused() {
 	let mut greeting = [0; 8];
 	while UnixStream::connect(&socket).and_then(|mut it| it.read_exact(&mut greeting)).is_err() {
 		assert!(qemu.try_wait().unwrap().is_none(), "qemu-nbd ended");
-		thread::yield_now();
+		thread::sleep(Duration::from_millis(10));
 	}
 	assert_eq!(&greeting, b"NBDMAGIC");
 	let refused = DeviceTarget::open(&device.0);

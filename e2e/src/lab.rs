@@ -7,12 +7,22 @@ use anyhow::{Context, Result};
 use std::{
 	fs,
 	net::{Ipv4Addr, TcpListener},
+	ops::Range,
 	path::{Path, PathBuf},
+	process,
+	sync::atomic::{AtomicU32, Ordering},
 };
 use tempfile::TempDir;
 
 /// Lines of each log that are printed when a run fails.
 const LOG_LINES_SHOWN: usize = 60;
+
+/// What ports are chosen from: below those that the system gives to whoever names none, so that
+/// nobody takes one between its being chosen and its use, or while its program is restarted.
+const PORTS: Range<u16> = 30_000..32_700;
+
+/// How far the first ports of two processes with neighbouring ids lie apart, more than one uses.
+const PORTS_APART: u32 = 331;
 
 /// The folder of a run.
 #[derive(Debug)]
@@ -75,8 +85,32 @@ impl Drop for Lab {
 	}
 }
 
-/// A port on the loopback interface that nobody uses now.
+/// A port on the loopback interface that nobody uses now, and that no other lab of this process is
+/// given: a program may end and come back to it.
 pub fn free_port() -> Result<u16> {
-	let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-	Ok(listener.local_addr().context("no free port")?.port())
+	static GIVEN: AtomicU32 = AtomicU32::new(0);
+	let all = u32::from(PORTS.end - PORTS.start);
+	// Two processes that run beside each other begin in different places.
+	let first = process::id().wrapping_mul(PORTS_APART);
+	let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+	let next = |_| {
+		let place = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % all;
+		u16::try_from(place).ok().map(|place| PORTS.start + place)
+	};
+	(0..all).filter_map(next).find(is_free).context("no free port")
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::collections::BTreeSet;
+
+	#[test]
+	fn a_port_is_given_once_and_no_outgoing_connection_gets_it() {
+		let given: BTreeSet<_> = (0..200).map(|_| free_port().unwrap()).collect();
+		assert_eq!(given.len(), 200, "a port was given twice");
+		let outgoing = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+		let first: u16 = outgoing.split_whitespace().next().unwrap().parse().unwrap();
+		assert!(given.iter().all(|port| *port < first), "{given:?} are not below {first}");
+	}
 }

@@ -14,6 +14,7 @@ use std::{
 	io::Write,
 	path::{Path, PathBuf},
 	process::Command,
+	sync::{Mutex, PoisonError},
 	time::{Duration, UNIX_EPOCH},
 };
 use tempfile::NamedTempFile;
@@ -241,6 +242,9 @@ impl WorkerRun {
 pub(crate) fn raw_spec(program: &Path, chain: &str) -> Result<PathBuf> {
 	let about = fs::metadata(program).context("backup-node is gone")?;
 	let built_at = about.modified()?.duration_since(UNIX_EPOCH)?.as_nanos();
+	// One of several tests that begin at once makes it for all.
+	static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+	let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 	// Another build may have another genesis.
 	let path = program.with_file_name(format!("backup-node-{chain}-{built_at}.json"));
 	if path.exists() {
@@ -252,7 +256,7 @@ pub(crate) fn raw_spec(program: &Path, chain: &str) -> Result<PathBuf> {
 		.context("failed to run backup-node")?;
 	let words = String::from_utf8_lossy(&output.stderr).into_owned();
 	ensure!(output.status.success(), "backup-node wrote no specification: {words}");
-	// Another test may be about to do the same.
+	// Another process may be about to do the same.
 	let folder = program.parent().context("a program is in a folder")?;
 	let mut file = NamedTempFile::new_in(folder).context("failed to write a specification")?;
 	file.write_all(&output.stdout).context("failed to write a specification")?;

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use std::{
 	path::{Path, PathBuf},
 	process::Command,
+	sync::{Mutex, PoisonError},
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -14,6 +15,9 @@ fn folder(name: &str) -> PathBuf {
 
 /// Install what a folder's lock file names, unless it is there.
 pub fn install(name: &str) -> Result<()> {
+	// Two tests that want the same would else write over each other.
+	static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+	let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 	let folder = folder(name);
 	let (lock, done) =
 		(folder.join("package-lock.json"), folder.join("node_modules/.package-lock.json"));

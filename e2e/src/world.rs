@@ -10,14 +10,13 @@ use crate::{
 	node::Node,
 	story::{self, Identity, Pace},
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use backup_primitives::VmTag;
 use sha2::{Digest, Sha256};
 use std::{
-	fs::{self, File},
+	fs::File,
 	io::{self, Read},
 	path::{Path, PathBuf},
-	process::Command,
 	time::Duration,
 };
 use subxt_signer::sr25519::Keypair;
@@ -115,7 +114,7 @@ impl World {
 		self.full_machine(owner, name, disk_mib, 0).await
 	}
 
-	/// The same, with a file of noise on its disk that makes jobs take a while.
+	/// The same, with so much noise of all that is on its disk that jobs take a while.
 	pub async fn full_machine(
 		&self,
 		owner: &Keypair,
@@ -138,7 +137,7 @@ impl World {
 		self.full_machine_on(host, owner, name, disk_mib, 0).await
 	}
 
-	/// The same, with a file of noise on its disk.
+	/// The same, with noise on its disk.
 	pub async fn full_machine_on(
 		&self,
 		host: &Host,
@@ -162,10 +161,8 @@ impl World {
 		let request = story::order_machine(&self.chain, owner, disk_mib << 20).await?;
 		let tag = story::vm_tag(&self.chain, request, owner);
 		let disk = self.lab.path().join(format!("{name}.raw"));
-		make_disk(&disk, disk_mib)?;
-		if noise_mib > 0 {
-			add_noise(&disk, noise_mib)?;
-		}
+		make_disk(&disk, disk_mib - noise_mib)?;
+		add_noise(&disk, noise_mib)?;
 		let guest = self.boot(name, &disk, tag)?;
 		agent.add_machine(name, tag, Some(&guest.backup_qmp()), &disk)?;
 		story::fulfil_on(&self.chain, operator, node, request, name).await?;
@@ -264,22 +261,12 @@ async fn play(name: &str, world: Result<World>, act: impl AsyncFnOnce(&mut World
 	}
 }
 
-/// Put a file that does not compress on a disk that no machine has yet.
+/// Put what does not compress behind the file system of a disk that no machine has yet. A file there
+/// would take far longer to be made.
 fn add_noise(disk: &Path, mib: u64) -> Result<()> {
-	let noise = disk.with_extension("noise");
 	let mut source = File::open("/dev/urandom").context("no noise")?.take(mib << 20);
-	let mut file = File::create(&noise).context("failed to make noise")?;
-	io::copy(&mut source, &mut file).context("failed to make noise")?;
-	let output = Command::new("debugfs")
-		.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-		.args(["-w", "-R", &format!("write {} noise", noise.display())])
-		.arg(disk)
-		.output()
-		.context("failed to run debugfs; scripts/setup.sh installs e2fsprogs")?;
-	fs::remove_file(&noise).context("failed to remove the noise")?;
-	// It ends with 0 whatever happens; what is wrong stands there.
-	let words = String::from_utf8_lossy(&output.stderr).into_owned();
-	ensure!(output.status.success() && !words.contains("ould not"), "debugfs: {words}");
+	let mut disk = File::options().append(true).open(disk).context("failed to open a disk")?;
+	io::copy(&mut source, &mut disk).context("failed to make noise")?;
 	Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::Context;
 use crate::{
 	config::Settings,
+	foreign::one_line,
 	sources::{
 		Inventory, LIBVIRT_URI, Vm,
 		discovery::{Found, Origin, Problem, discover},
@@ -72,7 +73,7 @@ pub(super) fn run(context: &Context, arguments: AddVm) -> Result<ExitCode> {
 	let mut candidates: Vec<_> =
 		found.into_iter().map(|found| judge(found, name.as_deref(), &known, &inventory)).collect();
 	if let Some(error) = refused.filter(|_| !json) {
-		eprintln!("libvirt was not asked: {}", plain(&error.to_string()));
+		eprintln!("libvirt was not asked: {}", one_line(&error.to_string()));
 	}
 	if candidates.is_empty() {
 		match machine {
@@ -171,20 +172,10 @@ fn judge(
 
 /// Ask the operator, who is at a terminal.
 fn ask(candidate: &Candidate) -> Result<bool> {
-	eprint!("  add {}? [y/N] ", plain(&candidate.name));
+	eprint!("  add {}? [y/N] ", one_line(&candidate.name));
 	let mut line = String::new();
 	io::stdin().lock().read_line(&mut line)?;
 	Ok(matches!(line.trim(), "y" | "Y" | "yes"))
-}
-
-/// Words of others for a terminal, which must not obey them.
-fn plain(words: &str) -> String {
-	let is_harmless = |c: char| !c.is_control() && !('\u{200b}'..='\u{206f}').contains(&c);
-	let escaped = words.chars().map(|c| match is_harmless(c) {
-		true => c.to_string(),
-		false => c.escape_unicode().to_string(),
-	});
-	escaped.collect()
 }
 
 impl Candidate {
@@ -258,7 +249,7 @@ impl Candidate {
 				lines.extend([format!("  {found}"), format!("  → {mend}")]);
 			}
 		}
-		let lines: Vec<String> = lines.iter().map(|line| plain(line)).collect();
+		let lines: Vec<String> = lines.iter().map(|line| one_line(line)).collect();
 		lines.join("\n") + "\n"
 	}
 

@@ -5,9 +5,21 @@ use crate::{
 	config::Settings,
 	doctor::{self, Verdict},
 	log::LogFilter,
+	sources::Holds,
 };
-use anyhow::Result;
-use std::process::ExitCode;
+use anyhow::{Context as _, Result};
+use std::{
+	process::{self, ExitCode},
+	thread,
+	time::Duration,
+};
+use tokio::{
+	runtime,
+	signal::unix::{SignalKind, signal},
+};
+
+/// How long it is waited for what was put up to be taken away again.
+const END_TIME_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Doctor {
@@ -24,7 +36,11 @@ pub(super) fn run(context: &Context, arguments: Doctor) -> Result<ExitCode> {
 	if let Ok(errors) = "error".parse::<LogFilter>() {
 		context.log.show(&errors);
 	}
-	let report = doctor::examine(&context.source(settings));
+	let holds = Holds::default();
+	end_in_order(&holds)?;
+	let report = doctor::examine(&context.source(settings), &holds);
+	// What was given up may still be about to let go.
+	holds.end(END_TIME_MAX);
 	match json {
 		true => println!("{}", serde_json::to_string(&report)?),
 		false => print!("{}", report.to_text()),
@@ -33,4 +49,30 @@ pub(super) fn run(context: &Context, arguments: Doctor) -> Result<ExitCode> {
 		Verdict::Ok | Verdict::Warning => ExitCode::SUCCESS,
 		Verdict::Failed => ExitCode::FAILURE,
 	})
+}
+
+/// When told to end, end with nothing left in machines, which would be a guest's burden.
+fn end_in_order(holds: &Holds) -> Result<()> {
+	let context = "failed to listen for signals";
+	let runtime = runtime::Builder::new_current_thread().enable_io().build().context(context)?;
+	let guard = runtime.enter();
+	let listen = |kind| signal(kind).context(context);
+	let mut interrupt = listen(SignalKind::interrupt())?;
+	let mut terminate = listen(SignalKind::terminate())?;
+	let mut hang_up = listen(SignalKind::hangup())?;
+	drop(guard);
+	let holds = holds.clone();
+	let wait = move || {
+		let kind = runtime.block_on(async {
+			tokio::select! {
+				_ = interrupt.recv() => SignalKind::interrupt(),
+				_ = terminate.recv() => SignalKind::terminate(),
+				_ = hang_up.recv() => SignalKind::hangup(),
+			}
+		});
+		holds.end(END_TIME_MAX);
+		process::exit(128 + kind.as_raw_value());
+	};
+	thread::Builder::new().name("signals".to_owned()).spawn(wait).context(context)?;
+	Ok(())
 }

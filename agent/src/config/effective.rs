@@ -4,8 +4,9 @@ use super::{Config, KuboSettings, Settings};
 use clap::parser::ValueSource;
 use std::fmt::Write;
 
-/// The one key whose value is a secret.
+/// The key whose value is a secret, and the one whose value may hold one.
 const SECRET: &str = "webhook_url";
+const NODE: &str = "node_rpc";
 
 /// The one key that only a file can hold.
 const KUBO: &str = "kubo";
@@ -31,8 +32,8 @@ const RELOADABLE: [&str; 13] = [
 ];
 
 impl Config {
-	/// The settings that give this configuration, each key with its value, but for the one that is
-	/// a secret.
+	/// The settings that give this configuration, each key with its value, but for those that hold a
+	/// secret.
 	pub fn effective(&self) -> Settings {
 		let seconds = |interval: Option<std::time::Duration>| interval.map_or(0, |i| i.as_secs());
 		let Self { state_dir, listen, gateway_listen, gateway_open, verify, .. } = self;
@@ -43,7 +44,7 @@ impl Config {
 			restore_dir: Some(self.restore_dir.clone()),
 			scratch_dir: Some(self.scratch_dir.clone()),
 			scratch_cap_bytes: Some(self.scratch_cap_bytes),
-			node_rpc: Some(self.node_rpc.clone()),
+			node_rpc: (!self.node_rpc.is_secret()).then(|| self.node_rpc.to_string()),
 			secret_file: Some(self.secret_file.clone()),
 			identity_file: Some(self.identity_file.clone()),
 			gateway_listen: *gateway_listen,
@@ -68,6 +69,15 @@ impl Config {
 }
 
 impl Config {
+	/// What is shown of a key's value that holds a secret.
+	fn secret(&self, key: &str) -> Option<String> {
+		match key {
+			SECRET => self.webhook.as_ref().map(ToString::to_string),
+			NODE => self.node_rpc.is_secret().then(|| self.node_rpc.to_string()),
+			_ => None,
+		}
+	}
+
 	/// This configuration, with what of another one can take effect while the agent runs.
 	pub(crate) fn reloaded(&self, wanted: Self) -> Self {
 		Self {
@@ -107,10 +117,10 @@ impl Printed<'_> {
 		let mut lines = Vec::new();
 		for key in keys() {
 			let origin = self.origin(&key, file.contains_key(&key));
-			let line = match (values.get(&key), &self.config.webhook) {
+			let line = match (values.get(&key), self.config.secret(&key)) {
 				(Some(value), _) => format!("{key} = {value}"),
-				(None, Some(url)) if key == SECRET => format!("#{key} = \"{url}\""),
-				(None, _) => format!("#{key} ="),
+				(None, Some(url)) => format!("#{key} = \"{url}\""),
+				(None, None) => format!("#{key} ="),
 			};
 			lines.push((line, origin));
 		}
@@ -132,7 +142,7 @@ impl Printed<'_> {
 			_ if OPTIONAL.contains(&key) => "not set".to_owned(),
 			_ => "default".to_owned(),
 		};
-		match key == SECRET && self.config.webhook.is_some() {
+		match self.config.secret(key).is_some() {
 			true => format!("{origin}; a secret, so not printed"),
 			false => origin,
 		}
@@ -151,9 +161,10 @@ pub(crate) struct Changes {
 impl Changes {
 	pub(crate) fn between(before: &Config, after: &Config) -> Self {
 		let (old, new) = (table(&before.effective()), table(&after.effective()));
-		let has_changed = |key: &String| match key == SECRET {
-			true => before.webhook != after.webhook,
-			false => old.get(key) != new.get(key),
+		let has_changed = |key: &String| match key.as_str() {
+			SECRET => before.webhook != after.webhook,
+			NODE => before.node_rpc != after.node_rpc,
+			key => old.get(key) != new.get(key),
 		};
 		let changed = keys().filter(has_changed);
 		let (at_once, by_restart) = changed.partition(|key| RELOADABLE.contains(&key.as_str()));
@@ -254,6 +265,28 @@ mod tests {
 		let line = |key: &str| printed.lines().find(|line| line.contains(key)).unwrap();
 		assert!(line("jobs_max").ends_with("# default"), "{printed}");
 		assert!(line("webhook_url").ends_with("# not set"), "{printed}");
+	}
+
+	#[test]
+	fn a_token_in_the_address_of_the_node_is_not_shown() {
+		for secret in ["wss://me:s3cret@x", "wss://s3cret@x", "wss://x/s3cret", "wss://x?t=s3cret"]
+		{
+			let (config, printed) = print(&format!("node_rpc = {secret:?}\n"), &[]);
+			let line = printed.lines().find(|line| line.contains("node_rpc")).unwrap();
+			assert!(line.starts_with("#node_rpc = \"wss://x/***\""), "{line}");
+			assert!(line.ends_with("# agent.toml; a secret, so not printed"), "{line}");
+			assert!(!format!("{printed}{config:?}").contains("s3cret"), "{config:?}");
+			assert_eq!(config.node_rpc.expose(), secret);
+			let changes = Changes::between(&load("node_rpc = \"wss://x/other\"\n"), &config);
+			assert_eq!(changes.by_restart, [NODE]);
+		}
+		for plain in ["ws://127.0.0.1:9944", "wss://node.example/", "ws://[::1]:9944"] {
+			let (_, printed) = print(&format!("node_rpc = {plain:?}\n"), &[]);
+			assert!(printed.contains(&format!("\nnode_rpc = {plain:?}")), "{printed}");
+		}
+		let wrong = Settings { node_rpc: Some("https://x/s3cret".into()), ..Settings::default() };
+		let error = Config::check(wrong).unwrap_err().to_string();
+		assert!(error.contains("node_rpc") && !error.contains("s3cret"), "{error}");
 	}
 
 	#[test]

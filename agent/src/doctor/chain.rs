@@ -76,7 +76,7 @@ struct Health {
 /// Ask the node, and compare clocks.
 pub(super) fn chain(case: &Case) -> Vec<Finding> {
 	let url = &case.config.node_rpc;
-	let asked = block_on(ask(url)).map_err(|error| error.to_string());
+	let asked = block_on(ask(url.expose())).map_err(|error| error.to_string());
 	let facts = asked.and_then(|answer| answer.map_err(|error| error.to_string()));
 	let mut findings = match &facts {
 		Ok(facts) => vec![judge(facts, known_genesis(case).as_deref())],

@@ -45,7 +45,7 @@ fn examine(case: &Case, name: &str, vm: &Vm) -> Vec<Finding> {
 		freeze_time_max: Duration::ZERO,
 		leftovers: Leftovers::default(),
 	};
-	vm.try_out(&options).into_iter().map(tell).collect()
+	vm.try_out(&options, &case.holds).into_iter().map(tell).collect()
 }
 
 fn tell(Point { name, outcome }: Point) -> Finding {

@@ -1,5 +1,6 @@
 //! What was found, for people and for programs.
 
+use crate::foreign::one_line;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -96,12 +97,13 @@ impl Report {
 
 	/// A line for each check, one more for what is to be done, and how many there are.
 	pub fn to_text(&self) -> String {
-		let width = self.checks.iter().map(|finding| finding.label().chars().count()).max();
+		let width =
+			self.checks.iter().map(|finding| one_line(&finding.label()).chars().count()).max();
 		let width = width.unwrap_or(0);
 		let mut text = String::new();
 		for finding in &self.checks {
 			let verdict = word(finding.verdict);
-			let (label, found) = (finding.label(), one_line(&finding.found));
+			let (label, found) = (one_line(&finding.label()), one_line(&finding.found));
 			// Writing to a string cannot fail.
 			let _ = writeln!(text, "{verdict:7}  {label:width$}  {found}");
 			if let Some(mend) = &finding.mend {
@@ -130,12 +132,6 @@ fn word(verdict: Verdict) -> &'static str {
 		Verdict::Warning => "warning",
 		Verdict::Failed => "FAILED",
 	}
-}
-
-/// What others say may have several lines.
-fn one_line(words: &str) -> String {
-	let words: Vec<&str> = words.split(|c: char| c.is_whitespace() || c.is_control()).collect();
-	words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

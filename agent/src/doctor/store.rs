@@ -50,6 +50,7 @@ fn open(case: &Case) -> Result<Vec<Finding>> {
 		}
 		store => store?,
 	};
+	let _hold = case.holds.begin()?;
 	repositories::try_out(&store)?;
 	let mut findings = vec![Finding::ok("store", DONE)];
 	if store.pins_unconfirmed() {

@@ -10,7 +10,7 @@ use crate::{
 	format::{RootBlock, links},
 	node::PinLabel,
 	pipeline::{CopyError, copy},
-	repositories::{BlockSource, KuboError, Repository, RepositoryError},
+	repositories::{BlockSource, KuboError, Repository, RepositoryError, is_trial},
 };
 use backup_primitives::{Cid, cid::BlockCodec};
 use rand::seq::IndexedRandom;
@@ -113,7 +113,7 @@ impl Replicas {
 
 	/// What the store pins, the newest snapshots first: they are what would be missed most.
 	fn wanted(&self) -> Result<Vec<Wanted>, PassError> {
-		let pins = self.store.pins()?.into_iter().map(|pin| {
+		let pins = self.store.pins()?.into_iter().filter(|pin| !is_trial(&pin.label)).map(|pin| {
 			let (series, sequence) = names::place(&pin.label);
 			Wanted { root: pin.root, series, sequence }
 		});

@@ -128,6 +128,21 @@ fn lineage() -> LineageId {
 }
 
 #[test]
+fn the_pin_of_a_trial_of_the_store_is_not_sent() {
+	let mut bench = Bench::new(4);
+	let root = bench.take();
+	let session = bench.world.store.open_session().unwrap();
+	let trial = Cid::raw(crate::format::digest(b"a trial"));
+	session.put(&trial, b"a trial").unwrap();
+	session.flush().unwrap();
+	session.pin(&trial, b"doctor").unwrap();
+	assert_eq!(bench.replicas.below_quorum().unwrap(), 1);
+	bench.pass().unwrap();
+	bench.assert_whole(&[root]);
+	assert_eq!(bench.replicas.below_quorum().unwrap(), 0);
+}
+
+#[test]
 fn a_snapshot_is_sent_pinned_and_counted() {
 	let mut bench = Bench::new(40);
 	let root = bench.take();

@@ -11,10 +11,7 @@ const LABEL: &[u8] = b"doctor";
 /// No pin is left, not even by a trial that was killed before. The block goes with the next
 /// collection.
 pub fn try_out<R: Repository>(repository: &R) -> Result<(), RepositoryError> {
-	let left = repository.pins()?.into_iter().filter(|pin| pin.label == LABEL);
-	for pin in left {
-		repository.unpin(&pin.root)?;
-	}
+	forget_trials(repository)?;
 	let block = [LABEL, &rand::random::<[u8; 32]>()].concat();
 	let root = Cid::raw(digest(&block));
 	// It keeps the block from being collected meanwhile.
@@ -25,6 +22,17 @@ pub fn try_out<R: Repository>(repository: &R) -> Result<(), RepositoryError> {
 	let read = read_back(repository, &root, &block);
 	repository.unpin(&root)?;
 	read
+}
+
+/// Unpin what trials have left that were killed.
+pub(crate) fn forget_trials<R: Repository>(repository: &R) -> Result<(), RepositoryError> {
+	let left = repository.pins()?.into_iter().filter(|pin| is_trial(&pin.label));
+	left.into_iter().try_for_each(|pin| repository.unpin(&pin.root).map(drop))
+}
+
+/// Whether this is what the pin of a trial says, which is of no use to anybody else.
+pub(crate) fn is_trial(label: &[u8]) -> bool {
+	label == LABEL
 }
 
 fn read_back<S: BlockSource>(source: &S, root: &Cid, block: &[u8]) -> Result<(), RepositoryError> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::{
 	io,
 	path::{Path, PathBuf},
-	time::Duration,
+	time::{Duration, Instant},
 };
 
 /// How long QEMU may take for one answer. `stop` waits for requests of the guest in flight.
@@ -19,7 +19,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How long QEMU may take to greet. It greets one client at a time and lets others wait, and it
 /// greets nobody while it waits for a slow disk to sync.
-const GREETING_TIME_MAX: Duration = Duration::from_secs(15);
+pub(super) const GREETING_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Longest line that is read.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -34,19 +34,32 @@ pub struct Monitor {
 	/// Nothing after a failure, whose late answer nobody is to hear.
 	lines: Option<Lines>,
 	last_id: u64,
+	/// What QEMU has not answered by then has failed, if that is bounded as a whole.
+	until: Option<Instant>,
 }
 
 impl Monitor {
 	/// Connect and negotiate. Returns nothing if nobody listens: the machine is off.
 	pub fn connect(path: &Path) -> Result<Option<Self>, SourceError> {
-		let mut monitor = Self { path: path.to_owned(), lines: None, last_id: 0 };
+		let mut monitor = Self { path: path.to_owned(), lines: None, last_id: 0, until: None };
 		Ok(monitor.dial()?.then_some(monitor))
+	}
+
+	/// Bound all that follows as a whole: what QEMU has not answered by then has failed.
+	pub(super) fn hold_for(&mut self, time_max: Duration) {
+		self.until = Some(Instant::now() + time_max);
+	}
+
+	/// How long something may take from now on.
+	fn bounded(&self, time_max: Duration) -> Duration {
+		let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+		left.map_or(time_max, |left| time_max.min(left))
 	}
 
 	/// Connect and negotiate; says whether somebody listens.
 	fn dial(&mut self) -> Result<bool, SourceError> {
 		let path = &self.path;
-		match Lines::connect(path, GREETING_TIME_MAX, LINE_BYTES_MAX) {
+		match Lines::connect(path, self.bounded(GREETING_TIME_MAX), LINE_BYTES_MAX) {
 			Ok(lines) => self.lines = Some(lines),
 			Err(error) if is_nobody(&error) => return Ok(false),
 			Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(busy(path)),
@@ -104,12 +117,13 @@ impl Monitor {
 	}
 
 	fn ask(&mut self, command: &str, arguments: &Value) -> Result<Value, SourceError> {
-		let answer = self.exchange(command, arguments).map_err(|error| {
+		let time_max = self.bounded(ANSWER_TIME_MAX);
+		let answer = self.exchange(command, arguments, time_max).map_err(|error| {
 			self.hang_up();
 			match error.kind() {
 				_ if is_hang_up(&error) && !self.is_there() => SourceError::Vanished,
 				io::ErrorKind::TimedOut => {
-					SourceError::Timeout { command: command.to_owned(), time_max: ANSWER_TIME_MAX }
+					SourceError::Timeout { command: command.to_owned(), time_max }
 				}
 				_ => SourceError::NotQmp { path: self.path.clone(), reason: error.to_string() },
 			}
@@ -120,13 +134,18 @@ impl Monitor {
 		})
 	}
 
-	fn exchange(&mut self, command: &str, arguments: &Value) -> io::Result<Result<Value, String>> {
+	fn exchange(
+		&mut self,
+		command: &str,
+		arguments: &Value,
+		time_max: Duration,
+	) -> io::Result<Result<Value, String>> {
 		self.last_id += 1;
 		let id = self.last_id;
 		let mut line = json!({ "execute": command, "arguments": arguments, "id": id }).to_string();
 		line.push('\n');
 		let lines = self.connection()?;
-		lines.allow(ANSWER_TIME_MAX);
+		lines.allow(time_max);
 		lines.write(line.as_bytes())?;
 		for _ in 0..EVENTS_MAX {
 			let mut message = self.read_message()?;
@@ -255,6 +274,18 @@ pub(super) mod tests {
 			let error = Monitor::connect(&path).unwrap_err();
 			assert!(matches!(error, SourceError::NotQmp { .. }), "{error}");
 		}
+	}
+
+	#[test]
+	fn what_is_not_answered_by_the_end_of_the_hold_has_failed() {
+		// It says nothing to the command, and lets nobody else in.
+		let (_folder, path) = server(&[&[GREETING, "{\"return\":{}}\n"]]);
+		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
+		monitor.hold_for(Duration::from_millis(50));
+		let error = monitor.run("query-block", json!({})).unwrap_err();
+		assert!(matches!(error, SourceError::Timeout { .. }), "{error}");
+		let error = monitor.run("query-block", json!({})).unwrap_err();
+		assert!(error.to_string().contains("did not greet in time"), "{error}");
 	}
 
 	#[test]

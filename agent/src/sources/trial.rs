@@ -3,7 +3,11 @@
 
 use super::{Disk, OpenOptions, SourceError, Vm, image, libvirt, live};
 use indicatif::HumanBytes;
-use std::fs::File;
+use std::{
+	fs::File,
+	sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+	time::Duration,
+};
 
 /// One thing that a backup of a machine needs.
 #[derive(Debug)]
@@ -12,6 +16,57 @@ pub(crate) struct Point {
 	pub(crate) name: &'static str,
 	/// How it went.
 	pub(crate) outcome: Outcome,
+}
+
+/// What trials have put up just now, in machines and files. Whoever ends the program waits until all of
+/// it is taken away.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holds(Arc<Holding>);
+
+#[derive(Debug, Default)]
+struct Holding {
+	state: Mutex<State>,
+	changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+	held: usize,
+	is_over: bool,
+}
+
+/// One of them. Dropped, it is taken away.
+pub(crate) struct Hold(Holds);
+
+impl Holds {
+	/// About to put something up. Fails once it is over.
+	pub(crate) fn begin(&self) -> Result<Hold, SourceError> {
+		let mut state = self.state();
+		if state.is_over {
+			return Err(SourceError::Io(std::io::ErrorKind::Interrupted.into()));
+		}
+		state.held += 1;
+		Ok(Hold(self.clone()))
+	}
+
+	/// Let nothing be put up any more, and wait until all is taken away, or so long.
+	pub(crate) fn end(&self, time_max: Duration) {
+		let mut state = self.state();
+		state.is_over = true;
+		let wait = self.0.changed.wait_timeout_while(state, time_max, |state| state.held > 0);
+		drop(wait);
+	}
+
+	fn state(&self) -> MutexGuard<'_, State> {
+		self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+	}
+}
+
+impl Drop for Hold {
+	fn drop(&mut self) {
+		self.0.state().held -= 1;
+		self.0.0.changed.notify_all();
+	}
 }
 
 /// How a trial went.
@@ -42,14 +97,14 @@ impl Point {
 
 impl Vm {
 	/// Try what a backup needs, and leave nothing behind.
-	pub(crate) fn try_out(&self, options: &OpenOptions) -> Vec<Point> {
+	pub(crate) fn try_out(&self, options: &OpenOptions, holds: &Holds) -> Vec<Point> {
 		let mut points = match libvirt::find(self) {
 			Err(error) => return vec![Point::of("libvirt", Err(error))],
-			Ok(Some(domain)) => libvirt::try_out(self, &domain, options),
+			Ok(Some(domain)) => libvirt::try_out(self, &domain, options, holds),
 			Ok(None) => match live::connect(self) {
 				Err(error) => return vec![Point::of("qmp", Err(error))],
-				Ok(Some(monitor)) => live::try_out(self, monitor, options),
-				Ok(None) => self.try_out_stopped(options),
+				Ok(Some(monitor)) => live::try_out(self, monitor, options, holds),
+				Ok(None) => self.try_out_stopped(options, holds),
 			},
 		};
 		if !self.files.is_empty() {
@@ -61,12 +116,12 @@ impl Vm {
 
 	/// A machine that is off is read from its images, under QEMU's locks. One that runs all the same
 	/// shows by these.
-	pub(super) fn try_out_stopped(&self, options: &OpenOptions) -> Vec<Point> {
+	pub(super) fn try_out_stopped(&self, options: &OpenOptions, holds: &Holds) -> Vec<Point> {
 		let control = match &self.qmp {
 			Some(socket) => format!("nobody listens at {}: it is off", socket.display()),
 			None => "its file names no QMP socket, so it is taken to be off".to_owned(),
 		};
-		let read = self.read_images(options);
+		let read = self.read_images(options, holds);
 		let qmp = match &read {
 			// It runs, and was not to be found.
 			Err(SourceError::ImageInUse { .. }) => None,
@@ -76,9 +131,14 @@ impl Vm {
 	}
 
 	/// Read the beginning of each image of a machine that is off.
-	pub(super) fn read_images(&self, options: &OpenOptions) -> Result<String, SourceError> {
+	pub(super) fn read_images(
+		&self,
+		options: &OpenOptions,
+		holds: &Holds,
+	) -> Result<String, SourceError> {
 		let mut total = 0;
 		for disk in self.included() {
+			let _hold = holds.begin()?;
 			total += image::try_out(disk, &options.scratch_dir)?;
 		}
 		Ok(disks(self.included().count(), total))

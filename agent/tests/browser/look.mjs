@@ -47,10 +47,13 @@ const steps = {
 	async load() {
 		const paints = [];
 		const sizes = [];
+		const counts = [];
 		for (let turn = 0; turn < 3; turn += 1) {
 			let bytes = 0;
+			let requests = 0;
 			const count = async (response) => {
 				if (response.url().includes("/v1/")) return;
+				requests += 1;
 				const body = await response.body();
 				bytes += body.length;
 			};
@@ -62,9 +65,15 @@ const steps = {
 			await Promise.all(bodies);
 			page.off("response", listen);
 			sizes.push(bytes);
+			counts.push(requests);
 			paints.push(await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime));
 		}
-		return { paint_ms: Math.min(...paints), bytes: Math.max(...sizes), title: await page.title() };
+		return {
+			paint_ms: Math.min(...paints),
+			bytes: Math.max(...sizes),
+			requests: Math.max(...counts),
+			title: await page.title(),
+		};
 	},
 	// Wait until an element is seen and has these words.
 	async see({ of, text }) {

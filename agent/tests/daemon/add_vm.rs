@@ -5,15 +5,19 @@ use crate::{
 	world::{World, until},
 };
 use backup_agent::sources::{ImageFormat, Inventory, qmp::Monitor};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::{
-	fs,
+	fs::{self, File},
+	io::{BufRead, BufReader, Write},
+	os::unix::{net::UnixListener, process::CommandExt},
 	path::Path,
 	process::{Child, Command, Output, Stdio},
+	thread,
 };
 
-/// The UUID of machines that are started here. Others may run beside them.
+/// The UUIDs of machines that are started here. Others may run beside them.
 const OWN_TAG: &str = "c0ffee00-0000-8000-8000-0000000000aa";
+const OTHER_TAG: &str = "c0ffee00-0000-8000-8000-0000000000bb";
 
 /// What is found of one machine, and how the command ended.
 fn add(world: &World, arguments: &[&str]) -> (Json, Output) {
@@ -41,6 +45,11 @@ struct Qemu(Child);
 impl Qemu {
 	/// Waits until it answers on this socket, or, if there is none, until it has begun.
 	fn start(arguments: &[&str], socket: Option<&Path>) -> Self {
+		Self::start_in(Path::new("/"), arguments, socket)
+	}
+
+	/// The same, from a folder.
+	fn start_in(folder: &Path, arguments: &[&str], socket: Option<&Path>) -> Self {
 		let mut child = Command::new("qemu-system-x86_64")
 			.args([
 				"-machine",
@@ -54,6 +63,7 @@ impl Qemu {
 				"none",
 			])
 			.args(arguments)
+			.current_dir(folder)
 			.stdin(Stdio::null())
 			.spawn()
 			.unwrap();
@@ -216,4 +226,124 @@ fn a_machine_that_is_not_there_is_told_and_all_that_are_can_be_listed() {
 	let is_listed = |found: &Json| found["pid"] == machine.process();
 	assert!(report["machines"].as_array().unwrap().iter().any(is_listed), "{report:#}");
 	assert!(output.status.success() && files(&world).is_empty());
+}
+
+/// What the operator's terminal would obey is a name that anybody may give a machine.
+#[test]
+fn a_name_is_shown_and_not_obeyed() {
+	let world = World::prepare();
+	let qemu = Qemu::start(&["-S", "-name", "web\u{1b}[2J\u{202e}gone"], None);
+	let output = world.run_with("add-vm", &[&qemu.pid()]);
+	let words = String::from_utf8(output.stdout).unwrap();
+	assert!(words.contains("web\\u{1b}[2J\\u{202e}gone"), "{words:?}");
+	assert!(!words.contains(['\u{1b}', '\u{202e}']), "{words:?}");
+}
+
+/// It may lie in another folder than where its process was started, and two would read as one.
+#[test]
+fn an_image_without_a_whole_path_is_told() {
+	let world = World::prepare();
+	fs::write(world.path("disk.raw"), vec![0; 1 << 20]).unwrap();
+	let socket = world.path("backup.qmp");
+	let qmp = format!("unix:{},server=on,wait=off", text(&socket));
+	let drive = "file=disk.raw,format=raw,if=virtio";
+	let arguments = ["-S", "-uuid", OWN_TAG, "-qmp", &qmp, "-drive", drive];
+	let qemu = Qemu::start_in(&world.path(""), &arguments, Some(&socket));
+	let (found, output) = add(&world, &[&qemu.pid(), "--as", "web", "--yes"]);
+	assert_eq!((&found["state"], output.status.code()), (&"refused".into(), Some(1)));
+	let problem = &found["problems"][0];
+	assert!(problem["found"].as_str().unwrap().contains("\"disk.raw\" has no whole path"));
+	assert!(problem["mend"].as_str().unwrap().contains("with the whole path"), "{found:#}");
+	assert!(files(&world).is_empty());
+}
+
+#[test]
+fn of_two_machines_with_one_name_or_one_uuid_the_second_is_refused() {
+	let name = format!("twin-{}", std::process::id());
+	let (other, third) = (format!("{name}-2"), format!("{name}-3"));
+	for (names, tags) in [([&name, &name], [OWN_TAG, OTHER_TAG]), ([&other, &third], [OWN_TAG; 2])]
+	{
+		let world = World::prepare();
+		let twins = [0, 1].map(|index| {
+			let (socket, image) =
+				(world.path(&format!("backup-{index}.qmp")), world.path(&format!("{index}.raw")));
+			fs::write(&image, vec![0; 1 << 20]).unwrap();
+			let qmp = format!("unix:{},server=on,wait=off", text(&socket));
+			let drive = format!("file={},format=raw,if=virtio", text(&image));
+			let arguments =
+				["-S", "-name", names[index], "-uuid", tags[index], "-qmp", &qmp, "-drive", &drive];
+			Qemu::start(&arguments, Some(&socket))
+		});
+		let output = world.run_with("add-vm", &["--json", "--yes"]);
+		let report: Json = serde_json::from_slice(&output.stdout).unwrap();
+		let machines = report["machines"].as_array().unwrap();
+		let found =
+			|qemu: &Qemu| machines.iter().find(|found| found["pid"] == qemu.0.id()).unwrap();
+		let mut states = twins.each_ref().map(|qemu| found(qemu)["state"].as_str().unwrap());
+		states.sort();
+		assert_eq!(states, ["added", "refused"], "{report:#}");
+		let refused = twins.iter().map(found).find(|found| found["state"] == "refused").unwrap();
+		let words = refused["problems"][0]["found"].as_str().unwrap();
+		assert!(words.contains("which was just added, has its name or its UUID"), "{words}");
+	}
+}
+
+/// A program of a stranger's that is called as QEMU is, with a socket at which it says that this is its
+/// disk, and whatever it has as its standard input.
+fn impostor(world: &World, disk: &Path, stdin: Stdio) -> Qemu {
+	let socket = world.path("impostor-backup.qmp");
+	let _ = fs::remove_file(&socket);
+	let listener = UnixListener::bind(&socket).unwrap();
+	let image = json!({ "filename": disk, "format": "raw", "virtual-size": 1 << 20 });
+	let inserted = json!({
+		"image": image, "drv": "raw", "file": disk, "node-name": "disk", "ro": false,
+	});
+	let blocks = json!([{ "device": "vda", "qdev": "/machine/vda", "inserted": inserted }]);
+	thread::spawn(move || {
+		for mut client in listener.incoming().flatten() {
+			let lines = BufReader::new(client.try_clone().unwrap()).lines();
+			client.write_all(b"{\"QMP\":{}}\n").unwrap();
+			for line in lines.map_while(Result::ok) {
+				let order: Json = serde_json::from_str(&line).unwrap();
+				let answer = match order["execute"].as_str().unwrap() {
+					"query-named-block-nodes" => json!([]),
+					"query-name" => json!({ "name": "web" }),
+					"query-uuid" => json!({ "UUID": OWN_TAG }),
+					"query-block" => blocks.clone(),
+					_ => json!({}),
+				};
+				let answer = json!({ "return": answer, "id": order["id"] });
+				// It may have heard enough.
+				let _ = writeln!(client, "{answer}");
+			}
+		}
+	});
+	// It stands still until it is ended.
+	let qmp = format!("unix:{}", text(&socket));
+	let child = Command::new("bash")
+		.arg0("kvm")
+		.args(["-c", "kill -STOP $$", "kvm", "-qmp", &qmp])
+		.stdin(stdin)
+		.spawn()
+		.unwrap();
+	Qemu(child)
+}
+
+/// It would get backups of files that only root may read.
+#[test]
+fn a_process_that_is_merely_called_as_qemu_cannot_name_any_file_as_its_disk() {
+	let world = World::prepare();
+	let secret = world.path("of-somebody-else");
+	fs::write(&secret, vec![0; 1 << 20]).unwrap();
+	let stranger = impostor(&world, &secret, Stdio::null());
+	let (found, output) = add(&world, &[&stranger.pid(), "--as", "web", "--yes"]);
+	assert_eq!((&found["state"], output.status.code()), (&"refused".into(), Some(1)));
+	let words = found["problems"][0]["found"].as_str().unwrap();
+	assert!(words.contains("not seen to have") && words.contains("of-somebody-else"), "{words}");
+	assert!(files(&world).is_empty());
+	drop(stranger);
+	// It is that which makes the difference.
+	let owner = impostor(&world, &secret, File::open(&secret).unwrap().into());
+	let (found, _) = add(&world, &[&owner.pid(), "--as", "web"]);
+	assert_eq!(found["state"], "new", "{found:#}");
 }

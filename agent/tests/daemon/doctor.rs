@@ -2,6 +2,7 @@
 
 use crate::{
 	disks::SmallDisk,
+	gate::Gate,
 	machine::Machine,
 	orders::nothing,
 	world::{World, noise, now_ms, until},
@@ -337,6 +338,49 @@ fn what_a_killed_agent_left_in_a_machine_is_told_and_left_to_the_agent() {
 	assert_eq!(found.verdict("vm-7: qmp"), "warning");
 	assert!(found.check("vm-7: qmp")["mend"].as_str().unwrap().contains("start the agent"));
 	assert_eq!(machine.leftovers(), before);
+}
+
+/// A machine before whose socket stands a gate, which shuts when the trial's disk is about to be served.
+fn machine_behind_a_gate(world: &World) -> (Machine, Gate) {
+	let machine = Machine::start(ImageFormat::Raw);
+	let vm = machine.vm();
+	let gate = Gate::before(vm.qmp.as_deref().unwrap(), "block-export-add");
+	describe(world, "web", &Vm { qmp: Some(gate.socket.clone()), ..vm });
+	(machine, gate)
+}
+
+fn assert_untouched(world: &World, machine: &Machine) {
+	assert!(machine.is_running());
+	assert_eq!(machine.leftovers(), [""; 0]);
+	assert!(fs::read_dir(world.path("state/scratch")).unwrap().next().is_none());
+}
+
+#[test]
+fn one_that_is_told_to_end_takes_away_what_it_has_put_into_a_machine() {
+	for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+		let world = World::prepare();
+		let (machine, gate) = machine_behind_a_gate(&world);
+		let mut doctor = world.spawn("doctor");
+		until("it to be in the middle", || gate.is_shut().then_some(()));
+		assert!(!machine.leftovers().is_empty());
+		let id = doctor.id().to_string();
+		assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+		gate.open();
+		let status = until("it to end", || doctor.try_wait().unwrap());
+		assert_eq!(status.code(), Some(code), "{signal}");
+		assert_untouched(&world, &machine);
+	}
+}
+
+/// A backup that meets it at the machine waits a quarter of a minute for its turn.
+#[test]
+fn a_machine_that_does_not_answer_is_let_go_of_with_nothing_left_in_it() {
+	let world = World::prepare();
+	let (machine, gate) = machine_behind_a_gate(&world);
+	let found = Found::on(&world);
+	assert!(gate.is_shut());
+	found.assert_failed("web: nbd", "block-export-add", "");
+	assert_untouched(&world, &machine);
 }
 
 /// Each of them takes a quarter of a minute until it is given up.

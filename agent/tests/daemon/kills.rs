@@ -64,7 +64,8 @@ fn progress(world: &World) -> Option<PathBuf> {
 #[test]
 fn a_restore_goes_on_where_it_was_when_the_agent_was_killed_or_told_to_end() {
 	let mut world = World::start();
-	let bytes = noise(5, 4 * LONG_BYTES);
+	// Written in full, which takes longer than it takes to note something down, and taken in quickly.
+	let bytes = noise(5, LONG_BYTES / 16).repeat(4 * 16);
 	let order = world.machine(7, &bytes);
 	let taken = world.take(&order).unwrap();
 	let restore = restore_of(&order, taken.cid, 1);

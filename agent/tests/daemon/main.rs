@@ -11,6 +11,7 @@ mod deletions;
 mod disks;
 mod doctor;
 mod fake_node;
+mod gate;
 mod http;
 mod kills;
 mod kubo;

@@ -1,6 +1,11 @@
 //! What an agent makes, and where it cannot start.
 
 use crate::world::World;
+use backup_agent::{
+	format::digest,
+	repositories::{EmbeddedStore, Repository, StoreOptions},
+};
+use backup_primitives::Cid;
 use std::{
 	fs,
 	os::unix::{fs::PermissionsExt, net::UnixListener},
@@ -19,6 +24,26 @@ fn init_makes_private_files_and_says_what_to_do_next() {
 	assert!(words.contains(recipient.trim()) && words.contains("--backup-agent-secret-file"));
 	let secret = fs::read_to_string(world.path("state/secret")).unwrap();
 	assert!(!words.contains(secret.trim()));
+}
+
+#[test]
+fn the_pin_of_a_trial_that_was_killed_goes_at_the_next_start() {
+	let mut world = World::prepare();
+	let open = || EmbeddedStore::open(&world.path("state/blocks"), StoreOptions::V1).unwrap();
+	let store = open();
+	let session = store.open_session().unwrap();
+	for label in ["doctor", "an operator's own"] {
+		let root = Cid::raw(digest(label.as_bytes()));
+		session.put(&root, label.as_bytes()).unwrap();
+		session.flush().unwrap();
+		session.pin(&root, label.as_bytes()).unwrap();
+	}
+	drop((session, store));
+	world.start_agent();
+	assert!(world.terminate().success());
+	let open = || EmbeddedStore::open(&world.path("state/blocks"), StoreOptions::V1).unwrap();
+	let left: Vec<_> = open().pins().unwrap().into_iter().map(|pin| pin.label).collect();
+	assert_eq!(left, [b"an operator's own"]);
 }
 
 #[test]

@@ -115,6 +115,11 @@ impl World {
 		command.args(words).env("NO_COLOR", "1").env_remove("RUST_LOG").output().unwrap()
 	}
 
+	/// Start a verb whose end is not waited for.
+	pub(crate) fn spawn(&self, verb: &str) -> Child {
+		self.command(verb).stdout(Stdio::null()).spawn().unwrap()
+	}
+
 	/// Run a verb to its end.
 	pub(crate) fn run(&self, verb: &str) -> Output {
 		self.command(verb).output().unwrap()

@@ -111,7 +111,7 @@ impl Daemon {
 		let deadline = Instant::now() + START_TIME_MAX;
 		while daemon.try_virsh(&["list"]).is_err() {
 			assert!(Instant::now() < deadline, "libvirt did not start: {}", daemon.log());
-			thread::yield_now();
+			thread::sleep(Duration::from_millis(10));
 		}
 		daemon
 	}

@@ -11,7 +11,7 @@ use super::{
 use crate::sources::{
 	OpenOptions, SourceError, Vm,
 	scratch::{self, Overwritten},
-	trial::{Point, disks},
+	trial::{Holds, Point, disks},
 };
 use indicatif::HumanBytes;
 use std::{
@@ -21,16 +21,26 @@ use std::{
 };
 
 /// Try everything on a domain.
-pub(in crate::sources) fn try_out(vm: &Vm, domain: &Domain, options: &OpenOptions) -> Vec<Point> {
-	look(vm, domain, options).unwrap_or_else(|error| vec![Point::of("libvirt", Err(error))])
+pub(in crate::sources) fn try_out(
+	vm: &Vm,
+	domain: &Domain,
+	options: &OpenOptions,
+	holds: &Holds,
+) -> Vec<Point> {
+	look(vm, domain, options, holds).unwrap_or_else(|error| vec![Point::of("libvirt", Err(error))])
 }
 
-fn look(vm: &Vm, domain: &Domain, options: &OpenOptions) -> Result<Vec<Point>, SourceError> {
+fn look(
+	vm: &Vm,
+	domain: &Domain,
+	options: &OpenOptions,
+	holds: &Holds,
+) -> Result<Vec<Point>, SourceError> {
 	let is_running = domain.is_running()?;
 	let mut points = vec![identify(vm, domain, is_running)];
 	let definition = domain.definition()?;
 	if !is_running {
-		let read = are_meant(vm, &definition).and_then(|()| vm.read_images(options));
+		let read = are_meant(vm, &definition).and_then(|()| vm.read_images(options, holds));
 		points.push(Point::of("disks", read));
 		return Ok(points);
 	}
@@ -169,7 +179,7 @@ mod tests {
 			<source file='/nowhere/b'/><target dev='vda'/></disk></devices></domain>";
 		let job = "Job type: Unbounded\nOperation: Outgoing migration\n";
 		let fake = fake::domain(&[("domjobinfo", job), ("dumpxml", xml)]);
-		let points = try_out(&vm, &fake.domain, &options);
+		let points = try_out(&vm, &fake.domain, &options, &Holds::default());
 		let is_bad = |name: &str, words: &str| {
 			points.iter().any(|point| match &point.outcome {
 				Outcome::Bad(error) => point.name == name && error.to_string().contains(words),

@@ -5,6 +5,9 @@
 //! folder as QEMU's user sees it, and the way back to the agent have been tried, and no disk of the
 //! guest's was touched. What is put up is called as in a backup: an agent that starts after a kill
 //! takes it away.
+//!
+//! QEMU talks to one client at a time. A backup that meets us there waits for its greeting, and we have
+//! let go before it gives up: what QEMU has not done by then has failed, and is taken away.
 
 use super::{
 	NbdDisk, PREFIX, SourceError, Vm, find_drives,
@@ -17,9 +20,9 @@ use crate::{
 		OpenOptions,
 		guest_agent::Agent,
 		nbd::AfterRead,
-		qmp::Monitor,
+		qmp::{GREETING_TIME_MAX, Monitor},
 		scratch::{self, remove_file},
-		trial::{Point, disks},
+		trial::{Holds, Point, disks},
 	},
 };
 use backup_primitives::VmTag;
@@ -28,6 +31,8 @@ use serde_json::json;
 use std::{
 	fs,
 	path::{Path, PathBuf},
+	sync::mpsc,
+	thread,
 	time::Duration,
 };
 
@@ -41,6 +46,18 @@ const SCRATCH_BYTES: u64 = 8 << 20;
 /// The oldest QEMU that has what a backup needs: what the filter does when it cannot copy.
 const VERSION_MIN: [u64; 2] = [7, 1];
 
+/// How long QEMU may be kept from its other clients, and how long it may take then to take everything
+/// away.
+const HOLD_TIME_MAX: Duration = Duration::from_secs(6);
+const CLEAN_TIME_MAX: Duration = Duration::from_secs(6);
+const _: () = assert!(
+	HOLD_TIME_MAX.as_secs() + CLEAN_TIME_MAX.as_secs() < GREETING_TIME_MAX.as_secs(),
+	"a backup beside a trial would not be greeted in time"
+);
+
+/// How long the disk of zeros may take to be read.
+const READ_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// How long the guest's agent may take to answer.
 const AGENT_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -49,8 +66,10 @@ pub(in crate::sources) fn try_out(
 	vm: &Vm,
 	mut monitor: Monitor,
 	options: &OpenOptions,
+	holds: &Holds,
 ) -> Vec<Point> {
 	let mut points = Vec::new();
+	monitor.hold_for(HOLD_TIME_MAX - READ_TIME_MAX);
 	match identify(vm, &mut monitor) {
 		Ok((point, may_go_on)) => {
 			points.push(point);
@@ -65,7 +84,8 @@ pub(in crate::sources) fn try_out(
 		Err(error) => points.push(Point::of("disks", Err(error))),
 	}
 	points.extend(vm.unreadable_image());
-	let served = serve(vm.uuid, &mut monitor, options);
+	let served = serve(vm.uuid, &mut monitor, options, holds);
+	drop(monitor);
 	points.push(Point::of("nbd", served.map(|()| "a disk was served and read".to_owned())));
 	points.push(guest_agent(vm));
 	points
@@ -119,14 +139,22 @@ fn look_at_disks(
 }
 
 /// Serve and read a disk of zeros, and take all of it away again.
-fn serve(tag: VmTag, monitor: &mut Monitor, options: &OpenOptions) -> Result<(), SourceError> {
+fn serve(
+	tag: VmTag,
+	monitor: &mut Monitor,
+	options: &OpenOptions,
+	holds: &Holds,
+) -> Result<(), SourceError> {
 	let folder = fs::canonicalize(&options.scratch_dir)?;
+	// The last to go.
+	let _hold = holds.begin()?;
 	let files = Files {
 		image: folder.join(format!("{PREFIX}{tag}-{DISK}.trial")),
 		socket: folder.join(format!("{PREFIX}{tag}-{DISK}.nbd")),
 	};
 	scratch::make_image(&files.image, DISK_BYTES)?.set_len(SCRATCH_BYTES)?;
 	let served = put_up(monitor, &files).and_then(|()| read(&files.socket));
+	monitor.hold_for(CLEAN_TIME_MAX);
 	let cleaned = clean(monitor, None);
 	served.and(cleaned)
 }
@@ -145,7 +173,19 @@ fn put_up(monitor: &mut Monitor, files: &Files) -> Result<(), SourceError> {
 	nodes::export_view(monitor, DISK)
 }
 
+/// Read the disk on a thread that is left behind when its time is over, and ends with the export.
 fn read(socket: &Path) -> Result<(), SourceError> {
+	let (tell, told) = mpsc::channel();
+	let socket = socket.to_owned();
+	thread::Builder::new().name("trial".to_owned()).spawn(move || {
+		// Nobody listens any more when it is late.
+		let _ = tell.send(read_zeros(&socket));
+	})?;
+	let late = || SourceError::Nbd(format!("a disk was not read within {READ_TIME_MAX:?}"));
+	told.recv_timeout(READ_TIME_MAX).unwrap_or_else(|_| Err(late()))
+}
+
+fn read_zeros(socket: &Path) -> Result<(), SourceError> {
 	let mut disk = NbdDisk::connect(socket, DISK, AfterRead::Trim)?;
 	let mut bytes = vec![1; DISK_BYTES as usize];
 	disk.read_at(0, &mut bytes)?;

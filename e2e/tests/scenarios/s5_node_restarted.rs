@@ -1,14 +1,12 @@
 //! The node is restarted in mid-job; exactly one snapshot is recorded.
 
-mod busy;
-
+use crate::busy::wait_for_running_job;
 use anyhow::{Result, ensure};
 use backup_e2e::{
 	chain::View,
 	story::{self, Pace},
 	world::{SNAPSHOT_TIME_MAX, World, scenario},
 };
-use busy::wait_for_running_job;
 use std::time::Duration;
 
 async fn one_snapshot_is_recorded(name: &str, how: impl FnOnce(&mut World) -> Result<()>) {

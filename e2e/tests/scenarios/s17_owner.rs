@@ -1,8 +1,7 @@
 //! Every verb of an owner, on a running chain with a real agent: what it says it did is read back
 //! from the chain, and what it writes is what the machine had on its disk.
 
-mod desk;
-
+use crate::desk::{Desk, OWNER, STRANGER, shown};
 use anyhow::{Context, Result, ensure};
 use backup_e2e::{
 	chain::{Snapshot, View, bytes},
@@ -12,7 +11,6 @@ use backup_e2e::{
 	wait,
 	world::{COMMAND_TIME_MAX, Machine, SNAPSHOT_TIME_MAX, checksum, scenario},
 };
-use desk::{Desk, OWNER, STRANGER, shown};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use std::{fs, process::Command};

@@ -1,8 +1,7 @@
 //! A restore with the wrong secret, with a missing block, with a flipped bit: a clear error
 //! each, and no file left.
 
-mod tampering;
-
+use crate::tampering::{Fault, TamperingGateway};
 use anyhow::{Context, Result, ensure};
 use backup_e2e::{
 	command::{backup, run},
@@ -16,7 +15,6 @@ use std::{
 	path::Path,
 	process::Command,
 };
-use tampering::{Fault, TamperingGateway};
 
 /// Exit codes that the command documents.
 const KEY: i32 = 6;

@@ -2,8 +2,7 @@
 //! something else. It goes on making blocks, hangs up in time, keeps its memory, and records
 //! nothing. Then the agent comes back, and the snapshot is recorded.
 
-mod manners;
-
+use crate::manners::{Case, cases};
 use anyhow::{Context, Result, ensure};
 use backup_e2e::{
 	chain::View,
@@ -12,7 +11,6 @@ use backup_e2e::{
 	wait,
 	world::{Machine, SNAPSHOT_TIME_MAX, World, scenario},
 };
-use manners::{Case, cases};
 use std::{cell::Cell, ops::Range, time::Duration};
 
 /// Blocks in which each kind is met.

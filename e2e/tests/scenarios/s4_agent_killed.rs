@@ -2,15 +2,13 @@
 //! nothing is left over, and the guest never stopped. A store that lost what it knew of its
 //! blocks learns it again.
 
-mod busy;
-
+use crate::busy::wait_for_running_job;
 use anyhow::{Result, ensure};
 use backup_e2e::{
 	story::{self, Pace},
 	wait,
 	world::{COMMAND_TIME_MAX, Machine, SNAPSHOT_TIME_MAX, World, checksum, scenario},
 };
-use busy::wait_for_running_job;
 use serde_json::json;
 use std::fs;
 
