@@ -3,7 +3,7 @@
 mod reload;
 
 use crate::{
-	api::{Access, Api, Cars, Gatekeeper, NodeProbe},
+	api::{Access, Api, Cars, Gatekeeper, Limits, NodeProbe, connections},
 	chain::NodeChain,
 	config::{Config, ConfigSource, InForce},
 	copies::Copies,
@@ -163,7 +163,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	let replicator = tokio::spawn(replicas.clone().run());
 	let gateway = gateway.map(|listener| {
 		let access = (!config.gateway_open).then_some(access);
-		tokio::spawn(axum::serve(listener, api.clone().gateway(access)).into_future())
+		tokio::spawn(connections::serve(listener, api.clone().gateway(access), Limits::GATEWAY))
 	});
 	let (stop, mut stopped) = watch::channel(());
 	let stopped = async move { drop(stopped.changed().await) };
