@@ -142,8 +142,8 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	let verifications =
 		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), in_force.clone()));
 	let told = {
-		let (ledger, vms_dir) = (ledger.clone(), config.vms_dir.clone());
-		tokio::spawn(webhook::run(in_force, recipient.clone(), ledger, vms_dir))
+		let (jobs, vms_dir) = (jobs.clone(), config.vms_dir.clone());
+		tokio::spawn(webhook::run(in_force, recipient.clone(), jobs, vms_dir))
 	};
 	let api = Api {
 		jobs: jobs.clone(),
