@@ -119,7 +119,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 		elsewhere.clone(),
 		replicas.clone(),
 	));
-	executor.recover().context("failed to clean up what an earlier run left")?;
+	recover(executor.clone()).await.context("failed to clean up what an earlier run left")?;
 	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
 	let tidier = tokio::spawn(tidy(executor.clone()));
 	let live_restores = executor.live_restores().clone();
@@ -150,7 +150,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 		gatekeeper,
 		store: Some(store),
 		verifier: Some(verifier.clone()),
-		live_restores: Some(live_restores),
+		live_restores: Some(live_restores.clone()),
 		copies: Some(copies.clone()),
 		replicas: Some(replicas.clone()),
 		inventory: Some(Arc::new(Inventory::at(&config.vms_dir))),
@@ -181,6 +181,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	verifications.abort();
 	holder.abort();
 	copies.stop();
+	live_restores.stop();
 	told.abort();
 	replicator.abort();
 	replicas.stop();
@@ -202,6 +203,11 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 		// Somebody holds a connection open. That is no reason to stay.
 		Err(_) => Ok(()),
 	}
+}
+
+/// Clean up on a thread of its own: a machine whose disks fill in may need blocks of other nodes.
+async fn recover(executor: Arc<NodeExecutor>) -> Result<()> {
+	Ok(tokio::task::spawn_blocking(move || executor.recover()).await??)
 }
 
 /// What other nodes are asked through. It has a thread of its own, which asynchronous code must not
