@@ -11,6 +11,7 @@ mod deletions;
 mod disks;
 mod doctor;
 mod fake_node;
+mod gateways;
 mod http;
 mod kills;
 mod kubo;
@@ -22,6 +23,7 @@ mod machines;
 #[path = "../fixtures/orders.rs"]
 mod orders;
 mod page;
+mod pair;
 mod reload;
 mod replacements;
 mod rotation;
