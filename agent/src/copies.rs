@@ -8,7 +8,7 @@
 //! 3. A copy is a pinned root like any other. It goes when the chain has evicted or deleted it, or
 //!    has given the copy to another holder; [`crate::jobs::sweep`] looks after that.
 //! 4. What a snapshot costs is bounded by what the chain says of the machine's disks; one that is
-//!    larger is given up, see [`spending`].
+//!    larger is given up, see `spending`.
 //! 5. What fails is tried again, with longer and longer pauses. Every minute it is looked whether
 //!    all is still here, so a holder that lost its blocks says so and fetches them again.
 
