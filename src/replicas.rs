@@ -19,6 +19,7 @@ use crate::{
 use alloc::vec::Vec;
 use backup_primitives::{
 	BlockRef,
+	job::Copied,
 	report::{Report, Watermark, Watermarks},
 };
 use codec::Encode;
@@ -271,6 +272,27 @@ impl<T: Config> Pallet<T> {
 		let holders = HoldersOf::<T>::get(request_id);
 		let held = holders.iter().filter(|h| h.to > h.from && counts(h));
 		held.map(|holder| holder.to).max().unwrap_or(0)
+	}
+
+	/// What others say to have of a lineage, for its host. Nothing where no copies are wanted.
+	///
+	/// They are late when the first snapshot that none of them confirms has been recorded for a
+	/// cadence and a holder's period: so long a copy may take and nobody speak of it. Where that one
+	/// is gone already, the time is counted from the beginning of the lineage.
+	pub(crate) fn copied(request_id: &T::RequestId, lineage: &LineageOf<T>) -> Option<Copied> {
+		let settings = Self::settings();
+		if settings.replicas == 0 {
+			return None;
+		}
+		let first_missing = Self::confirmed_to(request_id);
+		let is_lacking = lineage.kept > 0 && first_missing < lineage.next;
+		let is_late = is_lacking && !Paused::<T>::get() && {
+			let record = Snapshots::<T>::get(request_id, first_missing);
+			let since = record.map_or(lineage.created_at, |record| record.recorded_at);
+			let lag = Self::frequency_of(&lineage.owner).saturating_add(settings.holder_period);
+			since.max(ResumedAt::<T>::get()).saturating_add(lag) < Self::now()
+		};
+		Some(Copied { confirmed: first_missing.checked_sub(1), is_late })
 	}
 
 	pub(crate) fn authorize_held(

@@ -2,7 +2,7 @@
 
 use crate::{BackupBytes, Eligibility, Grant, LineageView, OwedCopy, Protection, SnapshotMetadata};
 use alloc::vec::Vec;
-use backup_primitives::{Cid, Reader, Recipient, RecordedRoot, RootStatus, job::Sources};
+use backup_primitives::{Cid, KeptRoot, Reader, Recipient, RecordedRoot, RootStatus, job::Sources};
 use codec::Codec;
 
 sp_api::decl_runtime_apis! {
@@ -30,9 +30,9 @@ sp_api::decl_runtime_apis! {
 			after: Option<RequestId>,
 		) -> (Vec<RecordedRoot>, Option<RequestId>);
 
-		/// The roots that the records of a lineage name, with their places, in order: what a holder
+		/// The roots that the records of a lineage name, in the order of their places: what a holder
 		/// of copies has to have. Nothing of a lineage that is not there.
-		fn roots_of_request(request_id: RequestId, salt: [u8; 32]) -> Vec<(u64, Cid)>;
+		fn roots_of_request(request_id: RequestId, salt: [u8; 32]) -> Vec<KeptRoot>;
 
 		/// Where a node can fetch the blocks of a request: from its host first, then from those
 		/// that hold copies.

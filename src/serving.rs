@@ -10,7 +10,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use backup_primitives::{
-	Cid, Reader, Recipient,
+	KeptRoot, Reader, Recipient,
 	job::{GATEWAYS_MAX, SOURCES_MAX, Source, Sources},
 };
 
@@ -42,15 +42,20 @@ impl<T: Config> Pallet<T> {
 		Sources::truncate_from(sources.take(SOURCES_MAX as usize).collect())
 	}
 
-	/// The roots that the records of a lineage name, with their places, in order. Nothing of a
+	/// The roots that the records of a lineage name, in the order of their places. Nothing of a
 	/// lineage that is not there.
-	pub fn roots_of_request(request_id: T::RequestId, salt: [u8; 32]) -> Vec<(u64, Cid)> {
+	pub fn roots_of_request(request_id: T::RequestId, salt: [u8; 32]) -> Vec<KeptRoot> {
 		if Lineages::<T>::get(request_id).is_none_or(|lineage| lineage.salt != salt) {
 			return Vec::new();
 		}
 		let records = Snapshots::<T>::iter_prefix(request_id);
-		let mut roots: Vec<_> = records.map(|(sequence, record)| (sequence, record.cid)).collect();
-		roots.sort_unstable_by_key(|(sequence, _)| *sequence);
+		let kept = |(sequence, record): (u64, crate::SnapshotOf<T>)| KeptRoot {
+			sequence,
+			cid: record.cid,
+			logical_bytes: record.logical_bytes,
+		};
+		let mut roots: Vec<_> = records.map(kept).collect();
+		roots.sort_unstable_by_key(|root| root.sequence);
 		roots
 	}
 

@@ -142,7 +142,8 @@ impl<T: Config> Pallet<T> {
 		};
 		for (request_id, lineage) in page {
 			let id = lineage_id(&request_id, lineage.salt);
-			let place = LineagePlace { lineage: id.clone(), next: lineage.next };
+			let copied = Self::copied(&request_id, &lineage);
+			let place = LineagePlace { lineage: id.clone(), next: lineage.next, copied };
 			// A list that is full is served again at the next block.
 			let _ = desired.lineages.try_push(place);
 			if is_paused {

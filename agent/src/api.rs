@@ -20,6 +20,7 @@ mod reconcile;
 mod trial;
 mod verify;
 
+pub(crate) use gateway::connections::{self, Limits};
 pub use gateway::{access::Access, car::Cars};
 pub use live_restores::{END_LIVE_RESTORE_PATH, EndOrder, LIVE_RESTORES_PATH};
 pub use readiness::NodeProbe;

@@ -3,7 +3,7 @@
 use crate::jobs::HeldRoot;
 use crate::peers::pass::AnyReader;
 use backup_primitives::{
-	Cid, LineageId, OpaqueId, Reader, Recipient, RecordedRoot, RootStatus, job::Sources,
+	KeptRoot, LineageId, OpaqueId, Reader, Recipient, RecordedRoot, RootStatus, job::Sources,
 };
 use codec::{Decode, DecodeAll, Encode};
 use futures::future::BoxFuture;
@@ -91,11 +91,11 @@ pub trait FinalizedView: Send + Sync {
 		node: &'a OpaqueId,
 	) -> BoxFuture<'a, Result<Vec<RecordedRoot>, ChainError>>;
 
-	/// The roots of a lineage that its records name, with their places, in order.
+	/// The roots of a lineage that its records name, in the order of their places.
 	fn roots_of_request<'a>(
 		&'a self,
 		lineage: &'a LineageId,
-	) -> BoxFuture<'a, Result<Vec<(u64, Cid)>, ChainError>>;
+	) -> BoxFuture<'a, Result<Vec<KeptRoot>, ChainError>>;
 
 	/// Where a node can fetch the blocks of a request.
 	fn sources_of_request<'a>(
@@ -298,7 +298,7 @@ impl FinalizedView for NodeView {
 	fn roots_of_request<'a>(
 		&'a self,
 		lineage: &'a LineageId,
-	) -> BoxFuture<'a, Result<Vec<(u64, Cid)>, ChainError>> {
+	) -> BoxFuture<'a, Result<Vec<KeptRoot>, ChainError>> {
 		Box::pin(async move {
 			let arguments = [lineage.request.as_bytes(), &lineage.salt].concat();
 			self.read("BackupApi_roots_of_request", &arguments).await

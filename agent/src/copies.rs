@@ -7,10 +7,13 @@
 //!    so each further snapshot costs what is new in it.
 //! 3. A copy is a pinned root like any other. It goes when the chain has evicted or deleted it, or
 //!    has given the copy to another holder; [`crate::jobs::sweep`] looks after that.
-//! 4. What fails is tried again, with longer and longer pauses. Every minute it is looked whether
+//! 4. What a snapshot costs is bounded by what the chain says of the machine's disks; one that is
+//!    larger is given up, see `spending`.
+//! 5. What fails is tried again, with longer and longer pauses. Every minute it is looked whether
 //!    all is still here, so a holder that lost its blocks says so and fetches them again.
 
 mod pull;
+mod spending;
 
 use crate::{
 	chain::FinalizedChain,
@@ -22,11 +25,12 @@ use crate::{
 	repositories::{EmbeddedStore, Repository, RepositoryError, Session},
 };
 use backup_primitives::{
-	Cid, LineageId, OpaqueId,
+	Cid, KeptRoot, LineageId, OpaqueId,
 	job::{CopyOrder, CopyResult, Desired, Orders},
 };
 use pull::{Pull, PullError, Pulled};
 use rand::Rng;
+use spending::Spending;
 use std::{
 	collections::{BTreeMap, HashMap},
 	fmt,
@@ -95,7 +99,7 @@ struct Holding {
 	/// Whether this run of the agent has begun to fetch it.
 	is_taken_up: bool,
 	/// The roots that the finalized chain recorded, when it was last asked.
-	roots: Arc<[(u64, Cid)]>,
+	roots: Arc<[KeptRoot]>,
 	/// Which snapshots are here without a gap, once that was looked at.
 	held: Option<Range<u64>>,
 	/// Whether something is missing that the chain records.
@@ -105,6 +109,7 @@ struct Holding {
 	/// Why the last try failed.
 	error: Option<String>,
 	fetched_bytes: Arc<AtomicU64>,
+	spending: Spending,
 }
 
 /// A copy as people see it.
@@ -204,6 +209,7 @@ impl Copies {
 		}
 		let session: Arc<dyn Session> = self.store.open_session()?.into();
 		if let Some(known) = state.holdings.get_mut(lineage) {
+			known.spending.begin_anew();
 			known.session = Some((Instant::now(), session.clone()));
 		}
 		Ok(session)
@@ -225,8 +231,8 @@ impl Copies {
 		let state = self.state();
 		let others = state.holdings.iter().filter(|(other, _)| *other != lineage);
 		let mut labels = others.filter_map(|(other, known)| {
-			let (sequence, _) = known.roots.iter().find(|(_, cid)| cid == root)?;
-			Some(PinLabel::of_copy(other, *sequence, &known.node))
+			let kept = known.roots.iter().find(|kept| kept.cid == *root)?;
+			Some(PinLabel::of_copy(other, kept.sequence, &known.node))
 		});
 		labels.next()
 	}
@@ -296,13 +302,13 @@ impl Copies {
 		}
 		let cancel = Cancel::new();
 		turns.insert(lineage.clone(), cancel.clone());
-		let fetched = known.fetched_bytes.clone();
+		let (fetched, spending) = (known.fetched_bytes.clone(), known.spending.clone());
 		let (node, order) = (known.node.clone(), known.order.clone());
-		(Some(Pull { node, order, fetched, cancel, began: Instant::now() }), wait)
+		(Some(Pull { node, order, fetched, spending, cancel, began: Instant::now() }), wait)
 	}
 
 	/// Note what the chain records, and the newest range without a gap.
-	fn note_held(&self, lineage: &LineageId, roots: &Arc<[(u64, Cid)]>, here: &[bool]) {
+	fn note_held(&self, lineage: &LineageId, roots: &Arc<[KeptRoot]>, here: &[bool]) {
 		if let Some(known) = self.state().holdings.get_mut(lineage) {
 			known.is_taken_up = true;
 			known.held = Some(held_range(roots, here));
@@ -338,7 +344,7 @@ impl Copies {
 				// So that holders which lost their host at once do not come back at once.
 				let wait = wait.mul_f64(rand::rng().random_range(0.75..1.25));
 				known.failures = known.failures.saturating_add(1);
-				if error.is_ours() {
+				if error.is_ours() || error.is_too_much() {
 					known.session = None;
 				}
 				known.is_whole = false;
@@ -370,6 +376,7 @@ impl Holding {
 			failures: 0,
 			error: None,
 			fetched_bytes: Arc::default(),
+			spending: Spending::default(),
 		}
 	}
 
@@ -393,10 +400,10 @@ impl Holding {
 
 /// The newest range of sequences of which every root that the chain records is here; empty if none
 /// is. `roots` are in order.
-fn held_range(roots: &[(u64, Cid)], here: &[bool]) -> Range<u64> {
+fn held_range(roots: &[KeptRoot], here: &[bool]) -> Range<u64> {
 	let Some(last) = here.iter().rposition(|here| *here) else { return 0..0 };
 	let first = here[..last].iter().rposition(|here| !here).map_or(0, |gap| gap + 1);
-	roots[first].0..roots[last].0 + 1
+	roots[first].sequence..roots[last].sequence + 1
 }
 
 impl fmt::Debug for Copies {
@@ -409,10 +416,13 @@ impl fmt::Debug for Copies {
 mod tests {
 	use super::*;
 
+	fn kept(sequence: u64) -> KeptRoot {
+		KeptRoot { sequence, cid: Cid::raw([0; 32]), logical_bytes: 0 }
+	}
+
 	/// The range that is held if these of the sequences that the chain records are here.
 	fn held(recorded: &[u64], present: &[u64]) -> Range<u64> {
-		let roots: Vec<_> =
-			recorded.iter().map(|sequence| (*sequence, Cid::raw([0; 32]))).collect();
+		let roots: Vec<_> = recorded.iter().map(|sequence| kept(*sequence)).collect();
 		let here: Vec<_> = recorded.iter().map(|sequence| present.contains(sequence)).collect();
 		held_range(&roots, &here)
 	}

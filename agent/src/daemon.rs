@@ -3,7 +3,7 @@
 mod reload;
 
 use crate::{
-	api::{Access, Api, Cars, Gatekeeper, NodeProbe},
+	api::{Access, Api, Cars, Gatekeeper, Limits, NodeProbe, connections},
 	chain::NodeChain,
 	config::{Config, ConfigSource, InForce},
 	copies::Copies,
@@ -120,7 +120,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 		elsewhere.clone(),
 		replicas.clone(),
 	));
-	executor.recover().context("failed to clean up what an earlier run left")?;
+	recover(executor.clone()).await.context("failed to clean up what an earlier run left")?;
 	let cleaner = tokio::spawn(clean_up(executor.leftovers().clone()));
 	let tidier = tokio::spawn(tidy(executor.clone()));
 	let live_restores = executor.live_restores().clone();
@@ -143,15 +143,15 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	let verifications =
 		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), in_force.clone()));
 	let told = {
-		let (ledger, vms_dir) = (ledger.clone(), config.vms_dir.clone());
-		tokio::spawn(webhook::run(in_force, recipient.clone(), ledger, vms_dir))
+		let (jobs, vms_dir) = (jobs.clone(), config.vms_dir.clone());
+		tokio::spawn(webhook::run(in_force, recipient.clone(), jobs, vms_dir))
 	};
 	let api = Api {
 		jobs: jobs.clone(),
 		gatekeeper,
 		store: Some(store),
 		verifier: Some(verifier.clone()),
-		live_restores: Some(live_restores),
+		live_restores: Some(live_restores.clone()),
 		copies: Some(copies.clone()),
 		replicas: Some(replicas.clone()),
 		inventory: Some(Arc::new(Inventory::at(&config.vms_dir))),
@@ -164,7 +164,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	let replicator = tokio::spawn(replicas.clone().run());
 	let gateway = gateway.map(|listener| {
 		let access = (!config.gateway_open).then_some(access);
-		tokio::spawn(axum::serve(listener, api.clone().gateway(access)).into_future())
+		tokio::spawn(connections::serve(listener, api.clone().gateway(access), Limits::GATEWAY))
 	});
 	let (stop, mut stopped) = watch::channel(());
 	let stopped = async move { drop(stopped.changed().await) };
@@ -182,6 +182,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	verifications.abort();
 	holder.abort();
 	copies.stop();
+	live_restores.stop();
 	told.abort();
 	replicator.abort();
 	replicas.stop();
@@ -203,6 +204,11 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 		// Somebody holds a connection open. That is no reason to stay.
 		Err(_) => Ok(()),
 	}
+}
+
+/// Clean up on a thread of its own: a machine whose disks fill in may need blocks of other nodes.
+async fn recover(executor: Arc<NodeExecutor>) -> Result<()> {
+	Ok(tokio::task::spawn_blocking(move || executor.recover()).await??)
 }
 
 /// What other nodes are asked through. It has a thread of its own, which asynchronous code must not

@@ -11,6 +11,7 @@
 //! What a killed agent was doing is simply ordered again. Deletions are no jobs: [`sweep`]
 //! compares roots with the finalized chain, and a deletion is done when no root of it is left.
 
+mod confirmed;
 pub mod executor;
 #[cfg(test)]
 mod fake;
@@ -22,6 +23,7 @@ pub mod plan;
 mod priority;
 pub mod sweep;
 
+pub use confirmed::Confirmed;
 pub use executor::{Effort, Executor, HeldRoot, JobContext, JobError};
 pub use ledger::{Ledger, LedgerError};
 
@@ -35,6 +37,7 @@ use backup_primitives::{
 	report::TakenSnapshot,
 };
 use codec::{Decode, Encode};
+use confirmed::Confirmations;
 use executor::ProgressCell;
 use history::Attempt;
 use plan::{Decision, Known};
@@ -180,6 +183,7 @@ pub struct Jobs {
 	/// Number of the highest block that a worker ran on; zero before the first.
 	best: AtomicU64,
 	state: Mutex<State>,
+	confirmations: Mutex<Confirmations>,
 	/// Told when there may be roots to give up.
 	pub(crate) sweep_wanted: Notify,
 	/// Told when a job ends.
@@ -283,6 +287,7 @@ impl Jobs {
 			clock: Arc::default(),
 			best: AtomicU64::new(0),
 			state: Mutex::new(State { ended, ..State::default() }),
+			confirmations: Mutex::default(),
 			sweep_wanted: Notify::new(),
 			job_ended: Notify::new(),
 		}))
@@ -320,6 +325,7 @@ impl Jobs {
 			state.heard = Some(Instant::now());
 			state.waiting.retain(|_, at| at.elapsed() < WAITING_MAX);
 		}
+		self.note_confirmed(desired);
 		self.forget_the_past(desired);
 		let mut snapshots = Orders::new();
 		let mut restores = Orders::new();
@@ -335,6 +341,23 @@ impl Jobs {
 		}
 		let deletions = self.reconcile_deletions(desired);
 		Achieved { snapshots, restores, deletions, copies: Orders::new() }
+	}
+
+	/// Note what other nodes have of this node's machines.
+	fn note_confirmed(&self, desired: &Desired) {
+		let mut confirmations = self.confirmations.lock().unwrap_or_else(PoisonError::into_inner);
+		confirmations.note(desired, |places| {
+			self.ledger.starts(places).unwrap_or_else(|error| {
+				tracing::warn!(%error, "it is not known how old confirmed snapshots are");
+				HashMap::new()
+			})
+		});
+	}
+
+	/// What other nodes confirm, by request, of the machines whose copies the chain wants. Nothing
+	/// before a worker has spoken of them.
+	pub(crate) fn confirmed(&self) -> HashMap<OpaqueId, Confirmed> {
+		self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).all()
 	}
 
 	/// End jobs whose place is taken on chain or is to be deleted, and forget their ends.

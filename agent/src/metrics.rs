@@ -6,7 +6,7 @@
 
 use crate::{
 	copies::CopyView,
-	jobs::{JobView, Outcome},
+	jobs::{Confirmed, JobView, Outcome},
 	replicas::ReplicaView,
 	repositories::Usage,
 	verification::{Verdict, Verification},
@@ -93,6 +93,8 @@ pub(crate) struct Now<'a> {
 	pub(crate) jobs: &'a [JobView],
 	pub(crate) usage: Option<Usage>,
 	pub(crate) pinned_roots: Option<usize>,
+	/// What other nodes confirm of machines, by their names.
+	pub(crate) confirmed: &'a [(String, Confirmed)],
 	pub(crate) verifications: &'a [Verification],
 	pub(crate) copies: &'a [CopyView],
 	pub(crate) replicas: &'a [ReplicaView],
@@ -112,6 +114,8 @@ struct All {
 	readings: Family<Reading, Counter>,
 	pause: Histogram,
 	last_snapshot: Family<OfMachine, Gauge<f64, AtomicU64>>,
+	last_confirmed: Family<OfMachine, Gauge<f64, AtomicU64>>,
+	confirmation_late: Family<OfMachine, Gauge>,
 	running: Family<OfKind, Gauge>,
 	store: Gauge,
 	blocks: Gauge,
@@ -146,6 +150,8 @@ impl Default for Metrics {
 			readings: Family::default(),
 			pause: Histogram::new(PAUSE_SECONDS),
 			last_snapshot: Family::default(),
+			last_confirmed: Family::default(),
+			confirmation_late: Family::default(),
 			running: Family::default(),
 			store: Gauge::default(),
 			blocks: Gauge::default(),
@@ -200,8 +206,19 @@ impl All {
 		registry.register_with_unit(
 			"last_snapshot_timestamp",
 			"When the last snapshot of a machine was taken, since 1970",
-			seconds,
+			seconds.clone(),
 			self.last_snapshot.clone(),
+		);
+		registry.register_with_unit(
+			"last_confirmed_timestamp",
+			"When the newest snapshot of a machine was begun that another node confirms, since 1970",
+			seconds,
+			self.last_confirmed.clone(),
+		);
+		registry.register(
+			"confirmation_late",
+			"Whether a snapshot of a machine has waited too long for another node to confirm it",
+			self.confirmation_late.clone(),
 		);
 		registry.register_with_unit(
 			"store_size",
@@ -325,6 +342,15 @@ impl Metrics {
 		if let Some(roots) = now.pinned_roots {
 			all.pinned.set(gauge(roots as u64));
 		}
+		all.last_confirmed.clear();
+		all.confirmation_late.clear();
+		for (vm, confirmed) in now.confirmed {
+			let machine = OfMachine { vm: vm.clone() };
+			all.confirmation_late.get_or_create(&machine).set(i64::from(confirmed.is_late));
+			if let Some(at_ms) = confirmed.started_at_ms {
+				all.last_confirmed.get_or_create(&machine).set(at_ms as f64 / 1000.0);
+			}
+		}
 		all.verifications.clear();
 		for verification in now.verifications {
 			let depth = word(verification.depth);
@@ -395,6 +421,7 @@ mod tests {
 		let now = Now {
 			usage: Some(usage),
 			pinned_roots: Some(1),
+			confirmed: &[confirmed("web", Some(1_250), false), confirmed("db", None, true)],
 			copies: &copies,
 			replicas: &replicas,
 			below_quorum: Some(2),
@@ -410,6 +437,9 @@ mod tests {
 			"backup_agent_snapshots_total{reading=\"recorded\"} 1",
 			"backup_agent_machine_pause_seconds_bucket{le=\"0.005\"} 1",
 			"backup_agent_last_snapshot_timestamp_seconds{vm=\"web\"} 1.5",
+			"backup_agent_last_confirmed_timestamp_seconds{vm=\"web\"} 1.25",
+			"backup_agent_confirmation_late{vm=\"web\"} 0",
+			"backup_agent_confirmation_late{vm=\"db\"} 1",
 			"backup_agent_store_size_bytes 3",
 			"backup_agent_pinned_roots 1",
 			"backup_agent_copies{state=\"fetching\"} 2",
@@ -422,6 +452,15 @@ mod tests {
 		] {
 			assert!(words.lines().any(|found| found == line), "{line} in\n{words}");
 		}
+		assert!(!words.contains("last_confirmed_timestamp_seconds{vm=\"db\"}"), "{words}");
+		let words = metrics.render(&Now::default()).unwrap();
+		assert!(!words.contains("confirmation_late{"), "the chain wants no copies: {words}");
+	}
+
+	/// What other nodes confirm of a machine.
+	fn confirmed(vm: &str, started_at_ms: Option<u64>, is_late: bool) -> (String, Confirmed) {
+		let sequence = started_at_ms.map(|_| 0);
+		(vm.to_owned(), Confirmed { sequence, started_at_ms, is_late })
 	}
 
 	/// A copy of a machine with five snapshots.
@@ -480,6 +519,7 @@ mod tests {
 			usage: Some(Usage { blocks: 1, bytes: 1, available_bytes: 1 }),
 			pinned_roots: Some(1),
 			verifications: &[verification],
+			confirmed: &[confirmed("web", Some(1), true)],
 			copies: &[copy(1)],
 			replicas: &[replica()],
 			below_quorum: Some(1),

@@ -165,6 +165,7 @@ impl NodeExecutor {
 			config.state_dir.join("live-restores"),
 			config.vms_dir.clone(),
 			store.clone(),
+			Arc::clone(&elsewhere),
 			Arc::clone(&identities),
 		);
 		Self {

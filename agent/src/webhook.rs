@@ -7,12 +7,12 @@
 use crate::{
 	config::InForce,
 	jobs::{
-		Ledger, LedgerError,
+		Confirmed, Jobs, Ledger, LedgerError,
 		history::{Age, Attempt, Ending, MachineRecord},
 		now_ms,
 	},
 };
-use backup_primitives::FailureReason;
+use backup_primitives::{FailureReason, OpaqueId};
 use reqwest::{Client, Url, redirect::Policy};
 use serde::Serialize;
 use std::{
@@ -20,6 +20,7 @@ use std::{
 	fmt,
 	path::{Path, PathBuf},
 	str::FromStr,
+	sync::Arc,
 	time::Duration,
 };
 
@@ -80,11 +81,18 @@ pub struct News {
 	pub at_ms: u64,
 	/// Why it failed, in the chain's words.
 	pub reason: Option<FailureReason>,
-	/// Why it failed, in the agent's.
+	/// Why it failed, in the agent's. Of one that is late, what is missing.
 	pub detail: Option<String>,
 	/// When the last backup of the machine began that went well.
 	pub last_taken_at_ms: Option<u64>,
+	/// When the newest one began that another node confirms. Nothing if none does, if it was not
+	/// taken here, and where the chain wants no copies.
+	pub last_confirmed_at_ms: Option<u64>,
 }
+
+/// What is missing where a backup is late.
+const NONE_TAKEN: &str = "no backup has been taken for longer than is usual";
+const NONE_CONFIRMED: &str = "no other node has confirmed a backup in time";
 
 /// What has been told already.
 #[derive(Debug, Default)]
@@ -103,10 +111,13 @@ impl Told {
 		&mut self,
 		attempts: &[(u64, Attempt)],
 		machines: &HashMap<String, MachineRecord>,
+		confirmed: &HashMap<OpaqueId, Confirmed>,
 		is_here: impl Fn(&str) -> bool,
 		now_ms: u64,
 	) -> Vec<News> {
 		let last_taken = |vm: &str| machines.get(vm).and_then(|record| record.last_taken.as_ref());
+		let confirmed = |record: &MachineRecord| record.request().and_then(|id| confirmed.get(id));
+		let last_confirmed = |vm: &str| confirmed(machines.get(vm)?)?.started_at_ms;
 		let mut news = Vec::new();
 		for (number, attempt) in attempts {
 			self.behind = self.behind.max(*number);
@@ -120,15 +131,20 @@ impl Told {
 				reason: Some(*reason),
 				detail: Some(detail.clone()),
 				last_taken_at_ms: last_taken(&attempt.vm).map(|taken| taken.started_at_ms),
+				last_confirmed_at_ms: last_confirmed(&attempt.vm),
 			});
 		}
 		self.late.retain(|vm| machines.contains_key(vm));
 		for (vm, record) in machines {
-			match record.age(now_ms) {
+			match record.age(confirmed(record), now_ms) {
 				Age::Fresh | Age::Never => drop(self.late.remove(vm)),
 				// A machine that has moved away is backed up elsewhere.
 				Age::Late | Age::Overdue if is_here(vm) && self.late.insert(vm.clone()) => {
 					let Some(taken) = &record.last_taken else { continue };
+					let detail = match record.age(None, now_ms) {
+						Age::Fresh => NONE_CONFIRMED,
+						Age::Late | Age::Overdue | Age::Never => NONE_TAKEN,
+					};
 					news.push(News {
 						event: "backup-late",
 						node: self.node.clone(),
@@ -136,8 +152,9 @@ impl Told {
 						request: taken.request.to_string(),
 						at_ms: now_ms,
 						reason: None,
-						detail: None,
+						detail: Some(detail.to_owned()),
 						last_taken_at_ms: Some(taken.started_at_ms),
+						last_confirmed_at_ms: last_confirmed(vm),
 					});
 				}
 				Age::Late | Age::Overdue => (),
@@ -149,7 +166,7 @@ impl Told {
 
 /// Tell of what happens, for ever: from now on, or from when an address is set. A machine is one of
 /// this node's for as long as its file is in the folder.
-pub async fn run(mut in_force: InForce, node: String, ledger: Ledger, vms_dir: PathBuf) {
+pub async fn run(mut in_force: InForce, node: String, jobs: Arc<Jobs>, vms_dir: PathBuf) {
 	let client = Client::builder().timeout(POST_TIME_MAX).redirect(Policy::none()).build();
 	let client = match client {
 		Ok(client) => client,
@@ -158,9 +175,9 @@ pub async fn run(mut in_force: InForce, node: String, ledger: Ledger, vms_dir: P
 	loop {
 		let wanted = in_force.wait_for(|config| config.webhook.is_some()).await.is_ok();
 		let Some(url) = in_force.borrow().webhook.clone().filter(|_| wanted) else { return };
-		let told = Told { node: node.clone(), behind: newest(&ledger), ..Told::default() };
+		let told = Told { node: node.clone(), behind: newest(jobs.ledger()), ..Told::default() };
 		tracing::info!("{url} is told of backups that fail or are late");
-		tell_while_wanted(&client, &in_force, told, &ledger, &vms_dir).await;
+		tell_while_wanted(&client, &in_force, told, &jobs, &vms_dir).await;
 	}
 }
 
@@ -174,15 +191,15 @@ async fn tell_while_wanted(
 	client: &Client,
 	in_force: &InForce,
 	mut told: Told,
-	ledger: &Ledger,
+	jobs: &Arc<Jobs>,
 	vms_dir: &Path,
 ) {
 	loop {
 		tokio::time::sleep(LOOK_EVERY).await;
 		let Some(url) = in_force.borrow().webhook.clone() else { return };
-		let (ledger, vms_dir) = (ledger.clone(), vms_dir.to_owned());
+		let (jobs, vms_dir) = (jobs.clone(), vms_dir.to_owned());
 		let looked = tokio::task::spawn_blocking(move || {
-			let news = look(&mut told, &ledger, &vms_dir);
+			let news = look(&mut told, &jobs, &vms_dir);
 			(told, news)
 		});
 		let Ok((seen, news)) = looked.await else {
@@ -201,11 +218,11 @@ async fn tell_while_wanted(
 	}
 }
 
-fn look(told: &mut Told, ledger: &Ledger, vms_dir: &Path) -> Result<Vec<News>, LedgerError> {
-	let attempts = ledger.attempts(told.behind, ATTEMPTS_MAX)?;
-	let machines = ledger.machines()?;
+fn look(told: &mut Told, jobs: &Jobs, vms_dir: &Path) -> Result<Vec<News>, LedgerError> {
+	let attempts = jobs.ledger().attempts(told.behind, ATTEMPTS_MAX)?;
+	let machines = jobs.ledger().machines()?;
 	let is_here = |vm: &str| vms_dir.join(format!("{vm}.toml")).exists();
-	Ok(told.news(&attempts, &machines, is_here, now_ms()))
+	Ok(told.news(&attempts, &machines, &jobs.confirmed(), is_here, now_ms()))
 }
 
 async fn tell(client: &Client, url: &WebhookUrl, news: &News) {
@@ -248,11 +265,11 @@ mod tests {
 		let mut told = Told { behind: 4, ..Told::default() };
 		let attempts = [(5, attempt("web", 10, success(1))), (6, attempt("web", 20, failure()))];
 		let machines = machines(&attempts.clone().map(|(_, attempt)| attempt));
-		let news = told.news(&attempts, &machines, |_| true, 30);
+		let news = told.news(&attempts, &machines, &HashMap::new(), |_| true, 30);
 		assert_eq!(events(&news), [("backup-failed", "web")]);
 		assert_eq!((news[0].reason, news[0].at_ms), (Some(FailureReason::StoreFull), 21));
 		assert_eq!((news[0].last_taken_at_ms, told.behind), (Some(10), 6));
-		assert!(told.news(&[], &machines, |_| true, 30).is_empty());
+		assert!(told.news(&[], &machines, &HashMap::new(), |_| true, 30).is_empty());
 	}
 
 	#[test]
@@ -260,7 +277,7 @@ mod tests {
 		let taken = [attempt("web", 0, success(1)), attempt("web", HOUR_MS, success(2))];
 		let (mut told, late) = (Told::default(), machines(&taken));
 		let news = |told: &mut Told, machines: &_, hours, is_here| {
-			told.news(&[], machines, |_| is_here, hours * HOUR_MS)
+			told.news(&[], machines, &HashMap::new(), |_| is_here, hours * HOUR_MS)
 		};
 		assert!(news(&mut told, &late, 2, true).is_empty(), "not late yet");
 		assert!(news(&mut told, &late, 3, false).is_empty(), "not here any more");
@@ -270,6 +287,30 @@ mod tests {
 		assert!(news(&mut told, &fresh, 10, true).is_empty());
 		assert_eq!(news(&mut told, &fresh, 40, true).len(), 1);
 		assert!(news(&mut told, &HashMap::new(), 40, true).is_empty());
+	}
+
+	#[test]
+	fn a_young_backup_that_no_other_node_confirms_in_time_is_told_as_late() {
+		let machines =
+			machines(&[attempt("web", 0, success(1)), attempt("web", HOUR_MS, success(2))]);
+		let request = machines["web"].request().unwrap().clone();
+		let mut told = Told::default();
+		let mut news = |is_late, hours| {
+			let confirmed = Confirmed { sequence: Some(0), started_at_ms: Some(5), is_late };
+			let confirmed = HashMap::from([(request.clone(), confirmed)]);
+			told.news(&[], &machines, &confirmed, |_| true, hours * HOUR_MS)
+		};
+		assert!(news(false, 1).is_empty());
+		let late = news(true, 1);
+		assert_eq!(events(&late), [("backup-late", "web")]);
+		assert_eq!(late[0].detail.as_deref(), Some(NONE_CONFIRMED));
+		assert_eq!(
+			(late[0].last_taken_at_ms, late[0].last_confirmed_at_ms),
+			(Some(HOUR_MS), Some(5))
+		);
+		assert!(news(true, 1).is_empty(), "told before");
+		assert!(news(false, 1).is_empty(), "a copy came");
+		assert_eq!(news(false, 9)[0].detail.as_deref(), Some(NONE_TAKEN));
 	}
 
 	#[test]

@@ -16,7 +16,8 @@ use scale_info::TypeInfo;
 /// Path that the agent serves.
 pub const RECONCILE_PATH: &str = "/v1/reconcile";
 
-/// Version of both bodies.
+/// Version of both bodies. It counts from the first release: while there is none, worker and agent
+/// are of one checkout, and bodies may change without it.
 pub const PROTOCOL_VERSION: u8 = 1;
 
 /// Most bytes of a request's or answer's body.
@@ -214,6 +215,17 @@ pub struct LineagePlace {
 	pub lineage: LineageId,
 	/// Sequence of the next snapshot.
 	pub next: u64,
+	/// What other nodes say to have of it. Nothing where the chain wants no copies.
+	pub copied: Option<Copied>,
+}
+
+/// What other nodes say to have of a lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct Copied {
+	/// Sequence of the newest snapshot that one of them confirms, who is not silent.
+	pub confirmed: Option<u64>,
+	/// Whether one that they do not confirm has been waiting for longer than it may.
+	pub is_late: bool,
 }
 
 /// What has ended.

@@ -21,5 +21,7 @@ pub use cid::Cid;
 pub use id::OpaqueId;
 pub use reader::Reader;
 pub use recipient::Recipient;
-pub use report::{BlockRef, Consistency, FailureReason, LineageId, RecordedRoot, RootStatus};
+pub use report::{
+	BlockRef, Consistency, FailureReason, KeptRoot, LineageId, RecordedRoot, RootStatus,
+};
 pub use vm::VmTag;

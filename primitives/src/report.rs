@@ -194,6 +194,20 @@ pub struct RecordedRoot {
 	pub cid: Cid,
 }
 
+/// A snapshot of a lineage, as whoever has to hold a copy needs to know it.
+#[derive(
+	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub struct KeptRoot {
+	/// Its place in the lineage.
+	pub sequence: u64,
+	/// The root.
+	pub cid: Cid,
+	/// Size of the machine's disks, in bytes: a claim of its node, but never more than was
+	/// provisioned.
+	pub logical_bytes: u64,
+}
+
 /// The facts of a snapshot that a node claims.
 #[derive(
 	Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,

@@ -70,9 +70,10 @@ fn the_roots_of_a_request_come_in_their_order_with_their_places() {
 		let salt = crate::Lineages::<Test>::get(REQUEST).unwrap().salt;
 		let roots = Backup::roots_of_request(REQUEST, salt);
 		assert_eq!(roots.len(), 3);
-		for (place, (sequence, cid)) in (0..).zip(&roots) {
-			assert_eq!(*sequence, place);
-			assert_eq!(Snapshots::<Test>::get(REQUEST, place).unwrap().cid, *cid);
+		for (place, root) in (0..).zip(&roots) {
+			assert_eq!(root.sequence, place);
+			let record = Snapshots::<Test>::get(REQUEST, place).unwrap();
+			assert_eq!((record.cid, record.logical_bytes), (root.cid, root.logical_bytes));
 		}
 		assert!(Backup::roots_of_request(REQUEST, [9; 32]).is_empty(), "of another lineage");
 	});

@@ -9,8 +9,8 @@ use backup_primitives::{
 	Consistency, FailureReason,
 	auth::ENDPOINT_STORAGE_KEY,
 	job::{
-		Achieved, BODY_BYTES_MAX, CopyOrder, CopyResult, DeletionResult, Desired, RestoreResult,
-		SnapshotResult, decode_body, encode_body,
+		Achieved, BODY_BYTES_MAX, Copied, CopyOrder, CopyResult, DeletionResult, Desired,
+		RestoreResult, SnapshotResult, decode_body, encode_body,
 	},
 	report::TakenSnapshot,
 };
@@ -208,6 +208,68 @@ fn a_due_snapshot_is_ordered_with_all_that_the_agent_needs() {
 		assert_eq!(order.node_recipient, key(NODE as u8));
 		assert_eq!((order.parent, order.capacity_bytes), (None, DISK_BYTES));
 		assert_eq!(desired.lineages.len(), 1);
+	});
+}
+
+/// What the worker tells the host of copies of Alice's machine.
+fn copied(desk: &Desk) -> Option<Copied> {
+	desk.peek().lineages[0].copied
+}
+
+/// Tell a story of Alice's machine on a node that has an agent, whose copies node 21 holds.
+fn copied_story(tell: impl FnOnce(Desk)) {
+	desk_story(|desk| {
+		World::add_node(21);
+		assert_ok!(Backup::admit_storage_node(RuntimeOrigin::root(), 21));
+		assert_ok!(Backup::replace_holders(signed(BOB), REQUEST));
+		tell(desk);
+	});
+}
+
+#[test]
+fn a_host_is_told_what_others_confirm_and_when_that_is_late() {
+	copied_story(|desk| {
+		let allowed = FREQUENCY + Backup::settings().holder_period;
+		let is = |confirmed, is_late| Some(Copied { confirmed, is_late });
+		run_for(2 * allowed);
+		assert_eq!(copied(&desk), is(None, false), "there is nothing to copy");
+		record(REQUEST, 1);
+		let recorded_at = System::block_number();
+		run_to(recorded_at + allowed);
+		assert_eq!(copied(&desk), is(None, false), "a holder may not have spoken yet");
+		run_to(recorded_at + allowed + 1);
+		assert_eq!(copied(&desk), is(None, true));
+		assert_ok!(submit(held_report(21, &[(REQUEST, 0, 1)])));
+		run_for(Backup::settings().holder_silence);
+		assert_eq!(copied(&desk), is(Some(0), false), "nothing waits to be confirmed");
+		run_for(1);
+		assert_eq!(copied(&desk), is(None, true), "who was not heard of confirms nothing");
+	});
+}
+
+#[test]
+fn copies_are_not_late_while_nobody_may_report_and_for_a_while_after() {
+	copied_story(|desk| {
+		let allowed = FREQUENCY + Backup::settings().holder_period;
+		let is_late = || copied(&desk).unwrap().is_late;
+		record(REQUEST, 1);
+		assert_ok!(Backup::set_paused(RuntimeOrigin::root(), true));
+		run_for(allowed + 1);
+		assert!(!is_late(), "all is paused");
+		assert_ok!(Backup::set_paused(RuntimeOrigin::root(), false));
+		run_for(allowed);
+		assert!(!is_late(), "the pause does not count");
+		run_for(1);
+		assert!(is_late());
+	});
+}
+
+#[test]
+fn a_host_is_told_nothing_of_copies_that_nobody_wants() {
+	copied_story(|desk| {
+		let settings = crate::ChainSettings { replicas: 0, ..Backup::settings() };
+		assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
+		assert_eq!(copied(&desk), None);
 	});
 }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod access;
 pub(crate) mod car;
+pub(crate) mod connections;
 
 use super::Api;
 use crate::repositories::{BlockSource, RepositoryError};

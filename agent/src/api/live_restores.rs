@@ -40,8 +40,11 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<LiveRestoreV
 
 /// The handler of `POST /v1/live-restores`: answered when the machine can be started.
 pub(super) async fn begin(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
-	obey(api, &headers, &body, |live_restores, order: LiveRestoreOrder| live_restores.begin(&order))
-		.await
+	let nodes = api.jobs.nodes().unwrap_or_default();
+	obey(api, &headers, &body, move |live_restores, order: LiveRestoreOrder| {
+		live_restores.begin(&order, &nodes)
+	})
+	.await
 }
 
 /// The handler of `POST /v1/live-restores/end`: answered with whether there was one.

@@ -3,7 +3,7 @@
 use super::Api;
 use crate::{
 	jobs::{
-		LedgerError,
+		Confirmed, LedgerError,
 		history::{Age, Attempt, Ending, MachineRecord},
 		now_ms,
 	},
@@ -38,8 +38,12 @@ pub(super) struct MachineView {
 	fault: Option<String>,
 	/// `running`, `waiting` for its turn, or `idle`.
 	state: &'static str,
-	/// How old its last backup is, as a judgement.
+	/// How old its last backup is, as a judgement. Where the chain wants copies, by what other nodes
+	/// confirm, too.
 	age: Age,
+	/// What other nodes confirm. Nothing where the chain wants no copies, and before a worker has
+	/// spoken of it.
+	confirmed: Option<Confirmed>,
 	/// The last backup that went well.
 	last: Option<AttemptView>,
 	/// The failure that no success has followed.
@@ -158,6 +162,7 @@ fn list(api: &Api) -> Result<Vec<MachineView>, ViewError> {
 			*held.entry(root.lineage.request.to_string()).or_default() += 1;
 		}
 	}
+	let confirmed = api.jobs.confirmed();
 	let now_ms = now_ms();
 	let names: BTreeSet<String> = shelved.keys().chain(records.keys()).cloned().collect();
 	let view = |name: String| {
@@ -168,11 +173,13 @@ fn list(api: &Api) -> Result<Vec<MachineView>, ViewError> {
 			_ => "idle",
 		};
 		let held = of_request(&record).and_then(|request| held.get(&request).copied());
+		let confirmed = record.request().and_then(|request| confirmed.get(request)).copied();
 		MachineView {
 			is_in_inventory: shelved.contains_key(&name),
 			fault: shelved.get(&name).cloned().flatten(),
 			state,
-			age: record.age(now_ms),
+			age: record.age(confirmed.as_ref(), now_ms),
+			confirmed,
 			last: record.last_taken.as_ref().map(AttemptView::from),
 			failure: record.standing_failure().map(AttemptView::from),
 			usual_interval_ms: record.usual_interval_ms(),
@@ -185,7 +192,7 @@ fn list(api: &Api) -> Result<Vec<MachineView>, ViewError> {
 }
 
 fn of_request(record: &MachineRecord) -> Option<String> {
-	record.last_taken.as_ref().map(|taken| taken.request.to_string())
+	record.request().map(ToString::to_string)
 }
 
 /// Which attempts are asked for.

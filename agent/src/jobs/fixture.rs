@@ -8,7 +8,7 @@ pub(crate) use orders::{deletion, lineage, nothing, restore_of, restores, snapsh
 
 use backup_primitives::{
 	Cid, Consistency,
-	job::{Desired, LineagePlace, RestoreOrder},
+	job::{Copied, Desired, LineagePlace, RestoreOrder},
 	report::TakenSnapshot,
 };
 
@@ -32,6 +32,14 @@ pub(crate) fn taken(seed: u8, taken_at: u64) -> TakenSnapshot {
 }
 
 pub(crate) fn gone_on(request: u64, next: u64) -> Desired {
-	let place = LineagePlace { lineage: lineage(request), next };
+	place(LineagePlace { lineage: lineage(request), next, copied: None })
+}
+
+/// A chain that wants nothing, and says so much of a machine that other nodes hold copies of.
+pub(crate) fn confirmed(request: u64, next: u64, copied: Copied) -> Desired {
+	place(LineagePlace { lineage: lineage(request), next, copied: Some(copied) })
+}
+
+fn place(place: LineagePlace) -> Desired {
 	Desired { lineages: vec![place].try_into().unwrap(), ..nothing() }
 }

@@ -4,7 +4,7 @@
 //! however long ago they were. Jobs do not depend on any of it: an entry that cannot be written is
 //! said in the log, and that is all.
 
-use super::{Executor, Ledger, LedgerError, Outcome, executor::Effort};
+use super::{Confirmed, Executor, Ledger, LedgerError, Outcome, executor::Effort};
 use backup_primitives::{Cid, FailureReason, OpaqueId, job::JobId, report::TakenSnapshot};
 use codec::{Decode, Encode};
 
@@ -98,6 +98,11 @@ impl MachineRecord {
 		both.map(|attempt| attempt.ended_at_ms).max().unwrap_or(0)
 	}
 
+	/// The compute request that it was last backed up for.
+	pub fn request(&self) -> Option<&OpaqueId> {
+		self.last_taken.as_ref().map(|taken| &taken.request)
+	}
+
 	/// The failure that no success has followed.
 	pub fn standing_failure(&self) -> Option<&Attempt> {
 		let taken_at_ms = self.last_taken.as_ref().map(|taken| taken.started_at_ms);
@@ -119,9 +124,17 @@ impl MachineRecord {
 		self.usual_interval_ms().map(|interval| last.started_at_ms.saturating_add(interval))
 	}
 
-	/// How old the last backup is, as a judgement.
-	pub fn age(&self, now_ms: u64) -> Age {
+	/// How old the last backup is, as a judgement. It counts as late when other nodes should have
+	/// confirmed one and have not: until then it is on the machine that it protects.
+	pub fn age(&self, confirmed: Option<&Confirmed>, now_ms: u64) -> Age {
 		let Some(last) = &self.last_taken else { return Age::Never };
+		match self.age_here(last, now_ms) {
+			Age::Fresh if confirmed.is_some_and(|confirmed| confirmed.is_late) => Age::Late,
+			age => age,
+		}
+	}
+
+	fn age_here(&self, last: &Attempt, now_ms: u64) -> Age {
 		let age_ms = now_ms.saturating_sub(last.started_at_ms);
 		let usual_ms = self.usual_interval_ms().unwrap_or(INTERVAL_DEFAULT_MS);
 		// Half an interval of slack, and a minute, for a job takes its time.
@@ -141,7 +154,7 @@ impl MachineRecord {
 pub enum Age {
 	/// As it should be.
 	Fresh,
-	/// A backup has been missed.
+	/// A backup has been missed, or other nodes have not confirmed one in time.
 	Late,
 	/// More than one.
 	Overdue,
@@ -228,19 +241,32 @@ pub(crate) mod tests {
 	fn boundary_an_age_is_judged_by_the_interval_that_a_machine_usually_has() {
 		let record = record(&[0, HOUR_MS]);
 		let fresh_ms = HOUR_MS * 3 / 2 + 60_000;
-		let age = |ms| record.age(HOUR_MS + ms);
+		let age = |ms| record.age(None, HOUR_MS + ms);
 		assert_eq!([age(0), age(fresh_ms)], [Age::Fresh; 2]);
 		assert_eq!([age(fresh_ms + 1), age(2 * fresh_ms)], [Age::Late; 2]);
 		assert_eq!(age(2 * fresh_ms + 1), Age::Overdue);
-		assert_eq!(MachineRecord::default().age(5), Age::Never);
+		assert_eq!(MachineRecord::default().age(None, 5), Age::Never);
 	}
 
 	#[test]
 	fn without_an_interval_a_backup_of_a_day_ago_is_fresh() {
 		let record = record(&[0]);
-		assert_eq!(record.age(24 * HOUR_MS), Age::Fresh);
-		assert_eq!(record.age(40 * HOUR_MS), Age::Late);
-		assert_eq!(record.age(80 * HOUR_MS), Age::Overdue);
+		assert_eq!(record.age(None, 24 * HOUR_MS), Age::Fresh);
+		assert_eq!(record.age(None, 40 * HOUR_MS), Age::Late);
+		assert_eq!(record.age(None, 80 * HOUR_MS), Age::Overdue);
+	}
+
+	#[test]
+	fn a_backup_that_nobody_else_confirms_in_time_is_late_however_young_it_is() {
+		let record = record(&[0, HOUR_MS]);
+		let age = |is_late, hours| {
+			let confirmed = Confirmed { is_late, ..Confirmed::default() };
+			record.age(Some(&confirmed), hours * HOUR_MS)
+		};
+		assert_eq!([age(false, 1), age(true, 1)], [Age::Fresh, Age::Late]);
+		assert_eq!([age(false, 9), age(true, 9)], [Age::Overdue; 2]);
+		let confirmed = Confirmed { is_late: true, ..Confirmed::default() };
+		assert_eq!(MachineRecord::default().age(Some(&confirmed), 5), Age::Never);
 	}
 
 	#[test]
@@ -249,7 +275,7 @@ pub(crate) mod tests {
 		assert_eq!(record.standing_failure(), None);
 		record.add(&attempt("web", 20, failure()));
 		assert_eq!(record.standing_failure().unwrap().started_at_ms, 20);
-		assert_eq!(record.age(30), Age::Fresh);
+		assert_eq!(record.age(None, 30), Age::Fresh);
 		record.add(&attempt("web", 40, success(1)));
 		assert_eq!(record.standing_failure(), None);
 	}

@@ -7,6 +7,9 @@
 //! 3. While it runs, QEMU copies what the images lack. When nothing is missing the live restore is
 //!    over, by itself.
 //!
+//! What this node's store lacks is read from replicas and other nodes, as by an ordinary restore.
+//! Only what is here, whole, is kept from being given up by this node itself.
+//!
 //! A record says what is served, under a socket that no other live restore ever has. An agent that
 //! starts serves it again, and gives up what a killed one had not finished setting up. While there
 //! is a record the snapshot is not given up, whatever becomes of it on chain.
@@ -14,16 +17,17 @@
 use super::{opened, restored, stored, written};
 use crate::{
 	disk::{UNFINISHED_PREFIX, remove_if_there, write_whole},
-	format::{Object, Root},
+	format::{Object, Root, RootBlock},
 	jobs::JobError,
 	nbd::{NbdServer, ServedDisk},
+	peers::{Elsewhere, Everywhere},
 	pipeline::{Cancel, Restore, open_root},
-	repositories::{EmbeddedStore, Repository, Session},
+	repositories::{BlockSource, EmbeddedStore, Repository, Session},
 	secret::NodeIdentities,
 	sources::{DESCRIPTION_FILE, Filling, ImageFormat, Inventory, SourceError, Vm, filling},
 	targets::{PartialFile, TargetError},
 };
-use backup_primitives::{Cid, FailureReason};
+use backup_primitives::{Cid, FailureReason, OpaqueId};
 use serde::{Deserialize, Serialize};
 use std::{
 	collections::{BTreeMap, BTreeSet},
@@ -33,6 +37,7 @@ use std::{
 	os::unix::fs::DirBuilderExt,
 	path::{Path, PathBuf},
 	sync::{Arc, Mutex, MutexGuard, PoisonError},
+	time::Duration,
 };
 
 /// Most bytes of a machine's description.
@@ -46,6 +51,9 @@ const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// What a socket's path may have at most, less what is in front of it for a moment.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
+
+/// How long other nodes are waited for while a guest waits for a block: less than its drivers do.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 const RECORD_SUFFIX: &str = ".json";
 
@@ -87,6 +95,9 @@ pub struct LiveRestoreView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
 	root: Cid,
+	/// The node that sealed it, as which others are asked.
+	node: OpaqueId,
+	request: OpaqueId,
 	/// Nothing else ever has this name.
 	socket: PathBuf,
 	images: Vec<PathBuf>,
@@ -114,6 +125,7 @@ pub struct LiveRestores {
 	folder: PathBuf,
 	vms_dir: PathBuf,
 	store: EmbeddedStore,
+	elsewhere: Arc<Elsewhere>,
 	identities: Arc<NodeIdentities>,
 	cancel: Cancel,
 	all: Mutex<BTreeMap<String, LiveRestore>>,
@@ -148,18 +160,25 @@ impl LiveRestores {
 		folder: PathBuf,
 		vms_dir: PathBuf,
 		store: EmbeddedStore,
+		elsewhere: Arc<Elsewhere>,
 		identities: Arc<NodeIdentities>,
 	) -> Self {
 		Self {
 			folder,
 			vms_dir,
 			store,
+			elsewhere,
 			identities,
 			cancel: Cancel::new(),
 			all: Mutex::default(),
 			replacing: Mutex::default(),
 			turn: Mutex::default(),
 		}
+	}
+
+	/// Wait for nobody any more: the agent ends.
+	pub fn stop(&self) {
+		self.cancel.cancel();
 	}
 
 	/// Whether the disks of a machine fill in.
@@ -187,8 +206,12 @@ impl LiveRestores {
 		Ok(Exclusion { live_restores: self, vm: vm.to_owned() })
 	}
 
-	/// Set a machine up, so that it can be started.
-	pub fn begin(&self, order: &LiveRestoreOrder) -> Result<LiveRestoreView, JobError> {
+	/// Set a machine up, so that it can be started. `nodes` are those that workers speak for here.
+	pub fn begin(
+		&self,
+		order: &LiveRestoreOrder,
+		nodes: &[OpaqueId],
+	) -> Result<LiveRestoreView, JobError> {
 		let _turn = lock(&self.turn);
 		if self.has(&order.vm) {
 			return Err(unwritable(format!("a live restore of {:?} is under way", order.vm)));
@@ -196,9 +219,18 @@ impl LiveRestores {
 		if lock(&self.replacing).contains(&order.vm) {
 			return Err(unwritable(format!("the disks of {:?} are being replaced", order.vm)));
 		}
-		let session = self.hold(&order.root)?;
-		let root = self.open(&order.root)?;
-		let vm = self.machine(&root, order)?;
+		let (session, is_whole) = self.hold(&order.root)?;
+		let (node, request) = self.origin(&order.root, nodes)?;
+		let source = self.source(&node, &request);
+		if !is_whole && !source.has_others() {
+			let detail = format!(
+				"the snapshot {} is not whole here, and no other node or replica is known that may have the rest",
+				order.root
+			);
+			return Err(JobError { reason: FailureReason::BlockMissing, detail });
+		}
+		let root = self.open(&order.root, &source)?;
+		let vm = self.machine(&root, &source, order)?;
 		if vm.libvirt.is_some() {
 			return Err(JobError {
 				reason: FailureReason::Unsupported,
@@ -212,14 +244,17 @@ impl LiveRestores {
 		let images: Vec<PathBuf> = disks.iter().map(|(_, image)| image.clone()).collect();
 		let record = Record {
 			root: order.root,
+			node,
+			request,
 			socket: socket_beside(&images)?,
 			images,
 			total_bytes: root.disks.iter().map(|disk| disk.logical_bytes).sum(),
 			is_ready: false,
 		};
 		let ready = Record { is_ready: true, ..record.clone() };
-		let served = self.make(&record, &root, &vm, order, &disks).and_then(|()| {
-			let served = self.serve(&ready, &root, session)?;
+		let from = (&root, &source);
+		let served = self.make(&record, from, &vm, order, &disks).and_then(|()| {
+			let served = self.serve(&ready, from, session)?;
 			self.write(&order.vm, &ready).map(|()| served)
 		});
 		let served = match served {
@@ -274,12 +309,11 @@ impl LiveRestores {
 	}
 
 	fn serve_again(&self, record: &Record) -> Result<Served, JobError> {
-		let session = self.store.open_session().map_err(stored)?;
-		// One with damage is served as far as it goes. It is not given up while it is recorded, so
-		// the answer matters to nobody.
-		let _ = session.has(&record.root).map_err(stored)?;
-		let root = self.open(&record.root)?;
-		self.serve(record, &root, session)
+		// What is not here may have come elsewhere since it was looked, so the answer does not matter.
+		let (session, _) = self.hold(&record.root)?;
+		let source = self.source(&record.node, &record.request);
+		let root = self.open(&record.root, &source)?;
+		self.serve(record, (&root, &source), session)
 	}
 
 	/// Look after all of them: serve them, have machines copy what they lack, and end what is
@@ -357,25 +391,51 @@ impl LiveRestores {
 		Ok(true)
 	}
 
-	/// Keeps a snapshot's blocks, as long as what is returned lives.
-	fn hold(&self, root: &Cid) -> Result<Box<dyn Session>, JobError> {
+	/// Keeps a snapshot's blocks, as long as the session lives, and says whether all are here.
+	fn hold(&self, root: &Cid) -> Result<(Box<dyn Session>, bool), JobError> {
 		let session = self.store.open_session().map_err(stored)?;
-		match session.has(root).map_err(stored)? {
-			true => Ok(session),
-			false => Err(JobError {
-				reason: FailureReason::BlockMissing,
-				detail: format!("the snapshot {root} is not here, or not whole"),
-			}),
+		let is_whole = session.has(root).map_err(stored)?;
+		Ok((session, is_whole))
+	}
+
+	/// The node that sealed a root, and the request: its block says so, and the chain where neither
+	/// this store nor a replica has that.
+	fn origin(&self, root: &Cid, nodes: &[OpaqueId]) -> Result<(OpaqueId, OpaqueId), JobError> {
+		let near: [&dyn BlockSource; 2] = [&self.store, self.elsewhere.replicas()];
+		let mut blocks = near.into_iter().filter_map(|place| place.get(root).ok().flatten());
+		let block = blocks.find_map(|block| RootBlock::decode(&block).ok());
+		if let Some(block) = block {
+			return Ok((block.node().clone(), block.request().clone()));
+		}
+		let missing = |why: &str| JobError {
+			reason: FailureReason::BlockMissing,
+			detail: format!("the snapshot {root} is not here, and {why}"),
+		};
+		match self.elsewhere.owners_of_root(root, nodes) {
+			Ok(Some(origin)) => Ok(origin),
+			Ok(None) => Err(missing("the chain records no such root of this node")),
+			Err(error) => Err(missing(&format!("the chain cannot say who has it: {error}"))),
 		}
 	}
 
-	fn open(&self, root: &Cid) -> Result<Root, JobError> {
-		let block = open_root(&self.store, root).map_err(restored)?;
+	/// Where blocks of a request are read from.
+	fn source(&self, node: &OpaqueId, request: &OpaqueId) -> Everywhere {
+		let source = self.elsewhere.beside(&self.store, node, request, &self.cancel);
+		source.with_patience(PATIENCE)
+	}
+
+	fn open(&self, root: &Cid, source: &Everywhere) -> Result<Root, JobError> {
+		let block = open_root(source, root).map_err(restored)?;
 		block.open_with_identities(self.identities.expose()).map_err(|error| restored(error.into()))
 	}
 
 	/// The machine of this name, or the one that the snapshot describes.
-	fn machine(&self, root: &Root, order: &LiveRestoreOrder) -> Result<Vm, JobError> {
+	fn machine(
+		&self,
+		root: &Root,
+		source: &Everywhere,
+		order: &LiveRestoreOrder,
+	) -> Result<Vm, JobError> {
 		let is_new = order.folder.is_some() || order.qmp.is_some();
 		match Inventory::at(&self.vms_dir).find(order.vm.as_bytes()) {
 			Ok(_) if is_new => Err(unwritable(format!(
@@ -383,7 +443,7 @@ impl LiveRestores {
 				order.vm
 			))),
 			Err(SourceError::VmNotFound { .. }) => match &order.folder {
-				Some(folder) => self.described(root, folder, order.qmp.as_deref()),
+				Some(folder) => self.described((root, source), folder, order.qmp.as_deref()),
 				None => Err(unwritable(format!(
 					"this node has no machine {:?}; say in which folder it is to be set up",
 					order.vm
@@ -397,7 +457,7 @@ impl LiveRestores {
 	fn make(
 		&self,
 		record: &Record,
-		root: &Root,
+		from @ (root, _): (&Root, &Everywhere),
 		vm: &Vm,
 		order: &LiveRestoreOrder,
 		disks: &[(&Object, PathBuf)],
@@ -417,7 +477,7 @@ impl LiveRestores {
 		for file in &vm.files {
 			let blob = root.blobs.iter().find(|blob| blob.name == file.name);
 			if let Some(blob) = blob.filter(|_| order.folder.is_some()) {
-				let bytes = self.restore(root, blob).run_to_memory(FILE_BYTES_MAX);
+				let bytes = self.restore(from, blob).run_to_memory(FILE_BYTES_MAX);
 				let bytes = bytes.map_err(restored)?.ok_or_else(|| {
 					unwritable(format!("the snapshot's {:?} is too long", blob.name))
 				})?;
@@ -444,9 +504,13 @@ impl LiveRestores {
 	}
 
 	/// Restores something small.
-	fn restore<'a>(&'a self, root: &Root, object: &'a Object) -> Restore<'a> {
+	fn restore<'a>(
+		&'a self,
+		(root, source): (&Root, &'a Everywhere),
+		object: &'a Object,
+	) -> Restore<'a> {
 		Restore {
-			repository: &self.store,
+			repository: source,
 			geometry: root.geometry,
 			object,
 			threads: NonZero::<usize>::MIN,
@@ -457,14 +521,19 @@ impl LiveRestores {
 
 	/// The machine as the snapshot describes it, with everything in a folder. Programs that were run
 	/// around its backups are this node's operator's to choose.
-	fn described(&self, root: &Root, folder: &Path, qmp: Option<&Path>) -> Result<Vm, JobError> {
+	fn described(
+		&self,
+		from @ (root, _): (&Root, &Everywhere),
+		folder: &Path,
+		qmp: Option<&Path>,
+	) -> Result<Vm, JobError> {
 		let wrong = |reason: String| {
 			let detail = format!("the snapshot does not say what its machine is like: {reason}");
 			JobError { reason: FailureReason::Unsupported, detail }
 		};
 		let blob = root.blobs.iter().find(|blob| blob.name == DESCRIPTION_FILE);
 		let blob = blob.ok_or_else(|| wrong("write the machine's file first".into()))?;
-		let bytes = self.restore(root, blob).run_to_memory(DESCRIPTION_BYTES_MAX);
+		let bytes = self.restore(from, blob).run_to_memory(DESCRIPTION_BYTES_MAX);
 		let bytes = bytes.map_err(restored)?.ok_or_else(|| wrong("too much is said".into()))?;
 		let text = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
 		let mut vm = Vm::parse(&text).map_err(wrong)?;
@@ -486,12 +555,13 @@ impl LiveRestores {
 	fn serve(
 		&self,
 		record: &Record,
-		root: &Root,
+		(root, source): (&Root, &Everywhere),
 		session: Box<dyn Session>,
 	) -> Result<Served, JobError> {
+		let source: Arc<dyn BlockSource> = Arc::new(source.clone());
 		let disks = root.disks.iter().map(|disk| ServedDisk {
 			name: disk.name.clone(),
-			repository: Arc::new(self.store.clone()),
+			repository: Arc::clone(&source),
 			geometry: root.geometry,
 			object: disk.clone(),
 		});

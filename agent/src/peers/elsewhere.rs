@@ -15,7 +15,7 @@ use backup_primitives::{Cid, OpaqueId, Reader};
 use std::{
 	fmt,
 	sync::{
-		Arc, OnceLock,
+		Arc, Mutex, PoisonError,
 		atomic::{AtomicUsize, Ordering},
 	},
 	thread,
@@ -26,6 +26,10 @@ use tokio::runtime::Handle;
 /// How long a restore waits for other nodes: until the finalized chain has let this one in, and for
 /// each block while their gateways fail.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// For how long the chain's word is taken about who has the blocks, and that nobody has.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
+const NONE_KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether the chain lets this node in.
 const POLL: Duration = Duration::from_secs(1);
@@ -55,27 +59,45 @@ impl Elsewhere {
 		&self.replicas
 	}
 
-	/// The store, and behind it its replicas and the nodes that have the blocks of a request. They are waited for
-	/// until `cancel` is thrown.
-	pub fn beside<'a>(
-		&'a self,
-		store: &'a EmbeddedStore,
-		node: &'a OpaqueId,
-		request: &'a OpaqueId,
-		cancel: &'a Cancel,
-	) -> Everywhere<'a> {
-		let (peers, missed) = (Arc::default(), AtomicUsize::new(0));
-		Everywhere { elsewhere: self, store, node, request, cancel, peers, missed }
+	/// The store, and behind it its replicas and the nodes that have the blocks of a request. They
+	/// are waited for until `cancel` is thrown.
+	pub fn beside(
+		&self,
+		store: &EmbeddedStore,
+		node: &OpaqueId,
+		request: &OpaqueId,
+		cancel: &Cancel,
+	) -> Everywhere {
+		Everywhere(Arc::new(Places {
+			elsewhere: self.clone(),
+			store: store.clone(),
+			node: node.clone(),
+			request: request.clone(),
+			cancel: cancel.clone(),
+			patience: PATIENCE,
+			peers: Mutex::default(),
+			missed: AtomicUsize::new(0),
+		}))
 	}
 
 	/// The nodes that have the blocks of a request, as of the newest finalized block, once that lets
 	/// this one in. None if the chain cannot be asked. Not to be called by asynchronous code.
 	pub fn peers(&self, node: &OpaqueId, request: &OpaqueId, cancel: &Cancel) -> Option<Peers> {
+		self.peers_within(PATIENCE, node, request, cancel)
+	}
+
+	fn peers_within(
+		&self,
+		patience: Duration,
+		node: &OpaqueId,
+		request: &OpaqueId,
+		cancel: &Cancel,
+	) -> Option<Peers> {
 		let reader = Reader::Node(node.clone());
 		let sources = self.handle.block_on(async {
 			let sources = self.chain.finalized().await?.sources_of_request(node, request).await?;
 			if !sources.is_empty() {
-				self.wait_to_be_let_in(&reader, cancel).await?;
+				self.wait_to_be_let_in(patience, &reader, cancel).await?;
 			}
 			Ok::<_, ChainError>(sources)
 		});
@@ -91,15 +113,36 @@ impl Elsewhere {
 		}
 	}
 
+	/// Which of these nodes sealed a root or has to hold it, and of which request it is, as the
+	/// finalized chain records it. For roots that are not here: the chain names all roots of a node
+	/// to find one. Not to be called by asynchronous code.
+	pub fn owners_of_root(
+		&self,
+		root: &Cid,
+		nodes: &[OpaqueId],
+	) -> Result<Option<(OpaqueId, OpaqueId)>, ChainError> {
+		self.handle.block_on(async {
+			let chain = self.chain.finalized().await?;
+			for node in nodes {
+				let roots = chain.roots_of_node(node).await?;
+				if let Some(found) = roots.into_iter().find(|recorded| recorded.cid == *root) {
+					return Ok(Some((node.clone(), found.lineage.request)));
+				}
+			}
+			Ok(None)
+		})
+	}
+
 	/// Others look at the finalized chain, which learns of a restore some seconds after the worker
 	/// has ordered it. Whoever asks before that is turned away.
 	async fn wait_to_be_let_in(
 		&self,
+		patience: Duration,
 		reader: &AnyReader,
 		cancel: &Cancel,
 	) -> Result<(), ChainError> {
 		let recipient = self.directory.recipient();
-		let end = Instant::now() + PATIENCE;
+		let end = Instant::now() + patience;
 		while !cancel.is_cancelled() && Instant::now() < end {
 			if self.chain.finalized().await?.is_reader(reader, &recipient).await? {
 				return Ok(());
@@ -111,20 +154,53 @@ impl Elsewhere {
 	}
 }
 
-/// A node's own blocks first, then those of replicas and of other nodes.
-pub struct Everywhere<'a> {
-	elsewhere: &'a Elsewhere,
-	store: &'a EmbeddedStore,
-	node: &'a OpaqueId,
-	request: &'a OpaqueId,
-	cancel: &'a Cancel,
+/// A node's own blocks first, then those of replicas and of other nodes. Clones are the same.
+#[derive(Clone)]
+pub struct Everywhere(Arc<Places>);
+
+struct Places {
+	elsewhere: Elsewhere,
+	store: EmbeddedStore,
+	node: OpaqueId,
+	request: OpaqueId,
+	cancel: Cancel,
+	/// How long it is waited for other nodes.
+	patience: Duration,
 	/// Asked for when the first block is missing.
-	peers: Arc<OnceLock<Option<Peers>>>,
+	peers: Mutex<Option<Found>>,
 	/// How many blocks were.
 	missed: AtomicUsize,
 }
 
-impl Everywhere<'_> {
+/// What the chain said of other nodes.
+struct Found {
+	peers: Option<Arc<Peers>>,
+	/// Until when that is taken for true: holders come and go while a machine fills in.
+	until: Instant,
+}
+
+impl Everywhere {
+	/// The same places, of which other nodes are waited for so long.
+	pub fn with_patience(&self, patience: Duration) -> Self {
+		let Places { elsewhere, store, node, request, cancel, .. } = &*self.0;
+		Self(Arc::new(Places {
+			elsewhere: elsewhere.clone(),
+			store: store.clone(),
+			node: node.clone(),
+			request: request.clone(),
+			cancel: cancel.clone(),
+			patience,
+			peers: Mutex::default(),
+			missed: AtomicUsize::new(0),
+		}))
+	}
+
+	/// Whether somebody else is known who may have what is missing here. Waits until the chain has
+	/// said so, where there are no replicas.
+	pub(crate) fn has_others(&self) -> bool {
+		!self.0.elsewhere.replicas.is_empty() || !none_of(&self.0.peers())
+	}
+
 	fn fetch(
 		&self,
 		cid: &Cid,
@@ -133,12 +209,12 @@ impl Everywhere<'_> {
 		if let Ok(Some(block)) = here {
 			return Ok(Some(block));
 		}
-		let missed = self.missed.fetch_add(1, Ordering::Relaxed);
-		let replicas = &self.elsewhere.replicas;
+		let missed = self.0.missed.fetch_add(1, Ordering::Relaxed);
+		let replicas = &self.0.elsewhere.replicas;
 		if missed == 0 && !replicas.is_empty() {
 			self.look_for_peers();
 		}
-		let are_peers_known = self.peers.get().is_some_and(|peers| !none_of(peers));
+		let are_peers_known = self.0.are_peers_known();
 		// What is wrong here says more than that nobody else has it.
 		let mut found = here;
 		for turn in 0..2 {
@@ -158,8 +234,7 @@ impl Everywhere<'_> {
 
 	/// Waits until the chain has said who has the blocks.
 	fn of_peers(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
-		let find = || find_peers(self.elsewhere, self.node, self.request, self.cancel);
-		match self.peers.get_or_init(find) {
+		match self.0.peers() {
 			Some(peers) if !peers.is_empty() => peers.get(cid),
 			_ => Ok(None),
 		}
@@ -167,38 +242,46 @@ impl Everywhere<'_> {
 
 	/// Has the chain asked while replicas serve.
 	fn look_for_peers(&self) {
-		let (elsewhere, cancel) = (self.elsewhere.clone(), self.cancel.clone());
-		let (node, request) = (self.node.clone(), self.request.clone());
-		let peers = self.peers.clone();
-		let find = move || {
-			peers.get_or_init(|| find_peers(&elsewhere, &node, &request, &cancel));
-		};
+		let places = self.0.clone();
 		// Without a thread they are found when a replica lacks something.
-		let _ = thread::Builder::new().name("find-peers".to_owned()).spawn(find);
+		let _ = thread::Builder::new()
+			.name("find-peers".to_owned())
+			.spawn(move || drop(places.peers()));
 	}
 }
 
-fn find_peers(
-	elsewhere: &Elsewhere,
-	node: &OpaqueId,
-	request: &OpaqueId,
-	cancel: &Cancel,
-) -> Option<Peers> {
-	let peers = elsewhere.peers(node, request, cancel);
-	peers.map(|peers| peers.with_patience(PATIENCE))
+impl Places {
+	fn peers(&self) -> Option<Arc<Peers>> {
+		let mut found = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+		if let Some(known) = found.as_ref().filter(|known| known.until > Instant::now()) {
+			return known.peers.clone();
+		}
+		let Self { elsewhere, node, request, cancel, patience, .. } = self;
+		let peers = elsewhere.peers_within(*patience, node, request, cancel);
+		let peers = peers.map(|peers| Arc::new(peers.with_patience(*patience)));
+		let known_for = if none_of(&peers) { NONE_KNOWN_FOR } else { KNOWN_FOR };
+		*found = Some(Found { peers: peers.clone(), until: Instant::now() + known_for });
+		peers
+	}
+
+	/// Whether somebody else can be asked at once.
+	fn are_peers_known(&self) -> bool {
+		let found = self.peers.try_lock();
+		found.is_ok_and(|found| found.as_ref().is_some_and(|known| !none_of(&known.peers)))
+	}
 }
 
-fn none_of(peers: &Option<Peers>) -> bool {
-	peers.as_ref().is_none_or(Peers::is_empty)
+fn none_of(peers: &Option<Arc<Peers>>) -> bool {
+	peers.as_ref().is_none_or(|peers| peers.is_empty())
 }
 
-impl BlockSource for Everywhere<'_> {
+impl BlockSource for Everywhere {
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
-		self.fetch(cid, self.store.get(cid))
+		self.fetch(cid, self.0.store.get(cid))
 	}
 
 	fn get_unchecked(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
-		self.fetch(cid, self.store.get_unchecked(cid))
+		self.fetch(cid, self.0.store.get_unchecked(cid))
 	}
 }
 
@@ -208,8 +291,8 @@ impl fmt::Debug for Elsewhere {
 	}
 }
 
-impl fmt::Debug for Everywhere<'_> {
+impl fmt::Debug for Everywhere {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("Everywhere").field("request", self.request).finish_non_exhaustive()
+		f.debug_struct("Everywhere").field("request", &self.0.request).finish_non_exhaustive()
 	}
 }

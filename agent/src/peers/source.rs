@@ -17,7 +17,7 @@ use std::{
 	ops::ControlFlow,
 	sync::{
 		Arc, Mutex, PoisonError,
-		atomic::{AtomicUsize, Ordering},
+		atomic::{AtomicBool, AtomicUsize, Ordering},
 	},
 	thread,
 	time::{Duration, Instant},
@@ -43,7 +43,11 @@ const STANDINGS_MAX: usize = 4096;
 
 /// How a gateway did of late.
 #[derive(Debug, Default)]
-struct Standing(Mutex<Marks>);
+struct Standing {
+	marks: Mutex<Marks>,
+	/// Whether it was told that a block is not there.
+	has_lacked: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Marks {
@@ -53,7 +57,15 @@ struct Marks {
 
 impl Standing {
 	fn marks(&self) -> std::sync::MutexGuard<'_, Marks> {
-		self.0.lock().unwrap_or_else(PoisonError::into_inner)
+		self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+	}
+
+	/// Tell once that a gateway has not got what the chain sends us there for. One that holds copies
+	/// since a short while ago may still be fetching; one that confirms them should have it.
+	fn note_lack(&self, url: &str, cid: &Cid) {
+		if !self.has_lacked.swap(true, Ordering::Relaxed) {
+			tracing::warn!(url, block = %cid, "a gateway has not got a block that is looked for there");
+		}
 	}
 
 	/// How long it is still passed over.
@@ -232,7 +244,10 @@ impl BlockSource for Peers {
 						standing.clear();
 						return Ok(Some(block));
 					}
-					Ok(None) => absent += 1,
+					Ok(None) => {
+						standing.note_lack(gateway.url(), cid);
+						absent += 1;
+					}
 					Err(error) => {
 						standing.note(gateway.url(), &error);
 						failure = Some(unreadable(gateway.url(), &error, cid));

@@ -93,11 +93,16 @@ impl<S: Deref<Target: BlockSource>> Cursor<S> {
 			let Some(child) = self.child(level, index)? else {
 				return Ok(None);
 			};
-			let block = self
-				.repository
-				.get_unchecked(&child.cid)?
-				.ok_or(RepositoryError::Missing { cid: child.cid })?;
-			let node = NodeBlock::decode(&block)?.open(&child.key, self.geometry)?;
+			let missing = || RepositoryError::Missing { cid: child.cid };
+			let open = |block: &[u8]| -> Result<Node, BaseError> {
+				Ok(NodeBlock::decode(block)?.open(&child.key, self.geometry)?)
+			};
+			let block = self.repository.get_unchecked(&child.cid)?.ok_or_else(missing)?;
+			let node = match open(&block) {
+				Ok(node) => node,
+				// Checked this time: where it is damaged, another place may have a sound one.
+				Err(_) => open(&self.repository.get(&child.cid)?.ok_or_else(missing)?)?,
+			};
 			self.path[level - 1] = Some((index, node));
 		}
 		Ok(self.path[level - 1].as_ref().map(|(_, node)| node))

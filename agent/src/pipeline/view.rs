@@ -97,7 +97,11 @@ impl<S: Clone + Deref<Target: BlockSource>> DiskView<S> {
 		let mut block = self.repository.get_unchecked(&child.cid)?.ok_or_else(missing)?;
 		let whole = self.cursor.range(0, index);
 		let mut chunk = vec![0; (whole.end - whole.start) as usize];
-		open_chunk(&child.key, &mut block, &mut chunk)?;
+		if open_chunk(&child.key, &mut block, &mut chunk).is_err() {
+			// Checked this time: where it is damaged, another place may have a sound one.
+			let mut block = self.repository.get(&child.cid)?.ok_or_else(missing)?;
+			open_chunk(&child.key, &mut block, &mut chunk)?;
+		}
 		let chunk: Rc<[u8]> = chunk.into();
 		self.cache.truncate(CACHED_CHUNKS - 1);
 		self.cache.push_front((index, chunk.clone()));

@@ -1,7 +1,7 @@
 //! A node whose finalized state the test decides, behind real JSON-RPC over WebSocket.
 
 use crate::orders::GENESIS;
-use backup_primitives::{Cid, Reader, Recipient, RecordedRoot, RootStatus, job::Source};
+use backup_primitives::{Cid, KeptRoot, Reader, Recipient, RecordedRoot, RootStatus, job::Source};
 use codec::{DecodeAll, Encode};
 use jsonrpsee::{
 	RpcModule,
@@ -30,6 +30,8 @@ pub(crate) struct State {
 	pub(crate) statuses: HashMap<Cid, RootStatus>,
 	/// What the finalized state wants the node to hold.
 	pub(crate) recorded: Vec<RecordedRoot>,
+	/// What it says of the size of each machine's disks.
+	pub(crate) logical_bytes: u64,
 	/// Who may fetch blocks: the keys of nodes.
 	pub(crate) readers: Vec<(u32, Recipient)>,
 	/// Whether the node has to keep copies.
@@ -59,6 +61,7 @@ impl FakeNode {
 			finalized: 100,
 			statuses: HashMap::new(),
 			recorded: Vec::new(),
+			logical_bytes: 1 << 30,
 			readers: Vec::new(),
 			keeps_copies: true,
 			sources: Vec::new(),
@@ -185,7 +188,13 @@ impl State {
 					root.lineage.request.decode_as() == Some(request) && root.lineage.salt == salt
 				};
 				let roots = self.recorded.iter().filter(is_meant);
-				let roots: Vec<_> = roots.map(|root| (root.sequence, root.cid)).collect();
+				let roots: Vec<_> = roots
+					.map(|root| KeptRoot {
+						sequence: root.sequence,
+						cid: root.cid,
+						logical_bytes: self.logical_bytes,
+					})
+					.collect();
 				Ok(hex_text(&roots.encode()))
 			}
 			"BackupApi_sources_of_request" => {

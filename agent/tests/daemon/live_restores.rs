@@ -2,13 +2,14 @@
 
 use crate::{
 	machine::{Machine, pattern, run, text},
-	orders::restore_of,
+	orders::{nothing, restore_of},
+	pair::Pair,
 	world::{World, until},
 };
 use backup_agent::sources::{Hooks, ImageFormat, MachineFile, Vm};
 use backup_primitives::{FailureReason, job::SnapshotOrder, report::TakenSnapshot};
 use serde_json::{Value as Json, json};
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, slice};
 
 const REQUEST: u64 = 7;
 
@@ -110,6 +111,33 @@ fn an_agent_that_was_killed_goes_on_where_it_was() {
 	assert!(lost.machine.is_running());
 	lost.machine.quit();
 	lost.assert_holds(&pattern(0));
+}
+
+#[test]
+fn what_the_store_lacks_is_read_from_who_holds_copies() {
+	let machine = Machine::start(ImageFormat::Qcow2);
+	let mut pair = Pair::of(|host| host.running_machine(REQUEST, &machine.vm()));
+	machine.quit();
+	fs::remove_file(&machine.disk(0).image).unwrap();
+	pair.wait_until_held(slice::from_ref(&pair.at_host), 1);
+	pair.let_host_fetch();
+	pair.empty_host();
+	let Pair { host, holder, order, mut taken, .. } = pair;
+	let mut lost = Lost { world: host, machine, order, taken: taken.remove(0) };
+	let alone = lost.begin("back").unwrap_err();
+	assert!(alone.contains("is not here"), "no worker has spoken: {alone}");
+	// The agent knows whom it speaks for when its worker has gone round.
+	lost.world.reconcile(&nothing());
+	lost.world.reconcile(&nothing());
+	lost.begin("back").unwrap();
+	lost.world.kill();
+	lost.world.start_agent();
+	lost.power_on();
+	lost.wait_until_complete();
+	assert!(lost.machine.is_running() && lost.world.roots().is_empty());
+	lost.machine.quit();
+	lost.assert_holds(&pattern(0));
+	drop(holder);
 }
 
 #[test]

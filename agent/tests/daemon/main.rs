@@ -12,6 +12,7 @@ mod disks;
 mod doctor;
 mod fake_node;
 mod gate;
+mod gateways;
 mod http;
 mod kills;
 mod kubo;
@@ -23,6 +24,7 @@ mod machines;
 #[path = "../fixtures/orders.rs"]
 mod orders;
 mod page;
+mod pair;
 mod reload;
 mod replacements;
 mod rotation;

@@ -38,6 +38,8 @@ pub(crate) struct World {
 	port: u16,
 	process: Option<Child>,
 	owner: Recipient,
+	/// What the agent finds in its environment.
+	pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 impl World {
@@ -50,6 +52,7 @@ impl World {
 			port: free_port(),
 			process: None,
 			owner: owner.parse().unwrap(),
+			environment: Vec::new(),
 		};
 		let node_rpc = world.node.url();
 		world.configure(&format!("node_rpc = \"{node_rpc}\"\nrestore_format = \"raw\"\n"));
@@ -106,6 +109,7 @@ impl World {
 		let mut command = Command::new(env!("CARGO_BIN_EXE_backup-agent"));
 		command.arg(verb).arg("--config").arg(self.path("agent.toml"));
 		command.env("NO_COLOR", "1").env_remove("RUST_LOG").stdin(Stdio::null());
+		command.envs(self.environment.iter().cloned());
 		command
 	}
 
@@ -185,6 +189,15 @@ impl World {
 		let counters = fs::read_to_string(format!("/proc/{process}/io")).unwrap();
 		let written = counters.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
 		written.parse().unwrap()
+	}
+
+	/// How much memory the agent that runs takes, in bytes.
+	pub(crate) fn memory_bytes(&self) -> u64 {
+		let process = self.process.as_ref().unwrap().id();
+		let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+		let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+		let kibibytes: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+		kibibytes * 1024
 	}
 
 	/// What the agent has logged since the beginning.

@@ -6,7 +6,7 @@ use crate::{
 	machines::{NodeId, RequestId},
 };
 use alloc::vec::Vec;
-use backup_primitives::{Cid, Reader, Recipient, RecordedRoot, RootStatus, job::Sources};
+use backup_primitives::{Cid, KeptRoot, Reader, Recipient, RecordedRoot, RootStatus, job::Sources};
 use pallet_backup::{
 	BackupBytes, Eligibility, Grant, LineageView, OwedCopy, Protection, SnapshotMetadata,
 };
@@ -47,7 +47,7 @@ sp_api::impl_runtime_apis! {
 			Backup::roots_of_node(node_id, after)
 		}
 
-		fn roots_of_request(request_id: RequestId, salt: [u8; 32]) -> Vec<(u64, Cid)> {
+		fn roots_of_request(request_id: RequestId, salt: [u8; 32]) -> Vec<KeptRoot> {
 			Backup::roots_of_request(request_id, salt)
 		}
 

@@ -101,7 +101,7 @@ impl History {
 }
 
 impl Model {
-	fn frequency(&self, machine: usize) -> u64 {
+	pub(super) fn frequency(&self, machine: usize) -> u64 {
 		self.frequencies.get(&owner(machine)).copied().unwrap_or(CADENCE)
 	}
 

@@ -6,7 +6,7 @@ use super::{
 	QUOTA_WINDOW, REPLACEMENTS_MAX, REPLICAS, Tale, Verdict, reports::machine_of,
 };
 use crate::{HoldersOf, mock::*};
-use backup_primitives::report::Watermark;
+use backup_primitives::{job::Copied, report::Watermark};
 
 /// A node that holds copies of a machine, and what it said of them.
 pub(super) type Holder = crate::Holder<NodeId, u64>;
@@ -48,6 +48,18 @@ impl Model {
 			history.holders.iter().filter(|h| h.to > h.from).map(|holder| holder.to).max()?;
 		let near = said.saturating_sub(EVICTION_STEPS)..said;
 		history.kept.range(near).next_back().map(|(sequence, _)| *sequence)
+	}
+
+	/// What the host is told of copies.
+	pub(super) fn copied(&self, machine: usize) -> Copied {
+		let history = &self.histories[&machine];
+		let heard = history.holders.iter().filter(|h| h.to > h.from && !self.is_silent(h));
+		let confirmed = heard.map(|holder| holder.to - 1).max();
+		let first = confirmed.map_or(0, |newest| newest + 1);
+		let waits = !history.kept.is_empty() && first < self.next[machine];
+		let since = history.kept.get(&first).map_or(history.created_at, |kept| kept.recorded_at);
+		let allowed = self.frequency(machine) + HOLDER_PERIOD;
+		Copied { confirmed, is_late: waits && self.now - since > allowed }
 	}
 
 	/// The storage nodes that may hold one more copy of a machine.

@@ -271,6 +271,7 @@ impl Model {
 		let lineages = hosted().map(|machine| LineagePlace {
 			lineage: self.lineage(machine),
 			next: self.next[machine],
+			copied: Some(self.copied(machine)),
 		});
 		let held = || {
 			let is_held = |machine: &usize| self.histories[machine].holder(node).is_some();

@@ -202,6 +202,7 @@ function underOf(machine) {
 		const { failed, ended_at_ms } = machine.failure;
 		return [`failed ${moment(ended_at_ms)}: ${plain(failed.reason)}`, "bad"];
 	}
+	if (machine.confirmed?.is_late) return ["no other node confirms it", "warn"];
 	return machine.is_in_inventory ? ["", ""] : ["not in the inventory any more", ""];
 }
 

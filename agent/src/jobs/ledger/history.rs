@@ -1,14 +1,14 @@
 //! The tables of attempts and of machines.
 
 use super::{Ledger, LedgerError};
-use crate::jobs::history::{Attempt, MachineRecord, size_of};
-use backup_primitives::Cid;
+use crate::jobs::history::{Attempt, Ending, MachineRecord, size_of};
+use backup_primitives::{Cid, OpaqueId};
 use codec::{Decode, DecodeAll, Encode};
 use redb::{
 	ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
 	WriteTransaction,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// From a number that rises to an attempt.
 const ATTEMPTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("attempts-v1");
@@ -53,6 +53,29 @@ impl Ledger {
 		}
 		attempts.reverse();
 		Ok(attempts)
+	}
+
+	/// When snapshots were begun, of those that the history knows.
+	pub(in crate::jobs) fn starts(
+		&self,
+		places: &HashSet<(OpaqueId, u64)>,
+	) -> Result<HashMap<(OpaqueId, u64), u64>, LedgerError> {
+		let transaction = self.database.begin_read()?;
+		let table = transaction.open_table(ATTEMPTS)?;
+		let mut starts = HashMap::new();
+		// They are among the newest.
+		for entry in table.iter()?.rev() {
+			if starts.len() == places.len() {
+				break;
+			}
+			let (_, attempt) = entry?;
+			let attempt: Attempt = read(attempt.value())?;
+			let place = (attempt.request, attempt.sequence);
+			if matches!(attempt.ending, Ending::Taken { .. }) && places.contains(&place) {
+				starts.entry(place).or_insert(attempt.started_at_ms);
+			}
+		}
+		Ok(starts)
 	}
 
 	/// All machines of which something is known.
@@ -161,6 +184,18 @@ mod tests {
 		assert_eq!(machines["web"].last_taken, Some(attempt("web", 10, success(1))));
 		assert_eq!(machines["web"].last_failed, Some(attempt("web", 20, failure())));
 		assert_eq!(machines["db"].last_taken, None);
+	}
+
+	#[test]
+	fn a_snapshot_was_begun_when_the_attempt_was_that_took_it() {
+		let (ledger, _folder) = ledger();
+		let web = |sequence, at_ms, ending| Attempt { sequence, ..attempt("web", at_ms, ending) };
+		for attempt in [web(0, 10, success(1)), web(1, 20, success(2)), web(1, 30, failure())] {
+			ledger.remember_attempt(&attempt).unwrap();
+		}
+		let place = |sequence| (attempt("web", 0, failure()).request, sequence);
+		let starts = ledger.starts(&[0, 1, 2].map(place).into()).unwrap();
+		assert_eq!(starts, HashMap::from([(place(0), 10), (place(1), 20)]));
 	}
 
 	/// Written in one transaction: as many commits would take minutes.

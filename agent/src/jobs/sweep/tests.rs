@@ -9,7 +9,7 @@ use crate::{
 	peers::pass::AnyReader,
 };
 use backup_primitives::{
-	BlockRef, OpaqueId, Recipient, RecordedRoot,
+	BlockRef, KeptRoot, OpaqueId, Recipient, RecordedRoot,
 	job::{Desired, Sources},
 };
 use futures::future::BoxFuture;
@@ -79,7 +79,7 @@ impl FinalizedView for FakeChain {
 	fn roots_of_request<'a>(
 		&'a self,
 		_: &'a LineageId,
-	) -> BoxFuture<'a, Result<Vec<(u64, Cid)>, ChainError>> {
+	) -> BoxFuture<'a, Result<Vec<KeptRoot>, ChainError>> {
 		unimplemented!("a sweep asks about roots that are here")
 	}
 

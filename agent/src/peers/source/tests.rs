@@ -188,15 +188,88 @@ fn a_block_that_is_longer_than_any_may_be_is_not_read_to_its_end() {
 	assert!(sent.load(Ordering::SeqCst) < 64 << 20);
 }
 
+/// Sends this after a head, then bytes without end, and how many of those it could send.
+fn without_end(begin: impl Into<Vec<u8>>) -> (Gateway, Arc<AtomicUsize>) {
+	let (begin, sent) = (begin.into(), Arc::new(AtomicUsize::new(0)));
+	let count = sent.clone();
+	let (endless, _) = gateway(move |_, stream| {
+		let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+		let _ = stream.write_all(&begin);
+		while stream.write_all(&[0; 65_536]).is_ok() {
+			count.fetch_add(65_536, Ordering::SeqCst);
+		}
+	});
+	(endless, sent)
+}
+
+#[test]
+fn a_stream_that_goes_on_when_all_has_come_is_left() {
+	let (endless, sent) = without_end(car(&[b"node", b"one", b"two"]));
+	let peers = Peers::new([endless]);
+	assert_eq!(children(&peers), [b"one".to_vec(), b"two".to_vec()]);
+	assert_eq!(peers.peers[0].standing.wait(), None, "nothing was wrong with what was read");
+	assert!(sent.load(Ordering::SeqCst) < 64 << 20);
+}
+
+#[test]
+fn a_stream_whose_block_has_no_end_is_not_read_to_it() {
+	// A block of 2^42 bytes.
+	let length = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+	let (endless, sent) = without_end([&car(&[b"node", b"one"])[..], &length].concat());
+	let peers = Peers::new([endless]);
+	assert_eq!(children(&peers), [b"one".to_vec()]);
+	assert!(peers.peers[0].standing.wait().unwrap() > PENALTY_MAX);
+	assert!(sent.load(Ordering::SeqCst) < 64 << 20);
+}
+
+#[test]
+fn an_answer_that_is_cut_is_a_failure_and_no_lie() {
+	let (cut, _) = gateway(|_, stream| {
+		let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nbl";
+		let _ = stream.write_all(head);
+	});
+	let peers = Peers::new([cut]).with_patience(Duration::ZERO);
+	assert!(matches!(peers.get(&cid(b"block")), Err(RepositoryError::Io { .. })));
+	assert!(peers.peers[0].standing.wait().unwrap() <= PENALTY);
+}
+
+#[test]
+fn who_goes_away_half_way_is_replaced_by_who_is_there() {
+	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+	let url = format!("http://{}", listener.local_addr().unwrap());
+	let once = thread::spawn(move || {
+		let (mut stream, _) = listener.accept().unwrap();
+		let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+		while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+		say("200 OK", "one")("", &mut stream);
+	});
+	let client = GatewayClient::new(Reach::All).unwrap();
+	let (sound, _) = gateway(say("200 OK", "two"));
+	let peers = Peers::new([client.gateway(&url, None).unwrap(), sound]);
+	assert_eq!(peers.get(&cid(b"one")).unwrap(), Some(b"one".to_vec()));
+	// From here on its connections are refused.
+	once.join().unwrap();
+	for _ in 0..4 {
+		assert_eq!(peers.get(&cid(b"two")).unwrap(), Some(b"two".to_vec()));
+	}
+}
+
 #[test]
 fn a_gateway_that_sends_its_reader_elsewhere_is_not_followed() {
 	let (elsewhere, asked) = gateway(say("200 OK", "block"));
-	let url = elsewhere.url().to_owned();
-	let (redirecting, _) = gateway(move |_, stream| {
-		let head = format!("HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\n\r\n");
-		let _ = stream.write_all(head.as_bytes());
-	});
-	assert!(matches!(get([redirecting]), Err(RepositoryError::Io { .. })));
+	for status in ["301", "302", "303", "307", "308"] {
+		let url = elsewhere.url().to_owned();
+		let (redirecting, _) = gateway(move |_, stream| {
+			let head = format!(
+				"HTTP/1.1 {status} x\r\nLocation: {url}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+			);
+			let _ = stream.write_all(head.as_bytes());
+		});
+		let peers = Peers::new([redirecting]).with_patience(Duration::ZERO);
+		assert!(children(&peers).is_empty(), "{status}");
+		let found = peers.get(&cid(b"block"));
+		assert!(matches!(found, Err(RepositoryError::Io { .. })), "{status}: {found:?}");
+	}
 	assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 
