@@ -338,6 +338,14 @@ pub enum ConfigError {
 		/// What is wrong with it.
 		source: AddressError,
 	},
+	/// A Kubo daemon is named twice, and would count as two.
+	#[error("use url of [[kubo]] {name:?}: {other:?} has the same, and one daemon is one replica")]
+	SameKubo {
+		/// The daemon.
+		name: String,
+		/// What it is called besides.
+		other: String,
+	},
 	/// There are more Kubo daemons than are kept.
 	#[error("use {found} tables of [[kubo]]: {REPLICAS_MAX} are allowed")]
 	TooManyKubos {
@@ -520,6 +528,9 @@ fn kubo(settings: Vec<KuboSettings>) -> Result<Vec<KuboConfig>, ConfigError> {
 			Ok(url) => url,
 			Err(source) => return Err(ConfigError::KuboUrl { name, source }),
 		};
+		if let Some(other) = daemons.iter().find(|other| other.url == url) {
+			return Err(ConfigError::SameKubo { name, other: other.name.clone() });
+		}
 		daemons.push(KuboConfig { name, url, token_file });
 	}
 	Ok(daemons)
@@ -635,6 +646,8 @@ mod tests {
 		assert_eq!((config.quorum, config.kubo[0].url.as_str()), (2, "http://10.0.0.2:5001"));
 		let refused = |text: &str| load(text).unwrap_err().to_string();
 		assert!(refused(&format!("{one}{one}")).contains("name = \"rack-2\""));
+		let twice = format!("{one}{}", one.replace("rack-2", "rack-3"));
+		assert!(refused(&twice).contains("\"rack-3\": \"rack-2\" has the same"));
 		assert!(refused(&one.replace("rack-2", "../x")).contains("small letters"));
 		assert!(refused(&one.replace("http:", "ftp:")).contains("neither http nor https"));
 		assert!(refused(&one.replace("//", "//user:s3cret@")).contains("it has a user"));

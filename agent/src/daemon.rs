@@ -108,7 +108,7 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	let directory = directory(&config, identities.clone()).await?;
 	let copies =
 		Arc::new(Copies::new(store.clone(), directory.clone(), chain.clone(), in_force.clone()));
-	let replicas = Arc::new(replicas(&config, store.clone(), &identities)?);
+	let replicas = Arc::new(replicas(&config, store.clone(), &identities, chain.clone())?);
 	let elsewhere = Elsewhere::new(replicas.clone(), directory, chain.clone(), Handle::current());
 	let elsewhere = Arc::new(elsewhere);
 	let access = Arc::new(Access::new(identities.clone(), chain.clone()));
@@ -224,6 +224,7 @@ fn replicas(
 	config: &Config,
 	store: EmbeddedStore,
 	identities: &NodeIdentities,
+	chain: Arc<NodeChain>,
 ) -> Result<Replicas> {
 	let mut daemons = Vec::new();
 	for kubo in &config.kubo {
@@ -242,7 +243,8 @@ fn replicas(
 		));
 	}
 	let folder = config.state_dir.join("replicas");
-	Replicas::open(store, identities, daemons, config.quorum as usize, &folder)
+	let (quorum, handle) = (config.quorum as usize, Handle::current());
+	Replicas::open(store, identities, daemons, quorum, &folder, chain, handle)
 		.with_context(|| format!("failed to use the folder {}", folder.display()))
 }
 

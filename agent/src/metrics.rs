@@ -484,6 +484,7 @@ mod tests {
 			state: "waiting",
 			held: 1,
 			behind: 3,
+			lost: 0,
 			releasing: 0,
 			damaged: vec![],
 			sent_bytes: 7,

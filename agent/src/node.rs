@@ -343,17 +343,20 @@ impl Executor for NodeExecutor {
 			let detail = "a machine's disks fill in from it; it is given up when they are complete";
 			return Err(JobError { reason: FailureReason::ImageInUse, detail: detail.into() });
 		}
-		let Some(label) = self.copies.other_label(&root.cid, &root.lineage) else {
-			// First: what is noted and pinned all the same stays, what is neither comes back.
-			self.replicas.release(&root.cid, &root.lineage).map_err(noted)?;
-			return self.store.unpin(&root.cid).map(|_| ()).map_err(stored);
+		let other_label = self.copies.other_label(&root.cid, &root.lineage);
+		let Some(label) = other_label.filter(|_| self.store.is_pinned(&root.cid)) else {
+			return self.replicas.give_up(&root.cid, &root.lineage).map_err(stored);
 		};
 		let session = self.store.open_session().map_err(stored)?;
 		session.pin(&root.cid, &label).map_err(stored)
 	}
 
-	fn is_fetching(&self, lineage: &LineageId) -> bool {
-		self.copies.are_fetched(lineage) || self.replicas.are_releasing(lineage)
+	fn roots_elsewhere(&self) -> Vec<HeldRoot> {
+		self.replicas.roots_elsewhere()
+	}
+
+	fn is_unsettled(&self, lineage: &LineageId) -> bool {
+		self.copies.are_fetched(lineage) || self.replicas.may_hold(lineage)
 	}
 
 	fn has_garbage(&self) -> bool {
@@ -361,7 +364,7 @@ impl Executor for NodeExecutor {
 	}
 
 	fn has_unfinished_copies(&self) -> bool {
-		self.copies.are_unfinished()
+		self.copies.are_unfinished() || self.replicas.are_unfinished()
 	}
 
 	fn collect(&self) -> Result<u64, JobError> {
@@ -438,10 +441,6 @@ fn written(error: io::Error) -> JobError {
 
 fn stored(error: RepositoryError) -> JobError {
 	JobError::new(store_reason(&error), &error)
-}
-
-fn noted(error: io::Error) -> JobError {
-	JobError::new(FailureReason::StoreUnavailable, &error)
 }
 
 fn store_reason(error: &RepositoryError) -> FailureReason {

@@ -3,23 +3,31 @@
 //! The agent's own store comes first: what it pins is what replicas should hold.
 //! 1. Each replica is compared with it once a minute, and as soon as there is a new snapshot. What
 //!    it lacks is sent, the newest snapshot first, and of each no more than what differs from one
-//!    that it has. A pin that is gone, for whatever reason, is so made good.
+//!    that it has. A pin that is gone, for whatever reason, is so made good. What is taken meanwhile
+//!    goes before all that is old.
 //! 2. At each look some blocks are fetched and hashed. One that is missing makes the whole replica
 //!    be gone through block by block; one that is damaged is named, for Kubo replaces no block that
 //!    it believes to have.
-//! 3. What was given up here is unpinned there. A replica keeps what was not given up, though it be
-//!    missing here: it is fetched back. Pins of others are never touched, nor counted on as ours.
-//! 4. With a quorum, a snapshot is told to the chain once so many replicas hold it, this store
+//! 3. Each agent pins blocks of its own ([`hold`]). Pins of others are never touched, nor relied on.
+//! 4. What was given up here is unpinned there. A replica keeps what was not given up, though it be
+//!    missing here: if the finalized chain wants it here, it is fetched back.
+//! 5. With a quorum, a snapshot is told to the chain once so many replicas hold it, this store
 //!    included. Nothing is lost meanwhile: it is in the store, and it is gone on with after a start.
-//! 5. A daemon that fails is tried again after 2 seconds and up to 5 minutes, give or take a
+//! 6. A daemon that fails is tried again after 2 seconds and up to 5 minutes, give or take a
 //!    quarter, and keeps no other from anything.
 //!
 //! Whoever reads asks all daemons in turn and believes none: each block is hashed.
 
+mod fetch_back;
+mod fill;
+mod hold;
+mod listing;
 mod names;
 mod pass;
+mod read;
 mod releases;
 mod send;
+mod state;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -27,29 +35,30 @@ mod view;
 pub use view::ReplicaView;
 
 use crate::{
-	jobs::now_ms,
+	chain::FinalizedChain,
+	jobs::{HeldRoot, now_ms},
 	pipeline::Cancel,
-	repositories::{
-		BlockSource, EmbeddedStore, Kubo, KuboError, Repository, RepositoryError, is_trial,
-	},
+	repositories::{EmbeddedStore, Kubo, Repository, RepositoryError, is_trial},
 	secret::NodeIdentities,
 };
 use backup_primitives::{Cid, LineageId};
+use fetch_back::FetchingBack;
 use names::Names;
 use pass::PassError;
 use rand::Rng;
 use releases::Releases;
+use state::State;
 use std::{
-	collections::BTreeSet,
+	collections::BTreeMap,
 	fmt, io,
 	path::Path,
 	sync::{
 		Arc, Mutex, MutexGuard, PoisonError,
-		atomic::{AtomicUsize, Ordering},
+		atomic::{AtomicU64, AtomicUsize, Ordering},
 	},
 	time::{Duration, Instant},
 };
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 /// Most daemons.
 pub const REPLICAS_MAX: usize = 8;
@@ -63,11 +72,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How long at most.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
-/// How long a daemon is not asked for blocks after it failed to give one.
-const PASSED_OVER: Duration = Duration::from_secs(5);
-
-/// Most damaged blocks of a replica that are remembered.
-const DAMAGED_MAX: usize = 1000;
+/// How long after the agent's start nothing is collected at most, so that what an earlier run had
+/// fetched back is gone on with.
+const TAKE_UP_TIME_MAX: Duration = Duration::from_secs(900);
 
 /// All replicas beside the agent's own store.
 pub struct Replicas {
@@ -76,11 +83,18 @@ pub struct Replicas {
 	members: Vec<Replica>,
 	/// How many must hold a snapshot, the store included.
 	quorum: usize,
+	/// Says of what is not here whether it is to come back, on the runtime of this handle.
+	chain: Arc<dyn FinalizedChain>,
+	handle: Handle,
+	/// One at a time gives roots up, or looks which were: between the note and the store's own pin
+	/// nobody takes a root for one that is wanted again.
+	giving_up: Mutex<()>,
 	/// One at a time fetches snapshots back.
-	fetching_back: Mutex<()>,
+	fetching_back: Mutex<FetchingBack>,
 	/// Which is asked first, the next time.
 	turn: AtomicUsize,
 	cancel: Cancel,
+	began: Instant,
 }
 
 /// One of them.
@@ -90,36 +104,30 @@ struct Replica {
 	releases: Releases,
 	state: Mutex<State>,
 	wake: Notify,
-}
-
-/// What is known of it.
-#[derive(Default)]
-struct State {
-	/// Whether it was compared with the store since the agent started.
-	is_known: bool,
-	/// What it holds, as of the last look.
-	held: BTreeSet<Cid>,
-	/// Snapshots of the store that it lacks.
-	behind: usize,
-	/// Whether blocks are missing below pins.
-	is_hollow: bool,
-	damaged: BTreeSet<Cid>,
-	sent_bytes: u64,
-	failures: u32,
-	error: Option<(u64, String)>,
-	last_success_ms: Option<u64>,
-	passed_over_until: Option<Instant>,
+	/// How often there was something new, and how often as far as this look has taken account of it.
+	news: AtomicU64,
+	seen: AtomicU64,
 }
 
 impl Replica {
 	fn state(&self) -> MutexGuard<'_, State> {
-		self.state.lock().unwrap_or_else(PoisonError::into_inner)
+		lock(&self.state)
+	}
+
+	/// Whether something new came since it was noted.
+	fn has_news(&self) -> bool {
+		self.news.load(Ordering::Acquire) != self.seen.load(Ordering::Relaxed)
+	}
+
+	/// Account is taken of all that is new.
+	fn note_news(&self) {
+		self.seen.store(self.news.load(Ordering::Acquire), Ordering::Relaxed);
 	}
 }
 
 impl Replicas {
 	/// These daemons, by their names, as replicas of a store. Notes of what they have to let go of
-	/// are kept in a folder.
+	/// are kept in a folder. The chain is asked on the runtime of a handle.
 	///
 	/// # Errors
 	/// If that folder cannot be used.
@@ -129,20 +137,27 @@ impl Replicas {
 		daemons: Vec<(String, Kubo)>,
 		quorum: usize,
 		folder: &Path,
+		chain: Arc<dyn FinalizedChain>,
+		handle: Handle,
 	) -> io::Result<Self> {
 		let member = |(name, kubo): (String, Kubo)| {
 			let releases = Releases::open(folder.join(&name).join("released"))?;
 			let (state, wake) = (Mutex::default(), Notify::new());
-			Ok(Replica { name, kubo, releases, state, wake })
+			let (news, seen) = (AtomicU64::new(0), AtomicU64::new(0));
+			Ok(Replica { name, kubo, releases, state, wake, news, seen })
 		};
 		Ok(Self {
 			store,
 			names: Names::of(identities),
 			members: daemons.into_iter().map(member).collect::<io::Result<_>>()?,
 			quorum,
-			fetching_back: Mutex::new(()),
+			chain,
+			handle,
+			giving_up: Mutex::default(),
+			fetching_back: Mutex::default(),
 			turn: AtomicUsize::new(0),
 			cancel: Cancel::new(),
+			began: Instant::now(),
 		})
 	}
 
@@ -158,7 +173,7 @@ impl Replicas {
 
 	/// Whether so many hold a root that is in the store.
 	pub fn has_quorum(&self, root: &Cid) -> bool {
-		let holds = |member: &&Replica| member.state().held.contains(root);
+		let holds = |member: &&Replica| member.state().held.contains_key(root);
 		self.quorum <= 1 || 1 + self.members.iter().filter(holds).count() >= self.quorum
 	}
 
@@ -172,21 +187,51 @@ impl Replicas {
 		Ok(wanted.filter(|pin| !self.has_quorum(&pin.root)).count())
 	}
 
-	/// There is something new: do not wait for the next look.
+	/// There is something new: do not wait for the next look, and let it go first.
 	pub fn wake(&self) {
-		self.members.iter().for_each(|member| member.wake.notify_one());
+		for member in &self.members {
+			member.news.fetch_add(1, Ordering::Release);
+			member.wake.notify_one();
+		}
 	}
 
-	/// Have all replicas let go of a root that the store lets go of after this.
-	pub(crate) fn release(&self, root: &Cid, lineage: &LineageId) -> io::Result<()> {
-		self.members.iter().try_for_each(|member| member.releases.add(root, lineage))?;
+	/// Let go of a root, here at once and at all replicas as soon as they can be reached.
+	///
+	/// First it is noted: what is noted and pinned all the same stays, what is neither comes back.
+	pub(crate) fn give_up(&self, root: &Cid, lineage: &LineageId) -> Result<(), RepositoryError> {
+		let turn = lock(&self.giving_up);
+		let noted = self.members.iter().try_for_each(|member| member.releases.add(root, lineage));
+		noted.map_err(RepositoryError::io("note what replicas have to let go of"))?;
+		self.store.unpin(root)?;
+		drop(turn);
 		self.wake();
 		Ok(())
 	}
 
-	/// Whether a replica still has to let go of a root of a lineage.
-	pub(crate) fn are_releasing(&self, lineage: &LineageId) -> bool {
-		self.members.iter().any(|member| member.releases.has_any_of(lineage))
+	/// Whether a replica may still hold something of a lineage that the store does not: it has to let
+	/// go of it, or it is not known yet what it holds.
+	pub(crate) fn may_hold(&self, lineage: &LineageId) -> bool {
+		let may = |member: &Replica| {
+			member.releases.has_any_of(lineage) || member.state().may_hold(lineage)
+		};
+		self.members.iter().any(may)
+	}
+
+	/// Roots of ours that replicas hold and the store does not, as of the last looks. They are given up
+	/// like those that are here, and else fetched back.
+	pub(crate) fn roots_elsewhere(&self) -> Vec<HeldRoot> {
+		let mut roots = BTreeMap::new();
+		for member in &self.members {
+			roots.extend(member.state().roots_elsewhere().map(|root| (root.cid, root)));
+		}
+		roots.into_values().filter(|root| !self.store.is_pinned(&root.cid)).collect()
+	}
+
+	/// Whether blocks may lie here that an earlier run of the agent had fetched back, of which no root
+	/// is pinned, and with which this run has not gone on yet.
+	pub(crate) fn are_unfinished(&self) -> bool {
+		let is_waiting = |member: &Replica| !member.state().is_taken_up;
+		self.began.elapsed() < TAKE_UP_TIME_MAX && self.members.iter().any(is_waiting)
 	}
 
 	/// End what is sent and fetched, for good.
@@ -245,52 +290,8 @@ impl Replicas {
 	}
 }
 
-impl BlockSource for Replicas {
-	/// The first sound answer counts. What fails is passed over for a while, and its error told only
-	/// if no other one has the block.
-	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
-		let count = self.members.len();
-		let first = self.turn.fetch_add(1, Ordering::Relaxed) % count.max(1);
-		let mut failure = None;
-		for member in self.members.iter().cycle().skip(first).take(count) {
-			let is_passed_over = member.state().passed_over_until;
-			if is_passed_over.is_some_and(|until| until > Instant::now()) {
-				failure.get_or_insert_with(|| passed_over(&member.name));
-				continue;
-			}
-			match member.kubo.block(cid) {
-				Ok(Some(block)) => return Ok(Some(block)),
-				Ok(None) => (),
-				Err(error) => {
-					self.note_unreadable(member, &error);
-					failure = Some(error.into());
-				}
-			}
-		}
-		failure.map_or(Ok(None), Err)
-	}
-}
-
-impl Replicas {
-	fn note_unreadable(&self, member: &Replica, error: &KuboError) {
-		let mut state = member.state();
-		match error {
-			KuboError::Damaged { cid } => note_damaged(&mut state, *cid),
-			_ => state.passed_over_until = Some(Instant::now() + PASSED_OVER),
-		}
-		tracing::debug!(target: "replicas", replica = member.name, %error, "a block did not come");
-	}
-}
-
-fn note_damaged(state: &mut State, cid: Cid) {
-	if state.damaged.len() < DAMAGED_MAX {
-		state.damaged.insert(cid);
-	}
-}
-
-fn passed_over(name: &str) -> RepositoryError {
-	let words = format!("the replica {name} failed a short while ago");
-	RepositoryError::Backend { source: Box::new(io::Error::other(words)), can_retry: true }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+	mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Replicas {

@@ -81,7 +81,11 @@ impl Executor for Played {
 		false
 	}
 
-	fn is_fetching(&self, _: &LineageId) -> bool {
+	fn roots_elsewhere(&self) -> Vec<HeldRoot> {
+		Vec::new()
+	}
+
+	fn is_unsettled(&self, _: &LineageId) -> bool {
 		false
 	}
 

@@ -53,9 +53,12 @@ pub trait Executor: Send + Sync + 'static {
 	/// Let go of a root.
 	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError>;
 
+	/// Roots that are not pinned here, and that others hold on this node's behalf.
+	fn roots_elsewhere(&self) -> Vec<HeldRoot>;
+
 	/// Whether snapshots of a lineage are being fetched, so that one more may be pinned, or whether a
-	/// replica has yet to let go of one.
-	fn is_fetching(&self, lineage: &LineageId) -> bool;
+	/// replica may still hold one that is not here.
+	fn is_unsettled(&self, lineage: &LineageId) -> bool;
 
 	/// Whether there may be blocks that no root needs.
 	fn has_garbage(&self) -> bool;

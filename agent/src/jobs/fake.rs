@@ -71,6 +71,8 @@ pub(crate) type Meanwhile = Box<dyn FnOnce() + Send>;
 pub(crate) struct FakeExecutor {
 	calls: Sender<Call>,
 	pub(crate) roots: Mutex<Vec<HeldRoot>>,
+	/// Roots that replicas alone hold.
+	pub(crate) roots_elsewhere: Mutex<Vec<HeldRoot>>,
 	pub(crate) acts: Mutex<Vec<Act>>,
 	/// Whether pins cannot be given up.
 	pub(crate) is_stuck: AtomicBool,
@@ -112,6 +114,7 @@ impl FakeExecutor {
 			Self {
 				calls,
 				roots: Mutex::default(),
+				roots_elsewhere: Mutex::default(),
 				acts: Mutex::default(),
 				is_stuck: AtomicBool::new(false),
 				is_deaf: AtomicBool::new(false),
@@ -205,7 +208,9 @@ impl Executor for FakeExecutor {
 		if self.is_stuck.load(Ordering::Relaxed) {
 			return Err(JobError::internal("as the test wants"));
 		}
-		self.roots.lock().unwrap().retain(|held| held != root);
+		for roots in [&self.roots, &self.roots_elsewhere] {
+			roots.lock().unwrap().retain(|held| held != root);
+		}
 		self.acts.lock().unwrap().push(Act::Unpinned(root.clone()));
 		self.has_garbage.store(true, Ordering::Relaxed);
 		Ok(())
@@ -215,7 +220,11 @@ impl Executor for FakeExecutor {
 		self.has_unfinished_copies.load(Ordering::Relaxed)
 	}
 
-	fn is_fetching(&self, _: &LineageId) -> bool {
+	fn roots_elsewhere(&self) -> Vec<HeldRoot> {
+		self.roots_elsewhere.lock().unwrap().clone()
+	}
+
+	fn is_unsettled(&self, _: &LineageId) -> bool {
 		self.is_fetching.load(Ordering::Relaxed)
 	}
 

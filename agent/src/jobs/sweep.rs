@@ -1,16 +1,16 @@
 //! Giving up roots: only what the finalized chain does not need.
 //!
 //! Workers run on best blocks, which can be undone, so nothing is destroyed on their word. A
-//! sweep asks the finalized state about every root that is pinned. An evicted or deleted root
-//! goes at once. One that the chain does not know, or in whose place a newer one waits, goes when
-//! no worker was told of it for a whole grace period, finality has passed the beginning of that,
-//! and nothing works on its lineage; or together with its lineage. Everything else stays, and so
-//! does everything while the chain cannot be asked, or while the node is behind what was finalized
-//! before: one that starts again from nothing knows no root at all.
+//! sweep asks the finalized state about every root that is pinned, here or at a replica alone. An
+//! evicted or deleted root goes at once. One that the chain does not know, or in whose place a newer
+//! one waits, goes when no worker was told of it for a whole grace period, finality has passed the
+//! beginning of that, and nothing works on its lineage; or together with its lineage. Everything
+//! else stays, and so does everything while the chain cannot be asked, or while the node is behind
+//! what was finalized before: one that starts again from nothing knows no root at all.
 //!
 //! A kill between any two steps is made good by the next sweep.
 
-use super::{HeldRoot, JobError, Jobs, LedgerError};
+use super::{Executor, HeldRoot, JobError, Jobs, LedgerError};
 use crate::{
 	chain::{ChainError, FinalizedChain, FinalizedView},
 	config::InForce,
@@ -128,13 +128,13 @@ async fn sweep(
 	let busy: HashSet<LineageId> = deletions
 		.iter()
 		.map(|(lineage, _)| lineage.clone())
-		.filter(|lineage| jobs.is_running(lineage) || jobs.executor().is_fetching(lineage))
+		.filter(|lineage| jobs.is_running(lineage) || jobs.executor().is_unsettled(lineage))
 		.collect();
 	let view = chain.finalized().await?;
 	ensure_not_behind(jobs, view.as_ref())?;
 	confirm_pins(jobs, view.as_ref()).await?;
 	let executor = jobs.executor().clone();
-	let roots = blocking(move || executor.roots()).await?;
+	let roots = blocking(move || all_roots(executor.as_ref())).await?;
 	let asked = ask(view.as_ref(), &roots).await?;
 	let released = released(jobs, view.number(), &asked, &deletions, options, unsettled);
 	let gone = unpin(jobs, released).await?;
@@ -144,7 +144,7 @@ async fn sweep(
 			&& !busy.contains(lineage)
 			&& !jobs.is_running(lineage)
 			// Replicas let go of what has just been given up a little later.
-			&& !jobs.executor().is_fetching(lineage)
+			&& !jobs.executor().is_unsettled(lineage)
 	};
 	let done: Vec<_> = deletions.into_iter().filter(is_done).collect();
 	// Also what jobs left that failed, or whatever was killed before it could collect.
@@ -162,6 +162,16 @@ async fn sweep(
 	Ok(())
 }
 
+/// The roots that are pinned here, and those that are only elsewhere, on this node's behalf.
+fn all_roots(executor: &dyn Executor) -> Result<Vec<HeldRoot>, JobError> {
+	// In this order: what is fetched back meanwhile is in both rather than in none.
+	let elsewhere = executor.roots_elsewhere();
+	let mut roots = executor.roots()?;
+	let here: HashSet<Cid> = roots.iter().map(|root| root.cid).collect();
+	roots.extend(elsewhere.into_iter().filter(|root| !here.contains(&root.cid)));
+	Ok(roots)
+}
+
 /// What a finalized state says of these roots.
 async fn ask<'a>(
 	view: &dyn FinalizedView,
@@ -169,14 +179,21 @@ async fn ask<'a>(
 ) -> Result<Vec<(&'a HeldRoot, RootStatus)>, ChainError> {
 	let mut asked = Vec::with_capacity(roots.len());
 	for root in roots {
-		let status = match view.root_status(root).await? {
-			// A copy that was given to another holder.
-			RootStatus::Retained if !is_kept_here(view, root).await? => RootStatus::Evicted,
-			status => status,
-		};
-		asked.push((root, status));
+		asked.push((root, status(view, root).await?));
 	}
 	Ok(asked)
+}
+
+/// What a finalized state says of a root that this node holds, or did.
+pub(crate) async fn status(
+	view: &dyn FinalizedView,
+	root: &HeldRoot,
+) -> Result<RootStatus, ChainError> {
+	Ok(match view.root_status(root).await? {
+		// A copy that was given to another holder.
+		RootStatus::Retained if !is_kept_here(view, root).await? => RootStatus::Evicted,
+		status => status,
+	})
 }
 
 /// Whether a recorded root has to be here. One that was sealed here always has.

@@ -215,21 +215,28 @@ impl Everywhere {
 			self.look_for_peers();
 		}
 		let are_peers_known = self.0.are_peers_known();
-		// What is wrong here says more than that nobody else has it.
-		let mut found = here;
+		let end = Instant::now() + self.0.patience;
+		let (mut of_peers, mut of_replicas) = (Ok(None), Ok(None));
 		for turn in 0..2 {
 			let are_peers_first = are_peers_known && missed % 2 == 1;
-			let there = match are_peers_first == (turn == 0) {
-				true => self.of_peers(cid),
-				false => replicas.get(cid),
+			let (there, said) = match are_peers_first == (turn == 0) {
+				true => (self.of_peers(cid), &mut of_peers),
+				false => (replicas.get(cid), &mut of_replicas),
 			};
 			match there {
 				Ok(Some(block)) => return Ok(Some(block)),
-				Ok(None) => (),
-				Err(error) => found = found.and(Err(error)),
+				there => *said = there,
 			}
 		}
-		found
+		// Nobody else has it: what passes is waited for, as other nodes are.
+		if of_replicas.as_ref().is_err_and(RepositoryError::can_retry) {
+			of_replicas = replicas.get_patiently(cid, end, &self.0.cancel);
+			if let Ok(Some(_)) = of_replicas {
+				return of_replicas;
+			}
+		}
+		// What is wrong here says more than that nobody else has it.
+		here.and(of_replicas).and(of_peers)
 	}
 
 	/// Waits until the chain has said who has the blocks.

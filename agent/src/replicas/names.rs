@@ -1,42 +1,41 @@
 //! What pins of ours are called at a daemon.
 //!
 //! ```text
-//! pallet-backup/TAG/SERIES        a snapshot
-//! pallet-backup/TAG/.blocks       blocks on their way, see [`Batch`](crate::repositories::kubo::Batch)
+//! pallet-backup/TAG/SERIES      a snapshot, by its [`Hold`]
+//! pallet-backup/TAG/.SERIES     blocks on their way, see [`Batch`](crate::repositories::kubo::Batch)
 //! ```
 //! The tag tells this agent's pins from those of another one that uses the daemon, too: it follows
 //! from an identity, so it outlives a lost disk as the identities' copy does. The series names the
 //! lineage. It does not name the snapshot, for `pin/update` gives the new pin the name of the old
 //! one, and another name would cost a walk over all below the root.
 
+use super::hold::{Hold, TAG_BYTES, Tag};
 use crate::{node::PinLabel, secret::NodeIdentities};
-use backup_primitives::{LineageId, OpaqueId, Recipient};
+use backup_primitives::{Cid, LineageId, OpaqueId, Recipient};
 use codec::{Decode, DecodeAll, Encode};
 use data_encoding::BASE64URL_NOPAD;
 
 /// What the names of all agents' pins begin with.
 pub(super) const PREFIX: &str = "pallet-backup/";
 
-const BLOCKS: &str = ".blocks";
+/// What tells blocks on their way from a snapshot. No series begins so.
+const BLOCKS: char = '.';
 
 /// The series of pins that say nothing of a lineage, an operator's own for example.
 const NAMELESS: &str = "-";
-
-/// Bytes of a tag, twice as many as characters.
-const TAG_BYTES: usize = 8;
 
 /// Makes and reads the names of one agent's pins.
 #[derive(Debug)]
 pub(super) struct Names {
 	/// One for each identity, the newest first.
-	tags: Vec<String>,
+	tags: Vec<Tag>,
 }
 
 /// What a pin of ours is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Name {
-	/// Blocks on their way.
-	Blocks,
+	/// Blocks on their way of a snapshot of this series.
+	Blocks(String),
 	/// A snapshot of this series.
 	Series(String),
 }
@@ -57,27 +56,40 @@ impl Names {
 	fn tagged(recipients: &[Recipient]) -> Self {
 		let tag = |recipient: &Recipient| {
 			let hash = blake3::hash(recipient.to_string().as_bytes());
-			hex::encode(&hash.as_bytes()[..TAG_BYTES])
+			let (tag, _) = hash.as_bytes().split_first_chunk().expect("a hash is longer");
+			*tag
 		};
 		Self { tags: recipients.iter().map(tag).collect() }
 	}
 
+	/// That of the newest identity.
+	pub(super) fn tag(&self) -> &Tag {
+		&self.tags[0]
+	}
+
 	/// The name of a snapshot's pin.
 	pub(super) fn name(&self, series: &str) -> String {
-		format!("{PREFIX}{}/{series}", self.tags[0])
+		format!("{PREFIX}{}/{series}", hex::encode(self.tag()))
 	}
 
 	/// The name of a batch's pin.
-	pub(super) fn of_blocks(&self) -> String {
-		self.name(BLOCKS)
+	pub(super) fn of_blocks(&self, series: &str) -> String {
+		self.name(&format!("{BLOCKS}{series}"))
+	}
+
+	/// What a root is held by: first as it is pinned now, then as it was under older identities.
+	pub(super) fn holds(&self, root: &Cid) -> impl Iterator<Item = Hold> {
+		self.tags.iter().map(|by| Hold { by: *by, root: *root })
 	}
 
 	/// What a pin is for, if it is one of ours.
 	pub(super) fn read(&self, name: &str) -> Option<Name> {
 		let (tag, series) = name.strip_prefix(PREFIX)?.split_once('/')?;
-		self.tags.iter().any(|ours| ours == tag).then(|| match series {
-			BLOCKS => Name::Blocks,
-			series => Name::Series(series.to_owned()),
+		let mut bytes = [0; TAG_BYTES];
+		hex::decode_to_slice(tag, &mut bytes).ok()?;
+		self.tags.contains(&bytes).then(|| match series.strip_prefix(BLOCKS) {
+			Some(series) => Name::Blocks(series.to_owned()),
+			None => Name::Series(series.to_owned()),
 		})
 	}
 }
@@ -127,7 +139,7 @@ mod tests {
 		let longest = OpaqueId::of(&[7u8; 64]).unwrap();
 		let lineage = LineageId { request: longest.clone(), salt: [3; 32] };
 		let (series, _) = place(&PinLabel::of_copy(&lineage, u64::MAX, &longest));
-		let name = Names::tagged(&[recipient()]).name(&series);
+		let name = Names::tagged(&[recipient()]).of_blocks(&series);
 		assert!(name.len() <= PIN_NAME_BYTES_MAX, "{}", name.len());
 		assert!(super::series(&series).is_some());
 	}
@@ -141,7 +153,7 @@ mod tests {
 		for foreign in ["", "x", "pallet-backup/", "pallet-backup/x"] {
 			assert_eq!(names.read(foreign), None, "{foreign}");
 		}
-		assert_eq!(names.read(&names.of_blocks()), Some(Name::Blocks));
+		assert_eq!(names.read(&names.of_blocks("x")), Some(Name::Blocks("x".into())));
 	}
 
 	#[test]

@@ -6,6 +6,7 @@
 //! sealed, so trees are compared by the links of nodes at about the same place: where a node gains
 //! or loses many links at once, some blocks are sent that are there already, and none is left out.
 
+use super::{hold::Hold, names::Names};
 use crate::{
 	format::{CborError, links},
 	pipeline::Cancel,
@@ -15,7 +16,7 @@ use crate::{
 	},
 };
 use backup_primitives::{Cid, cid::BlockCodec};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Nodes of the other tree that one is compared with. Each has 256 links at most.
 const NEIGHBOURS: usize = 5;
@@ -36,26 +37,38 @@ pub(super) enum SendError {
 	Read(#[source] RepositoryError),
 	#[error(transparent)]
 	Kubo(#[from] KuboError),
+	#[error("something newer goes first")]
+	Interrupted,
 	#[error("it was told to end")]
 	Cancelled,
 }
 
-/// Sends blocks of a store to a daemon.
-pub(super) struct Sender<'a> {
-	pub(super) from: &'a dyn BlockSource,
-	pub(super) kubo: &'a Kubo,
-	/// The name of the pins that keep what was sent until its root is pinned.
-	pub(super) batch_name: String,
+/// What is sent for one snapshot.
+pub(super) struct Order<'a> {
+	pub(super) series: &'a str,
+	/// The root, and what is to be pinned above it and sent after it.
+	pub(super) hold: Hold,
+	/// Roots that the replica has.
+	pub(super) others: &'a [Cid],
 	/// Whether to ask for each block whether it is there, instead of relying on what was pinned.
 	pub(super) is_careful: bool,
+}
+
+/// Sends blocks of a store to a daemon.
+pub(super) struct Sender<'a> {
+	from: &'a dyn BlockSource,
+	kubo: &'a Kubo,
+	names: &'a Names,
 	/// Told of bytes that have arrived.
-	pub(super) on_sent: &'a dyn Fn(u64),
-	pub(super) cancel: &'a Cancel,
-	/// What was sent before, by the first bytes of digests, which tell nearly all apart: eight bytes
-	/// for each block of the largest snapshot. Whatever is left out for it makes the pin fail, and
-	/// is found by the next, careful try.
-	sent: HashSet<u64>,
-	/// Roots of the batches that were sent.
+	on_sent: &'a dyn Fn(u64),
+	/// Asked after each batch whether something else is more urgent.
+	is_urged: &'a dyn Fn() -> bool,
+	cancel: &'a Cancel,
+	/// What is there of snapshots that are not pinned yet, by their series and the first bytes of
+	/// digests, which tell nearly all apart: eight bytes for each block of the largest snapshot.
+	/// Whatever is left out for it makes the pin fail, and is found by the next, careful try.
+	sent: HashMap<String, HashSet<u64>>,
+	/// Roots of the batches that were sent for the snapshot that is sent now.
 	batches: Vec<Cid>,
 	batch: Batch,
 }
@@ -64,40 +77,65 @@ impl<'a> Sender<'a> {
 	pub(super) fn new(
 		from: &'a dyn BlockSource,
 		kubo: &'a Kubo,
-		batch_name: String,
-		is_careful: bool,
+		names: &'a Names,
 		on_sent: &'a dyn Fn(u64),
+		is_urged: &'a dyn Fn() -> bool,
 		cancel: &'a Cancel,
 	) -> Self {
-		let (sent, batches, batch) = (HashSet::new(), Vec::new(), Batch::default());
-		Self { from, kubo, batch_name, is_careful, on_sent, cancel, sent, batches, batch }
+		let (sent, batches, batch) = (HashMap::new(), Vec::new(), fresh_batch());
+		Self { from, kubo, names, on_sent, is_urged, cancel, sent, batches, batch }
 	}
 
-	/// Goes on with a batch that an earlier run has sent.
-	pub(super) fn take_up(&mut self, batch: Cid) -> Result<(), KuboError> {
-		self.batches.push(batch);
-		// What is looked for block by block may be missing there, too.
-		if !self.is_careful
-			&& let Some(node) = self.kubo.block(&batch)?
-		{
-			let sent = links(&node).unwrap_or_default();
-			self.sent.extend(sent.iter().map(start_of_digest));
+	/// Whether it is known what an earlier run has sent of a series.
+	pub(super) fn knows(&self, series: &str) -> bool {
+		self.sent.contains_key(series)
+	}
+
+	/// Goes on with a batch that an earlier run has sent. Says whether it is of any use.
+	pub(super) fn take_up(&mut self, series: &str, batch: &Cid) -> Result<bool, KuboError> {
+		let node = match self.kubo.block(batch) {
+			Ok(node) => node,
+			Err(KuboError::Damaged { .. }) => None,
+			Err(error) => return Err(error),
+		};
+		let Some(Ok(there)) = node.map(|node| links(&node)) else { return Ok(false) };
+		let sent = self.sent.entry(series.to_owned()).or_default();
+		sent.extend(there.iter().map(start_of_digest));
+		Ok(true)
+	}
+
+	/// Sends what is below a root, the root and its hold, without what is below others. Returns with
+	/// whatever result when all that was read has arrived, unless it is the daemon that failed.
+	pub(super) fn send(&mut self, order: &Order<'_>) -> Result<(), SendError> {
+		self.sent.entry(order.series.to_owned()).or_default();
+		let walked = self.walk(order, &order.hold.root, order.others, 0);
+		if let Err(SendError::Kubo(_) | SendError::Cancelled) = walked {
+			return walked;
 		}
-		Ok(())
+		if walked.is_ok() {
+			self.add(order, &order.hold.cid(), &order.hold.encode())?;
+		}
+		self.ship(order.series)?;
+		walked
 	}
 
-	/// Sends what is below a root and the root, without what is below these others.
-	pub(super) fn send(&mut self, root: &Cid, others: &[Cid]) -> Result<(), SendError> {
-		self.walk(root, others, 0)?;
-		self.ship()
+	/// The batches that were sent since this was asked.
+	pub(super) fn take_batches(&mut self) -> Vec<Cid> {
+		std::mem::take(&mut self.batches)
 	}
 
-	/// Lets go of all that was sent: it is below pinned roots now.
-	pub(super) fn finish(self) -> Result<(), KuboError> {
-		self.batches.iter().try_for_each(|batch| self.kubo.unpin(batch).map(drop))
+	/// What was sent of a series is pinned: what is there of it is found by comparing.
+	pub(super) fn forget(&mut self, series: &str) {
+		self.sent.insert(series.to_owned(), HashSet::new());
 	}
 
-	fn walk(&mut self, cid: &Cid, others: &[Cid], depth: usize) -> Result<(), SendError> {
+	fn walk(
+		&mut self,
+		order: &Order<'_>,
+		cid: &Cid,
+		others: &[Cid],
+		depth: usize,
+	) -> Result<(), SendError> {
 		if depth > LEVELS_MAX {
 			return Err(SendError::TooDeep { cid: *cid });
 		}
@@ -113,15 +151,15 @@ impl<'a> Sender<'a> {
 		let fresh = |cids: &[Cid]| -> Vec<Cid> {
 			cids.iter().filter(|cid| !known.contains(cid)).copied().collect()
 		};
-		self.add_chunks(&fresh(&chunks))?;
+		self.add_chunks(order, &fresh(&chunks))?;
 		let ours: HashSet<&Cid> = nodes.iter().collect();
 		let is_stale = |cid: &&Cid| cid.codec() == BlockCodec::DagCbor && !ours.contains(cid);
 		let stale: Vec<Cid> = theirs.iter().filter(is_stale).copied().collect();
 		let nodes = fresh(&nodes);
 		for (place, node) in nodes.iter().enumerate() {
-			self.walk(node, near(&stale, place, nodes.len()), depth + 1)?;
+			self.walk(order, node, near(&stale, place, nodes.len()), depth + 1)?;
 		}
-		self.add(cid, &block)
+		self.add(order, cid, &block)
 	}
 
 	fn read(&self, cid: &Cid) -> Result<Vec<u8>, SendError> {
@@ -131,52 +169,72 @@ impl<'a> Sender<'a> {
 		self.from.get(cid).map_err(SendError::Read)?.ok_or(SendError::Missing { cid: *cid })
 	}
 
-	fn add_chunks(&mut self, chunks: &[Cid]) -> Result<(), SendError> {
-		let missing: Vec<Cid> = chunks.iter().filter(|cid| !self.was_sent(cid)).copied().collect();
-		let missing = match self.is_careful && !missing.is_empty() {
-			true => self.kubo.absent(&missing)?,
-			false => missing,
-		};
-		for cid in missing {
+	fn add_chunks(&mut self, order: &Order<'_>, chunks: &[Cid]) -> Result<(), SendError> {
+		for cid in self.missing(order, chunks)? {
 			// The same chunk may stand here twice.
-			if !self.was_sent(&cid) {
+			if !self.was_sent(order, &cid) {
 				let block = self.read(&cid)?;
-				self.put(&cid, &block)?;
+				self.put(order, &cid, &block)?;
 			}
 		}
 		Ok(())
 	}
 
-	fn add(&mut self, cid: &Cid, block: &[u8]) -> Result<(), SendError> {
-		if self.was_sent(cid) || self.is_careful && self.kubo.absent(&[*cid])?.is_empty() {
+	fn add(&mut self, order: &Order<'_>, cid: &Cid, block: &[u8]) -> Result<(), SendError> {
+		match self.missing(order, &[*cid])?.is_empty() {
+			true => Ok(()),
+			false => self.put(order, cid, block),
+		}
+	}
+
+	/// Those of these blocks that are not known to be there.
+	fn missing(&mut self, order: &Order<'_>, cids: &[Cid]) -> Result<Vec<Cid>, SendError> {
+		let unsent = cids.iter().filter(|cid| !self.was_sent(order, cid));
+		let unsent: Vec<Cid> = unsent.copied().collect();
+		if !order.is_careful || unsent.is_empty() {
+			return Ok(unsent);
+		}
+		let absent = self.kubo.absent(&unsent)?;
+		let gone: HashSet<&Cid> = absent.iter().collect();
+		let there = unsent.iter().filter(|cid| !gone.contains(cid));
+		let sent = self.sent.entry(order.series.to_owned()).or_default();
+		sent.extend(there.map(start_of_digest));
+		Ok(absent)
+	}
+
+	fn put(&mut self, order: &Order<'_>, cid: &Cid, block: &[u8]) -> Result<(), SendError> {
+		self.batch.add(cid, block);
+		self.sent.entry(order.series.to_owned()).or_default().insert(start_of_digest(cid));
+		if !self.batch.is_full() {
 			return Ok(());
 		}
-		self.put(cid, block)
+		self.ship(order.series)?;
+		// What was sent is not sent again.
+		if (self.is_urged)() { Err(SendError::Interrupted) } else { Ok(()) }
 	}
 
-	fn put(&mut self, cid: &Cid, block: &[u8]) -> Result<(), SendError> {
-		self.batch.add(cid, block);
-		self.sent.insert(start_of_digest(cid));
-		if self.batch.is_full() { self.ship() } else { Ok(()) }
-	}
-
-	fn was_sent(&self, cid: &Cid) -> bool {
-		self.sent.contains(&start_of_digest(cid))
+	fn was_sent(&self, order: &Order<'_>, cid: &Cid) -> bool {
+		let sent = self.sent.get(order.series);
+		sent.is_some_and(|sent| sent.contains(&start_of_digest(cid)))
 	}
 
 	/// Sends the batch, and gives its pin the name by which it is found again.
-	fn ship(&mut self) -> Result<(), SendError> {
-		let batch = std::mem::take(&mut self.batch);
+	fn ship(&mut self, series: &str) -> Result<(), SendError> {
+		let batch = std::mem::replace(&mut self.batch, fresh_batch());
 		if batch.is_empty() {
 			return Ok(());
 		}
 		let bytes = batch.bytes();
 		let root = self.kubo.import(batch)?;
 		self.batches.push(root);
-		self.kubo.pin_add(&root, &self.batch_name)?;
+		self.kubo.pin_add(&root, &self.names.of_blocks(series))?;
 		(self.on_sent)(bytes);
 		Ok(())
 	}
+}
+
+fn fresh_batch() -> Batch {
+	Batch::new(rand::random())
 }
 
 /// The nodes and the chunks below a block.

@@ -1,15 +1,22 @@
 //! Replicas at a daemon in memory, over real connections.
 
+mod chain;
 mod fake;
+mod holding;
+mod losses;
+mod turns;
 
 use super::*;
 use crate::{
 	format::{Geometry, Root},
 	node::PinLabel,
-	pipeline::tests::fixture::{MemoryDisk, World, disk, memory_store, noise},
-	repositories::{Chunks, verify},
+	pipeline::tests::fixture::{MemoryDisk, World, disk, noise},
+	repositories::{
+		BlockSource, Chunks, StoreOptions, embedded::tests::simulated::SimulatedFiles, verify,
+	},
 };
-use backup_primitives::{OpaqueId, cid::BlockCodec};
+use backup_primitives::{OpaqueId, RootStatus, cid::BlockCodec};
+use chain::FakeChain;
 use fake::FakeKubo;
 use std::collections::HashSet;
 use tokio::runtime::Runtime;
@@ -19,11 +26,14 @@ const CHUNK: usize = 64 * 1024;
 /// A store, its replica, and what a restart of the agent keeps.
 struct Bench {
 	world: World,
+	/// What the first store stands in.
+	files: Arc<SimulatedFiles>,
 	daemon: FakeKubo,
+	chain: FakeChain,
 	identities: NodeIdentities,
 	folder: tempfile::TempDir,
 	runtime: Runtime,
-	replicas: Replicas,
+	replicas: Arc<Replicas>,
 	bytes: Vec<u8>,
 	last: Option<(Cid, Root)>,
 }
@@ -31,38 +41,63 @@ struct Bench {
 impl Bench {
 	/// A machine with so many chunks, of which there is no snapshot yet.
 	fn new(chunks: usize) -> Self {
+		Self::at(FakeKubo::start(), chunks)
+	}
+
+	/// The same with another machine, another agent, and a daemon that is there.
+	fn at(daemon: FakeKubo, chunks: usize) -> Self {
 		let folder = tempfile::tempdir().unwrap();
 		NodeIdentities::create(&folder.path().join("identity")).unwrap();
 		let identities = NodeIdentities::load(&folder.path().join("identity")).unwrap();
-		let (runtime, daemon) = (Runtime::new().unwrap(), FakeKubo::start());
-		let world = World { geometry: Geometry::new(CHUNK as u32, 16).unwrap(), ..World::new() };
+		let (runtime, chain) = (Runtime::new().unwrap(), FakeChain::default());
+		let (files, store) = empty_store();
+		let geometry = Geometry::new(CHUNK as u32, 16).unwrap();
+		let world = World { store, geometry, ..World::new() };
 		let open = Open { identities: &identities, folder: &folder, runtime: &runtime };
-		let replicas = open.replicas(&world.store, &daemon, 2);
+		let replicas = open.replicas(&world.store, &daemon, &chain);
 		let bytes = noise(1, chunks * CHUNK);
-		Self { world, daemon, identities, folder, runtime, replicas, bytes, last: None }
+		let last = None;
+		Self { world, files, daemon, chain, identities, folder, runtime, replicas, bytes, last }
 	}
 
 	/// The agent starts again, on this store.
 	fn restart(&mut self, store: EmbeddedStore) {
 		self.world.store = store;
+		self.identities = NodeIdentities::load(&self.folder.path().join("identity")).unwrap();
 		let open =
 			Open { identities: &self.identities, folder: &self.folder, runtime: &self.runtime };
-		self.replicas = open.replicas(&self.world.store, &self.daemon, 2);
+		self.replicas = open.replicas(&self.world.store, &self.daemon, &self.chain);
+	}
+
+	/// The agent starts again, and the store is there as it was.
+	fn start_again(&mut self) {
+		self.restart(self.world.store.clone());
+	}
+
+	/// The agent starts again, and the store is empty.
+	fn lose_store(&mut self) {
+		let (files, store) = empty_store();
+		self.files = files;
+		self.last = None;
+		self.restart(store);
 	}
 
 	/// The next snapshot, in the store alone.
 	fn take(&mut self) -> Cid {
+		self.prepare().pin()
+	}
+
+	/// The next snapshot, in the store without a pin.
+	fn prepare(&mut self) -> Prepared {
 		let session = self.world.store.open_session().unwrap();
 		let base = self.last.as_ref().map(|(_, root)| root);
 		let disks = vec![disk(MemoryDisk::new(self.bytes.clone()), None)];
 		let report = self.world.backup(&*session, base, disks, vec![]).unwrap();
 		// Salted roots tell snapshots of the same bytes apart.
-		let label =
-			PinLabel::of_found(lineage(), self.world.store.pins().unwrap().len() as u64, None);
+		let place = self.world.store.pins().unwrap().len() as u64;
 		session.flush().unwrap();
-		session.pin(&report.root, &label).unwrap();
 		self.last = Some((report.root, self.world.open(&report.root)));
-		report.root
+		Prepared { session, root: report.root, label: PinLabel::of_found(lineage(), place, None) }
 	}
 
 	/// One look at the replica, and how it ended.
@@ -78,6 +113,12 @@ impl Bench {
 		self.replicas.list().remove(0)
 	}
 
+	/// Whether the daemon has a pin of ours for a root.
+	fn is_pinned(&self, root: &Cid) -> bool {
+		let pins = &self.daemon.state().pins;
+		self.replicas.names.holds(root).any(|hold| pins.contains_key(&hold.cid()))
+	}
+
 	/// Whether the daemon has everything below a root, pins it as ours, and nothing on its way.
 	fn assert_whole(&self, roots: &[Cid]) {
 		self.daemon.state().collect();
@@ -85,19 +126,27 @@ impl Bench {
 		for root in roots {
 			let report = verify(kubo, root, Chunks::Hashed, &mut |_| true).unwrap();
 			assert!(report.is_good() && report.good_blocks > 2, "{report:?}");
+			assert!(self.is_pinned(root));
 		}
 		let state = self.daemon.state();
-		let ours: Vec<Cid> = state
-			.pins
-			.iter()
-			.filter(|(_, name)| {
-				matches!(self.replicas.names.read(name), Some(names::Name::Series(_)))
-			})
-			.map(|(cid, _)| *cid)
-			.collect();
-		let mut expected = roots.to_vec();
-		expected.sort();
-		assert_eq!((ours, state.pins.len()), (expected, roots.len()));
+		let read = |name: &String| self.replicas.names.read(name);
+		let ours: Vec<_> = state.pins.values().filter_map(read).collect();
+		assert!(ours.iter().all(|name| matches!(name, names::Name::Series(_))), "{ours:?}");
+		assert_eq!(ours.len(), roots.len());
+	}
+
+	/// Has chunks of the store go bad where they stand.
+	fn damage(&self, chunks: &[[u8; 32]]) {
+		let blocks = self.world.store.all_blocks();
+		let bad = blocks.iter().filter(|(cid, _)| chunks.contains(&cid.digest()));
+		for (_, block) in bad {
+			for name in self.files.names() {
+				self.files.edit(&name, |bytes| {
+					let at = bytes.windows(block.len()).position(|window| window == block);
+					at.into_iter().for_each(|at| bytes[at] ^= 1);
+				});
+			}
+		}
 	}
 
 	/// Hashes of all chunks that the store has.
@@ -108,6 +157,27 @@ impl Bench {
 	}
 }
 
+fn empty_store() -> (Arc<SimulatedFiles>, EmbeddedStore) {
+	let files = Arc::new(SimulatedFiles::default());
+	let options = StoreOptions { pack_bytes: 1 << 20, reserve_bytes: 0 };
+	let store = EmbeddedStore::open_files(files.clone(), options).unwrap();
+	(files, store)
+}
+
+/// A snapshot that is not pinned yet.
+struct Prepared {
+	session: Box<dyn crate::repositories::Session>,
+	root: Cid,
+	label: Vec<u8>,
+}
+
+impl Prepared {
+	fn pin(self) -> Cid {
+		self.session.pin(&self.root, &self.label).unwrap();
+		self.root
+	}
+}
+
 struct Open<'a> {
 	identities: &'a NodeIdentities,
 	folder: &'a tempfile::TempDir,
@@ -115,11 +185,19 @@ struct Open<'a> {
 }
 
 impl Open<'_> {
-	fn replicas(&self, store: &EmbeddedStore, daemon: &FakeKubo, quorum: usize) -> Replicas {
-		let kubo = Kubo::new(daemon.url.clone(), None, self.runtime.handle().clone()).unwrap();
-		let daemons = vec![("rack-2".to_owned(), kubo)];
+	fn replicas(
+		&self,
+		store: &EmbeddedStore,
+		daemon: &FakeKubo,
+		chain: &FakeChain,
+	) -> Arc<Replicas> {
+		let handle = self.runtime.handle();
+		let kubo = Kubo::new(daemon.url.clone(), None, handle.clone()).unwrap();
+		let (daemons, chain) = (vec![("rack-2".to_owned(), kubo)], Arc::new(chain.clone()));
 		let folder = self.folder.path().join("replicas");
-		Replicas::open(store.clone(), self.identities, daemons, quorum, &folder).unwrap()
+		let (store, handle) = (store.clone(), handle.clone());
+		let replicas = Replicas::open(store, self.identities, daemons, 2, &folder, chain, handle);
+		Arc::new(replicas.unwrap())
 	}
 }
 
@@ -188,16 +266,12 @@ fn what_was_given_up_is_unpinned_there_and_nothing_else() {
 	bench.pass().unwrap();
 	let foreign = Cid::dag_cbor([7; 32]);
 	bench.daemon.state().pins.insert(foreign, "theirs".into());
-	bench.replicas.release(&old, &lineage()).unwrap();
-	assert!(bench.replicas.are_releasing(&lineage()));
-	// It was noted and the store still has it: a kill came between.
+	bench.replicas.give_up(&old, &lineage()).unwrap();
+	assert!(bench.replicas.may_hold(&lineage()) && bench.view().releasing == 1);
+	assert!(bench.is_pinned(&old) && !bench.world.store.is_pinned(&old));
+	bench.start_again();
 	bench.pass().unwrap();
-	assert!(bench.daemon.state().pins.contains_key(&old) && bench.view().releasing == 1);
-	bench.world.store.unpin(&old).unwrap();
-	let store = bench.world.store.clone();
-	bench.restart(store);
-	bench.pass().unwrap();
-	assert!(!bench.replicas.are_releasing(&lineage()));
+	assert!(!bench.replicas.may_hold(&lineage()));
 	assert!(bench.daemon.state().pins.remove(&foreign).is_some());
 	bench.assert_whole(&[new]);
 }
@@ -267,8 +341,7 @@ fn a_replica_that_broke_off_is_gone_on_with_where_it_was() {
 		// What was sent is kept, whatever is collected meanwhile.
 		daemon.collect();
 	}
-	let store = bench.world.store.clone();
-	bench.restart(store);
+	bench.start_again();
 	bench.pass().unwrap();
 	let rest = bench.daemon.state().imported_bytes;
 	assert!(rest < 11 << 20, "{rest} of 40 MiB were sent again");
@@ -291,40 +364,6 @@ fn a_daemon_that_is_down_is_told_of_and_tried_later_and_later() {
 	bench.daemon.state().is_down = false;
 	bench.pass().unwrap();
 	assert_eq!(bench.view().state, "whole");
-}
-
-#[test]
-fn a_store_that_lost_its_disk_gets_everything_back_but_what_was_given_up() {
-	let mut bench = Bench::new(20);
-	let (old, new) = (bench.take(), bench.take());
-	bench.pass().unwrap();
-	bench.replicas.release(&old, &lineage()).unwrap();
-	bench.restart(memory_store());
-	bench.pass().unwrap();
-	let pins = bench.world.store.pins().unwrap();
-	assert_eq!(pins.iter().map(|pin| pin.root).collect::<Vec<_>>(), [new]);
-	// The root says 4, whatever the label said.
-	let (series, sequence) = names::place(&pins[0].label);
-	assert_eq!((names::series(&series).unwrap().lineage, sequence), (lineage(), 4));
-	let report = verify(&bench.world.store, &new, Chunks::Hashed, &mut |_| true).unwrap();
-	assert!(report.is_good(), "{report:?}");
-	bench.assert_whole(&[new]);
-}
-
-#[test]
-fn what_others_have_pinned_counts_and_stays_theirs() {
-	let mut bench = Bench::new(8);
-	let root = bench.take();
-	bench.pass().unwrap();
-	bench.daemon.state().pins.insert(root, "theirs".into());
-	bench.daemon.count("dag/import");
-	bench.pass().unwrap();
-	assert!(bench.replicas.has_quorum(&root));
-	assert_eq!(bench.daemon.count("dag/import"), 0);
-	bench.replicas.release(&root, &lineage()).unwrap();
-	bench.world.store.unpin(&root).unwrap();
-	bench.pass().unwrap();
-	assert_eq!(bench.daemon.state().pins[&root], "theirs");
 }
 
 #[test]

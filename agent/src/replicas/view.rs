@@ -17,6 +17,9 @@ pub struct ReplicaView {
 	pub held: usize,
 	/// Snapshots of the store that it lacks, as of the last look.
 	pub behind: usize,
+	/// Snapshots that it holds and the store does not, as of the last look: they are fetched back, or
+	/// given up, as the chain has it.
+	pub lost: usize,
 	/// Roots that it has yet to let go of.
 	pub releasing: usize,
 	/// Blocks of it that were found damaged.
@@ -44,7 +47,7 @@ impl Replicas {
 fn view(member: &Replica) -> ReplicaView {
 	let releasing = member.releases.list().len();
 	let state = member.state();
-	let is_whole = state.behind == 0 && !state.is_hollow && state.damaged.is_empty();
+	let is_whole = state.behind == 0 && state.doubtful.is_empty() && state.damaged.is_empty();
 	let (error_at_ms, error) = state.error.clone().unzip();
 	ReplicaView {
 		name: member.name.clone(),
@@ -57,6 +60,7 @@ fn view(member: &Replica) -> ReplicaView {
 		},
 		held: state.held.len(),
 		behind: state.behind,
+		lost: state.strangers.len(),
 		releasing,
 		damaged: state.damaged.iter().take(NAMED_MAX).map(ToString::to_string).collect(),
 		sent_bytes: state.sent_bytes,

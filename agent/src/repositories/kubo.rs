@@ -63,11 +63,8 @@ const AT_ONCE: usize = 16;
 /// Most bytes of the name of a pin that Kubo takes.
 pub const PIN_NAME_BYTES_MAX: usize = 255;
 
-/// Most pins that are looked at, whoever's they are, by the bytes of their list.
+/// Most pins that are looked at, whoever's they are, by the bytes of their list. None is kept here.
 const LIST_BYTES_MAX: u64 = 1 << 30;
-
-/// Most pins under one prefix.
-const PINS_MAX: usize = 1 << 20;
 
 /// Why a daemon was of no use.
 #[derive(Debug, thiserror::Error)]
@@ -131,15 +128,6 @@ pub struct Kubo {
 	handle: Handle,
 	url: String,
 	token: Option<KuboToken>,
-}
-
-/// A recursive pin of a daemon's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KuboPin {
-	/// The root.
-	pub root: Cid,
-	/// Its name; empty if it has none.
-	pub name: String,
 }
 
 impl Kubo {
@@ -229,12 +217,12 @@ impl Kubo {
 		}
 	}
 
-	/// The recursive pins whose names begin so.
-	pub fn pins(&self, prefix: &str) -> Result<Vec<KuboPin>, KuboError> {
+	/// Hands over the root and the name of each recursive pin whose name begins so, as they come: how
+	/// many there are is for the daemon to say.
+	pub fn pins(&self, prefix: &str, on_pin: &mut dyn FnMut(Cid, &str)) -> Result<(), KuboError> {
 		let limits = Limits::within(LIST_TIME_MAX);
 		let query =
 			format!("type=recursive&names=true&stream=true&name={prefix}&{}", limits.query());
-		let mut pins = Vec::new();
 		self.handle.block_on(async {
 			let answer = self.ask("pin/ls", &query, None, limits).await?;
 			answer::lines(answer, LIST_BYTES_MAX, limits, &mut |line| {
@@ -243,13 +231,12 @@ impl Kubo {
 				if let Ok(root) = pin.cid.parse()
 					&& pin.name.starts_with(prefix)
 				{
-					pins.push(KuboPin { root, name: pin.name });
+					on_pin(root, &pin.name);
 				}
-				if pins.len() > PINS_MAX { Err(KuboError::TooLong) } else { Ok(()) }
+				Ok(())
 			})
 			.await
-		})?;
-		Ok(pins)
+		})
 	}
 
 	/// The name of a recursive pin, which may be empty; nothing if the root is not pinned.
@@ -341,7 +328,10 @@ impl Kubo {
 		if let Some((content_type, body)) = body {
 			request = request.header(reqwest::header::CONTENT_TYPE, content_type).body(body);
 		}
-		let answer = request.send().await.map_err(|error| answer::unreachable(&error))?;
+		// Until its answer begins a daemon may be as silent as later, and no longer.
+		let sent = tokio::time::timeout(limits.silence, request.send()).await;
+		let answer = sent.map_err(|_| KuboError::Slow)?;
+		let answer = answer.map_err(|error| answer::unreachable(&error))?;
 		match answer.status() {
 			StatusCode::OK => Ok(answer),
 			status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {

@@ -42,21 +42,39 @@ impl Kubo {
 		Some(Self { url, token, client, roots: RefCell::default() })
 	}
 
-	fn ask(&self, query: &str) -> (u16, String) {
+	fn request(&self, query: &str) -> reqwest::blocking::RequestBuilder {
 		let request = self.client.post(format!("{}/api/v0/{query}", self.url));
-		let answer = match &self.token {
+		match &self.token {
 			Some(token) => request.bearer_auth(token),
 			None => request,
-		};
-		let answer = answer.send().unwrap();
+		}
+	}
+
+	fn ask(&self, query: &str) -> (u16, String) {
+		let answer = self.request(query).send().unwrap();
 		(answer.status().as_u16(), answer.text().unwrap())
 	}
 
-	/// The name of a root's pin.
+	/// What agents have pinned for a root, and the names of these pins.
+	fn pins(&self, root: &Cid) -> Vec<(Cid, String)> {
+		let (_, text) =
+			self.ask("pin/ls?type=recursive&names=true&stream=true&name=pallet-backup/");
+		let pins = text.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
+		let is_of_root = |cid: &Cid| {
+			let request = self.request(&format!("block/get?arg={cid}&offline=true"));
+			let answer = request.send().unwrap();
+			answer.status().is_success() && links(&answer.bytes().unwrap()).unwrap() == [*root]
+		};
+		let pins = pins.filter_map(|pin| {
+			let name = pin["Name"].as_str()?;
+			Some((pin["Cid"].as_str()?.parse().unwrap(), name.to_owned()))
+		});
+		pins.filter(|(cid, _)| is_of_root(cid)).collect()
+	}
+
+	/// The name of the pin of a root.
 	fn pin(&self, root: &Cid) -> Option<String> {
-		let (status, text) = self.ask(&format!("pin/ls?arg={root}&type=recursive&names=true"));
-		let json: Json = serde_json::from_str(&text).unwrap();
-		(status == 200).then(|| json["Keys"][root.to_string()]["Name"].as_str().unwrap().to_owned())
+		self.pins(root).pop().map(|(_, name)| name)
 	}
 
 	/// Whether all below a root is there. What fails after the answer has begun is a success by its
@@ -96,7 +114,7 @@ impl Kubo {
 		until("the pins of blocks on their way to go", || {
 			let (_, pins) = self.ask("pin/ls?type=recursive&names=true&stream=true");
 			let ours: Vec<&str> = pins.lines().filter(|line| line.contains(tag)).collect();
-			let is_done = !ours.iter().any(|line| line.contains("/.blocks"));
+			let is_done = !ours.iter().any(|line| line.contains(&format!("{tag}/.")));
 			is_done.then_some(ours.len())
 		})
 	}
@@ -113,7 +131,9 @@ impl Kubo {
 impl Drop for Kubo {
 	fn drop(&mut self) {
 		for root in self.roots.take() {
-			self.ask(&format!("pin/rm?arg={root}"));
+			for (pinned, _) in self.pins(&root) {
+				self.ask(&format!("pin/rm?arg={pinned}"));
+			}
 		}
 	}
 }
@@ -123,6 +143,12 @@ fn write_private(path: &std::path::Path, text: &str) {
 	let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
 	file.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
 	file.write_all(text.as_bytes()).unwrap();
+}
+
+/// Take all blocks away from an agent that does not run.
+fn empty(world: &World) {
+	fs::remove_dir_all(world.path("state/blocks")).unwrap();
+	fs::create_dir(world.path("state/blocks")).unwrap();
 }
 
 fn replica(world: &World) -> Json {
@@ -173,8 +199,9 @@ fn a_real_daemon_that_was_emptied_is_filled_again() {
 	let blocks = blocks_of(&world, &root);
 	// One that runs may fill it again at once.
 	world.kill();
-	assert_eq!(kubo.ask(&format!("pin/rm?arg={root}")).0, 200);
-	for cid in blocks {
+	let [(hold, _)] = kubo.pins(&root).try_into().unwrap();
+	assert_eq!(kubo.ask(&format!("pin/rm?arg={hold}")).0, 200);
+	for cid in blocks.into_iter().chain([hold]) {
 		let (status, said) = kubo.ask(&format!("block/rm?arg={cid}&force=true"));
 		assert!(status == 200 && !said.contains("\"Error\":\""), "{said}");
 	}
@@ -191,9 +218,9 @@ fn what_an_emptied_store_lacks_is_restored_from_a_real_daemon_and_fetched_back()
 	let bytes = noise(3, 20 * MIB);
 	let mut order = world.machine(7, &bytes);
 	let root = kubo.take(&world, &mut order, 0);
+	world.node.say(root, RootStatus::Retained);
 	world.kill();
-	fs::remove_dir_all(world.path("state/blocks")).unwrap();
-	fs::create_dir(world.path("state/blocks")).unwrap();
+	empty(&world);
 	world.start_agent();
 	let folder = world.restore(&restore_of(&order, root, 1)).unwrap();
 	assert!(fs::read(folder.join("vda.raw")).unwrap() == bytes, "the disks differ");
@@ -214,6 +241,50 @@ fn a_deletion_is_told_once_a_real_daemon_has_let_go() {
 	let deletion = deletion(7, 1);
 	until("the deletion", || world.reconcile(&deletion).deletions.into_iter().next());
 	assert_eq!(kubo.pin(&root), None);
+}
+
+#[test]
+fn a_deletion_is_told_once_a_real_daemon_has_let_go_although_the_store_was_lost() {
+	let Some(kubo) = Kubo::find() else { return };
+	let mut world = kubo.start(2);
+	let mut order = world.machine(7, &noise(7, 3 * MIB));
+	let root = kubo.take(&world, &mut order, 0);
+	world.kill();
+	empty(&world);
+	world.start_agent();
+	world.node.say(root, RootStatus::Deleted);
+	let deletion = deletion(7, 1);
+	until("the deletion", || world.reconcile(&deletion).deletions.into_iter().next());
+	assert_eq!(kubo.pin(&root), None);
+	assert!(world.roots().is_empty());
+}
+
+#[test]
+fn of_two_agents_at_a_real_daemon_each_lets_go_of_its_own() {
+	let Some(kubo) = Kubo::find() else { return };
+	let mut one = kubo.start(2);
+	let mut order = one.machine(7, &noise(8, 9 * MIB));
+	let root = kubo.take(&one, &mut order, 0);
+	kubo.wait_for_roots_alone(&root);
+	one.kill();
+	// Another agent whose store has the same snapshot.
+	let mut other = World::prepare();
+	kubo.configure(&other, kubo.token.as_deref(), 2);
+	fs::create_dir_all(other.path("state/blocks")).unwrap();
+	for file in fs::read_dir(one.path("state/blocks")).unwrap() {
+		let file = file.unwrap();
+		fs::copy(file.path(), other.path("state/blocks").join(file.file_name())).unwrap();
+	}
+	other.start_agent();
+	until("both pins", || (kubo.pins(&root).len() == 2).then_some(()));
+	let sent = replica(&other)["sent_bytes"].as_u64().unwrap();
+	assert!(sent < MIB as u64, "{sent} bytes of what is there");
+	one.start_agent();
+	one.node.say(root, RootStatus::Deleted);
+	let deletion = deletion(7, 1);
+	until("the deletion", || one.reconcile(&deletion).deletions.into_iter().next());
+	assert_eq!(kubo.pins(&root).len(), 1);
+	assert!(kubo.is_whole(&root));
 }
 
 #[test]

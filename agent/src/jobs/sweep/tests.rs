@@ -407,6 +407,29 @@ async fn nothing_is_collected_and_no_deletion_told_while_copies_wait_to_be_gone_
 }
 
 #[tokio::test]
+async fn what_replicas_alone_hold_is_given_up_by_the_same_rules_and_holds_its_deletion() {
+	let mut bench = Bench::new([]);
+	bench.executor.roots_elsewhere.lock().unwrap().extend([root(1), root(2), root(3)]);
+	bench.set_status(1, Retained);
+	bench.set_status(2, Deleted);
+	let order = deletion(7, 3);
+	bench.deleted(&order);
+	assert_eq!(bench.acts().await, gone([2]));
+	assert!(bench.deleted(&order).is_empty(), "the first one is there, and recorded");
+	bench.set_status(1, Deleted);
+	assert_eq!(bench.acts().await, gone([1]));
+	assert_eq!(bench.deleted(&order), [3]);
+}
+
+#[tokio::test]
+async fn a_root_that_is_here_and_at_a_replica_is_given_up_once() {
+	let mut bench = Bench::new([(1, Evicted)]);
+	let there = HeldRoot { pinned_at_ms: 9, ..root(1) };
+	bench.executor.roots_elsewhere.lock().unwrap().push(there);
+	assert_eq!(bench.acts().await, gone([1]));
+}
+
+#[tokio::test]
 async fn a_deletion_waits_for_what_is_being_fetched() {
 	let mut bench = Bench::new([]);
 	let order = deletion(7, 3);

@@ -14,6 +14,7 @@ use std::{
 };
 
 /// The daemon. It serves until the test ends.
+#[derive(Clone)]
 pub(super) struct FakeKubo {
 	pub(super) url: String,
 	state: Arc<Mutex<Daemon>>,
@@ -31,9 +32,22 @@ pub(super) struct Daemon {
 	pub(super) is_down: bool,
 	/// After so many imports it goes down.
 	pub(super) imports_left: Option<u32>,
+	/// So many requests are closed without a word.
+	pub(super) hiccups: u32,
+	/// After so many blocks were read it goes down.
+	pub(super) gets_left: Option<u32>,
+	/// What happens before the next import, and before a later block is read.
+	pub(super) meanwhile: Option<Meanwhile>,
+	pub(super) at_get: Option<(u32, Meanwhile)>,
+	/// Pins that were added and blocks that were read, in order.
+	pub(super) order: Vec<(String, Cid)>,
+	/// Most pins that there were at once.
+	pub(super) most_pins: usize,
 	/// Whether what is pinned by an update has no name, as at older daemons.
 	pub(super) has_nameless_updates: bool,
 }
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// What it answers: a status and a body.
 type Said = (u16, Vec<u8>);
@@ -84,9 +98,22 @@ fn serve(mut stream: TcpStream, served: &Mutex<Daemon>) {
 	if input.read_exact(&mut body).is_err() {
 		return;
 	}
+	let happens = served.lock().unwrap().what_happens(&head[0]);
+	happens.into_iter().for_each(|happens| happens());
 	let mut daemon = served.lock().unwrap();
-	if daemon.is_down {
+	if daemon.is_down || daemon.hiccups > 0 {
+		daemon.hiccups = daemon.hiccups.saturating_sub(1);
 		return;
+	}
+	if head[0].contains("/block/get?") {
+		match &mut daemon.gets_left {
+			Some(0) => {
+				daemon.is_down = true;
+				return;
+			}
+			Some(left) => *left -= 1,
+			None => (),
+		}
 	}
 	let (status, said) = daemon.answer(&head[0], &body);
 	drop(daemon);
@@ -97,6 +124,15 @@ fn serve(mut stream: TcpStream, served: &Mutex<Daemon>) {
 }
 
 impl Daemon {
+	fn what_happens(&mut self, line: &str) -> Option<Meanwhile> {
+		if line.contains("/dag/import?") {
+			return self.meanwhile.take();
+		}
+		let (left, _) = self.at_get.as_mut().filter(|_| line.contains("/block/get?"))?;
+		*left = left.saturating_sub(1);
+		if *left > 0 { None } else { self.at_get.take().map(|(_, happens)| happens) }
+	}
+
 	fn answer(&mut self, line: &str, body: &[u8]) -> Said {
 		let target = line.split(' ').nth(1).unwrap().strip_prefix("/api/v0/").unwrap();
 		let (verb, query) = target.split_once('?').unwrap();
@@ -108,6 +144,15 @@ impl Daemon {
 			.collect();
 		let name = pairs.iter().find(|(key, _)| *key == "name").map_or("", |(_, name)| name);
 		self.asked.push(verb.to_owned());
+		if let ("block/get" | "pin/add" | "pin/update", Some(cid)) = (verb, cids.last()) {
+			self.order.push((verb.to_owned(), *cid));
+		}
+		let said = self.said(verb, name, &cids, body);
+		self.most_pins = self.most_pins.max(self.pins.len());
+		said
+	}
+
+	fn said(&mut self, verb: &str, name: &str, cids: &[Cid], body: &[u8]) -> Said {
 		match verb {
 			"block/get" => match self.blocks.get(&cids[0].digest()) {
 				Some(block) => (200, block.clone()),
@@ -202,6 +247,12 @@ impl Daemon {
 			}
 		}
 		None
+	}
+
+	/// Puts a block there that nobody of ours has sent, and pins it.
+	pub(super) fn forge(&mut self, block: &[u8], cid: &Cid, name: String) {
+		self.blocks.insert(cid.digest(), block.to_vec());
+		self.pins.insert(*cid, name);
 	}
 
 	/// Removes what no pin needs.

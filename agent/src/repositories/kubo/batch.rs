@@ -1,8 +1,10 @@
 //! Blocks on their way to a daemon: a CAR with a root of its own that keeps them.
 //!
 //! ```text
-//! { "v": 1, "kind": "batch", "links": [cid…] }
+//! { "v": 1, "kind": "batch", "salt": bytes 16, "links": [cid…] }
 //! ```
+//! The salt makes each root another one: two agents that send the same blocks share no pin, and a
+//! root that went bad there, which Kubo would not replace, stands in nobody's way.
 //! The root links every block of the batch **as raw**, whatever it is. Kubo keeps blocks by their
 //! hash alone, so the pin of the root keeps nodes, too, and goes no further down from them: it
 //! costs what is in the batch, however much hangs below.
@@ -20,8 +22,9 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 const BATCH_BLOCKS_MAX: usize = 4096;
 
 /// Blocks for a daemon, in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
+	salt: [u8; 16],
 	/// The sections of a CAR, without its header.
 	sections: Option<CarWriter<Vec<u8>>>,
 	links: Vec<Cid>,
@@ -37,6 +40,11 @@ pub(super) struct Packed {
 }
 
 impl Batch {
+	/// None yet. No two batches have the same salt.
+	pub fn new(salt: [u8; 16]) -> Self {
+		Self { salt, sections: None, links: Vec::new() }
+	}
+
 	/// Adds a block, whose hash the caller has checked.
 	pub fn add(&mut self, cid: &Cid, block: &[u8]) {
 		let mut sections = self.sections.take().unwrap_or_else(|| head(cid));
@@ -83,11 +91,13 @@ impl Batch {
 
 	fn node(&self) -> Vec<u8> {
 		let mut encoder = Encoder::with_capacity(64 + self.links.len() * 41);
-		encoder.map(3);
+		encoder.map(4);
 		encoder.text("v");
 		encoder.unsigned(1);
 		encoder.text("kind");
 		encoder.text("batch");
+		encoder.text("salt");
+		encoder.bytes(&self.salt);
 		encoder.text("links");
 		encoder.array(self.links.len());
 		self.links.iter().for_each(|link| encoder.link(link));
@@ -115,7 +125,7 @@ mod tests {
 	fn a_batch_is_a_car_whose_root_links_all_blocks_as_raw() {
 		let (chunk, node) = (b"chunk".as_slice(), b"\xa0".as_slice());
 		let (of_chunk, of_node) = (Cid::raw(digest(chunk)), Cid::dag_cbor(digest(node)));
-		let mut batch = Batch::default();
+		let mut batch = Batch::new([7; 16]);
 		assert!(batch.is_empty() && !batch.is_full());
 		batch.add(&of_chunk, chunk);
 		batch.add(&of_node, node);
@@ -138,13 +148,13 @@ mod tests {
 	#[test]
 	fn boundary_a_batch_is_full_by_bytes_and_by_blocks() {
 		let block = vec![7; 1 << 20];
-		let mut batch = Batch::default();
+		let mut batch = Batch::new([7; 16]);
 		let count = std::iter::from_fn(|| {
 			batch.add(&Cid::raw(digest(&block)), &block);
 			(!batch.is_full()).then_some(())
 		});
 		assert_eq!(count.count(), 15);
-		let mut batch = Batch::default();
+		let mut batch = Batch::new([7; 16]);
 		for _ in 0..BATCH_BLOCKS_MAX - 1 {
 			batch.add(&Cid::raw(digest(b"")), b"");
 		}

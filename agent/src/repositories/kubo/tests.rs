@@ -101,7 +101,7 @@ fn top() -> Cid {
 
 /// The batch of the records.
 fn batch() -> Batch {
-	let mut batch = Batch::default();
+	let mut batch = Batch::new([7; 16]);
 	batch.add(&chunk(b"one"), b"one");
 	batch.add(&chunk(b"two"), b"two");
 	let (cid, block) = node(&[b"one", b"two"]);
@@ -113,7 +113,7 @@ fn batch() -> Batch {
 fn a_batch_is_taken_and_pinned() {
 	let daemon = recorded("import");
 	let root = daemon.kubo.import(batch()).unwrap();
-	assert_eq!(root.to_string(), "bafyreidpxuy3wmptkwwfkmrpjbgdnduwczbirjgdu266xytdsidze5e6lq");
+	assert_eq!(root.to_string(), "bafyreiejmbtbqkpv7z7j3eazw2rkyywdsqk2kie6gmoshbulcr56igv4im");
 	let asked = daemon.asked.recv().unwrap();
 	assert!(asked.line.starts_with("POST /api/v0/dag/import?pin-roots=true&stats=true&timeout="));
 	let start = asked.body.windows(4).position(|at| at == b"\r\n\r\n").unwrap() + 4;
@@ -189,13 +189,15 @@ fn a_root_is_pinned_by_what_is_below_it_or_by_what_differs() {
 
 #[test]
 fn pins_are_listed_by_what_their_names_begin_with() {
-	let pins = |prefix| recorded("pin-list").kubo.pins(prefix).unwrap();
+	let pins = |prefix| {
+		let mut pins = Vec::new();
+		let mut take = |root: Cid, name: &str| pins.push((root.to_string(), name.to_owned()));
+		recorded("pin-list").kubo.pins(prefix, &mut take).unwrap();
+		pins
+	};
 	assert_eq!(pins("pallet-backup/").len(), 3);
 	let blocks = pins("pallet-backup/00112233445566aa/.b");
-	assert_eq!(
-		blocks[0].root.to_string(),
-		"bafyreidpxuy3wmptkwwfkmrpjbgdnduwczbirjgdu266xytdsidze5e6lq"
-	);
+	assert_eq!(blocks[0].0, "bafyreidpxuy3wmptkwwfkmrpjbgdnduwczbirjgdu266xytdsidze5e6lq");
 	assert_eq!((blocks.len(), pins("x").len()), (1, 0));
 }
 
@@ -254,7 +256,7 @@ fn an_answer_without_an_end_is_cut_off() {
 		})
 	};
 	assert!(matches!(endless().kubo.block(&top()), Err(KuboError::TooLong)));
-	assert!(matches!(endless().kubo.pins("x"), Err(KuboError::TooLong)));
+	assert!(matches!(endless().kubo.pins("x", &mut |_, _| ()), Err(KuboError::TooLong)));
 	assert!(matches!(endless().kubo.unpin(&top()), Err(KuboError::TooLong)));
 }
 
@@ -273,6 +275,22 @@ fn an_answer_that_drips_is_given_up() {
 		answer::bytes(answer, 1 << 20, limits).await
 	});
 	assert!(matches!(found, Err(KuboError::Slow)), "{found:?}");
+	assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_daemon_that_takes_a_request_and_says_nothing_is_given_up() {
+	// It neither reads on nor answers, and holds the connection.
+	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+	let url = format!("http://{}", listener.local_addr().unwrap());
+	let runtime = Runtime::new().unwrap();
+	let kubo = Kubo::new(url, None, runtime.handle().clone()).unwrap();
+	let limits =
+		Limits { silence: Duration::from_millis(300), total: Duration::from_secs(24 * 3600) };
+	let began = Instant::now();
+	let body = Some(("application/octet-stream".to_owned(), vec![0; 32 << 20]));
+	let asked = runtime.block_on(kubo.ask("dag/import", "pin-roots=true", body, limits));
+	assert!(matches!(asked, Err(KuboError::Slow)), "{asked:?}");
 	assert!(began.elapsed() < Duration::from_secs(10));
 }
 

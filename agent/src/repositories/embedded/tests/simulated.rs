@@ -210,6 +210,11 @@ impl SimulatedFiles {
 		disk.name_changes.clear();
 	}
 
+	/// The files.
+	pub(crate) fn names(&self) -> Vec<String> {
+		self.disk().names.keys().cloned().collect()
+	}
+
 	/// The bytes of a file.
 	pub(crate) fn content(&self, name: &str) -> Vec<u8> {
 		let disk = self.disk();

@@ -1,0 +1,97 @@
+//! What is known of a replica.
+
+use super::names::{self, Series};
+use crate::jobs::HeldRoot;
+use backup_primitives::{Cid, LineageId};
+use std::{
+	collections::{BTreeMap, BTreeSet},
+	time::Instant,
+};
+
+/// Most damaged blocks of a replica that are remembered.
+const DAMAGED_MAX: usize = 1000;
+
+/// What is known of a replica.
+#[derive(Default)]
+pub(super) struct State {
+	/// Whether it was compared with the store since the agent started.
+	pub(super) is_known: bool,
+	/// Roots that it holds as far as is known, and what is pinned above each.
+	pub(super) held: BTreeMap<Cid, Cid>,
+	/// Roots that are pinned there although blocks below them may be missing.
+	pub(super) doubtful: BTreeSet<Cid>,
+	/// What it holds of ours and the store does not, by what is pinned above it.
+	pub(super) strangers: BTreeMap<Cid, Stranger>,
+	/// Whether there are more of them.
+	pub(super) has_more_strangers: bool,
+	/// Series of which blocks are pinned there without their snapshots.
+	pub(super) on_their_way: BTreeSet<String>,
+	/// Whether what an earlier run had begun to fetch back is gone on with.
+	pub(super) is_taken_up: bool,
+	/// Snapshots of the store that it lacks.
+	pub(super) behind: usize,
+	pub(super) damaged: BTreeSet<Cid>,
+	pub(super) sent_bytes: u64,
+	pub(super) failures: u32,
+	pub(super) error: Option<(u64, String)>,
+	pub(super) last_success_ms: Option<u64>,
+	/// How often in a row it gave no block, and until when it is not asked for one.
+	pub(super) unreadable: u32,
+	pub(super) passed_over_until: Option<Instant>,
+}
+
+/// A snapshot of ours that is there and not here.
+#[derive(Clone)]
+pub(super) struct Stranger {
+	pub(super) series: Series,
+	/// Its root and its place, once they were asked for.
+	pub(super) place: Option<(Cid, u64)>,
+}
+
+impl Stranger {
+	pub(super) fn held_root(&self) -> Option<HeldRoot> {
+		let (cid, sequence) = self.place?;
+		let Series { lineage, copy_for } = self.series.clone();
+		Some(HeldRoot { lineage, sequence, cid, pinned_at_ms: 0, copy_for })
+	}
+}
+
+impl State {
+	pub(super) fn note_held(&mut self, root: &Cid, hold: &Cid) {
+		self.doubtful.remove(root);
+		if self.held.insert(*root, *hold).is_none() {
+			self.behind = self.behind.saturating_sub(1);
+		}
+	}
+
+	/// A block is missing that was relied on: what is pinned is held again once it was gone through.
+	pub(super) fn doubt_all(&mut self) {
+		self.doubtful.extend(std::mem::take(&mut self.held).into_keys());
+	}
+
+	/// The replica has let go of a root.
+	pub(super) fn forget(&mut self, root: &Cid) {
+		self.held.remove(root);
+		self.doubtful.remove(root);
+		self.strangers.retain(|_, stranger| stranger.place.is_none_or(|(of, _)| of != *root));
+	}
+
+	pub(super) fn note_damaged(&mut self, cid: Cid) {
+		if self.damaged.len() < DAMAGED_MAX {
+			self.damaged.insert(cid);
+		}
+	}
+
+	pub(super) fn may_hold(&self, lineage: &LineageId) -> bool {
+		let is_of = |series: &Series| series.lineage == *lineage;
+		let mut on_their_way = self.on_their_way.iter().filter_map(|series| names::series(series));
+		!self.is_known
+			|| self.has_more_strangers
+			|| self.strangers.values().any(|stranger| is_of(&stranger.series))
+			|| on_their_way.any(|series| is_of(&series))
+	}
+
+	pub(super) fn roots_elsewhere(&self) -> impl Iterator<Item = HeldRoot> {
+		self.strangers.values().filter_map(Stranger::held_root)
+	}
+}

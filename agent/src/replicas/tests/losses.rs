@@ -1,0 +1,206 @@
+//! What comes back, what does not, and when nothing is left.
+
+use super::*;
+use crate::{
+	peers::{Elsewhere, PeerDirectory, Reach},
+	pipeline::Cancel,
+};
+
+#[test]
+fn a_store_that_lost_its_disk_gets_everything_back_but_what_was_given_up() {
+	let mut bench = Bench::new(20);
+	let (old, new) = (bench.take(), bench.take());
+	bench.pass().unwrap();
+	bench.replicas.give_up(&old, &lineage()).unwrap();
+	bench.lose_store();
+	bench.pass().unwrap();
+	let pins = bench.world.store.pins().unwrap();
+	assert_eq!(pins.iter().map(|pin| pin.root).collect::<Vec<_>>(), [new]);
+	// The root says 4, whatever the label said.
+	let (series, sequence) = names::place(&pins[0].label);
+	assert_eq!((names::series(&series).unwrap().lineage, sequence), (lineage(), 4));
+	let report = verify(&bench.world.store, &new, Chunks::Hashed, &mut |_| true).unwrap();
+	assert!(report.is_good(), "{report:?}");
+	assert_eq!((bench.view().lost, bench.replicas.may_hold(&lineage())), (0, false));
+	bench.assert_whole(&[new]);
+}
+
+#[test]
+fn a_root_that_is_pinned_again_is_not_taken_for_given_up() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	let label = bench.world.store.pins().unwrap().remove(0).label;
+	bench.pass().unwrap();
+	bench.daemon.state().is_down = true;
+	bench.replicas.give_up(&root, &lineage()).unwrap();
+	bench.world.store.open_session().unwrap().pin(&root, &label).unwrap();
+	bench.pass().unwrap_err();
+	assert_eq!(bench.view().releasing, 0);
+	// Now what the daemon has is the last copy.
+	bench.lose_store();
+	bench.daemon.state().is_down = false;
+	bench.pass().unwrap();
+	assert!(bench.world.store.is_pinned(&root));
+	bench.assert_whole(&[root]);
+}
+
+#[test]
+fn what_was_given_up_and_is_pinned_again_between_note_and_look_stays_there() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	// A kill came between the note and the store's pin.
+	bench.replicas.members[0].releases.add(&root, &lineage()).unwrap();
+	bench.start_again();
+	bench.pass().unwrap();
+	assert_eq!(bench.view().releasing, 0);
+	bench.assert_whole(&[root]);
+}
+
+#[test]
+fn a_lost_store_deletes_nothing_before_all_daemons_are_known_and_have_let_go() {
+	let mut bench = Bench::new(8);
+	let (one, two) = (bench.take(), bench.take());
+	bench.pass().unwrap();
+	bench.chain.say(&one, RootStatus::Deleted);
+	bench.chain.say(&two, RootStatus::Deleted);
+	bench.lose_store();
+	bench.daemon.state().is_down = true;
+	bench.pass().unwrap_err();
+	assert!(bench.replicas.may_hold(&lineage()), "nobody has looked");
+	bench.daemon.state().is_down = false;
+	bench.pass().unwrap();
+	assert!(bench.world.store.pins().unwrap().is_empty(), "what is deleted does not come back");
+	assert!(bench.replicas.may_hold(&lineage()));
+	let mut roots = bench.replicas.roots_elsewhere();
+	roots.sort_by_key(|root| root.cid != one);
+	assert_eq!(roots.iter().map(|root| root.cid).collect::<Vec<_>>(), [one, two]);
+	assert!(roots.iter().all(|root| root.lineage == lineage() && root.sequence == 4));
+	for root in roots {
+		assert!(bench.replicas.may_hold(&lineage()));
+		bench.replicas.give_up(&root.cid, &lineage()).unwrap();
+		bench.pass().unwrap();
+	}
+	assert!(!bench.replicas.may_hold(&lineage()));
+	assert!(bench.daemon.state().pins.is_empty());
+}
+
+#[test]
+fn blocks_on_their_way_hold_the_deletion_of_their_snapshot() {
+	let mut bench = Bench::new(40 * 16);
+	let root = bench.take();
+	bench.daemon.state().imports_left = Some(1);
+	bench.pass().unwrap_err();
+	bench.daemon.state().imports_left = None;
+	bench.replicas.give_up(&root, &lineage()).unwrap();
+	bench.lose_store();
+	assert!(bench.replicas.may_hold(&lineage()));
+	bench.daemon.state().is_down = false;
+	bench.pass().unwrap();
+	assert!(!bench.replicas.may_hold(&lineage()));
+	assert!(bench.daemon.state().pins.is_empty());
+}
+
+#[test]
+fn what_the_chain_does_not_know_is_not_fetched_back_whatever_its_name() {
+	let mut bench = Bench::new(8);
+	let own = bench.take();
+	bench.pass().unwrap();
+	// Another's snapshot of the same request, pinned by somebody under our name.
+	let mut other = Bench::at(bench.daemon.clone(), 30);
+	let forged = other.take();
+	other.pass().unwrap();
+	let (series, _) = names::place(&PinLabel::of_found(lineage(), 0, None));
+	let hold = bench.replicas.names.holds(&forged).next().unwrap();
+	bench.daemon.state().forge(&hold.encode(), &hold.cid(), bench.replicas.names.name(&series));
+	bench.chain.say(&forged, RootStatus::Unknown);
+	bench.daemon.count("block/get");
+	bench.pass().unwrap();
+	let asked = bench.daemon.count("block/get");
+	assert!(asked < 25, "{asked} blocks were read of a forged root");
+	assert!(!bench.world.store.is_pinned(&forged) && bench.view().lost == 1);
+	// Nor while nobody can be asked.
+	bench.chain.state().is_unbound = true;
+	let error = bench.pass().unwrap_err();
+	assert!(error.contains("no worker has spoken yet"), "{error}");
+	assert!(bench.world.store.is_pinned(&own));
+}
+
+#[test]
+fn a_pin_of_our_name_that_is_no_snapshot_is_named() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	let (series, _) = names::place(&PinLabel::of_found(lineage(), 0, None));
+	let name = bench.replicas.names.name(&series);
+	let no_hold = Cid::dag_cbor(crate::format::digest(b"\xa0"));
+	bench.daemon.state().forge(b"\xa0", &no_hold, name);
+	let error = bench.pass().unwrap_err();
+	assert!(error.contains(&format!("`ipfs pin rm {no_hold}`")), "{error}");
+	assert!(bench.replicas.may_hold(&lineage()), "it may be one of a deleted snapshot");
+	assert!(bench.replicas.has_quorum(&root));
+}
+
+#[test]
+fn more_pins_of_our_name_than_any_agent_has_are_not_all_kept_in_mind() {
+	let (replicas, mut theirs) = (Bench::new(0).replicas, listing::Theirs::default());
+	let (series, _) = names::place(&PinLabel::of_found(lineage(), 0, None));
+	for number in 0..=listing::STRANGERS_MAX as u64 {
+		let mut digest = [0; 32];
+		digest[..8].copy_from_slice(&number.to_le_bytes());
+		theirs.note_stranger(Cid::dag_cbor(digest), &series);
+	}
+	theirs.note(&replicas.members[0], &[]);
+	assert_eq!(replicas.list()[0].lost, listing::STRANGERS_MAX);
+	let other = LineageId { request: OpaqueId::of(&8u64).unwrap(), salt: [9; 32] };
+	assert!(replicas.may_hold(&other), "it may be among those that were left out");
+}
+
+#[test]
+fn what_came_back_in_part_is_gone_on_with() {
+	let mut bench = Bench::new(200);
+	let root = bench.take();
+	bench.pass().unwrap();
+	bench.lose_store();
+	assert!(bench.replicas.are_unfinished());
+	bench.daemon.state().gets_left = Some(120);
+	bench.pass().unwrap_err();
+	assert!(!bench.world.store.is_pinned(&root));
+	// What has come stays, whatever is collected meanwhile.
+	bench.world.store.collect().unwrap();
+	assert!(!bench.replicas.are_unfinished());
+	{
+		let mut daemon = bench.daemon.state();
+		(daemon.is_down, daemon.gets_left) = (false, None);
+	}
+	bench.replicas.members[0].state().passed_over_until = None;
+	bench.daemon.count("block/get");
+	bench.pass().unwrap();
+	let asked = bench.daemon.count("block/get");
+	assert!(asked < 160, "{asked} of about 215 blocks were fetched again");
+	bench.assert_whole(&[root]);
+}
+
+#[test]
+fn whoever_reads_from_replicas_alone_waits_for_what_passes() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	bench.lose_store();
+	let identities = NodeIdentities::load(&bench.folder.path().join("identity")).unwrap();
+	let directory = PeerDirectory::new(Reach::public_and([]), Arc::new(identities)).unwrap();
+	let (directory, chain) = (Arc::new(directory), Arc::new(bench.chain.clone()));
+	let handle = bench.runtime.handle().clone();
+	let elsewhere = Elsewhere::new(bench.replicas.clone(), directory, chain, handle);
+	let (node, request) = (OpaqueId::of(&2u32).unwrap(), lineage().request);
+	let cancel = Cancel::new();
+	let source = elsewhere.beside(&bench.world.store, &node, &request, &cancel);
+	bench.daemon.state().hiccups = 2;
+	assert!(source.get(&root).unwrap().is_some());
+	assert_eq!(source.get(&Cid::raw([5; 32])).unwrap(), None, "what nobody has is not waited for");
+	bench.daemon.state().is_down = true;
+	cancel.cancel();
+	let began = Instant::now();
+	assert!(source.get(&root).is_err());
+	assert!(began.elapsed() < Duration::from_secs(5));
+}

@@ -1,0 +1,145 @@
+//! What goes first, and what keeps nothing else.
+
+use super::*;
+
+#[test]
+fn a_snapshot_that_is_taken_while_an_old_one_is_sent_goes_first() {
+	let mut bench = Bench::new(40 * 16);
+	let old = bench.take();
+	bench.bytes = noise(2, 3 * CHUNK);
+	let new = bench.prepare();
+	let (root, replicas) = (new.root, bench.replicas.clone());
+	bench.daemon.state().meanwhile = Some(Box::new(move || {
+		new.pin();
+		replicas.wake();
+	}));
+	bench.pass().unwrap();
+	let place = |of: &Cid| {
+		let hold = bench.replicas.names.holds(of).next().unwrap().cid();
+		let state = bench.daemon.state();
+		state.order.iter().position(|(_, cid)| *cid == hold).unwrap()
+	};
+	assert!(place(&root) < place(&old));
+	// One batch of the old one went before it, and was not sent again.
+	let sent = bench.daemon.state().imported_bytes;
+	assert!(sent < 42 << 20, "{sent}");
+	bench.assert_whole(&[old, root]);
+}
+
+#[test]
+fn a_new_snapshot_does_not_wait_for_lost_ones_to_come_back() {
+	let mut bench = Bench::new(200);
+	let old = bench.take();
+	bench.pass().unwrap();
+	bench.lose_store();
+	bench.bytes = noise(2, 3 * CHUNK);
+	let new = bench.prepare();
+	let (root, replicas) = (new.root, bench.replicas.clone());
+	bench.daemon.state().at_get = Some((
+		100,
+		Box::new(move || {
+			new.pin();
+			replicas.wake();
+		}),
+	));
+	bench.daemon.state().order.clear();
+	bench.pass().unwrap();
+	let order = bench.daemon.state().order.clone();
+	let hold = bench.replicas.names.holds(&root).next().unwrap().cid();
+	let pinned = order.iter().position(|(_, cid)| *cid == hold).unwrap();
+	let read_after = order[pinned..].iter().filter(|(verb, _)| verb == "block/get").count();
+	assert!(read_after > 80, "{read_after} of about 215 blocks came back after it was pinned");
+	bench.assert_whole(&[old, root]);
+}
+
+#[test]
+fn what_was_given_up_while_another_is_sent_does_not_go_there() {
+	let mut bench = Bench::new(4);
+	let (old, new) = (bench.take(), bench.take());
+	let replicas = bench.replicas.clone();
+	bench.daemon.state().meanwhile =
+		Some(Box::new(move || replicas.give_up(&old, &lineage()).unwrap()));
+	bench.pass().unwrap();
+	assert!(!bench.is_pinned(&old));
+	bench.assert_whole(&[new]);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_is_told_of_and_passed_over() {
+	let mut bench = Bench::new(20);
+	let lost = bench.take();
+	bench.pass().unwrap();
+	bench.lose_store();
+	let old = bench.take();
+	let known = bench.chunks();
+	bench.bytes[5 * CHUNK] ^= 1;
+	let bad = bench.take();
+	let of_bad: Vec<[u8; 32]> = bench.chunks().difference(&known).copied().collect();
+	bench.bytes[5 * CHUNK] ^= 1;
+	bench.bytes[7 * CHUNK] ^= 1;
+	let new = bench.take();
+	bench.damage(&of_bad);
+	for _ in 0..2 {
+		let error = bench.pass().unwrap_err();
+		assert!(error.contains(&format!("snapshot {bad} is not sent")), "{error}");
+		assert!(bench.is_pinned(&old) && bench.is_pinned(&new) && !bench.is_pinned(&bad));
+		assert!(bench.world.store.is_pinned(&lost), "it comes back all the same");
+	}
+	assert_eq!((bench.view().behind, bench.view().state), (1, "waiting"));
+	bench.replicas.give_up(&bad, &lineage()).unwrap();
+	bench.pass().unwrap();
+	bench.assert_whole(&[lost, old, new]);
+}
+
+#[test]
+fn batches_go_as_soon_as_their_snapshot_is_pinned() {
+	let mut bench = Bench::new(20 * 16);
+	let old = bench.take();
+	bench.bytes = noise(2, 20 * 16 * CHUNK);
+	let new = bench.take();
+	bench.pass().unwrap();
+	let most = bench.daemon.state().most_pins;
+	// Two batches each, and the other snapshot.
+	assert!(most <= 2 + 2, "{most} pins at once");
+	bench.assert_whole(&[old, new]);
+}
+
+#[test]
+fn a_batch_that_went_bad_there_is_sent_again() {
+	let mut bench = Bench::new(40 * 16);
+	let root = bench.take();
+	bench.daemon.state().imports_left = Some(2);
+	bench.pass().unwrap_err();
+	{
+		let mut daemon = bench.daemon.state();
+		(daemon.is_down, daemon.imports_left) = (false, None);
+		let batches: HashSet<[u8; 32]> = daemon.pins.keys().map(Cid::digest).collect();
+		assert_eq!(batches.len(), 2);
+		daemon.damage(&batches);
+	}
+	bench.start_again();
+	bench.pass().unwrap();
+	bench.assert_whole(&[root]);
+}
+
+#[test]
+fn what_lost_blocks_does_not_count_before_it_was_gone_through() {
+	let mut bench = Bench::new(40);
+	let root = bench.take();
+	bench.pass().unwrap();
+	assert!(bench.replicas.has_quorum(&root));
+	let lost: HashSet<_> = bench.chunks();
+	bench.daemon.state().lose_chunks(&lost);
+	bench.pass().unwrap_err();
+	assert!(!bench.replicas.has_quorum(&root));
+	bench.daemon.state().imports_left = Some(0);
+	bench.pass().unwrap_err();
+	assert!(!bench.replicas.has_quorum(&root), "its pin is there, its blocks are not");
+	{
+		let mut daemon = bench.daemon.state();
+		(daemon.is_down, daemon.imports_left) = (false, None);
+	}
+	bench.pass().unwrap();
+	assert!(bench.replicas.has_quorum(&root));
+	bench.assert_whole(&[root]);
+}
