@@ -339,4 +339,25 @@ mod tests {
 	fn the_definition_is_consistent() {
 		Args::command().debug_assert();
 	}
+
+	/// One that had would be read as the other.
+	#[test]
+	fn no_argument_of_a_verb_has_the_name_of_one_that_all_have() {
+		fn check(verb: &clap::Command, global: &[&clap::Id]) {
+			for verb in verb.get_subcommands() {
+				for argument in verb.get_arguments() {
+					assert!(
+						!global.contains(&argument.get_id()),
+						"{}: {argument}",
+						verb.get_name()
+					);
+				}
+				check(verb, global);
+			}
+		}
+		let command = Args::command();
+		let global: Vec<_> = command.get_arguments().map(clap::Arg::get_id).collect();
+		assert!(global.iter().any(|id| *id == "node"));
+		check(&command, &global);
+	}
 }

@@ -49,17 +49,20 @@ pub(crate) enum Motion {
 	/// Let a node hold copies of other nodes' snapshots.
 	Admit {
 		/// Id of the node.
-		node: u32,
+		#[arg(value_name = "NODE")]
+		id: u32,
 	},
 	/// Let a node hold no new copies.
 	Dismiss {
 		/// Id of the node.
-		node: u32,
+		#[arg(value_name = "NODE")]
+		id: u32,
 	},
 	/// Take a node off the chain, for good.
 	Deregister {
 		/// Id of the node.
-		node: u32,
+		#[arg(value_name = "NODE")]
+		id: u32,
 	},
 	/// Keep a snapshot, and its request, from deletion.
 	Hold {

@@ -101,9 +101,9 @@ async fn call(motion: &Motion, at: &AtBlock) -> Result<Value, CliError> {
 			"set_backup_offchain_worker_frequency",
 			vec![("new_frequency", number((*blocks).into()))],
 		),
-		Motion::Admit { node: id } => backup("admit_storage_node", node(*id)),
-		Motion::Dismiss { node: id } => backup("dismiss_storage_node", node(*id)),
-		Motion::Deregister { node: id } => call("Compute", "deregister_node", node(*id)),
+		Motion::Admit { id } => backup("admit_storage_node", node(*id)),
+		Motion::Dismiss { id } => backup("dismiss_storage_node", node(*id)),
+		Motion::Deregister { id } => call("Compute", "deregister_node", node(*id)),
 		Motion::Hold { request, sequence } => {
 			backup("hold_snapshot", snapshot(*request, *sequence))
 		}
