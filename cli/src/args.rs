@@ -10,9 +10,9 @@ mod values;
 pub(crate) use accounts::{Key, Node, Request};
 pub(crate) use blocks::{Diff, Envelope, Export, From, Import, Unlock, Verify, Which};
 pub(crate) use council::{Governance, Motion};
-pub(crate) use history::{Filter, Snapshot, Snapshots};
-pub(crate) use restore::{Cat, Format, Ls, Restore, RestoreFile, ServeDisk};
-pub(crate) use values::{Machine, Restorable, When};
+pub(crate) use history::{Filter, Snapshot, Snapshots, Upkeep};
+pub(crate) use restore::{Cat, Drill, Format, Ls, Restore, RestoreFile, ServeDisk};
+pub(crate) use values::{GatewayAddress, Machine, Restorable, When};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
@@ -88,6 +88,23 @@ pub(crate) enum Command {
 		what: Restorable,
 		/// Of a machine: place of the snapshot in its history; the newest if not given.
 		sequence: Option<u64>,
+		/// Of a machine: the newest that was taken at this time or before, a block or a date in UTC.
+		#[arg(long, value_name = "BLOCK|DATE", conflicts_with = "sequence")]
+		at: Option<When>,
+		/// Have the disks of the machine replaced, which must be stopped. Without it the image is
+		/// written beside them.
+		#[arg(long)]
+		replace: bool,
+		/// Have it done by the node of another machine of one's own.
+		#[arg(long, value_name = "MACHINE")]
+		onto: Option<Machine>,
+		/// File with an envelope for the node that does it, where that is not the node that sealed
+		/// the snapshot; 'backup envelope' writes it.
+		#[arg(long, value_name = "FILE")]
+		envelope: Option<PathBuf>,
+		/// Do not ask before disks are replaced.
+		#[arg(long, requires = "replace")]
+		yes: bool,
 		/// Wait until the node has reported how it went.
 		#[arg(long)]
 		wait: bool,
@@ -95,6 +112,9 @@ pub(crate) enum Command {
 		#[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "wait")]
 		timeout: u64,
 	},
+	/// Restore a snapshot whole and keep nothing of it: whether it can be done, and how long it takes.
+	/// With --root it needs no chain.
+	Drill(Drill),
 	/// Take away the record of a restore, or cancel one.
 	CloseRestore {
 		/// The restore.
@@ -153,6 +173,11 @@ pub(crate) enum Command {
 	},
 	/// Turn down the backup that a node proposed for a machine.
 	Reject {
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
+	},
+	/// List the nodes that have a machine's snapshots, with their gateways.
+	Copies {
 		/// The machine: its name, or the number of its request.
 		machine: Machine,
 	},
@@ -246,6 +271,11 @@ pub(crate) enum Command {
 		#[arg(long)]
 		periods: u32,
 	},
+	/// Disable backups for the account. What is stored stays.
+	Unsubscribe,
+	/// What the chain does by itself sooner or later, done now.
+	#[command(subcommand)]
+	Upkeep(Upkeep),
 	/// Begin the backups of a request that ran before its owner subscribed.
 	Create {
 		/// The machine: its name, or the number of its request.
@@ -308,5 +338,26 @@ mod tests {
 	#[test]
 	fn the_definition_is_consistent() {
 		Args::command().debug_assert();
+	}
+
+	/// One that had would be read as the other.
+	#[test]
+	fn no_argument_of_a_verb_has_the_name_of_one_that_all_have() {
+		fn check(verb: &clap::Command, global: &[&clap::Id]) {
+			for verb in verb.get_subcommands() {
+				for argument in verb.get_arguments() {
+					assert!(
+						!global.contains(&argument.get_id()),
+						"{}: {argument}",
+						verb.get_name()
+					);
+				}
+				check(verb, global);
+			}
+		}
+		let command = Args::command();
+		let global: Vec<_> = command.get_arguments().map(clap::Arg::get_id).collect();
+		assert!(global.iter().any(|id| *id == "node"));
+		check(&command, &global);
 	}
 }

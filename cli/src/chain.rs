@@ -4,7 +4,9 @@
 //! the metadata that the node serves.
 
 pub(crate) mod council;
+pub(crate) mod follow;
 pub(crate) mod machines;
+pub(crate) mod nodes;
 pub(crate) mod reads;
 pub(crate) mod records;
 pub(crate) mod submit;

@@ -5,8 +5,10 @@ mod backups;
 mod blocks;
 mod cat;
 mod confirm;
+mod copies;
 mod cost;
 mod diff;
+mod drill;
 mod envelope;
 mod export;
 mod governance;
@@ -15,6 +17,7 @@ mod import;
 mod inside;
 mod keeping;
 mod key;
+mod locate;
 mod ls;
 mod machines;
 mod marketplace;
@@ -29,12 +32,14 @@ mod session;
 mod shell;
 mod snapshots;
 mod status;
+mod upkeep;
 mod verify;
 mod watch;
+mod words_of_key;
 
 use crate::{
 	args::{Args, Command, Snapshot},
-	commands::keeping::Place,
+	commands::{keeping::Place, request_restore::Wanted},
 	error::CliError,
 	output::Output,
 };
@@ -46,10 +51,25 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 	match command {
 		Command::Key(verb) => key::run(verb, global, output).await,
 		Command::Snapshots(which) => snapshots::run(&which, global, output).await,
-		Command::RequestRestore { what, sequence, wait, timeout } => {
+		Command::RequestRestore {
+			what,
+			sequence,
+			at,
+			replace,
+			onto,
+			envelope,
+			yes,
+			wait,
+			timeout,
+		} => {
+			let wanted = Wanted { what, sequence, at, replace, onto, envelope, yes };
 			let timeout = wait.then_some(timeout);
-			request_restore::run(&what, sequence, timeout, global, output).await
+			request_restore::run(&wanted, timeout, global, output).await
 		}
+		Command::Drill(drill) => drill::run(drill, global, output).await,
+		Command::Copies { machine } => copies::run(&machine, global, output).await,
+		Command::Unsubscribe => marketplace::unsubscribe(global, output).await,
+		Command::Upkeep(verb) => upkeep::run(verb, global, output).await,
 		Command::CloseRestore { restore } => request_restore::close(restore, global, output).await,
 		Command::Restore(restore) => restore::run(restore, global, output).await,
 		Command::Vms { owner } => machines::run(owner.as_deref(), global, output).await,
@@ -84,10 +104,10 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 		Command::Completions { shell } => shell::completions(shell),
 		Command::Man { folder } => shell::man(&folder, output),
 		Command::Ls(ls) => ls::run(ls, global, output).await,
-		Command::Cat(cat) => cat::run(cat, global).await,
+		Command::Cat(cat) => cat::run(cat, global, output).await,
 		Command::RestoreFile(restore) => restore_file::run(restore, global, output).await,
 		Command::ServeDisk(serve) => serve_disk::run(serve, global, output).await,
-		Command::Diff(diff) => diff::run(diff, output).await,
+		Command::Diff(diff) => diff::run(diff, global, output).await,
 		Command::Export(export) => export::run(export, global, output).await,
 		Command::Envelope(envelope) => envelope::run(envelope, global, output).await,
 		Command::Import(import) => import::run(import, output).await,

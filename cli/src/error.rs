@@ -2,7 +2,7 @@
 
 use crate::args::When;
 use backup_primitives::{Cid, FailureReason};
-use std::{io, path::PathBuf};
+use std::{io, net::IpAddr, path::PathBuf};
 use thiserror::Error;
 
 /// Exit codes, as `docs/cli.md` lists them. Code 2 belongs to the parser of arguments.
@@ -42,10 +42,14 @@ pub(crate) enum CliError {
 	ChainLacks { what: String },
 	#[error("the node's answer could not be read: {source}")]
 	Chain { source: Box<subxt::Error> },
+	#[error("the node went away after the transaction was sent")]
+	SentAndLost,
 	#[error("the transaction was not accepted: {reason}")]
 	NotAccepted { reason: String },
 	#[error("the chain refused: {error}{}", docs_suffix(.docs))]
 	Dispatch { error: String, docs: String },
+	#[error("the motion was approved, and its call failed: {error}{}", docs_suffix(.docs))]
+	MotionFailed { error: String, docs: String },
 	#[error("the transaction succeeded without the event {event}")]
 	EventMissing { event: &'static str },
 	#[error("no key to sign with")]
@@ -76,6 +80,8 @@ pub(crate) enum CliError {
 	WhoseMachine { name: String },
 	#[error("the node does not tell the time of block {block}")]
 	NoTime { block: u64 },
+	#[error("the node has forgotten the blocks of {when}: its oldest is {block}, of {oldest}")]
+	TimeForgotten { when: When, block: u64, oldest: When },
 	#[error("the question could not be asked: {source}")]
 	Question { source: io::Error },
 	#[error("there is no open motion {index}")]
@@ -98,6 +104,8 @@ pub(crate) enum CliError {
 	FileRead { path: PathBuf, source: io::Error },
 	#[error("{path} holds no age identity: {reason}")]
 	BadIdentity { path: PathBuf, reason: String },
+	#[error("these are not the words of an identity: {reason}")]
+	BadWords { reason: String },
 	#[error("{path} is no envelope of a snapshot: {reason}")]
 	BadEnvelope { path: PathBuf, reason: String },
 	#[error("nothing was confirmed")]
@@ -106,6 +114,18 @@ pub(crate) enum CliError {
 	AgentUnreachable { url: String, reason: String },
 	#[error("'{url}' is not a gateway: {reason}")]
 	GatewayUnusable { url: String, reason: String },
+	#[error("'{url}' is not asked: {address} is not public")]
+	GatewayNotPublic { url: String, address: IpAddr },
+	#[error("{urls}: only whom the chain knows is let in, and {reason}")]
+	GatewayClosed { urls: String, reason: String },
+	#[error("the chain names no gateway of a node that has request {request}")]
+	NoHolder { request: u64 },
+	#[error("how a node restores can be said of a machine, and not of a root")]
+	RootAlone,
+	#[error("no place with the blocks was named")]
+	NoPlace,
+	#[error("there are more than {most} {what}, and only so many are read")]
+	TooMany { what: &'static str, most: usize },
 	#[error("{path} is no CAR file that can be used: {reason}")]
 	BadCar { path: PathBuf, reason: String },
 	#[error("{path} holds no block store")]
@@ -137,6 +157,7 @@ impl CliError {
 			| Self::Answer { .. }
 			| Self::Question { .. }
 			| Self::Chain { .. }
+			| Self::TooMany { .. }
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
 			Self::NoAccount
 			| Self::WhoseMachine { .. }
@@ -146,24 +167,32 @@ impl CliError {
 			| Self::BadAccount { .. }
 			| Self::NotConfirmed
 			| Self::AmbiguousMachine { .. }
-			| Self::GatewayUnusable { .. } => exit::USAGE,
+			| Self::GatewayUnusable { .. }
+			| Self::GatewayNotPublic { .. }
+			| Self::RootAlone
+			| Self::NoPlace => exit::USAGE,
+			Self::GatewayClosed { .. } => exit::NOT_ALLOWED,
 			Self::NodeUnreachable { .. }
 			| Self::ChainLacks { .. }
+			| Self::SentAndLost
 			| Self::AgentUnreachable { .. } => exit::UNREACHABLE,
 			Self::NotAccepted { .. } => exit::REFUSED,
-			Self::Dispatch { error, .. } => refusal(error),
+			Self::Dispatch { error, .. } | Self::MotionFailed { error, .. } => refusal(error),
 			Self::RequestNotFound { .. }
 			| Self::NoBackup { .. }
 			| Self::NoSnapshot { .. }
 			| Self::NoMachine { .. }
 			| Self::NoTime { .. }
+			| Self::TimeForgotten { .. }
 			| Self::NoMotion { .. }
+			| Self::NoHolder { .. }
 			| Self::RestoreGone { .. } => exit::NOT_FOUND,
 			Self::NoSigner
 			| Self::NoAuthority
 			| Self::BadSigner { .. }
 			| Self::SecretCommand { .. }
 			| Self::BadIdentity { .. }
+			| Self::BadWords { .. }
 			| Self::BadEnvelope { .. } => exit::KEY,
 			Self::FileExists { .. }
 			| Self::FileWrite { .. }
@@ -222,7 +251,9 @@ impl CliError {
 				"check the account's balance, and that no other transaction of it is under way"
 					.into()
 			}
-			Self::Dispatch { error, .. } => crate::words::dispatch_hint(error).into(),
+			Self::Dispatch { error, .. } | Self::MotionFailed { error, .. } => {
+				crate::words::dispatch_hint(error).into()
+			}
 			Self::EventMissing { .. } => {
 				"check that node and command are of the same release".into()
 			}
@@ -256,7 +287,7 @@ impl CliError {
 			Self::WhoseMachine { .. } => {
 				"give a key to sign with, or name the machine by the number of its request".into()
 			}
-			Self::NoTime { .. } => {
+			Self::NoTime { .. } | Self::TimeForgotten { .. } => {
 				"name a block instead of a date, or a node that keeps old blocks".into()
 			}
 			Self::Question { .. } => "check the terminal, or give what is asked for by flag".into(),
@@ -268,11 +299,18 @@ impl CliError {
 			}
 			Self::RestoreGone { .. } => "it was closed; ask again".into(),
 			Self::Late { .. } => "it may still happen: look with 'backup status'".into(),
+			Self::SentAndLost => {
+				"it may be carried out all the same: look with 'backup status' before you ask again"
+					.into()
+			}
 			Self::FileExists { .. } => "nothing was overwritten; choose another name".into(),
 			Self::FileWrite { .. } => "check the folder, its permissions and free space".into(),
 			Self::FileRead { .. } => "check the path and its permissions".into(),
 			Self::BadIdentity { .. } => {
 				"an identity is a line AGE-SECRET-KEY-1…, as 'backup key new' writes it".into()
+			}
+			Self::BadWords { .. } => {
+				"type all 24 in their order, as 'backup key words' printed them".into()
 			}
 			Self::BadEnvelope { .. } => "an envelope is what 'backup envelope' writes".into(),
 			Self::NotConfirmed => "answer with the word it asks for, or give --yes".into(),
@@ -282,6 +320,20 @@ impl CliError {
 			Self::GatewayUnusable { .. } => {
 				"a gateway is an address such as http://127.0.0.1:8080".into()
 			}
+			Self::GatewayNotPublic { .. } => {
+				"name it with --gateway, or its network with --peer-network".into()
+			}
+			Self::GatewayClosed { .. } => "give the owner's --identity, with a key that was registered \
+			                               and --node, or with --owner and the gateway's key"
+				.into(),
+			Self::NoHolder { .. } => {
+				"see who has copies with 'backup copies', and name one with --gateway".into()
+			}
+			Self::RootAlone => "name the machine, and the place of the snapshot in its history".into(),
+			Self::NoPlace => {
+				"give --store, --gateway or --car; with --machine the chain's holders are asked".into()
+			}
+			Self::TooMany { .. } => "ask for less at once, such as one machine by its number".into(),
 			Self::BadCar { .. } => {
 				"a CAR file is what 'backup export' writes; take another copy of it".into()
 			}

@@ -9,6 +9,23 @@ use std::{
 	process::ExitCode,
 };
 
+/// Version of the shapes that JSON has, which changes when a program that reads them has to.
+const SHAPES_VERSION: u32 = 1;
+
+/// An answer as programs get it.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+	version: u32,
+	#[serde(flatten)]
+	answer: &'a T,
+}
+
+impl<'a, T> Versioned<'a, T> {
+	fn new(answer: &'a T) -> Self {
+		Self { version: SHAPES_VERSION, answer }
+	}
+}
+
 /// Writes answers in the form that was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -20,6 +37,11 @@ impl Output {
 		Self { json }
 	}
 
+	/// Whether nobody is told anything beside the answer.
+	pub(crate) fn is_for_programs(self) -> bool {
+		self.json
+	}
+
 	/// Write the one answer of a command. `text` has no newline at its end.
 	pub(crate) fn answer(
 		self,
@@ -27,7 +49,7 @@ impl Output {
 		text: impl FnOnce() -> String,
 	) -> Result<(), CliError> {
 		let line = match self.json {
-			true => serde_json::to_string_pretty(value)
+			true => serde_json::to_string_pretty(&Versioned::new(value))
 				.map_err(|error| CliError::Answer { source: error.into() })?,
 			false => text(),
 		};
@@ -41,7 +63,7 @@ impl Output {
 		text: impl FnOnce() -> String,
 	) -> Result<(), CliError> {
 		let line = match self.json {
-			true => serde_json::to_string(value)
+			true => serde_json::to_string(&Versioned::new(value))
 				.map_err(|error| CliError::Answer { source: error.into() })?,
 			false => text(),
 		};
@@ -61,6 +83,7 @@ impl Output {
 	pub(crate) fn fail(self, error: &CliError) -> ExitCode {
 		let words = match self.json {
 			true => json!({
+				"version": SHAPES_VERSION,
 				"error": {
 					"code": error.code(),
 					"message": error.to_string(),
@@ -116,6 +139,13 @@ impl Table {
 #[cfg(test)]
 mod tests {
 	use super::*;
+
+	#[test]
+	fn an_answer_begins_with_the_version_of_its_shape() {
+		let answer = json!({ "root": 1 });
+		let text = serde_json::to_string(&Versioned::new(&answer)).unwrap();
+		assert_eq!(text, r#"{"version":1,"root":1}"#);
+	}
 
 	#[test]
 	fn columns_are_aligned() {

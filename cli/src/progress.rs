@@ -5,9 +5,13 @@ use crate::{output::Output, words};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
 	io::{self, IsTerminal},
-	sync::{Mutex, PoisonError},
+	sync::{
+		Mutex, PoisonError,
+		atomic::{AtomicUsize, Ordering},
+	},
 	time::{Duration, Instant},
 };
+use tokio::task::AbortHandle;
 
 /// What is over sooner is not worth a bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,6 +30,8 @@ pub(crate) struct Bar {
 	/// When something has to be shown next, if anybody looks.
 	next: Mutex<Instant>,
 	to_terminal: bool,
+	/// Shows that there is nothing yet.
+	waiting: Option<AbortHandle>,
 }
 
 impl Bar {
@@ -43,19 +49,38 @@ impl Bar {
 	/// Of something that cannot be counted, such as the next block. It is shown until this is
 	/// dropped.
 	pub(crate) fn waiting(output: Output, what: &'static str) -> Self {
-		let bar = Self::hidden(output, None, "{spinner} waiting for {msg}, {elapsed}");
+		let mut bar = Self::hidden(output, None, "{spinner} waiting for {msg}, {elapsed}");
 		bar.bar.set_message(what);
-		if bar.to_terminal {
-			bar.bar.set_draw_target(ProgressDrawTarget::stderr());
-			bar.bar.enable_steady_tick(TURN_INTERVAL);
-		}
+		let (drawn, to_terminal, begun) = (bar.bar.clone(), bar.to_terminal, bar.begun);
+		let show = tokio::spawn(async move {
+			if to_terminal {
+				tokio::time::sleep(PATIENCE).await;
+				while Quiet::is_kept() {
+					tokio::time::sleep(TURN_INTERVAL).await;
+				}
+				drawn.set_draw_target(ProgressDrawTarget::stderr());
+				loop {
+					if !Quiet::is_kept() {
+						drawn.tick();
+					}
+					tokio::time::sleep(TURN_INTERVAL).await;
+				}
+			}
+			loop {
+				tokio::time::sleep(LINE_INTERVAL).await;
+				let waited = seconds(begun.elapsed().as_secs());
+				output.note(format_args!("waiting for {what}, {waited}"));
+			}
+		});
+		bar.waiting = Some(show.abort_handle());
 		bar
 	}
 
 	fn hidden(output: Output, total_bytes: Option<u64>, template: &str) -> Self {
 		let style = ProgressStyle::with_template(template).expect("the template is a constant");
 		let hidden = ProgressDrawTarget::hidden();
-		let (begun, to_terminal) = (Instant::now(), io::stderr().is_terminal());
+		let begun = Instant::now();
+		let to_terminal = io::stderr().is_terminal() && !output.is_for_programs();
 		let first = begun + if to_terminal { PATIENCE } else { LINE_INTERVAL };
 		Self {
 			bar: ProgressBar::with_draw_target(total_bytes, hidden).with_style(style),
@@ -63,6 +88,7 @@ impl Bar {
 			begun,
 			next: Mutex::new(first),
 			to_terminal,
+			waiting: None,
 		}
 	}
 
@@ -102,8 +128,34 @@ impl Bar {
 
 impl Drop for Bar {
 	fn drop(&mut self) {
+		if let Some(waiting) = &self.waiting {
+			waiting.abort();
+		}
 		// What failed leaves no half bar above its error.
 		self.bar.finish_and_clear();
+	}
+}
+
+/// While somebody may be asked something at the terminal, nothing else is drawn there. Ends with this.
+pub(crate) struct Quiet(());
+
+/// How many of those there are.
+static ASKING: AtomicUsize = AtomicUsize::new(0);
+
+impl Quiet {
+	pub(crate) fn keep() -> Self {
+		ASKING.fetch_add(1, Ordering::Relaxed);
+		Self(())
+	}
+
+	fn is_kept() -> bool {
+		ASKING.load(Ordering::Relaxed) > 0
+	}
+}
+
+impl Drop for Quiet {
+	fn drop(&mut self) {
+		ASKING.fetch_sub(1, Ordering::Relaxed);
 	}
 }
 

@@ -1,16 +1,14 @@
 //! The secret to sign with: from a file, a command, the environment, or the person at the terminal.
 //! Never from an argument, which other users of the machine can see.
 
-use crate::{args::Global, error::CliError, terminal};
+use crate::{args::Global, error::CliError, progress::Quiet, terminal};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
-	env, fs,
-	io::{self, Read},
-	path::Path,
-	process::{Command, Stdio},
-	str::FromStr,
+	env, fs, io, os::unix::process::ExitStatusExt, path::Path, process::Stdio, str::FromStr,
 };
 use subxt::utils::AccountId32;
 use subxt_signer::{SecretUri, sr25519::Keypair};
+use tokio::{io::AsyncReadExt, process::Command};
 
 /// Most bytes of the line that a command prints a secret in.
 const SECRET_BYTES_MAX: u64 = 4096;
@@ -21,17 +19,17 @@ pub(crate) const VARIABLES: [&str; 2] = ["BACKUP_SECRET", "BACKUP_SURI"];
 /// The key to sign with, from whichever place has it: a flag's, the environment, the configuration
 /// file's. Where none has it, the person at the terminal is asked.
 pub(crate) async fn signer(global: &Global) -> Result<Keypair, CliError> {
-	match known_signer(global) {
+	match known_signer(global).await {
 		Err(CliError::NoSigner) => keypair(&terminal::ask_secret("secret to sign with: ").await?),
 		known => known,
 	}
 }
 
 /// The same, without asking anybody.
-fn known_signer(global: &Global) -> Result<Keypair, CliError> {
+async fn known_signer(global: &Global) -> Result<Keypair, CliError> {
 	let secret = match (&global.secret_file, &global.secret_command) {
 		(Some(path), _) => read_secret(path)?,
-		(None, Some(command)) => secret_of(command)?,
+		(None, Some(command)) => secret_of(command).await?,
 		(None, None) => from_environment().ok_or(CliError::NoSigner)?,
 	};
 	keypair(&secret)
@@ -42,24 +40,58 @@ pub(crate) fn from_environment() -> Option<String> {
 	VARIABLES.iter().find_map(|name| env::var(name).ok())
 }
 
-/// The first line that a shell's command prints. It may ask the person at the terminal first.
-fn secret_of(command: &str) -> Result<String, CliError> {
+/// The first line that a shell's command prints. It may ask the person at the terminal first. Whoever
+/// stops waiting for it ends it.
+async fn secret_of(command: &str) -> Result<String, CliError> {
+	let _quiet = Quiet::keep();
 	let failed = |reason: String| CliError::SecretCommand { reason };
-	let mut child = Command::new("sh")
-		.args(["-c", command])
-		.stdout(Stdio::piped())
-		.spawn()
-		.map_err(|error| failed(error.to_string()))?;
+	let io_failed = |error: io::Error| failed(error.to_string());
+	let mut shell = Command::new("sh");
+	shell.args(["-c", command]).stdout(Stdio::piped()).kill_on_drop(true);
+	let has_group = !has_terminal();
+	if has_group {
+		shell.process_group(0);
+	}
+	let mut child = shell.spawn().map_err(io_failed)?;
+	let mut group = Group(child.id().filter(|_| has_group));
 	let mut out = child.stdout.take().expect("its output was asked for");
+	let mut start = Vec::new();
+	let limit = SECRET_BYTES_MAX + 1;
+	(&mut out).take(limit).read_to_end(&mut start).await.map_err(io_failed)?;
 	// All of it, though the first line is what counts: a command whose output nobody reads ends badly.
-	let mut text = String::new();
-	let read = out.by_ref().take(SECRET_BYTES_MAX).read_to_string(&mut text);
-	let read = read.and_then(|_| io::copy(&mut out, &mut io::sink()));
-	let status = child.wait().map_err(|error| failed(error.to_string()))?;
-	read.map_err(|error| failed(error.to_string()))?;
-	match status.success() {
-		true => Ok(text.lines().next().unwrap_or_default().trim().to_owned()),
-		false => Err(failed(format!("it ended with {status}"))),
+	tokio::io::copy(&mut out, &mut tokio::io::sink()).await.map_err(io_failed)?;
+	let status = child.wait().await.map_err(io_failed)?;
+	group.0 = None;
+	match status.signal() {
+		// Ctrl-C at a terminal ends both of us.
+		Some(signal) if signal == Signal::INT.as_raw() => return Err(CliError::Interrupted),
+		_ if !status.success() => return Err(failed(format!("it ended with {status}"))),
+		_ => (),
+	}
+	let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+	if line.len() as u64 > SECRET_BYTES_MAX {
+		return Err(failed(format!("its first line is longer than {SECRET_BYTES_MAX} bytes")));
+	}
+	let line = std::str::from_utf8(line).map_err(|_| failed("it printed no text".to_owned()))?;
+	Ok(line.trim().to_owned())
+}
+
+/// Whether a command could ask somebody. One that can has to stay in the foreground with us, where
+/// Ctrl-C reaches it.
+fn has_terminal() -> bool {
+	fs::File::open("/dev/tty").is_ok()
+}
+
+/// All processes that a command has started, which end with this.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+	fn drop(&mut self) {
+		let id = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+		if let Some(id) = id {
+			// They may have ended by themselves.
+			let _ = kill_process_group(id, Signal::TERM);
+		}
 	}
 }
 
@@ -83,10 +115,10 @@ pub(crate) fn keypair(secret: &str) -> Result<Keypair, CliError> {
 
 /// The account that is meant: the one that was named, or the signer's. Nobody is asked for a secret
 /// only to read.
-pub(crate) fn account(named: Option<&str>, global: &Global) -> Result<AccountId32, CliError> {
+pub(crate) async fn account(named: Option<&str>, global: &Global) -> Result<AccountId32, CliError> {
 	match named {
 		Some(text) => parse_account(text),
-		None => match known_signer(global) {
+		None => match known_signer(global).await {
 			Ok(key) => Ok(AccountId32(key.public_key().0)),
 			Err(CliError::NoSigner) => Err(CliError::NoAccount),
 			Err(error) => Err(error),
@@ -127,13 +159,27 @@ mod tests {
 		assert_eq!(keypair("//Alice").unwrap().public_key().0, alice.0);
 	}
 
-	#[test]
-	fn a_command_tells_its_first_line_or_how_it_ended() {
-		assert_eq!(secret_of("echo //Alice; echo more").unwrap(), "//Alice");
-		let Err(CliError::SecretCommand { reason }) = secret_of("echo //Alice; exit 3") else {
+	#[tokio::test]
+	async fn a_command_tells_its_first_line_or_how_it_ended() {
+		assert_eq!(secret_of("echo //Alice; echo more").await.unwrap(), "//Alice");
+		let Err(CliError::SecretCommand { reason }) = secret_of("echo //Alice; exit 3").await
+		else {
 			panic!("a command that failed was believed")
 		};
 		assert!(reason.contains('3') && !reason.contains("Alice"), "{reason}");
+	}
+
+	#[tokio::test]
+	async fn a_command_may_go_on_about_what_nobody_reads() {
+		// More than a pipe holds, and no text.
+		let long = "echo //Alice; head -c 1000000 /dev/urandom";
+		assert_eq!(secret_of(long).await.unwrap(), "//Alice");
+		let Err(CliError::SecretCommand { reason }) =
+			secret_of("head -c 1000000 /dev/zero | tr '\\0' a").await
+		else {
+			panic!("a part of a line was taken for a secret")
+		};
+		assert!(reason.contains("longer than 4096 bytes"), "{reason}");
 	}
 
 	#[test]

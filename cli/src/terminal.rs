@@ -1,7 +1,7 @@
 //! What a person at the terminal is asked. Who waits for an answer can be interrupted: the terminal
 //! shows again what is typed, and nobody waits for the line that is not coming.
 
-use crate::error::CliError;
+use crate::{error::CliError, progress::Quiet};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::{
 	io::{self, BufRead, IsTerminal, Write, stderr, stdin},
@@ -16,10 +16,26 @@ pub(crate) fn has_person() -> bool {
 
 /// Ask for a line.
 pub(crate) async fn ask(question: &str) -> Result<String, CliError> {
+	let _quiet = Quiet::keep();
 	let failed = |source| CliError::Question { source };
 	// Questions go where answers do not.
 	write!(stderr(), "{question}").and_then(|()| stderr().flush()).map_err(failed)?;
 	read_line().await.map_err(failed)
+}
+
+/// Ask for so many words, on as many lines as they take. It ends early where nothing more comes.
+pub(crate) async fn ask_lines(question: &str, words: usize) -> Result<String, CliError> {
+	let mut text = String::new();
+	let mut question = question;
+	while text.split_whitespace().count() < words {
+		let line = ask(question).await?;
+		if line.trim().is_empty() {
+			break;
+		}
+		text.push_str(&line);
+		question = "";
+	}
+	Ok(text)
 }
 
 /// Ask for a secret, which is not shown as it is typed.

@@ -8,6 +8,7 @@ mod world;
 
 use backup_agent::repositories::{BlockSource, EmbeddedStore, StoreOptions};
 use std::{
+	fs,
 	io::{BufRead, BufReader, Read, Write},
 	net::{TcpListener, TcpStream},
 	process::{Child, Command, Stdio},
@@ -16,7 +17,7 @@ use std::{
 		mpsc::{Receiver, Sender, channel},
 	},
 	thread,
-	time::Duration,
+	time::{Duration, Instant},
 };
 use world::World;
 
@@ -150,6 +151,56 @@ fn an_interrupted_question_leaves_the_terminal_as_it_was() {
 		assert!(shown.contains("code 130"), "{call}: {shown}");
 		assert!(shown.contains(" echo ") && !shown.contains("-echo "), "{call}: {shown}");
 	}
+}
+
+#[test]
+fn a_command_for_the_secret_ends_with_who_waits_for_it() {
+	let world = World::new();
+	for name in ["INT", "TERM"] {
+		let pids = world.path("pids");
+		// One process that the shell has started, beside its own.
+		let command = format!("sleep 600 & echo $! $$ >{}; wait", pids.display());
+		let child = Command::new("setsid")
+			.args([env!("CARGO_BIN_EXE_backup"), "subscribe", "--periods", "1"])
+			.args(["--secret-command", &command])
+			.stderr(Stdio::piped())
+			.spawn()
+			.unwrap();
+		let begun = Instant::now();
+		let found = loop {
+			assert!(begun.elapsed() < PATIENCE, "the command was not run");
+			match fs::read_to_string(&pids) {
+				Ok(text) if text.ends_with('\n') => break text,
+				_ => thread::sleep(Duration::from_millis(20)),
+			}
+		};
+		signal(&child, name);
+		let output = child.wait_with_output().unwrap();
+		let words = String::from_utf8(output.stderr).unwrap();
+		assert_eq!(output.status.code(), Some(130), "{name}: {words}");
+		for pid in found.split_whitespace() {
+			while !is_gone(pid) {
+				assert!(begun.elapsed() < PATIENCE, "{name}: {pid} still runs");
+				thread::sleep(Duration::from_millis(20));
+			}
+		}
+		fs::remove_file(pids).unwrap();
+	}
+}
+
+/// Whether a process has ended, though nobody may have asked yet how.
+fn is_gone(pid: &str) -> bool {
+	let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+	state.is_empty() || state.contains(") Z ")
+}
+
+#[test]
+fn a_command_for_the_secret_that_asks_at_the_terminal_can_be_interrupted_there() {
+	const CTRL_C: &[u8] = &[3];
+	// Quoted for two shells.
+	let command = r#""printf 'the word: ' >&2; read word </dev/tty""#;
+	let shown = typed(&format!("subscribe --periods 1 --secret-command {command}"), CTRL_C);
+	assert!(shown.contains("the word: ") && shown.contains("code 130"), "{shown}");
 }
 
 #[test]

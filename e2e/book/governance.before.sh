@@ -14,3 +14,7 @@ for name in alice bob charlie; do
 	port=$((port + 1))
 done
 for port in 9944 9945 9946; do listens $port $!; done
+echo //Alice >"$played/alice.secret"
+backup node register --id 1 --secret-file "$played/alice.secret" \
+	--authority-secret-file "$played/alice.secret" \
+	--recipient "$(backup key new --output "$played/node.key")"

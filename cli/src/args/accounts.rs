@@ -1,6 +1,6 @@
 //! What accounts register and ask for: keys, nodes, machines.
 
-use super::values::parse_recipient;
+use super::values::{Machine, parse_recipient};
 use backup_primitives::Recipient;
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -23,6 +23,29 @@ pub(crate) enum Key {
 		#[arg(long, value_name = "FILE", conflicts_with = "recipient")]
 		identity: Option<PathBuf>,
 	},
+	/// Print the recipients of a file's identities, which needs no chain; without a file the keys
+	/// that an account has registered.
+	Show {
+		/// File with identities.
+		#[arg(long, value_name = "FILE", conflicts_with = "owner")]
+		identity: Option<PathBuf>,
+		/// Whose keys; the account of the secret if not given.
+		#[arg(long, value_name = "ADDRESS")]
+		owner: Option<String>,
+	},
+	/// Print the identities of a file as 24 words each, to be kept on paper. Whoever reads them can
+	/// open the backups.
+	Words {
+		/// File with identities.
+		#[arg(long, value_name = "FILE")]
+		identity: PathBuf,
+	},
+	/// Make an identity again from the 24 words on paper, which it asks for.
+	Recover {
+		/// File to write the identity to, readable only by its owner.
+		#[arg(long, value_name = "FILE")]
+		output: PathBuf,
+	},
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,6 +65,28 @@ pub(crate) enum Node {
 		/// Where the node's blocks can be fetched; up to four times.
 		#[arg(long, value_name = "URL")]
 		gateway: Vec<String>,
+	},
+	/// Give a node another authority key and another recipient.
+	Rotate {
+		/// Id of the node.
+		#[arg(long)]
+		id: u32,
+		/// File with the secret of the new authority key. The variable BACKUP_AUTHORITY_SECRET can
+		/// hold it too; on a terminal it is asked for.
+		#[arg(long, value_name = "FILE")]
+		authority_secret_file: Option<PathBuf>,
+		/// Recipient of the node's agent from now on, age1…
+		#[arg(long, value_name = "age1…", value_parser = parse_recipient)]
+		recipient: Recipient,
+	},
+	/// Take a node off the chain, for good: its id is never given again.
+	Deregister {
+		/// Id of the node.
+		#[arg(long)]
+		id: u32,
+		/// Do not ask.
+		#[arg(long)]
+		yes: bool,
 	},
 }
 
@@ -73,6 +118,12 @@ pub(crate) enum Request {
 	Tag {
 		/// The request.
 		request: u64,
+	},
+	/// Take a machine from its node, so that another one may run it. Its snapshots stay, and its
+	/// history goes on there.
+	Release {
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
 	},
 	/// End a request. Its snapshots stay.
 	End {

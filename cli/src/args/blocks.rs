@@ -1,23 +1,41 @@
 //! Where blocks are, what opens a snapshot of them, and what is done with them as they are.
 
-use super::values::{Machine, When, parse_cid, parse_recipient};
+use super::values::{GatewayAddress, Machine, When, parse_cid, parse_recipient};
 use backup_primitives::{Cid, Recipient};
 use clap::Args;
+use ipnet::IpNet;
 use std::path::PathBuf;
 
-/// Where blocks are read from.
+/// Where blocks are read from: one of the first three, or with --machine the nodes that the chain
+/// names.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("place").required(true))]
 pub(crate) struct From {
 	/// Folder of the block store of an agent that does not run.
 	#[arg(long, value_name = "DIR", group = "place")]
 	pub(crate) store: Option<PathBuf>,
-	/// IPFS gateway that serves raw blocks; can be given more than once.
-	#[arg(long, value_name = "URL", group = "place")]
-	pub(crate) gateway: Vec<String>,
+	/// Gateway that serves raw blocks, of a node or of IPFS; can be given more than once. One that
+	/// serves only whom the chain knows is shown the owner's key; its own is taken from the chain,
+	/// or from behind a '#', as 'backup copies' prints it. Without any place, --machine asks the
+	/// nodes that hold copies.
+	#[arg(long, value_name = "URL[#age1…]", group = "place")]
+	pub(crate) gateway: Vec<GatewayAddress>,
 	/// CAR file.
 	#[arg(long, value_name = "FILE", group = "place")]
 	pub(crate) car: Option<PathBuf>,
+	/// Whose key is shown to gateways; found on the chain if not given.
+	#[arg(long, value_name = "ADDRESS", conflicts_with_all = ["store", "car"])]
+	pub(crate) owner: Option<String>,
+	/// A network beside the public ones in which nodes that the chain names may be asked; can be
+	/// given more than once.
+	#[arg(long, value_name = "CIDR", env = "BACKUP_PEER_NETWORKS", value_delimiter = ',')]
+	pub(crate) peer_network: Vec<IpNet>,
+}
+
+impl From {
+	/// Whether a place is named.
+	pub(crate) fn is_named(&self) -> bool {
+		self.store.is_some() || self.car.is_some() || !self.gateway.is_empty()
+	}
 }
 
 /// Which snapshot is meant.
@@ -34,6 +52,9 @@ pub(crate) struct Which {
 	/// With --machine: the newest that was taken at this time or before, a block or a date in UTC.
 	#[arg(long, value_name = "BLOCK|DATE", requires = "machine")]
 	pub(crate) at: Option<When>,
+	/// With --machine: the newest of all, which is what it means anyway.
+	#[arg(long, requires = "machine", conflicts_with = "at")]
+	pub(crate) latest: bool,
 }
 
 /// A snapshot, what opens it, and where its blocks are.
@@ -56,6 +77,9 @@ pub(crate) struct Unlock {
 pub(crate) struct Verify {
 	#[command(flatten)]
 	pub(crate) which: Which,
+	/// File with the owner's age identity, for gateways that serve only whom the chain knows.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) identity: Option<PathBuf>,
 	#[command(flatten)]
 	pub(crate) from: From,
 	/// Read every block and hash it, and not only ask for it.
@@ -67,6 +91,9 @@ pub(crate) struct Verify {
 pub(crate) struct Export {
 	#[command(flatten)]
 	pub(crate) which: Which,
+	/// File with the owner's age identity, for gateways that serve only whom the chain knows.
+	#[arg(long, value_name = "FILE")]
+	pub(crate) identity: Option<PathBuf>,
 	#[command(flatten)]
 	pub(crate) from: From,
 	/// File to write. It appears when it is complete; an existing one is never overwritten.

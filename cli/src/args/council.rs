@@ -46,6 +46,55 @@ pub(crate) enum Motion {
 		/// Blocks from one snapshot to the next.
 		blocks: u32,
 	},
+	/// Let a node hold copies of other nodes' snapshots.
+	Admit {
+		/// Id of the node.
+		#[arg(value_name = "NODE")]
+		id: u32,
+	},
+	/// Let a node hold no new copies.
+	Dismiss {
+		/// Id of the node.
+		#[arg(value_name = "NODE")]
+		id: u32,
+	},
+	/// Take a node off the chain, for good.
+	Deregister {
+		/// Id of the node.
+		#[arg(value_name = "NODE")]
+		id: u32,
+	},
+	/// Keep a snapshot, and its request, from deletion.
+	Hold {
+		/// The request.
+		request: u64,
+		/// Place of the snapshot in the history.
+		sequence: u64,
+	},
+	/// Give up such a hold.
+	Release {
+		/// The request.
+		request: u64,
+		/// Place of the snapshot in the history.
+		sequence: u64,
+	},
+	/// Take back a deletion that an owner asked for: of a snapshot, of a request's backup, or of an
+	/// account.
+	Keep {
+		/// The request.
+		#[arg(required_unless_present = "account")]
+		request: Option<u64>,
+		/// Place of the snapshot in the history; the whole backup if not given.
+		sequence: Option<u64>,
+		/// All backups of this account.
+		#[arg(long, value_name = "ADDRESS", conflicts_with = "request")]
+		account: Option<String>,
+	},
+	/// Set what a period of backups costs.
+	Price {
+		/// In the smallest unit of the chain's money.
+		amount: u128,
+	},
 	/// Change settings of the chain, such as keep_last=7; the others stay.
 	Set {
 		/// Name and number; can be given more than once.

@@ -42,3 +42,32 @@ pub(crate) enum Snapshot {
 		machine: Machine,
 	},
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Upkeep {
+	/// Evict what a history has too much, after its settings or holds have changed.
+	Prune {
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
+		/// How many places of the history are looked at.
+		#[arg(long, value_name = "NUMBER", default_value_t = 64)]
+		places: u32,
+	},
+	/// Carry out a deletion that is due, or close one that nodes have not confirmed in time.
+	CloseDeletion {
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
+		/// Place of the snapshot in the history; the whole backup if not given.
+		sequence: Option<u64>,
+	},
+	/// Have other nodes chosen in place of those with copies that are silent or gone.
+	ReplaceHolders {
+		/// The machine: its name, or the number of its request.
+		machine: Machine,
+	},
+	/// Take back the deposit for a history that is gone.
+	ReclaimDeposit {
+		/// The request.
+		request: u64,
+	},
+}

@@ -40,6 +40,12 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Drill {
+	#[command(flatten)]
+	pub(crate) unlock: Unlock,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Ls {
 	#[command(flatten)]
 	pub(crate) unlock: Unlock,

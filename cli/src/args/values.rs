@@ -37,6 +37,41 @@ impl fmt::Display for Machine {
 	}
 }
 
+/// A gateway as people name it: its address, and behind a `#` its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GatewayAddress {
+	pub(crate) url: String,
+	/// What its node registered. A pass is made for this key.
+	pub(crate) key: Option<Recipient>,
+}
+
+impl GatewayAddress {
+	/// Whether this is its address, however it is written at its end.
+	pub(crate) fn is_at(&self, url: &str) -> bool {
+		self.url.trim_end_matches('/') == url.trim_end_matches('/')
+	}
+}
+
+impl FromStr for GatewayAddress {
+	type Err = String;
+
+	fn from_str(text: &str) -> Result<Self, String> {
+		match text.split_once('#') {
+			None => Ok(Self { url: text.to_owned(), key: None }),
+			Some((url, key)) => Ok(Self { url: url.to_owned(), key: Some(parse_recipient(key)?) }),
+		}
+	}
+}
+
+impl fmt::Display for GatewayAddress {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match &self.key {
+			None => f.write_str(&self.url),
+			Some(key) => write!(f, "{}#{key}", self.url),
+		}
+	}
+}
+
 /// What a node is asked to restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Restorable {
@@ -148,6 +183,26 @@ mod tests {
 		assert_eq!(root.to_string().parse(), Ok(Restorable::Root(root)));
 		assert_eq!("7".parse(), Ok(Restorable::Machine(Machine::Request(7))));
 		assert!("bafyrei".parse::<Restorable>().unwrap_err().contains("59"));
+	}
+
+	#[test]
+	fn a_gateway_may_come_with_its_key() {
+		let plain: GatewayAddress = "http://node-3.example:9956/".parse().unwrap();
+		assert_eq!((plain.key, plain.is_at("http://node-3.example:9956")), (None, true));
+		let key = Recipient([9; 32]);
+		let text = format!("http://node-3.example:9956#{key}");
+		let keyed: GatewayAddress = text.parse().unwrap();
+		assert_eq!((keyed.key, keyed.to_string()), (Some(key), text));
+		assert!("http://node-3.example#nonsense".parse::<GatewayAddress>().is_err());
+	}
+
+	#[test]
+	fn a_zone_in_brackets_is_not_passed_over() {
+		for text in ["2026-05-01T12:30:00+02:00[Europe/Berlin]", "2026-05-01T12:30[Europe/Berlin]"]
+		{
+			let error = text.parse::<When>().unwrap_err();
+			assert!(error.contains("2026-05-01T12:30:00Z"), "{text}: {error}");
+		}
 	}
 
 	#[test]

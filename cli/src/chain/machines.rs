@@ -2,7 +2,7 @@
 
 use super::{
 	AtBlock,
-	reads::{AT_ONCE, lineages_of, request, requests_of},
+	reads::{AT_ONCE, Listed, lineages_of, request, requests_of},
 	records::RequestState,
 };
 use crate::{
@@ -22,7 +22,7 @@ pub(crate) async fn find(
 ) -> Result<u64, CliError> {
 	match machine {
 		Machine::Request(request) => Ok(*request),
-		Machine::Name(name) => match secret::account(None, global) {
+		Machine::Name(name) => match secret::account(None, global).await {
 			Ok(owner) => request_of(at, name, &owner).await,
 			Err(CliError::NoAccount) => Err(CliError::WhoseMachine { name: name.clone() }),
 			Err(error) => Err(error),
@@ -47,16 +47,21 @@ pub(crate) async fn request_of(
 	if let Some(request) = named(&machines, name)? {
 		return Ok(request);
 	}
-	let requests = requests_of(at, owner).await?;
+	let listed = requests_of(at, owner).await?;
+	let truncated = listed.truncated;
 	let machines: Vec<_> =
-		requests.into_iter().map(|(request, record)| (request, record.state.into())).collect();
-	named(&machines, name)?.ok_or_else(|| {
+		listed.items.into_iter().map(|(request, record)| (request, record.state.into())).collect();
+	if let Some(request) = named(&machines, name)? {
+		return Ok(request);
+	}
+	// It may be among those that were not read.
+	Listed { items: machines, truncated }.complete("requests").and_then(|machines| {
 		let names: Vec<&str> = machines.iter().filter_map(|(_, state)| name_of(state)).collect();
-		CliError::NoMachine {
+		Err(CliError::NoMachine {
 			name: name.to_owned(),
 			nearest: nearest(name, &names).map(str::to_owned),
 			names: names.join(", "),
-		}
+		})
 	})
 }
 
@@ -78,5 +83,29 @@ fn name_of(state: &RequestState) -> Option<&str> {
 	match state {
 		RequestState::Running { vm, .. } => Some(vm),
 		RequestState::Open | RequestState::Assigned { .. } | RequestState::Ended => None,
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn running(vm: &str) -> RequestState {
+		RequestState::Running { node: 1, vm: vm.into() }
+	}
+
+	#[test]
+	fn a_name_that_two_machines_share_means_neither() {
+		let machines = [
+			(3, running("web")),
+			(5, running("mail")),
+			(8, running("web")),
+			(9, RequestState::Ended),
+		];
+		let error = named(&machines, "web").unwrap_err();
+		assert_eq!(error.to_string(), "several machines are called 'web': requests 3, 8");
+		assert_eq!(error.exit_code(), crate::error::exit::USAGE);
+		assert_eq!(named(&machines, "mail").unwrap(), Some(5));
+		assert_eq!(named(&machines, "db").unwrap(), None);
 	}
 }

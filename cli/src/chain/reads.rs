@@ -2,12 +2,14 @@
 
 use super::{
 	AtBlock,
+	nodes::{CopyAt, NodeRecord, OwnerKey, OwnerKeyRecord},
 	records::{
 		BytesRecord, Deposit, Grant, GrantRecord, HoldRecord, Lineage, LineageRecord, Protection,
 		ProtectionRecord, RequestRecord, Restore, RestoreRecord, Snapshot, SnapshotRecord,
 	},
 };
-use crate::error::CliError;
+use crate::{args::GatewayAddress, error::CliError, output::Output};
+use backup_primitives::Recipient;
 use subxt::{
 	dynamic,
 	ext::{
@@ -20,14 +22,11 @@ use subxt::{
 /// Requests to a node that are under way side by side.
 pub(crate) const AT_ONCE: usize = 16;
 
-/// Snapshots that the runtime API answers at once.
-const PAGE: usize = 64;
-
-/// Most pages of snapshots that are read of one request.
-const PAGES_MAX: usize = 1_024;
-
 /// Most entries of a map of the whole chain that are looked through.
 const ENTRIES_MAX: usize = 100_000;
+
+/// Most keys of one account that are read. A chain lets accounts have far fewer.
+const OWNER_KEYS_MAX: u32 = 1_000;
 
 /// The lineages of an account.
 pub(crate) async fn lineages_of(
@@ -61,14 +60,20 @@ pub(crate) async fn protection(at: &AtBlock, request: u64) -> Result<Protection,
 
 /// All snapshots of a lineage, oldest first. They are read from storage, a whole history at once: the
 /// runtime API goes through all of it for each page that it answers.
-pub(crate) async fn snapshots(at: &AtBlock, lineage: &Lineage) -> Result<Vec<Snapshot>, CliError> {
+pub(crate) async fn snapshots(
+	at: &AtBlock,
+	lineage: &Lineage,
+) -> Result<Listed<Snapshot>, CliError> {
 	let address = dynamic::storage::<(u64, u64), SnapshotRecord>("Backup", "Snapshots");
 	let entries = at.storage().iter(address, (lineage.request,)).await;
 	let mut entries = entries.map_err(subxt::Error::from)?;
 	let mut records: Vec<(u64, SnapshotRecord)> = Vec::new();
-	while let Some(entry) = entries.next().await
-		&& records.len() < ENTRIES_MAX
-	{
+	let mut truncated = false;
+	while let Some(entry) = entries.next().await {
+		if records.len() == ENTRIES_MAX {
+			truncated = true;
+			break;
+		}
 		let entry = entry.map_err(subxt::Error::from)?;
 		let key = entry.key().and_then(|key| key.decode());
 		let (_, sequence) = key.map_err(subxt::Error::from)?;
@@ -77,31 +82,22 @@ pub(crate) async fn snapshots(at: &AtBlock, lineage: &Lineage) -> Result<Vec<Sna
 	}
 	// In storage they stand by their hashes.
 	records.sort_unstable_by_key(|(sequence, _)| *sequence);
-	Ok(Snapshot::chain(records))
+	Ok(Listed { items: Snapshot::chain(records), truncated })
 }
 
-/// The snapshots of a lineage from a sequence on.
-pub(crate) async fn snapshots_from(
+/// A snapshot by its place, with its parent.
+pub(crate) async fn snapshot(
 	at: &AtBlock,
-	lineage: &Lineage,
-	mut from: u64,
-) -> Result<Vec<Snapshot>, CliError> {
-	let mut records: Vec<(u64, SnapshotRecord)> = Vec::new();
-	for _ in 0..PAGES_MAX {
-		let call = dynamic::runtime_api_call::<_, Vec<(u64, SnapshotRecord)>>(
-			"BackupApi",
-			"snapshots",
-			(lineage.request, from),
-		);
-		let page = at.runtime_apis().call(call).await.map_err(subxt::Error::from)?;
-		let is_last = page.len() < PAGE;
-		records.extend(page);
-		match records.last() {
-			Some((last, _)) if !is_last => from = last.saturating_add(1),
-			_ => break,
-		}
+	request: u64,
+	sequence: u64,
+) -> Result<Option<Snapshot>, CliError> {
+	let mut records = Vec::new();
+	for place in sequence.saturating_sub(1)..=sequence {
+		let keys = (request, place);
+		let found: Option<SnapshotRecord> = value_at(at, "Backup", "Snapshots", keys).await?;
+		records.extend(found.map(|record| (place, record)));
 	}
-	Ok(Snapshot::chain(records))
+	Ok(Snapshot::chain(records).pop().filter(|snapshot| snapshot.sequence == sequence))
 }
 
 /// Sequence of the newest snapshot that was taken at a block or before.
@@ -144,32 +140,70 @@ pub(crate) async fn deposits_of(
 pub(crate) async fn requests_of(
 	at: &AtBlock,
 	owner: &AccountId32,
-) -> Result<Vec<(u64, RequestRecord)>, CliError> {
+) -> Result<Listed<(u64, RequestRecord)>, CliError> {
 	let is_its_own = |record: &RequestRecord| record.owner == *owner;
-	Ok(entries::<RequestRecord>(at, "Compute", "Requests", is_its_own).await?)
+	entries::<u64, RequestRecord>(at, "Compute", "Requests", is_its_own).await
 }
 
-/// The entries of a map by numbers that are asked for, among the first of all.
-async fn entries<Record: DecodeAsType>(
+/// What was found in a map, and whether the map was too long to be looked through.
+#[derive(Debug)]
+pub(crate) struct Listed<T> {
+	pub(crate) items: Vec<T>,
+	pub(crate) truncated: bool,
+}
+
+impl<T> Listed<T> {
+	/// All that there is, for whom a part of it is not enough.
+	pub(crate) fn complete(self, what: &'static str) -> Result<Vec<T>, CliError> {
+		match self.truncated {
+			false => Ok(self.items),
+			true => Err(CliError::TooMany { what, most: ENTRIES_MAX }),
+		}
+	}
+
+	/// What was found; a person is told if it may not be all.
+	pub(crate) fn told(self, what: &str, output: Output) -> (Vec<T>, bool) {
+		if self.truncated {
+			output.note(format_args!(
+				"not all: the chain has more than {ENTRIES_MAX} {what}, and only so many are read"
+			));
+		}
+		(self.items, self.truncated)
+	}
+}
+
+/// The entries of a map that are asked for, by their keys, among the first of all.
+async fn entries<Key, Record>(
 	at: &AtBlock,
 	pallet: &str,
 	map: &str,
 	is_wanted: impl Fn(&Record) -> bool,
-) -> Result<Vec<(u64, Record)>, subxt::Error> {
-	let address = dynamic::storage::<(u64,), Record>(pallet.to_owned(), map.to_owned());
-	let mut entries = at.storage().iter(address, ()).await?;
-	let mut found = Vec::new();
-	for _ in 0..ENTRIES_MAX {
-		let Some(entry) = entries.next().await else { break };
-		let entry = entry?;
-		let (id,) = entry.key()?.decode()?;
-		let record = entry.value().decode()?;
+) -> Result<Listed<(Key, Record)>, CliError>
+where
+	Key: Ord + Copy,
+	(Key,): IntoEncodableValues + IntoDecodableValues,
+	Record: DecodeAsType,
+{
+	let address = dynamic::storage::<(Key,), Record>(pallet.to_owned(), map.to_owned());
+	let mut entries = at.storage().iter(address, ()).await.map_err(subxt::Error::from)?;
+	let mut listed = Listed { items: Vec::new(), truncated: false };
+	let mut seen = 0;
+	while let Some(entry) = entries.next().await {
+		if seen == ENTRIES_MAX {
+			listed.truncated = true;
+			break;
+		}
+		seen += 1;
+		let entry = entry.map_err(subxt::Error::from)?;
+		let key = entry.key().and_then(|key| key.decode());
+		let (id,) = key.map_err(subxt::Error::from)?;
+		let record = entry.value().decode().map_err(subxt::Error::from)?;
 		if is_wanted(&record) {
-			found.push((id, record));
+			listed.items.push((id, record));
 		}
 	}
-	found.sort_by_key(|(id, _)| *id);
-	Ok(found)
+	listed.items.sort_by_key(|(id, _)| *id);
+	Ok(listed)
 }
 
 /// A request for a machine.
@@ -188,11 +222,71 @@ pub(crate) async fn restore(at: &AtBlock, id: u64) -> Result<Option<Restore>, Cl
 pub(crate) async fn restores_of(
 	at: &AtBlock,
 	owner: &AccountId32,
-) -> Result<Vec<Restore>, CliError> {
+) -> Result<Listed<Restore>, CliError> {
 	let is_its_own = |record: &RestoreRecord| record.requester == *owner;
-	let records = entries(at, "Backup", "RestoreRequests", is_its_own).await?;
+	let Listed { items, truncated } = entries(at, "Backup", "RestoreRequests", is_its_own).await?;
 	let now = at.block_number();
-	Ok(records.into_iter().map(|(id, record)| Restore::new(id, record, now)).collect())
+	let restores = items.into_iter().map(|(id, record)| Restore::new(id, record, now));
+	Ok(Listed { items: restores.collect(), truncated })
+}
+
+/// A node, as long as it is registered.
+pub(crate) async fn node(at: &AtBlock, id: u64) -> Result<Option<NodeRecord>, CliError> {
+	value_at(at, "Compute", "Nodes", (id,)).await
+}
+
+/// The gateways of all nodes, with the keys of these.
+pub(crate) async fn gateways(at: &AtBlock) -> Result<Vec<GatewayAddress>, CliError> {
+	let nodes = entries::<u64, NodeRecord>(at, "Compute", "Nodes", |_| true).await?;
+	Ok(nodes.items.into_iter().flat_map(|(_, node)| node.addresses()).collect())
+}
+
+/// Who has the snapshots of a request, its own node first.
+pub(crate) async fn copies(at: &AtBlock, request: u64) -> Result<Vec<CopyAt>, CliError> {
+	let lineage = lineage(at, request).await?;
+	let holders = protection(at, request).await?.holders;
+	let own = CopyAt::of_host(lineage.node, lineage.next, node(at, lineage.node).await?);
+	let mut copies = vec![own];
+	for holder in holders {
+		let registered = node(at, holder.node).await?;
+		copies.push(CopyAt::of_holder(holder, registered));
+	}
+	Ok(copies)
+}
+
+/// The keys that an account registered, by their versions.
+pub(crate) async fn owner_keys(
+	at: &AtBlock,
+	owner: &AccountId32,
+) -> Result<Vec<OwnerKey>, CliError> {
+	let newest = owner_key_version(at, owner).await?;
+	let mut keys = Vec::new();
+	for version in 1..=newest.min(OWNER_KEYS_MAX) {
+		let found = value_at(at, "Backup", "OwnerKeys", (owner.0, version)).await?;
+		keys.extend(found.map(|record| OwnerKey::new(version, record)));
+	}
+	Ok(keys)
+}
+
+/// The account that registered one of these keys, and which of them.
+pub(crate) async fn owner_of_key(
+	at: &AtBlock,
+	recipients: &[Recipient],
+) -> Result<Option<(AccountId32, usize)>, CliError> {
+	let address = dynamic::storage::<(AccountId32, u32), OwnerKeyRecord>("Backup", "OwnerKeys");
+	let mut entries = at.storage().iter(address, ()).await.map_err(subxt::Error::from)?;
+	for _ in 0..ENTRIES_MAX {
+		let Some(entry) = entries.next().await else { return Ok(None) };
+		let entry = entry.map_err(subxt::Error::from)?;
+		let record = entry.value().decode().map_err(subxt::Error::from)?;
+		let is_key = |recipient: &Recipient| record.recipient() == *recipient;
+		if let Some(place) = recipients.iter().position(is_key) {
+			let key = entry.key().and_then(|key| key.decode());
+			let (account, _) = key.map_err(subxt::Error::from)?;
+			return Ok(Some((account, place)));
+		}
+	}
+	Err(CliError::TooMany { what: "keys of owners", most: ENTRIES_MAX })
 }
 
 /// First block that an account has not paid for, if it has a subscription.

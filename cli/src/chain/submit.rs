@@ -131,7 +131,7 @@ impl Chain {
 				}
 			}
 		}
-		Err(CliError::NotAccepted { reason: "the node closed the connection".into() })
+		Err(CliError::SentAndLost)
 	}
 }
 

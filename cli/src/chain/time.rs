@@ -1,7 +1,9 @@
 //! Dates on the chain: which of a history's snapshots were taken by then.
 //!
-//! Nodes forget old states, but hardly ever old blocks. So a block's time is read from its body,
-//! where its author says it in a transaction without a signature, the call `Timestamp.set`.
+//! A block's time is read from its body, where its author says it in a transaction without a
+//! signature, the call `Timestamp.set`: nodes forget old states, but hardly ever old blocks. Some do
+//! forget these too, so a search begins at the newest block and never asks for older ones than it
+//! needs; of what was forgotten the oldest block that is left tells until when it was.
 
 use super::{AtBlock, Chain, records::Snapshot};
 use crate::{args::When, error::CliError};
@@ -21,30 +23,85 @@ impl Chain {
 			}
 			When::Time(ms) => ms,
 		};
-		// Blocks are as old as they are ordered, so a few of them are looked at.
-		let (mut low, mut high) = (0, snapshots.len());
-		while low < high {
-			let middle = low + (high - low) / 2;
-			match self.time_of(at, snapshots[middle].taken_at).await? <= ms {
-				true => low = middle + 1,
-				false => high = middle,
+		let blocks: Vec<u64> = snapshots.iter().map(|one| one.taken_at).collect();
+		let time_of = async |block| self.time_of(at, block).await;
+		match made_by(&blocks, at.block_number(), ms, time_of).await? {
+			Search::Found(count) => Ok(count),
+			Search::Forgotten { oldest, oldest_ms } => {
+				Err(CliError::TimeForgotten { when, block: oldest, oldest: When::Time(oldest_ms) })
 			}
+			Search::Nothing { block } => Err(CliError::NoTime { block }),
 		}
-		Ok(low)
 	}
 
-	/// The time of a block of the best chain, in milliseconds since 1970.
-	async fn time_of(&self, at: &AtBlock, block: u64) -> Result<i64, CliError> {
+	/// The time of a block of the best chain, in milliseconds since 1970. Nothing, if the node has
+	/// forgotten the block.
+	async fn time_of(&self, at: &AtBlock, block: u64) -> Result<Option<i64>, CliError> {
 		let unknown = || CliError::NoTime { block };
 		let metadata = at.metadata_ref();
 		let pallet = metadata.pallet_by_name("Timestamp").ok_or_else(unknown)?;
 		let call = pallet.call_variant_by_name("set").ok_or_else(unknown)?;
 		let index = [pallet.call_index(), call.index];
 		let hash = self.rpc.chain_get_block_hash(Some(block.into())).await;
-		let hash = hash.map_err(subxt::Error::from)?.ok_or_else(unknown)?;
+		let Some(hash) = hash.map_err(subxt::Error::from)? else { return Ok(None) };
 		let found = self.rpc.chain_get_block(Some(hash)).await.map_err(subxt::Error::from)?;
-		let body = found.ok_or_else(unknown)?.block.extrinsics;
-		body.iter().find_map(|bytes| time_in(&bytes.0, index)).ok_or_else(unknown)
+		let body = found.map(|found| found.block.extrinsics).unwrap_or_default();
+		Ok(body.iter().find_map(|bytes| time_in(&bytes.0, index)))
+	}
+}
+
+/// What a search for a time came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Search {
+	/// So many blocks were made by then.
+	Found(usize),
+	/// It lies before all that the node remembers.
+	Forgotten { oldest: u64, oldest_ms: i64 },
+	/// Not even the newest block has a time.
+	Nothing { block: u64 },
+}
+
+/// How many of these blocks, in their order, were made at a time or before. `time_of` answers nothing
+/// of a block that was forgotten, which all before it were then, too.
+async fn made_by(
+	blocks: &[u64],
+	best: u64,
+	ms: i64,
+	time_of: impl AsyncFn(u64) -> Result<Option<i64>, CliError>,
+) -> Result<Search, CliError> {
+	// What is before `low` was made by then or was forgotten; what is from `high` on, later.
+	let (mut low, mut high, mut is_low_forgotten) = (0, blocks.len(), false);
+	// From the newest back, twice as far each time, until a block is old enough.
+	let mut step = 1;
+	while low < high {
+		let place = match low {
+			0 if !is_low_forgotten => high.saturating_sub(step),
+			_ => low + (high - low) / 2,
+		};
+		step *= 2;
+		match time_of(blocks[place]).await? {
+			Some(time) if time > ms => high = place,
+			told => (low, is_low_forgotten) = (place + 1, told.is_none()),
+		}
+	}
+	let Some(forgotten) = low.checked_sub(1).filter(|_| is_low_forgotten) else {
+		return Ok(Search::Found(low));
+	};
+	// Whatever was made before a block that is old enough is older still.
+	let (mut gone, mut left) = (blocks[forgotten], blocks.get(high).copied().unwrap_or(best));
+	let Some(mut oldest_ms) = time_of(left).await? else {
+		return Ok(Search::Nothing { block: left });
+	};
+	while left - gone > 1 {
+		let middle = gone + (left - gone) / 2;
+		match time_of(middle).await? {
+			Some(time) => (left, oldest_ms) = (middle, time),
+			None => gone = middle,
+		}
+	}
+	match oldest_ms <= ms {
+		true => Ok(Search::Found(low)),
+		false => Ok(Search::Forgotten { oldest: left, oldest_ms }),
 	}
 }
 
@@ -83,6 +140,68 @@ mod tests {
 		for signed in [0x84, 0x85, 0x45] {
 			assert_eq!(time_in(&transaction(signed, [3, 0], &time), [3, 0]), None);
 		}
+	}
+
+	/// A chain with a block each second, of which a node remembers those from `oldest` on. Gives how
+	/// the search ended, and the oldest block that was asked for.
+	async fn search(blocks: &[u64], oldest: u64, ms: i64) -> (Search, u64) {
+		let asked = std::cell::Cell::new(u64::MAX);
+		let time_of = async |block: u64| {
+			asked.set(asked.get().min(block));
+			Ok((block >= oldest).then_some(block as i64 * 1_000))
+		};
+		let found = made_by(blocks, 100_000, ms, time_of).await.unwrap();
+		(found, asked.get())
+	}
+
+	fn daily() -> Vec<u64> {
+		(1..=1_000).map(|day| day * 100).collect()
+	}
+
+	#[tokio::test]
+	async fn every_time_is_found() {
+		let blocks = daily();
+		for (ms, count) in [
+			(i64::MAX, 1_000),
+			(100_000_000, 1_000),
+			(99_999_999, 999),
+			(50_050_000, 500),
+			(100_000, 1),
+			(99_999, 0),
+			(-1, 0),
+		] {
+			assert_eq!(search(&blocks, 0, ms).await.0, Search::Found(count), "{ms}");
+		}
+		assert_eq!(search(&[], 0, 5).await.0, Search::Found(0));
+	}
+
+	#[tokio::test]
+	async fn what_is_recent_is_found_without_old_blocks() {
+		let blocks = daily();
+		let (found, asked) = search(&blocks, 90_000, 99_850_000).await;
+		assert_eq!(found, Search::Found(998));
+		assert!(asked >= 99_600, "it asked for block {asked}");
+		assert_eq!(search(&blocks, 90_000, i64::MAX).await, (Search::Found(1_000), 100_000));
+	}
+
+	#[tokio::test]
+	async fn the_oldest_block_that_is_left_tells_of_the_one_before() {
+		let blocks = daily();
+		// Block 94,900 was forgotten; 94,950 was not, and says that it is old enough.
+		assert_eq!(search(&blocks, 94_950, 94_960_000).await.0, Search::Found(949));
+		// The same where nothing is left of any snapshot.
+		assert_eq!(search(&blocks[..10], 94_950, 94_960_000).await.0, Search::Found(10));
+	}
+
+	#[tokio::test]
+	async fn a_time_before_all_that_is_left_is_told_so() {
+		let blocks = daily();
+		let forgotten = Search::Forgotten { oldest: 94_950, oldest_ms: 94_950_000 };
+		assert_eq!(search(&blocks, 94_950, 94_940_000).await.0, forgotten);
+		let forgotten = Search::Forgotten { oldest: 94_950, oldest_ms: 94_950_000 };
+		assert_eq!(search(&blocks, 94_950, 5).await.0, forgotten);
+		let nothing = Search::Nothing { block: 100_000 };
+		assert_eq!(search(&blocks, u64::MAX, 5).await.0, nothing);
 	}
 
 	#[test]

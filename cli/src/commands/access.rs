@@ -6,6 +6,7 @@ use crate::{
 	commands::session::Session,
 	error::CliError,
 	output::{Output, Table},
+	progress::Bar,
 	secret::parse_account,
 };
 use serde_json::json;
@@ -46,10 +47,12 @@ pub(crate) async fn list(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
+	let bar = Bar::waiting(output, "the chain");
 	let at = Chain::connect(global).await?.best().await?;
 	let request = machines::find(&at, machine, global).await?;
 	let grants = reads::grants(&at, request).await?;
 	let answer = json!({ "block": at.block_number(), "request": request, "grants": grants });
+	drop(bar);
 	output.answer(&answer, || {
 		if grants.is_empty() {
 			return format!("nobody but the owner may restore request {request}");

@@ -1,12 +1,22 @@
 //! Where the verbs that need no chain find blocks: a store, gateways, or a CAR file.
 
-use crate::{args::From, commands::patience::Impatient, error::CliError};
+use crate::{
+	args::From,
+	commands::{
+		locate::{Door, Located},
+		patience::Impatient,
+	},
+	error::CliError,
+	output::Output,
+	progress::Bar,
+};
 use backup_agent::{
-	peers::{GatewayClient, Peers, Reach},
+	peers::{AddressError, GatewayClient, Peers, Reach},
 	pipeline::Cancel,
 	repositories::{BlockSource, CarError, CarFile, EmbeddedStore, RepositoryError, StoreOptions},
 };
-use std::{fs, num::NonZero, path::Path, sync::Arc, thread};
+use backup_primitives::Cid;
+use std::{fs, num::NonZero, ops::ControlFlow, path::Path, sync::Arc, thread};
 
 /// Threads that fetch from gateways, where most of the time is waiting.
 const GATEWAY_THREADS: usize = 8;
@@ -19,28 +29,89 @@ pub(super) struct Place {
 
 impl Place {
 	/// `cancel` ends the waiting for gateways.
-	pub(super) fn open(from: &From, cancel: &Cancel) -> Result<Self, CliError> {
+	pub(super) fn open(located: &Located, from: &From, cancel: &Cancel) -> Result<Self, CliError> {
 		let (source, threads): (Arc<dyn BlockSource>, _) = match (&from.store, &from.car) {
 			(Some(folder), _) => (Arc::new(existing_store(folder)?), processors()),
 			(None, Some(file)) => (Arc::new(open_car(file)?), processors()),
 			(None, None) => {
 				let threads = NonZero::new(GATEWAY_THREADS).expect("the constant is not zero");
-				(Arc::new(Impatient::new(gateways(&from.gateway)?, cancel)), threads)
+				let peers = gateways(&located.doors, &located.reach)?;
+				(Arc::new(Impatient::new(peers, cancel)), threads)
 			}
 		};
 		Ok(Self { source, threads })
 	}
+
+	/// The same place, of which it is told how much was read.
+	pub(super) fn watched(self, output: Output) -> Self {
+		let source = Watched { source: self.source, bar: Bar::new(output, None) };
+		Self { source: Arc::new(source), ..self }
+	}
 }
 
-/// Gateways that the user names, wherever they are.
-fn gateways(urls: &[String]) -> Result<Peers, CliError> {
+/// Blocks that are counted as they are read.
+struct Watched {
+	source: Arc<dyn BlockSource>,
+	bar: Bar,
+}
+
+impl Watched {
+	fn count(&self, block: Option<Vec<u8>>) -> Option<Vec<u8>> {
+		self.bar.add(block.as_ref().map_or(0, |block| block.len() as u64));
+		block
+	}
+}
+
+impl BlockSource for Watched {
+	fn has(&self, cid: &Cid) -> Result<bool, RepositoryError> {
+		self.source.has(cid)
+	}
+
+	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		self.source.get(cid).map(|block| self.count(block))
+	}
+
+	fn get_unchecked(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		self.source.get_unchecked(cid).map(|block| self.count(block))
+	}
+
+	fn get_children(
+		&self,
+		node: &Cid,
+		children: &[Cid],
+		take: &mut dyn FnMut(&Cid, Vec<u8>) -> ControlFlow<()>,
+	) {
+		self.source.get_children(node, children, &mut |cid, block| {
+			self.bar.add(block.len() as u64);
+			take(cid, block)
+		});
+	}
+}
+
+/// The gateways that were found. Of several one that cannot be asked is left out.
+fn gateways(doors: &[Door], reach: &Reach) -> Result<Peers, CliError> {
 	let unusable =
 		|url: &str, reason: String| CliError::GatewayUnusable { url: url.into(), reason };
-	let client = GatewayClient::new(Reach::All)
-		.map_err(|error| unusable(urls.first().map_or("", String::as_str), error.to_string()))?;
-	let gateway =
-		|url: &String| client.gateway(url, None).map_err(|error| unusable(url, error.to_string()));
-	Ok(Peers::new(urls.iter().map(gateway).collect::<Result<Vec<_>, _>>()?))
+	let client = GatewayClient::new(reach.clone()).map_err(|error| {
+		unusable(doors.first().map_or("", |door| door.url.as_str()), error.to_string())
+	})?;
+	let (mut found, mut wrong) = (Vec::new(), None);
+	for Door { url, pass } in doors {
+		match client.gateway(url, pass.clone()) {
+			Ok(gateway) => found.push(gateway),
+			Err(AddressError::NotAllowed(address)) => {
+				wrong = Some(CliError::GatewayNotPublic { url: url.clone(), address });
+			}
+			Err(error) => wrong = Some(unusable(url, error.to_string())),
+		}
+	}
+	match (found.is_empty(), wrong) {
+		(false, None) => Ok(Peers::new(found)),
+		// Who names one wants it asked.
+		(false, Some(_)) if *reach != Reach::All => Ok(Peers::new(found)),
+		(_, Some(error)) => Err(error),
+		(true, None) => Err(CliError::NoPlace),
+	}
 }
 
 pub(super) fn processors() -> NonZero<usize> {

@@ -4,27 +4,36 @@ use crate::{
 	args::{Cat, Global},
 	commands::{
 		blocks::work,
-		history::root,
 		inside::{Inside, path_bytes},
+		locate::{Located, locate_sealed},
 	},
 	error::CliError,
+	output::Output,
+	progress::Bar,
 };
 use backup_agent::pipeline::Cancel;
-use backup_primitives::Cid;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-pub(super) async fn run(arguments: Cat, global: &Global) -> Result<(), CliError> {
-	let root = root(&arguments.unlock.which, global).await?;
-	work(move |cancel| write(root, &arguments, cancel)).await
+pub(super) async fn run(arguments: Cat, global: &Global, output: Output) -> Result<(), CliError> {
+	let located = locate_sealed(&arguments.unlock, global, output).await?;
+	work(move |cancel| write(&located, &arguments, output, cancel)).await
 }
 
-fn write(root: Cid, arguments: &Cat, cancel: &Cancel) -> Result<(), CliError> {
-	let inside = Inside::open(root, &arguments.unlock, cancel)?;
+fn write(
+	located: &Located,
+	arguments: &Cat,
+	output: Output,
+	cancel: &Cancel,
+) -> Result<(), CliError> {
+	let inside = Inside::open(located, &arguments.unlock, cancel)?;
 	let (_, files) = inside.files(arguments.volume.as_deref())?;
 	let explain = |error| inside.explain(&error);
 	let mut file = files.file(path_bytes(&arguments.path)).map_err(explain)?;
+	// On a terminal the file itself is what is seen.
+	let is_seen = io::stdout().is_terminal();
+	let bar = (!is_seen).then(|| Bar::new(output, Some(file.entry().bytes)));
 	let mut buffer = vec![0; BUFFER_BYTES];
 	let mut out = io::stdout().lock();
 	loop {
@@ -38,7 +47,11 @@ fn write(root: Cid, arguments: &Cat, cancel: &Cancel) -> Result<(), CliError> {
 			Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
 			Err(source) => return Err(CliError::Answer { source }),
 			Ok(()) if read == 0 => return Ok(()),
-			Ok(()) => (),
+			Ok(()) => {
+				if let Some(bar) = &bar {
+					bar.add(read as u64);
+				}
+			}
 		}
 	}
 }

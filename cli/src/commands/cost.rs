@@ -5,6 +5,7 @@ use crate::{
 	chain::{Chain, reads},
 	error::CliError,
 	output::{Output, Table},
+	progress::Bar,
 	secret::account,
 	words,
 };
@@ -15,7 +16,8 @@ pub(crate) async fn run(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let owner = account(owner, global)?;
+	let owner = account(owner, global).await?;
+	let bar = Bar::waiting(output, "the chain");
 	let at = Chain::connect(global).await?.best().await?;
 	let bytes = reads::bytes_of(&at, &owner).await?;
 	let deposits = reads::deposits_of(&at, &owner).await?;
@@ -29,6 +31,7 @@ pub(crate) async fn run(
 		"paid_until": paid_until,
 		"deposits": deposits,
 	});
+	drop(bar);
 	output.answer(&answer, || {
 		let mut table = Table::new(&["what", "how much"]);
 		table.row(["snapshots".into(), bytes.snapshots.to_string()]);

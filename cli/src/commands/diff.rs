@@ -1,9 +1,10 @@
 //! `backup diff`: what differs between two snapshots of a machine, and where.
 
 use crate::{
-	args::Diff,
+	args::{Diff, Global},
 	commands::{
 		blocks::{Place, work},
+		locate::{Located, locate_root},
 		restore::{explain, unlock},
 	},
 	error::{CliError, exit},
@@ -78,14 +79,21 @@ impl DiskDiff {
 	}
 }
 
-pub(super) async fn run(arguments: Diff, output: Output) -> Result<(), CliError> {
+pub(super) async fn run(arguments: Diff, global: &Global, output: Output) -> Result<(), CliError> {
 	let with_places = arguments.places;
-	let answer = work(move |cancel| compare(&arguments, cancel)).await?;
+	let Diff { before, from, identity, .. } = &arguments;
+	let located = locate_root(*before, from, Some(identity), global, output).await?;
+	let answer = work(move |cancel| compare(&located, &arguments, output, cancel)).await?;
 	output.answer(&answer, || text(&answer, with_places))
 }
 
-fn compare(arguments: &Diff, cancel: &Cancel) -> Result<Answer, CliError> {
-	let place = Place::open(&arguments.from, cancel)?;
+fn compare(
+	located: &Located,
+	arguments: &Diff,
+	output: Output,
+	cancel: &Cancel,
+) -> Result<Answer, CliError> {
+	let place = Place::open(located, &arguments.from, cancel)?.watched(output);
 	let open = |root: Cid| -> Result<Root, CliError> {
 		let (block, key) = unlock(&*place.source, root, &arguments.identity, None)?;
 		block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))

@@ -4,12 +4,13 @@ use crate::{
 	args::{Envelope, Global},
 	commands::{
 		blocks::{Place, work},
-		history::root,
 		key::write_new,
+		locate::{Located, locate},
 		restore::{explain, unlock},
 	},
 	error::CliError,
 	output::Output,
+	progress::Bar,
 };
 use backup_agent::{
 	format::{RootError, envelope::seal_read_key},
@@ -31,16 +32,20 @@ pub(super) async fn run(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let root = root(&arguments.which, global).await?;
-	let answer = work(move |cancel| write(root, &arguments, cancel)).await?;
+	let Envelope { which, from, identity, .. } = &arguments;
+	let located = locate(which, from, Some(identity), global, output).await?;
+	let bar = Bar::waiting(output, "the snapshot");
+	let answer = work(move |cancel| write(&located, &arguments, cancel)).await?;
+	drop(bar);
 	output.answer(&answer, || {
 		let recipients = answer.recipients.join(", ");
 		format!("{} lets {recipients} open {}", answer.output, answer.root)
 	})
 }
 
-fn write(root: Cid, arguments: &Envelope, cancel: &Cancel) -> Result<Answer, CliError> {
-	let place = Place::open(&arguments.from, cancel)?;
+fn write(located: &Located, arguments: &Envelope, cancel: &Cancel) -> Result<Answer, CliError> {
+	let root = located.root;
+	let place = Place::open(located, &arguments.from, cancel)?;
 	let (block, key) = unlock(&*place.source, root, &arguments.identity, None)?;
 	let failed = |error: RootError| explain(root, &error.into());
 	// A key that opens nothing is not handed on.

@@ -4,7 +4,7 @@ use crate::{
 	args::{Export, Global},
 	commands::{
 		blocks::{Place, work},
-		history::root,
+		locate::{Located, locate},
 		restore::create_error,
 	},
 	error::{CliError, exit},
@@ -41,8 +41,9 @@ pub(super) async fn run(
 	if fs::symlink_metadata(&arguments.output).is_ok() {
 		return Err(CliError::FileExists { path: arguments.output });
 	}
-	let root = root(&arguments.which, global).await?;
-	let answer = work(move |cancel| write_car(root, &arguments, output, cancel)).await?;
+	let Export { which, from, identity, .. } = &arguments;
+	let located = locate(which, from, identity.as_deref(), global, output).await?;
+	let answer = work(move |cancel| write_car(&located, &arguments, output, cancel)).await?;
 	output.answer(&answer, || {
 		let bytes = words::bytes(answer.file_bytes);
 		format!("{} holds the {} blocks of {}: {bytes}", answer.output, answer.blocks, answer.root)
@@ -50,13 +51,13 @@ pub(super) async fn run(
 }
 
 fn write_car(
-	root: Cid,
+	located: &Located,
 	arguments: &Export,
 	output: Output,
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
-	let path = &arguments.output;
-	let place = Place::open(&arguments.from, cancel)?;
+	let (root, path) = (located.root, &arguments.output);
+	let place = Place::open(located, &arguments.from, cancel)?;
 	let mut file = PartialFile::create(path).map_err(|error| create_error(path, error))?;
 	let bar = Bar::new(output, None);
 	let on_progress = |progress: Progress| bar.set(progress.written_bytes);

@@ -5,14 +5,16 @@
 use crate::{
 	args::{Global, Governance, Motion},
 	chain::{
-		Chain,
+		AtBlock, Chain,
 		council::{self, COUNCIL},
 		records::to_json,
 		submit::Included,
 	},
+	commands::keeping::deletion_target,
 	error::CliError,
 	output::{Output, Table},
-	secret::signer,
+	progress::Bar,
+	secret::{parse_account, signer},
 	words,
 };
 use serde_json::json;
@@ -70,7 +72,7 @@ async fn propose(
 		"transaction": included.report,
 	});
 	if index.is_none() {
-		ensure_carried_out(&included, "Executed")?;
+		ensure_carried_out(&chain, &included, "Executed").await?;
 	}
 	output.answer(&value, || match index {
 		Some(index) => format!(
@@ -82,27 +84,49 @@ async fn propose(
 }
 
 /// The call that a motion makes.
-async fn call(motion: &Motion, at: &crate::chain::AtBlock) -> Result<Value, CliError> {
-	let named = |call: &str, fields: Vec<(&str, Value)>| {
+async fn call(motion: &Motion, at: &AtBlock) -> Result<Value, CliError> {
+	let call = |pallet: &str, call: &str, fields: Vec<(&str, Value)>| {
 		let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
-		let call = Value::named_variant(call, fields);
-		Value::unnamed_variant("Backup", [call])
+		Value::unnamed_variant(pallet, [Value::named_variant(call, fields)])
 	};
+	let backup = |name: &str, fields| call("Backup", name, fields);
+	let number = |number: u64| Value::u128(number.into());
+	let node = |id: u32| vec![("node_id", number(id.into()))];
+	let snapshot =
+		|request, sequence| vec![("request_id", number(request)), ("sequence", number(sequence))];
 	Ok(match motion {
-		Motion::Pause => named("set_paused", vec![("paused", Value::bool(true))]),
-		Motion::Resume => named("set_paused", vec![("paused", Value::bool(false))]),
-		Motion::Cadence { blocks } => {
-			let blocks = Value::u128((*blocks).into());
-			named("set_backup_offchain_worker_frequency", vec![("new_frequency", blocks)])
+		Motion::Pause => backup("set_paused", vec![("paused", Value::bool(true))]),
+		Motion::Resume => backup("set_paused", vec![("paused", Value::bool(false))]),
+		Motion::Cadence { blocks } => backup(
+			"set_backup_offchain_worker_frequency",
+			vec![("new_frequency", number((*blocks).into()))],
+		),
+		Motion::Admit { id } => backup("admit_storage_node", node(*id)),
+		Motion::Dismiss { id } => backup("dismiss_storage_node", node(*id)),
+		Motion::Deregister { id } => call("Compute", "deregister_node", node(*id)),
+		Motion::Hold { request, sequence } => {
+			backup("hold_snapshot", snapshot(*request, *sequence))
+		}
+		Motion::Release { request, sequence } => {
+			backup("release_snapshot", snapshot(*request, *sequence))
+		}
+		Motion::Keep { request, sequence, account } => {
+			let account = account.as_deref().map(parse_account).transpose()?;
+			let target = deletion_target(*request, *sequence, account.map(|account| account.0));
+			backup("cancel_deletion", vec![("target", target)])
+		}
+		Motion::Price { amount } => {
+			call("Marketplace", "set_price", vec![("price", Value::u128(*amount))])
 		}
 		Motion::Set { settings } => {
 			let settings = council::changed_settings(at, settings).await?;
-			named("set_settings", vec![("settings", settings)])
+			backup("set_settings", vec![("settings", settings)])
 		}
 	})
 }
 
 async fn motions(global: &Global, output: Output) -> Result<(), CliError> {
+	let bar = Bar::waiting(output, "the chain");
 	let at = Chain::connect(global).await?.best().await?;
 	let motions = council::motions(&at).await?;
 	let shown = motions.iter().map(|motion| {
@@ -118,6 +142,7 @@ async fn motions(global: &Global, output: Output) -> Result<(), CliError> {
 	});
 	let shown: Vec<_> = shown.collect();
 	let answer = json!({ "block": at.block_number(), "motions": shown });
+	drop(bar);
 	output.answer(&answer, || {
 		if motions.is_empty() {
 			return "no motions".into();
@@ -165,7 +190,7 @@ async fn close(index: u32, global: &Global, output: Output) -> Result<(), CliErr
 	let included = chain.submit(&signer, COUNCIL, "close", arguments).await?;
 	let is_approved = included.report.has(COUNCIL, "Approved");
 	if is_approved {
-		ensure_carried_out(&included, "Executed")?;
+		ensure_carried_out(&chain, &included, "Executed").await?;
 	}
 	let value = json!({
 		"motion": index,
@@ -185,14 +210,26 @@ struct Executed {
 }
 
 /// A motion can be approved and its call refused all the same.
-fn ensure_carried_out(included: &Included, event: &'static str) -> Result<(), CliError> {
+async fn ensure_carried_out(
+	chain: &Chain,
+	included: &Included,
+	event: &'static str,
+) -> Result<(), CliError> {
 	let executed: Executed = included.event(COUNCIL, event)?;
 	let result = to_json(&executed.result);
-	match result.get("Err") {
-		None => Ok(()),
-		Some(error) => Err(CliError::Dispatch {
-			error: "the motion was approved, and its call failed".into(),
-			docs: words::escape(error.to_string().as_bytes()),
-		}),
-	}
+	let Some(error) = result.get("Err") else { return Ok(()) };
+	let at = chain.best().await?;
+	let index = |value: &serde_json::Value| u8::try_from(value.as_u64()?).ok();
+	// An error is the number of its pallet and four bytes, of which the first is its own.
+	let module = &error[0]["Module"][0];
+	let name =
+		index(&module["index"]).zip(index(&module["error"][0])).and_then(|(pallet, error)| {
+			let pallet = at.metadata_ref().pallet_by_error_index(pallet)?;
+			let variant = pallet.error_variant_by_index(error)?;
+			Some((format!("{}::{}", pallet.name(), variant.name), variant.docs.join(" ")))
+		});
+	let (error, docs) =
+		name.unwrap_or_else(|| (words::escape(error.to_string().as_bytes()), String::new()));
+	let docs = docs.trim().trim_end_matches('.');
+	Err(CliError::MotionFailed { error, docs: docs.to_owned() })
 }

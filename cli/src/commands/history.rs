@@ -2,17 +2,19 @@
 //! without a chain.
 
 use crate::{
-	args::{Global, Machine, Unlock, When, Which},
-	chain::{Chain, machines, reads, records::Snapshot},
-	commands::{blocks::work, restore::open},
+	args::{Global, Machine, Unlock, When},
+	chain::{AtBlock, Chain, machines, reads, records::Snapshot},
+	commands::{blocks::work, locate::locate_sealed, restore::open},
 	error::CliError,
 	output::{Output, Table},
+	progress::Bar,
 	words,
 };
 use backup_agent::format::Object;
 use backup_primitives::Cid;
 use serde::Serialize;
 use serde_json::json;
+use subxt::utils::AccountId32;
 
 /// Print the root of the newest snapshot of a machine, or of the newest as of a time.
 pub(crate) async fn print_root(
@@ -21,50 +23,55 @@ pub(crate) async fn print_root(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let Found { block, request, snapshot } = find(machine, when, global).await?;
-	let answer = json!({ "block": block, "request": request, "snapshot": snapshot });
+	let bar = Bar::waiting(output, "the chain");
+	let Found { at, request, snapshot, .. } = find(machine, when, global).await?;
+	drop(bar);
+	let answer = json!({ "block": at.block_number(), "request": request, "snapshot": snapshot });
 	output.answer(&answer, || snapshot.cid.clone())
 }
 
-/// The root that is meant: the one that is named, or the one that the chain has for a machine.
-pub(super) async fn root(which: &Which, global: &Global) -> Result<Cid, CliError> {
-	match (which.root, &which.machine) {
-		(Some(root), _) => Ok(root),
-		(None, Some(machine)) => {
-			let cid = find(machine, which.at, global).await?.snapshot.cid;
-			Ok(cid.parse().expect("a CID's own text reads back"))
-		}
-		(None, None) => unreachable!("the parser demands one of the two"),
+/// A snapshot that the chain has, and the state that says so.
+pub(super) struct Found {
+	pub(super) at: AtBlock,
+	pub(super) request: u64,
+	/// Whose machine it is of.
+	pub(super) owner: AccountId32,
+	pub(super) snapshot: Snapshot,
+}
+
+impl Found {
+	pub(super) fn root(&self) -> Cid {
+		self.snapshot.cid.parse().expect("a CID's own text reads back")
 	}
 }
 
-/// A snapshot that the chain has, and the block at which it was asked.
-struct Found {
-	block: u64,
-	request: u64,
-	snapshot: Snapshot,
-}
-
 /// The newest snapshot of a machine, or the newest as of a time.
-async fn find(machine: &Machine, when: Option<When>, global: &Global) -> Result<Found, CliError> {
+pub(super) async fn find(
+	machine: &Machine,
+	when: Option<When>,
+	global: &Global,
+) -> Result<Found, CliError> {
 	let chain = Chain::connect(global).await?;
 	let at = chain.best().await?;
-	let block = at.block_number();
 	let request = machines::find(&at, machine, global).await?;
 	let lineage = reads::lineage(&at, request).await?;
-	let when = when.unwrap_or(When::Block(block));
-	let mut snapshots = match when {
+	let when = when.unwrap_or(When::Block(at.block_number()));
+	let missing = || CliError::NoSnapshot { request, when };
+	let snapshot = match when {
 		// The chain knows which one it is.
 		When::Block(block) => match reads::snapshot_as_of(&at, request, block).await? {
-			Some(sequence) => reads::snapshots_from(&at, &lineage, sequence).await?,
-			None => Vec::new(),
+			Some(sequence) => reads::snapshot(&at, request, sequence).await?,
+			None => None,
 		},
-		When::Time(_) => reads::snapshots(&at, &lineage).await?,
+		When::Time(_) => {
+			let mut all = reads::snapshots(&at, &lineage).await?.complete("snapshots")?;
+			let taken_by = chain.taken_by(&at, &all, when).await?;
+			taken_by.checked_sub(1).map(|newest| all.swap_remove(newest))
+		}
 	};
-	let taken_by = chain.taken_by(&at, &snapshots, when).await?;
-	let missing = || CliError::NoSnapshot { request, when };
-	let newest = taken_by.checked_sub(1).ok_or_else(missing)?;
-	Ok(Found { block, request, snapshot: snapshots.swap_remove(newest) })
+	let snapshot = snapshot.ok_or_else(missing)?;
+	let owner = lineage.owner.parse().expect("an account's own text reads back");
+	Ok(Found { at, request, owner, snapshot })
 }
 
 /// What a root says when it is opened.
@@ -100,8 +107,11 @@ impl Part {
 
 /// Open a root and tell what it says.
 pub(crate) async fn show(unlock: Unlock, global: &Global, output: Output) -> Result<(), CliError> {
-	let root = root(&unlock.which, global).await?;
-	let (_, opened) = work(move |cancel| open(root, &unlock, cancel)).await?;
+	let located = locate_sealed(&unlock, global, output).await?;
+	let root = located.root;
+	let bar = Bar::waiting(output, "the snapshot");
+	let (_, opened) = work(move |cancel| open(&located, &unlock, cancel)).await?;
+	drop(bar);
 	let consistency = serde_json::to_value(opened.consistency);
 	let consistency = consistency.map_err(|error| CliError::Answer { source: error.into() })?;
 	let shown = Shown {

@@ -2,11 +2,13 @@
 
 use crate::{
 	args::Unlock,
-	commands::restore::open,
+	commands::{blocks::Place, locate::Located, restore::open},
 	error::{CliError, exit},
+	output::Output,
 	words,
 };
 use backup_agent::{
+	format::Root,
 	pipeline::{Cancel, DiskView, Part},
 	repositories::BlockSource,
 };
@@ -64,8 +66,27 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-	pub(super) fn open(root: Cid, arguments: &Unlock, cancel: &Cancel) -> Result<Self, CliError> {
-		let (place, opened) = open(root, arguments, cancel)?;
+	pub(super) fn open(
+		located: &Located,
+		arguments: &Unlock,
+		cancel: &Cancel,
+	) -> Result<Self, CliError> {
+		let (place, opened) = open(located, arguments, cancel)?;
+		Self::of(located.root, place, &opened, cancel)
+	}
+
+	/// The same, of which it is told how much was read.
+	pub(super) fn watched(
+		located: &Located,
+		arguments: &Unlock,
+		output: Output,
+		cancel: &Cancel,
+	) -> Result<Self, CliError> {
+		let (place, opened) = open(located, arguments, cancel)?;
+		Self::of(located.root, place.watched(output), &opened, cancel)
+	}
+
+	fn of(root: Cid, place: Place, opened: &Root, cancel: &Cancel) -> Result<Self, CliError> {
 		let area = |object| {
 			let view = DiskView::new(Arc::clone(&place.source), opened.geometry, object);
 			Area::whole(SnapshotDisk { view, cancel: cancel.clone() })

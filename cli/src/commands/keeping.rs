@@ -139,17 +139,31 @@ pub(crate) async fn keep(
 	output: Output,
 ) -> Result<(), CliError> {
 	let session = Session::begin(global).await?;
-	let number = |number: u64| Value::u128(number.into());
 	let target = match machine {
-		None => Value::unnamed_variant("Account", [Value::from_bytes(session.account().0)]),
+		None => deletion_target(None, None, Some(session.account().0)),
 		Some(machine) => {
-			let request = number(session.request(&machine).await?);
-			match sequence {
-				Some(place) => Value::unnamed_variant("Snapshot", [request, number(place)]),
-				None => Value::unnamed_variant("Request", [request]),
-			}
+			let request = session.request(&machine).await?;
+			deletion_target(Some(request), sequence, None)
 		}
 	};
 	let done = "the deletion is taken back";
 	session.carry_out(output, "cancel_deletion", vec![target], done).await
+}
+
+/// What a deletion is of: a snapshot, a request's backup, or all of an account.
+pub(super) fn deletion_target(
+	request: Option<u64>,
+	sequence: Option<u64>,
+	account: Option<[u8; 32]>,
+) -> Value {
+	let number = |number: u64| Value::u128(number.into());
+	match (request, sequence) {
+		(Some(request), Some(place)) => {
+			Value::unnamed_variant("Snapshot", [number(request), number(place)])
+		}
+		(Some(request), None) => Value::unnamed_variant("Request", [number(request)]),
+		(None, _) => {
+			Value::unnamed_variant("Account", [Value::from_bytes(account.unwrap_or_default())])
+		}
+	}
 }

@@ -2,9 +2,12 @@
 
 use crate::{
 	args::{Global, Key},
-	commands::session::Session,
+	chain::{Chain, reads},
+	commands::{session::Session, words_of_key},
 	error::CliError,
-	output::Output,
+	output::{Output, Table},
+	progress::Bar,
+	secret::account,
 };
 use age::{secrecy::ExposeSecret, x25519};
 use backup_primitives::Recipient;
@@ -27,12 +30,44 @@ pub(crate) async fn run(verb: Key, global: &Global, output: Output) -> Result<()
 		Key::Register { recipient, identity } => {
 			let recipient = match (recipient, identity) {
 				(Some(recipient), _) => recipient,
-				(None, Some(path)) => recipient_of(&read_identity(&path)?)?,
+				(None, Some(path)) => recipient_of(&read_identity(&path)?),
 				(None, None) => unreachable!("the parser demands one of the two"),
 			};
 			register(recipient, global, output).await
 		}
+		Key::Show { identity: Some(path), owner: _ } => show(&path, output),
+		Key::Show { identity: None, owner } => registered(owner.as_deref(), global, output).await,
+		Key::Words { identity } => words_of_key::print(&identity, output),
+		Key::Recover { output: path } => words_of_key::recover(&path, output).await,
 	}
+}
+
+/// Print what is sealed to the identities of a file.
+fn show(path: &Path, output: Output) -> Result<(), CliError> {
+	let recipients: Vec<String> =
+		read_identities(path)?.iter().map(|identity| recipient_of(identity).to_string()).collect();
+	output.answer(&json!({ "recipients": recipients }), || recipients.join("\n"))
+}
+
+/// Print what an account has registered.
+async fn registered(owner: Option<&str>, global: &Global, output: Output) -> Result<(), CliError> {
+	let owner = account(owner, global).await?;
+	let bar = Bar::waiting(output, "the chain");
+	let at = Chain::connect(global).await?.best().await?;
+	let keys = reads::owner_keys(&at, &owner).await?;
+	let value = json!({ "block": at.block_number(), "account": owner.to_string(), "keys": keys });
+	drop(bar);
+	output.answer(&value, || {
+		if keys.is_empty() {
+			return format!("{owner} has registered no key");
+		}
+		let mut table = Table::new(&["version", "active from", "recipient"]);
+		for key in &keys {
+			let (version, from) = (key.key_version.to_string(), key.active_from.to_string());
+			table.row([version, from, key.recipient.clone()]);
+		}
+		table.render()
+	})
 }
 
 /// Make an identity. Without a file it goes to standard output, where the recipient is a
@@ -98,9 +133,10 @@ pub(crate) fn read_identities(path: &Path) -> Result<Vec<x25519::Identity>, CliE
 	}
 }
 
-fn recipient_of(identity: &x25519::Identity) -> Result<Recipient, CliError> {
+/// What is sealed to an identity.
+pub(crate) fn recipient_of(identity: &x25519::Identity) -> Recipient {
 	let text = identity.to_public().to_string();
-	Ok(text.parse().expect("age writes recipients in the form that it defined"))
+	text.parse().expect("age writes recipients in the form that it defined")
 }
 
 #[derive(DecodeAsType)]
@@ -116,7 +152,7 @@ async fn register(recipient: Recipient, global: &Global, output: Output) -> Resu
 	let event: OwnerKeyRegistered = included.event("Backup", "OwnerKeyRegistered")?;
 	let value = json!({
 		"recipient": recipient.to_string(),
-		"version": event.version,
+		"key_version": event.version,
 		"active_from": event.active_from,
 		"transaction": included.report,
 	});
@@ -139,7 +175,7 @@ mod tests {
 		let path = folder.path().join("key");
 		new(Some(&path), Output::new(true)).unwrap();
 		assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-		let recipient = recipient_of(&read_identity(&path).unwrap()).unwrap().to_string();
+		let recipient = recipient_of(&read_identity(&path).unwrap()).to_string();
 		assert!(fs::read_to_string(&path).unwrap().contains(&recipient));
 	}
 
@@ -152,7 +188,7 @@ mod tests {
 		let text = written.iter().map(secret).collect::<Vec<_>>().join("\n# older\n\n");
 		fs::write(&path, text).unwrap();
 		let recipients = |identities: &[x25519::Identity]| -> Vec<_> {
-			identities.iter().map(|identity| recipient_of(identity).unwrap()).collect()
+			identities.iter().map(recipient_of).collect()
 		};
 		assert_eq!(recipients(&read_identities(&path).unwrap()), recipients(&written));
 	}

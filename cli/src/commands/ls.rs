@@ -4,8 +4,8 @@ use crate::{
 	args::{Global, Ls},
 	commands::{
 		blocks::work,
-		history::root,
 		inside::{Inside, Visit, below, path_bytes},
+		locate::{Located, locate_sealed},
 	},
 	error::CliError,
 	output::{Output, Table},
@@ -72,13 +72,18 @@ impl Item {
 }
 
 pub(super) async fn run(arguments: Ls, global: &Global, output: Output) -> Result<(), CliError> {
-	let root = root(&arguments.unlock.which, global).await?;
-	let answer = work(move |cancel| list(root, &arguments, cancel)).await?;
+	let located = locate_sealed(&arguments.unlock, global, output).await?;
+	let answer = work(move |cancel| list(&located, &arguments, output, cancel)).await?;
 	output.answer(&answer, || text(&answer))
 }
 
-fn list(root: Cid, arguments: &Ls, cancel: &Cancel) -> Result<Answer, CliError> {
-	let inside = Inside::open(root, &arguments.unlock, cancel)?;
+fn list(
+	located: &Located,
+	arguments: &Ls,
+	output: Output,
+	cancel: &Cancel,
+) -> Result<Answer, CliError> {
+	let inside = Inside::watched(located, &arguments.unlock, output, cancel)?;
 	let Some(path) = &arguments.path else { return Ok(volumes(&inside)) };
 	let path = path_bytes(path);
 	let (volume, files) = inside.files(arguments.volume.as_deref())?;

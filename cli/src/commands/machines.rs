@@ -5,6 +5,7 @@ use crate::{
 	chain::{Chain, reads, records::RequestState},
 	error::CliError,
 	output::{Output, Table},
+	progress::Bar,
 	secret::account,
 	words,
 };
@@ -27,9 +28,11 @@ pub(crate) async fn run(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let owner = account(owner, global)?;
+	let owner = account(owner, global).await?;
+	let bar = Bar::waiting(output, "the chain");
 	let at = Chain::connect(global).await?.best().await?;
-	let requests = reads::requests_of(&at, &owner).await?;
+	let listed = reads::requests_of(&at, &owner).await?;
+	let (requests, truncated) = listed.told("requests", output);
 	let lineages = reads::lineages_of(&at, &owner).await?;
 	let machine = |(request, record): (u64, crate::chain::records::RequestRecord)| {
 		let lineage = lineages.iter().find(|lineage| lineage.request == request);
@@ -45,7 +48,9 @@ pub(crate) async fn run(
 		}
 	};
 	let machines: Vec<Machine> = requests.into_iter().map(machine).collect();
-	let answer = json!({ "block": at.block_number(), "machines": machines });
+	let answer =
+		json!({ "block": at.block_number(), "machines": machines, "truncated": truncated });
+	drop(bar);
 	output.answer(&answer, || {
 		if machines.is_empty() {
 			return "no machines".into();

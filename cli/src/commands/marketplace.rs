@@ -1,4 +1,4 @@
-//! `backup subscribe` and `backup delete-all`.
+//! `backup subscribe`, `backup unsubscribe` and `backup delete-all`.
 
 use crate::{
 	args::Global,
@@ -33,6 +33,14 @@ pub(crate) async fn subscribe(
 	});
 	output.answer(&value, || {
 		format!("backups are paid for until block {}, price {}", event.paid_until, event.paid)
+	})
+}
+
+pub(crate) async fn unsubscribe(global: &Global, output: Output) -> Result<(), CliError> {
+	let report =
+		Session::begin(global).await?.submit("Marketplace", "unsubscribe", ()).await?.report;
+	output.answer(&report, || {
+		format!("backups are disabled; what is stored stays (block {})", report.block)
 	})
 }
 

@@ -1,8 +1,9 @@
-//! `backup node register`: what an operator does once for each node.
+//! `backup node`: what an operator says of its nodes.
 
 use crate::{
 	args::{Global, Node},
 	chain::Chain,
+	commands::confirm::confirm,
 	error::CliError,
 	output::Output,
 	secret::{keypair, read_secret, signer},
@@ -10,23 +11,81 @@ use crate::{
 };
 use backup_primitives::{OpaqueId, Recipient, report::possession_payload};
 use serde_json::json;
-use std::env;
+use std::{env, path::Path};
 use subxt_signer::sr25519::Keypair;
 
 /// The variable that can hold the secret of a node's authority.
 const AUTHORITY_VARIABLE: &str = "BACKUP_AUTHORITY_SECRET";
 
 pub(crate) async fn run(verb: Node, global: &Global, output: Output) -> Result<(), CliError> {
-	let Node::Register { id, authority_secret_file, recipient, gateway } = verb;
-	let secret = match (authority_secret_file, env::var(AUTHORITY_VARIABLE)) {
-		(Some(path), _) => read_secret(&path)?,
+	match verb {
+		Node::Register { id, authority_secret_file, recipient, gateway } => {
+			let authority = authority(authority_secret_file.as_deref()).await?;
+			register(id, &authority, recipient, gateway, global, output).await
+		}
+		Node::Rotate { id, authority_secret_file, recipient } => {
+			let authority = authority(authority_secret_file.as_deref()).await?;
+			rotate(id, &authority, recipient, global, output).await
+		}
+		Node::Deregister { id, yes } => deregister(id, yes, global, output).await,
+	}
+}
+
+/// The key that is to sign a node's reports.
+async fn authority(path: Option<&Path>) -> Result<Keypair, CliError> {
+	let secret = match (path, env::var(AUTHORITY_VARIABLE)) {
+		(Some(path), _) => read_secret(path)?,
 		(None, Ok(secret)) => secret,
 		(None, Err(_)) => match terminal::ask_secret("secret of the authority: ").await {
 			Err(CliError::NoSigner) => return Err(CliError::NoAuthority),
 			asked => asked?,
 		},
 	};
-	register(id, &keypair(&secret)?, recipient, gateway, global, output).await
+	keypair(&secret)
+}
+
+/// The authority's word that it is to be this node's.
+fn proof(chain: &Chain, id: u32, signer: &Keypair, authority: &Keypair) -> [u8; 64] {
+	let operator = signer.public_key().0;
+	let payload = possession_payload(&chain.genesis(), &opaque(&id), &opaque(&operator));
+	authority.sign(&payload).0
+}
+
+async fn rotate(
+	id: u32,
+	authority: &Keypair,
+	recipient: Recipient,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	let signer = signer(global).await?;
+	let chain = Chain::connect(global).await?;
+	let proof = proof(&chain, id, &signer, authority);
+	let arguments = (id, authority.public_key().0, recipient.0, proof);
+	let report = chain.submit(&signer, "Compute", "rotate_keys", arguments).await?.report;
+	output.answer(&report, || {
+		format!(
+			"node {id} has new keys; its old ones sign nothing any more (block {})",
+			report.block
+		)
+	})
+}
+
+async fn deregister(id: u32, yes: bool, global: &Global, output: Output) -> Result<(), CliError> {
+	let signer = signer(global).await?;
+	if !yes {
+		let will =
+			format!("Node {id} will be taken off the chain, and its id is never given again.");
+		confirm(output, &will, "deregister").await?;
+	}
+	let chain = Chain::connect(global).await?;
+	let report = chain.submit(&signer, "Compute", "deregister_node", (id,)).await?.report;
+	output.answer(&report, || {
+		format!(
+			"node {id} is off the chain; owners of its machines release them (block {})",
+			report.block
+		)
+	})
 }
 
 async fn register(
@@ -39,9 +98,7 @@ async fn register(
 ) -> Result<(), CliError> {
 	let signer = signer(global).await?;
 	let chain = Chain::connect(global).await?;
-	let operator = signer.public_key().0;
-	let payload = possession_payload(&chain.genesis(), &opaque(&id), &opaque(&operator));
-	let proof = authority.sign(&payload).0;
+	let proof = proof(&chain, id, &signer, authority);
 	let public = authority.public_key().0;
 	let gateways: Vec<Vec<u8>> = gateways.into_iter().map(String::into_bytes).collect();
 	let arguments = (id, public, recipient.0, gateways, proof);

@@ -33,6 +33,14 @@ pub(crate) async fn run(verb: Request, global: &Global, output: Output) -> Resul
 			operate(global, output, "fulfil_request", arguments, &done).await
 		}
 		Request::Tag { request } => tag(request, global, output).await,
+		Request::Release { machine } => {
+			let session = Session::begin(global).await?;
+			let request = session.request(&machine).await?;
+			let report = session.submit("Compute", "release_request", (request,)).await?.report;
+			output.answer(&report, || {
+				format!("request {request} is open for another node (block {})", report.block)
+			})
+		}
 		Request::End { request } => {
 			let done = format!("request {request} has ended");
 			operate(global, output, "end_request", (request,), &done).await

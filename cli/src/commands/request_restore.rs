@@ -3,17 +3,19 @@
 use crate::{
 	args::{Global, Machine, Restorable, When},
 	chain::{
-		Chain, reads,
+		Chain,
+		follow::Follower,
+		reads,
 		records::{Restore, RestoreState},
 		submit::Included,
 	},
-	commands::session::Session,
+	commands::{confirm::confirm, history::find, restore::read_envelope, session::Session},
 	error::CliError,
 	output::Output,
 	progress::Bar,
 };
 use serde_json::json;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 use subxt::{
 	dynamic::Value,
 	ext::scale_decode::{self, DecodeAsType},
@@ -26,33 +28,57 @@ struct SnapshotRestoreRequested {
 	request_id: u64,
 }
 
+/// What is to be restored, and how.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+	pub(crate) what: Restorable,
+	pub(crate) sequence: Option<u64>,
+	pub(crate) at: Option<When>,
+	pub(crate) replace: bool,
+	pub(crate) onto: Option<Machine>,
+	pub(crate) envelope: Option<PathBuf>,
+	pub(crate) yes: bool,
+}
+
+impl Wanted {
+	/// Whether nothing is said but what it is.
+	fn is_plain(&self) -> bool {
+		let Self { what: _, sequence, at, replace, onto, envelope, yes: _ } = self;
+		sequence.is_none() && at.is_none() && !replace && onto.is_none() && envelope.is_none()
+	}
+}
+
 /// Ask, and with a `timeout` in seconds wait for the node's report.
 pub(crate) async fn run(
-	what: &Restorable,
-	sequence: Option<u64>,
+	wanted: &Wanted,
 	timeout: Option<u64>,
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
+	if matches!(wanted.what, Restorable::Root(_)) && !wanted.is_plain() {
+		return Err(CliError::RootAlone);
+	}
 	let session = Session::begin(global).await?;
-	let included = match what {
+	let included = match &wanted.what {
 		Restorable::Root(cid) => {
 			let arguments = (cid.as_bytes().to_vec(),);
 			session.submit("Backup", "restore_from_snapshot", arguments).await?
 		}
-		Restorable::Machine(machine) => ask(&session, machine, sequence).await?,
+		Restorable::Machine(machine) => ask(&session, machine, wanted, global, output).await?,
 	};
 	let event: SnapshotRestoreRequested = included.event("Backup", "SnapshotRestoreRequested")?;
 	let restore = event.restore_id;
+	let mut follower = Follower::new(session.chain.clone(), global);
 	let ended = match timeout {
 		None => None,
 		Some(seconds) => {
 			output.note(format_args!("restore {restore} was asked for; waiting for the node"));
 			let _bar = Bar::waiting(output, "the node");
-			Some(wait(&session.chain, restore, seconds).await?)
+			let asked = (restore, included.report.block);
+			Some(wait(&mut follower, asked, seconds).await?)
 		}
 	};
-	let recorded = reads::restore(&session.chain.best().await?, restore).await?;
+	let recorded = reads::restore(&follower.chain().best().await?, restore).await?;
 	let value = json!({
 		"restore": restore,
 		"request": event.request_id,
@@ -70,61 +96,71 @@ pub(crate) async fn run(
 async fn ask(
 	session: &Session,
 	machine: &Machine,
-	sequence: Option<u64>,
+	wanted: &Wanted,
+	global: &Global,
+	output: Output,
 ) -> Result<Included, CliError> {
 	let request = session.request(machine).await?;
-	let sequence = match sequence {
+	let sequence = match wanted.sequence {
 		Some(sequence) => sequence,
-		None => {
-			let at = session.chain.best().await?;
-			let when = When::Block(at.block_number());
-			let newest = reads::snapshot_as_of(&at, request, at.block_number()).await?;
-			newest.ok_or(CliError::NoSnapshot { request, when })?
-		}
+		None => find(&Machine::Request(request), wanted.at, global).await?.snapshot.sequence,
 	};
-	let none = || Value::unnamed_variant("None", []);
+	let target = match &wanted.onto {
+		Some(machine) => Some(session.request(machine).await?),
+		None => None,
+	};
+	let envelope = wanted.envelope.as_deref().map(read_envelope).transpose()?;
+	if wanted.replace && !wanted.yes {
+		let will = format!("The disks of request {} will be replaced.", target.unwrap_or(request));
+		confirm(output, &will, "replace").await?;
+	}
+	let option = |value: Option<Value>| match value {
+		Some(value) => Value::unnamed_variant("Some", [value]),
+		None => Value::unnamed_variant("None", []),
+	};
+	let mode = if wanted.replace { "Replace" } else { "Aside" };
 	let options = Value::named_composite([
-		("mode", Value::unnamed_variant("Aside", [])),
-		("target", none()),
-		("envelope", none()),
+		("mode", Value::unnamed_variant(mode, [])),
+		("target", option(target.map(|request| Value::u128(request.into())))),
+		("envelope", option(envelope.map(Value::from_bytes))),
 	]);
 	let arguments = vec![Value::u128(request.into()), Value::u128(sequence.into()), options];
 	session.submit("Backup", "restore_snapshot", arguments).await
 }
 
-/// Wait for the block in which the node reported success.
-async fn wait(chain: &Chain, restore: u64, seconds: u64) -> Result<u64, CliError> {
+/// Wait for the block in which the node reported success. The restore was asked for at block `since`.
+async fn wait(
+	follower: &mut Follower<'_>,
+	(restore, since): (u64, u64),
+	seconds: u64,
+) -> Result<u64, CliError> {
 	let late = |_| CliError::Late { what: format!("restore {restore}"), seconds };
-	tokio::time::timeout(Duration::from_secs(seconds), outcome(chain, restore))
+	tokio::time::timeout(Duration::from_secs(seconds), outcome(follower, restore, since))
 		.await
 		.map_err(late)?
 }
 
-/// Look at every block until the restore has ended.
-async fn outcome(chain: &Chain, restore: u64) -> Result<u64, CliError> {
-	let mut blocks = chain.client.stream_best_blocks().await.map_err(subxt::Error::from)?;
+/// Look at the chain whenever it has grown, until the restore has ended.
+async fn outcome(follower: &mut Follower<'_>, restore: u64, since: u64) -> Result<u64, CliError> {
 	loop {
-		let at = match chain.wait_for_finality {
-			true => chain.finalized().await?,
-			false => chain.best().await?,
-		};
-		match reads::restore(&at, restore).await? {
-			Some(record) => {
-				if let Some(at) = ended(record)? {
-					return Ok(at);
-				}
-			}
-			// Not final yet, if that is what is looked at.
-			None if chain.wait_for_finality => (),
-			None => return Err(CliError::RestoreGone { restore }),
+		match look(follower.chain(), restore, since).await {
+			Ok(Some(at)) => return Ok(at),
+			Ok(None) => follower.wait().await,
+			Err(error) => follower.recover(error).await?,
 		}
-		match blocks.next().await {
-			Some(block) => drop(block.map_err(subxt::Error::from)?),
-			// A node may end a subscription and live on. One that is gone refuses the next.
-			None => {
-				blocks = chain.client.stream_best_blocks().await.map_err(subxt::Error::from)?;
-			}
-		}
+	}
+}
+
+async fn look(chain: &Chain, restore: u64, since: u64) -> Result<Option<u64>, CliError> {
+	let at = match chain.wait_for_finality {
+		true => chain.finalized().await?,
+		false => chain.best().await?,
+	};
+	match reads::restore(&at, restore).await? {
+		Some(record) => ended(record),
+		// A node that was started again, or what is final, may stand before that block.
+		None if at.block_number() < since || chain.wait_for_finality => Ok(None),
+		None => Err(CliError::RestoreGone { restore }),
 	}
 }
 

@@ -13,8 +13,8 @@ use crate::{
 	commands::{
 		blocks::{Place, work},
 		confirm::confirm,
-		history::root,
 		key::read_identities,
+		locate::{Located, locate_sealed},
 	},
 	error::{CliError, exit},
 	output::Output,
@@ -57,8 +57,9 @@ pub(crate) async fn run(restore: Restore, global: &Global, output: Output) -> Re
 		let will = format!("What is on {} will be overwritten.", device.display());
 		confirm(output, &will, "overwrite").await?;
 	}
-	let root = root(&restore.unlock.which, global).await?;
-	let answer = work(move |cancel| write_image(root, &restore, &place, output, cancel)).await?;
+	let located = locate_sealed(&restore.unlock, global, output).await?;
+	let answer =
+		work(move |cancel| write_image(&located, &restore, &place, output, cancel)).await?;
 	output.answer(&answer, || {
 		format!(
 			"{} holds {} of request {}, snapshot {}: {}, {} written",
@@ -73,13 +74,14 @@ pub(crate) async fn run(restore: Restore, global: &Global, output: Output) -> Re
 }
 
 fn write_image(
-	root: Cid,
+	located: &Located,
 	restore: &Restore,
 	destination: &Destination,
 	output: Output,
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
-	let (place, opened) = open(root, &restore.unlock, cancel)?;
+	let root = located.root;
+	let (place, opened) = open(located, &restore.unlock, cancel)?;
 	let disk = choose(root, &opened, restore)?;
 	let mut target = destination.open()?;
 	let bar = Bar::new(output, Some(disk.logical_bytes));
@@ -109,12 +111,13 @@ fn write_image(
 
 /// The place of a snapshot's blocks, and its opened root.
 pub(super) fn open(
-	root: Cid,
+	located: &Located,
 	arguments: &Unlock,
 	cancel: &Cancel,
 ) -> Result<(Place, Root), CliError> {
+	let root = located.root;
 	let Unlock { which: _, identity, envelope, from } = arguments;
-	let place = Place::open(from, cancel)?;
+	let place = Place::open(located, from, cancel)?;
 	let (block, key) = unlock(&*place.source, root, identity, envelope.as_deref())?;
 	let opened = block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))?;
 	Ok((place, opened))
@@ -143,7 +146,7 @@ pub(super) fn unlock(
 	Ok((block, key))
 }
 
-fn read_envelope(path: &Path) -> Result<Vec<u8>, CliError> {
+pub(super) fn read_envelope(path: &Path) -> Result<Vec<u8>, CliError> {
 	let failed = |source| CliError::FileRead { path: path.to_owned(), source };
 	let mut bytes = Vec::new();
 	let file = fs::File::open(path).map_err(failed)?;

@@ -8,8 +8,8 @@ use crate::{
 	args::{Global, RestoreFile},
 	commands::{
 		blocks::work,
-		history::root,
 		inside::{Inside, below, path_bytes},
+		locate::{Located, locate_sealed},
 		restore::create_error,
 	},
 	error::CliError,
@@ -62,8 +62,8 @@ pub(super) async fn run(
 	if fs::symlink_metadata(&arguments.output).is_ok() {
 		return Err(CliError::FileExists { path: arguments.output });
 	}
-	let root = root(&arguments.unlock.which, global).await?;
-	let answer = work(move |cancel| restore(root, &arguments, output, cancel)).await?;
+	let located = locate_sealed(&arguments.unlock, global, output).await?;
+	let answer = work(move |cancel| restore(&located, &arguments, output, cancel)).await?;
 	output.answer(&answer, || {
 		let mut text = format!(
 			"{} holds {}: {}, {}, {}, {}",
@@ -83,13 +83,13 @@ pub(super) async fn run(
 }
 
 fn restore(
-	root: Cid,
+	located: &Located,
 	arguments: &RestoreFile,
 	told: Output,
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
 	let (path, output) = (path_bytes(&arguments.path), &arguments.output);
-	let inside = Inside::open(root, &arguments.unlock, cancel)?;
+	let inside = Inside::open(located, &arguments.unlock, cancel)?;
 	let (volume, files) = inside.files(arguments.volume.as_deref())?;
 	let entry = files.entry(path).map_err(|error| inside.explain(&error))?;
 	let answer = Answer {

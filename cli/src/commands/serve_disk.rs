@@ -2,10 +2,15 @@
 
 use crate::{
 	args::{Global, ServeDisk},
-	commands::{blocks::work, history::root, restore::open},
+	commands::{
+		blocks::work,
+		locate::{Located, locate_sealed},
+		restore::open,
+	},
 	error::{CliError, exit},
 	interrupt::Interrupt,
 	output::Output,
+	progress::Bar,
 	words,
 };
 use backup_agent::{
@@ -39,7 +44,7 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
 	let mut interrupt = Interrupt::listen()?;
 	let (server, answer) = tokio::select! {
-		started = begin(arguments, global) => started?,
+		started = begin(arguments, global, output) => started?,
 		() = interrupt.told() => return Err(CliError::Interrupted),
 	};
 	output.answer(&answer, || {
@@ -54,14 +59,20 @@ pub(super) async fn run(
 	Ok(())
 }
 
-async fn begin(arguments: ServeDisk, global: &Global) -> Result<(NbdServer, Answer), CliError> {
-	let root = root(&arguments.unlock.which, global).await?;
-	work(move |_| start(root, &arguments)).await
+async fn begin(
+	arguments: ServeDisk,
+	global: &Global,
+	output: Output,
+) -> Result<(NbdServer, Answer), CliError> {
+	let located = locate_sealed(&arguments.unlock, global, output).await?;
+	let _bar = Bar::waiting(output, "the snapshot");
+	work(move |_| start(&located, &arguments)).await
 }
 
-fn start(root: Cid, arguments: &ServeDisk) -> Result<(NbdServer, Answer), CliError> {
+fn start(located: &Located, arguments: &ServeDisk) -> Result<(NbdServer, Answer), CliError> {
+	let root = located.root;
 	let ServeDisk { unlock, disk, socket } = arguments;
-	let (place, opened) = open(root, unlock, &Cancel::new())?;
+	let (place, opened) = open(located, unlock, &Cancel::new())?;
 	let names = || {
 		let names = opened.disks.iter().map(|disk| words::escape(disk.name.as_bytes()));
 		names.collect::<Vec<_>>().join(", ")

@@ -8,6 +8,7 @@ use crate::{
 	},
 	error::CliError,
 	output::{Output, Table},
+	progress::Bar,
 	secret::account,
 	words,
 };
@@ -20,6 +21,8 @@ struct Backup {
 	#[serde(flatten)]
 	lineage: Lineage,
 	snapshots: Vec<Snapshot>,
+	/// Whether there may be more.
+	truncated: bool,
 }
 
 /// The whole answer.
@@ -37,8 +40,9 @@ pub(crate) async fn run(
 	// Whoever is not known is told before a node is asked.
 	let owner = match &which.machine {
 		Some(Machine::Request(_)) => None,
-		Some(Machine::Name(_)) | None => Some(account(which.owner.as_deref(), global)?),
+		Some(Machine::Name(_)) | None => Some(account(which.owner.as_deref(), global).await?),
 	};
+	let bar = Bar::waiting(output, "the chain");
 	let chain = Chain::connect(global).await?;
 	let at = chain.best().await?;
 	let lineages = match (&which.machine, &owner) {
@@ -52,12 +56,14 @@ pub(crate) async fn run(
 	};
 	let (chain, at_block) = (&chain, &at);
 	let backups = stream::iter(lineages).map(|lineage| async move {
-		let snapshots = reads::snapshots(at_block, &lineage).await?;
+		let listed = reads::snapshots(at_block, &lineage).await?;
+		let (snapshots, truncated) = listed.told("snapshots of a machine", output);
 		let snapshots = which.filter.of(snapshots, chain, at_block).await?;
-		Ok::<_, CliError>(Backup { lineage, snapshots })
+		Ok::<_, CliError>(Backup { lineage, snapshots, truncated })
 	});
 	let backups = backups.buffered(reads::AT_ONCE).try_collect().await?;
 	let answer = Answer { block: at.block_number(), backups };
+	drop(bar);
 	output.answer(&answer, || text(&answer, which.tree))
 }
 

@@ -8,6 +8,7 @@ use crate::{
 	},
 	error::CliError,
 	output::Output,
+	progress::Bar,
 	secret::{account, parse_account},
 	words,
 };
@@ -31,6 +32,8 @@ struct Answer {
 	backups: Vec<Backup>,
 	restores: Vec<Restore>,
 	agent: Option<serde_json::Value>,
+	/// Whether there may be more restores.
+	truncated: bool,
 }
 
 /// A backup, and how well it is protected.
@@ -85,12 +88,13 @@ pub(crate) async fn run(
 ) -> Result<(), CliError> {
 	let named = match owner {
 		Some(text) => Some(parse_account(text)?),
-		None => match account(None, global) {
+		None => match account(None, global).await {
 			Ok(account) => Some(account),
 			Err(CliError::NoAccount) => None,
 			Err(error) => return Err(error),
 		},
 	};
+	let bar = Bar::waiting(output, "the chain");
 	let chain = Chain::connect(global).await?;
 	let at = chain.best().await?;
 	let chain = head(&chain, &at).await?;
@@ -105,6 +109,7 @@ pub(crate) async fn run(
 		backups: Vec::new(),
 		restores: Vec::new(),
 		agent,
+		truncated: false,
 	};
 	match (machine, named) {
 		(Some(machine), named) => {
@@ -114,17 +119,19 @@ pub(crate) async fn run(
 				}
 				(machine, _) => machines::find(&at, machine, global).await?,
 			};
-			add_request(&mut answer, &at, id).await?;
+			add_request(&mut answer, &at, id, output).await?;
 		}
 		(None, Some(owner)) => {
 			let lineages = stream::iter(reads::lineages_of(&at, &owner).await?);
 			let backups = lineages.map(|lineage| Backup::read(&at, lineage));
 			answer.backups = backups.buffered(reads::AT_ONCE).try_collect().await?;
-			answer.restores = reads::restores_of(&at, &owner).await?;
+			let restores = reads::restores_of(&at, &owner).await?;
+			(answer.restores, answer.truncated) = restores.told("restores", output);
 			answer.account = Some(read_account(&at, &owner).await?);
 		}
 		(None, None) => (),
 	}
+	drop(bar);
 	output.answer(&answer, || text(&answer))
 }
 
@@ -137,7 +144,12 @@ async fn head(chain: &Chain, at: &AtBlock) -> Result<Head, CliError> {
 	})
 }
 
-async fn add_request(answer: &mut Answer, at: &AtBlock, id: u64) -> Result<(), CliError> {
+async fn add_request(
+	answer: &mut Answer,
+	at: &AtBlock,
+	id: u64,
+	output: Output,
+) -> Result<(), CliError> {
 	let record = reads::request(at, id).await?;
 	let owner = record.owner;
 	answer.request = Some(Request {
@@ -152,9 +164,9 @@ async fn add_request(answer: &mut Answer, at: &AtBlock, id: u64) -> Result<(), C
 		Err(CliError::NoBackup { .. }) => (),
 		Err(error) => return Err(error),
 	}
-	let mut restores = reads::restores_of(at, &owner).await?;
-	restores.retain(|restore| restore.request == id);
-	answer.restores = restores;
+	let restores = reads::restores_of(at, &owner).await?;
+	(answer.restores, answer.truncated) = restores.told("restores", output);
+	answer.restores.retain(|restore| restore.request == id);
 	Ok(())
 }
 

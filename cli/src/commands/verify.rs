@@ -4,7 +4,7 @@ use crate::{
 	args::{Global, Verify},
 	commands::{
 		blocks::{Place, work},
-		history::root,
+		locate::{Located, locate},
 	},
 	error::{CliError, exit},
 	output::Output,
@@ -38,8 +38,10 @@ pub(super) async fn run(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let root = root(&arguments.which, global).await?;
-	let answer = work(move |cancel| walk(root, &arguments, output, cancel)).await?;
+	let Verify { which, from, identity, .. } = &arguments;
+	let located = locate(which, from, identity.as_deref(), global, output).await?;
+	let root = located.root;
+	let answer = work(move |cancel| walk(&located, &arguments, output, cancel)).await?;
 	output.answer(&answer, || text(&answer))?;
 	match answer.bad_blocks {
 		0 => Ok(()),
@@ -54,13 +56,13 @@ pub(super) async fn run(
 }
 
 fn walk(
-	root: Cid,
+	located: &Located,
 	arguments: &Verify,
 	output: Output,
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
-	let Verify { which: _, from, read } = arguments;
-	let place = Place::open(from, cancel)?;
+	let (root, Verify { from, read, .. }) = (located.root, arguments);
+	let place = Place::open(located, from, cancel)?;
 	let (chunks, depth) = match read {
 		true => (Chunks::Hashed, "read"),
 		false => (Chunks::Asked, "there"),

@@ -2,7 +2,7 @@
 
 use crate::{
 	args::{Global, Machine},
-	chain::{Chain, machines, submit::Event},
+	chain::{Chain, follow::Follower, machines, submit::Event},
 	error::CliError,
 	output::Output,
 	words,
@@ -32,21 +32,41 @@ pub(crate) async fn run(
 		Some(machine) => Some(machines::find(&at, machine, global).await?),
 		None => None,
 	};
-	let mut blocks = chain.client.stream_best_blocks().await.map_err(subxt::Error::from)?;
+	let mut follower = Follower::new(chain, global);
 	let mut told = None;
-	while let Some(block) = blocks.next().await {
-		let newest = block.map_err(subxt::Error::from)?.number();
-		let first = told.map_or(newest, |told: u64| told + 1);
-		for number in first.max(newest.saturating_sub(BLOCKS_BEHIND_MAX))..=newest {
-			for event in chain.events("Backup", number).await? {
-				if is_about(&event, request) {
-					tell(Line { block: number, event }, output)?;
-				}
+	loop {
+		match tell_since(follower.chain(), told, request, output).await {
+			Ok(newest) => {
+				told = told.max(Some(newest));
+				follower.wait().await;
 			}
+			Err(error) => follower.recover(error).await?,
 		}
-		told = told.max(Some(newest));
 	}
-	Err(CliError::NotAccepted { reason: "the node went away".into() })
+}
+
+/// Tell of the blocks behind one that was told of; of the newest alone, if none was. Gives the newest.
+async fn tell_since(
+	chain: &Chain,
+	told: Option<u64>,
+	request: Option<u64>,
+	output: Output,
+) -> Result<u64, CliError> {
+	let newest = chain.best().await?.block_number();
+	let first = told.map_or(newest, |told| told + 1);
+	let from = first.max(newest.saturating_sub(BLOCKS_BEHIND_MAX));
+	if from > first {
+		output.note(format_args!("blocks {first} to {} are left out", from - 1));
+	}
+	let mut lines = Vec::new();
+	for block in from..=newest {
+		let events = chain.events("Backup", block).await?;
+		let meant = events.into_iter().filter(|event| is_about(event, request));
+		lines.extend(meant.map(|event| Line { block, event }));
+	}
+	// All of them or none: what is told once is not told again.
+	lines.into_iter().try_for_each(|line| tell(line, output))?;
+	Ok(newest)
 }
 
 /// A deletion that was taken back names its request, if it was of one, in what was to go.

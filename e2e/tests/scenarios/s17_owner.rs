@@ -52,7 +52,8 @@ async fn every_verb_of_an_owner_does_what_it_says() {
 		a_root_tells_what_it_holds(&desk, newest).context("show, verify")?;
 		files_come_out(&desk, newest).context("ls, cat, restore-file")?;
 		a_snapshot_travels_in_a_file(&desk, newest).context("export, import, restore")?;
-		a_machine_comes_back_as_of_a_time(&desk, newest).context("restore --at")?;
+		a_machine_comes_back_from_who_has_it(&desk, newest).context("copies, restore --at")?;
+		a_closed_gateway_lets_its_owners_in(&desk, newest).context("gateways, drill")?;
 		an_envelope_opens_a_snapshot(&desk, newest).context("envelope")?;
 		a_deleted_snapshot_is_gone(&desk, newest).await.context("delete")?;
 		everything_can_be_deleted(&desk).await.context("delete-all")?;
@@ -69,7 +70,7 @@ async fn two_snapshots(desk: &Desk<'_>) -> Result<([Snapshot; 2], String)> {
 	guest.write(2, COMMAND_TIME_MAX)?;
 	guest.quiet(COMMAND_TIME_MAX)?;
 	let key = desk.answer(&format!("key register --identity {}", shown(&identity.path)))?;
-	ensure!(key["version"] == 1 && key["recipient"] == identity.recipient.to_string(), "{key}");
+	ensure!(key["key_version"] == 1 && key["recipient"] == identity.recipient.to_string(), "{key}");
 	let first = chain.wait_for_snapshots(*request, 1, SNAPSHOT_TIME_MAX).await?.remove(0);
 
 	guest.write(2, COMMAND_TIME_MAX)?;
@@ -302,6 +303,8 @@ async fn proposals_are_answered(desk: &Desk<'_>) -> Result<()> {
 	desk.fails(OWNER, &format!("approve {wanted}"), NOT_ALLOWED, "NotAuthorized")?;
 	desk.answer_to(STRANGER, &format!("approve {wanted}"))?;
 	ensure!(desk.of_request("Lineages", wanted).await?.is_object(), "no backup began");
+	let released = desk.answer_to(STRANGER, &format!("request release {wanted}"))?;
+	ensure!(released["events"][0]["event"] == "RequestReleased", "{released}");
 	desk.answer_to(STRANGER, &format!("reject {unwanted}"))?;
 	ensure!(desk.of_request("Proposals", unwanted).await?.is_null(), "the proposal stands");
 	ensure!(desk.of_request("Lineages", unwanted).await?.is_null(), "a backup began");
@@ -394,17 +397,63 @@ fn a_snapshot_travels_in_a_file(desk: &Desk<'_>, newest: &Snapshot) -> Result<()
 	fs::remove_file(image).context("the image cannot be removed")
 }
 
-fn a_machine_comes_back_as_of_a_time(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
+/// No place is named: the chain knows who has the blocks, and these know the owner.
+fn a_machine_comes_back_from_who_has_it(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
 	let image = desk.path("as-of.raw");
+	let agent = &desk.world.agent;
+	let gateway = agent.contact().gateway.context("the agent has no gateway")?;
+	let copies = desk.answer("copies web-1")?;
+	let host = &copies["copies"][0];
+	ensure!(host["node"] == story::NODE && host["role"] == "host", "{copies}");
+	let address = format!("{gateway}#{}", agent.recipient());
+	ensure!(host["gateways"] == json!([address]) && copies["copies"][1].is_null(), "{copies}");
+
 	let identity = shown(&desk.machine.identity.path);
-	let place = format!("--identity {identity} --gateway {}", desk.world.agent.url());
-	let words = format!("restore --machine web-1 {place} --output {}", shown(&image));
+	let place = format!("--identity {identity} --output {}", shown(&image));
+	let near = format!("restore --machine web-1 {place}");
+	desk.fails(OWNER, &near, USAGE, "127.0.0.1 is not public")?;
+	let words = format!("{near} --peer-network 127.0.0.0/8");
 	desk.fails(OWNER, &format!("{words} --at 2020-01-01"), NOT_FOUND, "no snapshot")?;
 	ensure!(!image.exists(), "there is an image of nothing");
 	let restored = desk.answer(&format!("{words} --at {}", newest.taken_at))?;
 	ensure!(restored["root"] == newest.cid, "{restored}");
 	ensure!(checksum(&image)? == checksum(&desk.machine.disk)?, "the image is not the disk");
 	fs::remove_file(image).context("the image cannot be removed")
+}
+
+/// It serves neither everybody nor whoever has a key.
+fn a_closed_gateway_lets_its_owners_in(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
+	let agent = &desk.world.agent;
+	let gateway = agent.contact().gateway.context("the agent has no gateway")?;
+	let (root, identity) = (&newest.cid, shown(&desk.machine.identity.path));
+	let nobody = Identity::new(desk.world.lab.path(), "nobody.key")?;
+	let place = format!("--root {root} --gateway {gateway}");
+	let only = "only whom the chain knows is let in";
+	desk.fails(OWNER, &format!("verify {place}"), NOT_ALLOWED, only)?;
+	let unknown = format!("show {place} --identity {}", shown(&nobody.path));
+	desk.fails(STRANGER, &unknown, NOT_ALLOWED, "none of these keys")?;
+
+	// The gateway's key and whose the owner's is stand on the chain.
+	let verified =
+		desk.answer_to(STRANGER, &format!("verify {place} --identity {identity} --read"))?;
+	ensure!(verified["bad_blocks"] == 0, "{verified}");
+	let listed = desk.answer(&format!("ls {place} --identity {identity} /files"))?;
+	ensure!(listed["entries"].as_array().is_some_and(|entries| entries.len() == 4), "{listed}");
+	let car = desk.path("closed.car");
+	desk.answer(&format!("export {place} --identity {identity} --output {}", shown(&car)))?;
+	fs::remove_file(car)?;
+
+	// Both can be named, and then there need be no chain.
+	let owner = subxt::utils::AccountId32(desk.machine.owner.public_key().0);
+	let offline = format!(
+		"--root {root} --identity {identity} --gateway {gateway}#{} --owner {owner} \
+		 --node ws://127.0.0.1:1",
+		agent.recipient()
+	);
+	let drill = desk.answer(&format!("drill {offline}"))?;
+	ensure!(drill["disks"][0]["logical_bytes"] == 128 << 20, "{drill}");
+	ensure!(drill["disks"][0]["written_bytes"].as_u64() > Some(4 << 20), "{drill}");
+	Ok(())
 }
 
 fn an_envelope_opens_a_snapshot(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {

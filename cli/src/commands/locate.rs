@@ -1,0 +1,286 @@
+//! Where the blocks of a snapshot are, and what lets its owner in there.
+//!
+//! A gateway serves everybody, or only those whom the chain knows by the key that they prove to hold.
+//! To prove that, its own key is needed, which never comes from itself: it stands behind a `#` in the
+//! address that the user names, or on the chain. The chain is asked only for what is not known yet.
+
+use crate::{
+	args::{From, GatewayAddress, Global, Unlock, Which},
+	chain::{AtBlock, Chain, reads},
+	commands::{
+		history::{Found, find},
+		key::{read_identities, recipient_of},
+	},
+	error::CliError,
+	output::Output,
+	progress::Bar,
+	secret::parse_account,
+};
+use age::x25519::Identity;
+use backup_agent::peers::{
+	GatewayClient, PeerError, Reach,
+	pass::{AnyReader, Pass},
+};
+use backup_primitives::{Cid, OpaqueId, Reader, Recipient};
+use std::{path::Path, thread};
+use subxt::utils::AccountId32;
+use tokio::sync::oneshot;
+
+/// A snapshot, and the gateways that may have it; none where its place is a store or a file.
+pub(super) struct Located {
+	pub(super) root: Cid,
+	pub(super) doors: Vec<Door>,
+	/// Which addresses may be connected to.
+	pub(super) reach: Reach,
+}
+
+/// A gateway, with what is shown there.
+pub(super) struct Door {
+	pub(super) url: String,
+	pub(super) pass: Option<Pass>,
+}
+
+/// Find a snapshot that is to be opened.
+pub(super) async fn locate_sealed(
+	unlock: &Unlock,
+	global: &Global,
+	output: Output,
+) -> Result<Located, CliError> {
+	locate(&unlock.which, &unlock.from, Some(&unlock.identity), global, output).await
+}
+
+/// Find a snapshot, and who lets the holder of these identities in.
+pub(super) async fn locate(
+	which: &Which,
+	from: &From,
+	identities: Option<&Path>,
+	global: &Global,
+	output: Output,
+) -> Result<Located, CliError> {
+	let _bar = Bar::waiting(output, "the chain and the gateways");
+	let found = match (which.root, &which.machine) {
+		(Some(root), _) => return locate_root(root, from, identities, global, output).await,
+		(None, Some(machine)) => find(machine, which.at, global).await?,
+		(None, None) => unreachable!("the parser demands one of the two"),
+	};
+	let root = found.root();
+	if from.is_named() {
+		let (named, reach) = (from.gateway.clone(), Reach::All);
+		let asked = Asked { root, from, identities, global, output, found: Some(&found) };
+		return asked.locate(named, reach).await;
+	}
+	let copies = reads::copies(&found.at, found.request).await?;
+	let gateways: Vec<_> = copies.into_iter().flat_map(|copy| copy.addresses()).collect();
+	if gateways.is_empty() {
+		return Err(CliError::NoHolder { request: found.request });
+	}
+	let reach = Reach::public_and(from.peer_network.iter().copied());
+	let asked = Asked { root, from, identities, global, output, found: Some(&found) };
+	asked.locate(gateways, reach).await
+}
+
+/// The same of a root that is known.
+pub(super) async fn locate_root(
+	root: Cid,
+	from: &From,
+	identities: Option<&Path>,
+	global: &Global,
+	output: Output,
+) -> Result<Located, CliError> {
+	if !from.is_named() {
+		return Err(CliError::NoPlace);
+	}
+	let asked = Asked { root, from, identities, global, output, found: None };
+	asked.locate(from.gateway.clone(), Reach::All).await
+}
+
+/// What is known before gateways are asked.
+struct Asked<'a> {
+	root: Cid,
+	from: &'a From,
+	identities: Option<&'a Path>,
+	global: &'a Global,
+	output: Output,
+	found: Option<&'a Found>,
+}
+
+/// Who reads: the account of an owner, and the secret of a key that it registered.
+struct Owner {
+	account: AccountId32,
+	identity: Identity,
+}
+
+impl Asked<'_> {
+	/// Those of the gateways that are of use.
+	async fn locate(
+		&self,
+		gateways: Vec<GatewayAddress>,
+		reach: Reach,
+	) -> Result<Located, CliError> {
+		let mut doors = Vec::new();
+		if !gateways.is_empty() {
+			let identities = self.identities.map(read_identities).transpose()?.unwrap_or_default();
+			let (keyed, plain): (Vec<_>, Vec<_>) = gateways
+				.into_iter()
+				.partition(|gateway| gateway.key.is_some() && !identities.is_empty());
+			let (open, closed) = self.knock(plain, &reach).await;
+			doors.extend(open.into_iter().map(|url| Door { url, pass: None }));
+			let wanted = [keyed, closed].concat();
+			if !wanted.is_empty() {
+				self.enter(wanted, &identities, &reach, &mut doors).await?;
+			}
+		}
+		Ok(Located { root: self.root, doors, reach })
+	}
+
+	/// Ask gateways without showing anything. Gives those that may serve us, and those that do not.
+	async fn knock(
+		&self,
+		gateways: Vec<GatewayAddress>,
+		reach: &Reach,
+	) -> (Vec<String>, Vec<GatewayAddress>) {
+		let asked: Vec<_> = gateways
+			.into_iter()
+			.map(|gateway| (is_closed(&gateway.url, reach, self.root), gateway))
+			.collect();
+		let (mut open, mut closed) = (Vec::new(), Vec::new());
+		for (answer, gateway) in asked {
+			match answer.await {
+				Ok(true) => closed.push(gateway),
+				// What else may be wrong with it is told when it is of no use.
+				Ok(false) | Err(_) => open.push(gateway.url),
+			}
+		}
+		(open, closed)
+	}
+
+	/// Make passes for gateways that do not serve everybody. An error if nobody at all is left to ask.
+	async fn enter(
+		&self,
+		gateways: Vec<GatewayAddress>,
+		identities: &[Identity],
+		reach: &Reach,
+		doors: &mut Vec<Door>,
+	) -> Result<(), CliError> {
+		match self.passes(&gateways, identities).await {
+			Ok(found) => doors.extend(found),
+			Err(error) => {
+				// One with a key may serve everybody all the same.
+				let keyed = gateways.into_iter().filter(|gateway| gateway.key.is_some()).collect();
+				let (open, _) = self.knock(keyed, reach).await;
+				doors.extend(open.into_iter().map(|url| Door { url, pass: None }));
+				if doors.is_empty() {
+					return Err(error);
+				}
+				self.output.note(format_args!("left out: {error}"));
+			}
+		}
+		Ok(())
+	}
+
+	async fn passes(
+		&self,
+		gateways: &[GatewayAddress],
+		identities: &[Identity],
+	) -> Result<Vec<Door>, CliError> {
+		let closed = |reason: &str| CliError::GatewayClosed {
+			urls: gateways
+				.iter()
+				.map(|gateway| gateway.url.as_str())
+				.collect::<Vec<_>>()
+				.join(", "),
+			reason: reason.to_owned(),
+		};
+		let Some(first) = identities.first() else {
+			return Err(closed("no --identity was given that could be shown there"));
+		};
+		let named = self.from.owner.as_deref().map(parse_account).transpose()?;
+		let are_keys_known = gateways.iter().all(|gateway| gateway.key.is_some());
+		let (owner, gateways) = match named {
+			Some(account) if are_keys_known => {
+				(Owner { account, identity: first.clone() }, gateways.to_vec())
+			}
+			named => {
+				let at = self.at().await?;
+				let account = match (named, self.found) {
+					(Some(account), _) => Some(account),
+					(None, found) => found.map(|found| found.owner),
+				};
+				let owner = owner(&at, account, identities).await?;
+				let owner = owner
+					.ok_or_else(|| closed("the chain knows none of these keys as an owner's"))?;
+				(owner, with_keys(&at, gateways).await?)
+			}
+		};
+		let reader: AnyReader = Reader::Owner(
+			OpaqueId::of(&owner.account.0).expect("an account has as many bytes as an id may have"),
+		);
+		let door = |gateway: GatewayAddress| {
+			let pass = Pass::new(&reader, &owner.identity, &gateway.key?)?;
+			Some(Door { url: gateway.url, pass: Some(pass) })
+		};
+		let doors: Vec<Door> = gateways.into_iter().filter_map(door).collect();
+		match doors.is_empty() {
+			false => Ok(doors),
+			true => Err(closed("no node on the chain has this address")),
+		}
+	}
+
+	async fn at(&self) -> Result<AtBlock, CliError> {
+		match self.found {
+			Some(found) => Ok(found.at.clone()),
+			None => Chain::connect(self.global).await?.best().await,
+		}
+	}
+}
+
+/// Whether a gateway serves only whom it knows. It is asked by a thread of its own, for which nobody
+/// waits who has been told to end.
+fn is_closed(url: &str, reach: &Reach, root: Cid) -> oneshot::Receiver<bool> {
+	let (sender, receiver) = oneshot::channel();
+	let (url, reach) = (url.to_owned(), reach.clone());
+	thread::spawn(move || {
+		let gateway = GatewayClient::new(reach).ok().and_then(|all| all.gateway(&url, None).ok());
+		let answer = gateway.map(|gateway| gateway.block(&root));
+		// Whoever asked may have gone.
+		let _ = sender.send(matches!(answer, Some(Err(PeerError::Refused(_)))));
+	});
+	receiver
+}
+
+/// The account that registered one of the identities' keys, and that identity.
+async fn owner(
+	at: &AtBlock,
+	account: Option<AccountId32>,
+	identities: &[Identity],
+) -> Result<Option<Owner>, CliError> {
+	let recipients: Vec<Recipient> = identities.iter().map(recipient_of).collect();
+	let found = match account {
+		Some(account) => {
+			let keys = reads::owner_keys(at, &account).await?;
+			let is_registered = |recipient: &Recipient| keys.iter().any(|key| key.is(recipient));
+			recipients.iter().position(is_registered).map(|place| (account, place))
+		}
+		None => reads::owner_of_key(at, &recipients).await?,
+	};
+	Ok(found.map(|(account, place)| Owner { account, identity: identities[place].clone() }))
+}
+
+/// The gateways with the keys that nodes have on the chain. One that several nodes name is there once
+/// for each.
+async fn with_keys(
+	at: &AtBlock,
+	gateways: &[GatewayAddress],
+) -> Result<Vec<GatewayAddress>, CliError> {
+	let (mut known, unknown): (Vec<_>, Vec<_>) =
+		gateways.iter().cloned().partition(|gateway| gateway.key.is_some());
+	if unknown.is_empty() {
+		return Ok(known);
+	}
+	for registered in reads::gateways(at).await? {
+		if unknown.iter().any(|gateway| gateway.is_at(&registered.url)) {
+			known.push(registered);
+		}
+	}
+	Ok(known)
+}
