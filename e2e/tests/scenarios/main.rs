@@ -14,6 +14,7 @@ mod s14_node_lost;
 mod s15_council;
 mod s16_copies_disturbed;
 mod s17_owner;
+mod s18_verbs;
 mod s1_polkadotjs;
 mod s2_load;
 mod s3_forged;

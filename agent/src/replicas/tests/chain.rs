@@ -1,7 +1,7 @@
 //! A chain that retains all roots but those of which a test says otherwise.
 
 use crate::{
-	chain::{ChainError, FinalizedChain, FinalizedView},
+	chain::{ChainError, FinalizedChain, FinalizedView, KeptRoot},
 	jobs::HeldRoot,
 	peers::pass::AnyReader,
 };
@@ -68,7 +68,7 @@ impl FinalizedView for FakeChain {
 	fn roots_of_request<'a>(
 		&'a self,
 		_: &'a LineageId,
-	) -> BoxFuture<'a, Result<Vec<(u64, Cid)>, ChainError>> {
+	) -> BoxFuture<'a, Result<Vec<KeptRoot>, ChainError>> {
 		unimplemented!("a replica is asked what it holds")
 	}
 

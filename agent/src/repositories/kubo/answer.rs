@@ -1,7 +1,7 @@
 //! Answers of a daemon, read to their end: the trailer says whether it was a good one.
 
 use super::KuboError;
-use crate::peers::causes;
+use crate::{foreign::one_line, peers::causes};
 use http_body_util::BodyExt;
 use reqwest::{Body, Response};
 use serde::Deserialize;
@@ -132,6 +132,5 @@ pub(super) fn unreachable(error: &reqwest::Error) -> KuboError {
 
 /// A daemon's words as people may see them.
 pub(super) fn shown(words: &str) -> String {
-	let is_plain = |c: &char| !c.is_control();
-	words.chars().filter(is_plain).take(SHOWN_CHARS_MAX).collect()
+	one_line(words).chars().take(SHOWN_CHARS_MAX).collect()
 }
