@@ -10,6 +10,7 @@ use backup_e2e::{
 	recovery::{boot, restore, snapshot, take_over, wait_for_copies},
 	script,
 	story::{self, Pace},
+	wait,
 	world::{COMMAND_TIME_MAX, SNAPSHOT_TIME_MAX, checksum, scenario},
 };
 use std::{fs, time::Instant};
@@ -33,6 +34,16 @@ async fn ensure_read_by_helia(holder: &Host, root: &str) -> Result<()> {
 	Ok(())
 }
 
+/// The host's agent hears from its worker which snapshot others confirm, and that none is late: what
+/// its alarms go by.
+async fn wait_until_told(host: &Host, sequence: u64) -> Result<()> {
+	wait::until_async("the host's agent to hear of the copies", SNAPSHOT_TIME_MAX, || async {
+		let confirmed = &host.agent.get("/v1/machines").await?[0]["confirmed"];
+		Ok((confirmed["sequence"] == sequence && confirmed["is_late"] == false).then_some(()))
+	})
+	.await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_whose_node_is_gone_comes_back_on_a_holder_of_its_copies() {
 	script::install("helia").unwrap();
@@ -54,6 +65,7 @@ async fn a_machine_whose_node_is_gone_comes_back_on_a_holder_of_its_copies() {
 		machine.guest.quiet(COMMAND_TIME_MAX)?;
 		let last = snapshot(world, &machine, 2).await?;
 		wait_for_copies(world, &machine, &[story::NODE, HOLDER], 2).await?;
+		wait_until_told(&host, last.sequence).await?;
 		let lost = checksum(&machine.disk)?;
 
 		let lost_at = world.chain.number(View::Best).await?;
