@@ -9,7 +9,6 @@ for number in 1 2 3; do
 		state_dir = "$played/$number/state"
 		listen = "127.0.0.$number:9955"
 		gateway_listen = "127.0.0.$number:9956"
-		gateway_open = $([[ $number == 3 ]] && echo true || echo false)
 		peer_networks = ["127.0.0.0/8"]
 		node_rpc = "ws://127.0.0.1:$((9943 + number))"
 		restore_format = "raw"
@@ -54,9 +53,8 @@ for number in 1 2 3; do
 		--recipient "$(backup-agent recipient --config "$number/agent.toml")" \
 		--gateway "http://node-$number.example:9956"
 done
-# What the command has no motion for: pallet 22, call 26, the node's number.
 for number in 1 3; do
-	polkadot-js-api --seed //Alice tx.council.propose 1 "0x161a0${number}000000" 1000
+	backup governance propose admit "$number" --suri-file operator-1.suri
 done
 
 backup subscribe --periods 1 --suri-file owner.suri
@@ -89,3 +87,5 @@ mkdir "$HOME/desk"
 mv owner.key owner.suri operator-3.suri "$HOME/desk"
 backup-agent recipient --config 3/agent.toml >"$HOME/desk/recipient-of-node-3"
 cd "$HOME/desk"
+# Where this computer's node-3.example is.
+export BACKUP_PEER_NETWORKS=127.0.0.0/8

@@ -2,10 +2,7 @@
 //! end as the pages say and print what they show. What it quotes of programs is what they say.
 
 use anyhow::{Context, Result, ensure};
-use backup_e2e::{
-	book::{page::Page, pages, play},
-	script,
-};
+use backup_e2e::book::{page::Page, pages, play};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use std::{
 	collections::BTreeSet,
@@ -31,7 +28,6 @@ fn an_operator_has_a_day_as_the_page_says() -> Result<()> {
 
 #[test]
 fn a_disk_whose_node_is_gone_comes_back_from_two_secrets_and_the_chain() -> Result<()> {
-	script::install("polkadotjs")?;
 	play("recover")
 }
 

@@ -1,12 +1,12 @@
 //! A chain that retains all roots but those of which a test says otherwise.
 
 use crate::{
-	chain::{ChainError, FinalizedChain, FinalizedView, KeptRoot},
+	chain::{ChainError, FinalizedChain, FinalizedView},
 	jobs::HeldRoot,
 	peers::pass::AnyReader,
 };
 use backup_primitives::{
-	Cid, LineageId, OpaqueId, Recipient, RecordedRoot, RootStatus, job::Sources,
+	Cid, KeptRoot, LineageId, OpaqueId, Recipient, RecordedRoot, RootStatus, job::Sources,
 };
 use futures::future::BoxFuture;
 use std::{
