@@ -213,6 +213,21 @@ fn the_last_lines_of_a_job_are_shown() {
 }
 
 #[test]
+fn an_operator_sees_how_replicas_are() {
+	let Some(chromium) = Browser::program() else { return };
+	let mut world = World::prepare();
+	world.configure(&format!(
+		"node_rpc = \"{}\"\nquorum = 2\n[[kubo]]\nname = \"rack-2\"\nurl = \"http://127.0.0.1:1\"\n",
+		world.node.url()
+	));
+	world.start_agent();
+	let mut page = Browser::open(&chromium, world.port());
+	page.ask("load", &[]);
+	page.see("#replicas-rows tr:has-text('rack-2') .badge[data-mood=bad]", "waiting");
+	page.see("#replicas-rows .under.bad", "it cannot be reached");
+}
+
+#[test]
 fn an_agent_is_ready_when_it_has_all_that_it_needs() {
 	let mut world = World::start();
 	assert_eq!(world.get("/ready").status, 503, "no worker has spoken");

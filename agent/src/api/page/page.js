@@ -19,6 +19,8 @@ let version = null;
 let answeredAt = null;
 let readyBefore = null;
 const speeds = new Map();
+// Whether each replica failed at the last look.
+const failing = new Map();
 let detail = null;
 const said = [];
 
@@ -35,12 +37,12 @@ function announce(sentence) {
 
 async function tick() {
 	try {
-		const asked = ["/v1/status", "/v1/readiness", "/v1/jobs?limit=64", "/v1/machines", `/v1/history?after=${behind ?? 0}&limit=${ATTEMPTS_MAX}`, "/v1/verifications", "/v1/copies"];
-		const [status, readiness, jobs, machines, history, verifications, copies] = await Promise.all(asked.map(ask));
+		const asked = ["/v1/status", "/v1/readiness", "/v1/jobs?limit=64", "/v1/machines", `/v1/history?after=${behind ?? 0}&limit=${ATTEMPTS_MAX}`, "/v1/verifications", "/v1/copies", "/v1/replicas"];
+		const [status, readiness, jobs, machines, history, verifications, copies, replicas] = await Promise.all(asked.map(ask));
 		// Another agent was started in its place: it has a page of its own.
 		if (version !== null && version !== status.version) return location.reload();
 		version = status.version;
-		showAll({ status, readiness, jobs, machines, history, verifications, copies });
+		showAll({ status, readiness, jobs, machines, history, verifications, copies, replicas });
 		await showLog();
 		showAlive();
 	} catch (error) {
@@ -88,6 +90,7 @@ function showAll(all) {
 	showHistory(now);
 	showVerifications(all.verifications, now);
 	showCopies(all.copies);
+	showReplicas(all.replicas, now);
 }
 
 function takeIn(history) {
@@ -296,6 +299,36 @@ function showCopies(copies) {
 	// One request may have several histories, after a fork.
 	const keyed = copies.slice(0, 200).map((copy, index) => ({ ...copy, key: `${copy.request}-${index}` }));
 	fillTable("copies", keyed, (copy) => copy.key, columns);
+}
+
+const REPLICAS = { whole: "good", filling: "", waiting: "bad", unknown: "" };
+
+function underReplica({ error, damaged, lost, releasing }) {
+	if (error) return [error, "bad"];
+	if (damaged.length) return [`${damaged.length} blocks are damaged there`, "bad"];
+	if (lost) return [`${lost} more there are not here any more`, "bad"];
+	return releasing ? [`${releasing} to let go of`, ""] : ["", ""];
+}
+
+function showReplicas({ quorum, below_quorum, replicas }, now) {
+	const columns = [
+		{ heads: true, className: "", show: (cell, one) => text(cell, one.name) },
+		column((cell, one) => text(cell, `${one.held} of ${one.held + one.behind}`), "tight"),
+		column((cell, one) => {
+			const since = one.state !== "whole" && one.last_success_ms ? `whole ${ago(one.last_success_ms, now)}` : "";
+			badge(cell, one.state, REPLICAS[one.state] ?? "", since, ...underReplica(one));
+		}),
+		number((one) => bytes(one.sent_bytes)),
+	];
+	fillTable("replicas", replicas, (one) => one.name, columns);
+	const waiting = below_quorum ? ` ${below_quorum} ${below_quorum === 1 ? "waits" : "wait"} for that.` : "";
+	text(by("replicas-quorum"), `The chain is told of a snapshot once ${quorum} places hold it, the store included.${waiting}`);
+	show(by("replicas-quorum"), quorum > 1);
+	for (const { name, error } of replicas) {
+		const failed = Boolean(error);
+		if (failing.has(name) && failing.get(name) !== failed) announce(failed ? `The replica ${name} is not in order.` : `The replica ${name} is in order again.`);
+		failing.set(name, failed);
+	}
 }
 
 function factsOf({ attempt, job }) {
