@@ -278,8 +278,8 @@ pub(super) mod tests {
 
 	#[test]
 	fn what_is_not_answered_by_the_end_of_the_hold_has_failed() {
-		// It says nothing to the command, and lets nobody else in.
-		let (_folder, path) = server(&[&[GREETING, "{\"return\":{}}\n"]]);
+		// It says nothing to the command, nor to the next client.
+		let (_folder, path) = server(&[&[GREETING, "{\"return\":{}}\n"], &[]]);
 		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
 		monitor.hold_for(Duration::from_millis(50));
 		let error = monitor.run("query-block", json!({})).unwrap_err();
