@@ -45,6 +45,8 @@ impl<'a> Fill<'a> {
 		let Replicas { store, names, cancel, .. } = replicas;
 		member.note_news();
 		let wanted = replicas.wanted()?;
+		// As far as is known: the daemon may be away.
+		member.state().count_missing(&wanted);
 		let mut theirs = replicas.theirs(member, &wanted)?;
 		theirs.note(member, &wanted);
 		Ok(Self {

@@ -1,6 +1,9 @@
 //! What is known of a replica.
 
-use super::names::{self, Series};
+use super::{
+	listing::Wanted,
+	names::{self, Series},
+};
 use crate::jobs::HeldRoot;
 use backup_primitives::{Cid, LineageId};
 use std::{
@@ -62,6 +65,12 @@ impl State {
 		if self.held.insert(*root, *hold).is_none() {
 			self.behind = self.behind.saturating_sub(1);
 		}
+	}
+
+	/// What the store pins and the replica was not seen to hold is behind.
+	pub(super) fn count_missing(&mut self, wanted: &[Wanted]) {
+		let is_held = |root| self.held.contains_key(root) || self.doubtful.contains(root);
+		self.behind = wanted.iter().filter(|pin| !is_held(&pin.root)).count();
 	}
 
 	/// A block is missing that was relied on: what is pinned is held again once it was gone through.

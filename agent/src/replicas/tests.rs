@@ -359,7 +359,7 @@ fn a_daemon_that_is_down_is_told_of_and_tried_later_and_later() {
 	assert!(waits[0] <= RETRY_AFTER.mul_f64(1.25) && waits[5] > 10 * RETRY_AFTER, "{waits:?}");
 	assert!(waits[11] <= RETRY_AFTER_MAX.mul_f64(1.25), "{waits:?}");
 	let view = bench.view();
-	assert_eq!((view.state, view.last_success_ms), ("waiting", None));
+	assert_eq!((view.state, view.behind, view.last_success_ms), ("waiting", 1, None));
 	assert!(view.error.unwrap().contains("it cannot be reached"));
 	bench.daemon.state().is_down = false;
 	bench.pass().unwrap();

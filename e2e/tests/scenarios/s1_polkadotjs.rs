@@ -2,9 +2,11 @@
 
 use anyhow::{Result, ensure};
 use backup_e2e::{
-	book, script,
+	book,
+	chain::{Chain, View},
+	script,
 	story::{self, Pace},
-	world::{SNAPSHOT_TIME_MAX, scenario},
+	world::{COMMAND_TIME_MAX, SNAPSHOT_TIME_MAX, scenario},
 };
 
 /// The book's pages name calls, arguments, reads, constants and events as the metadata does, and leave
@@ -17,6 +19,21 @@ fn pages_name_what_is_there(url: &str) -> Result<()> {
 	for kind in ["wrong", "missing", "unknownEvents"] {
 		ensure!(found[kind].as_array().is_some_and(Vec::is_empty), "{kind}: {found}");
 	}
+	Ok(())
+}
+
+/// The programs of the guide, as they stand there: they read why nothing is due, ask for a snapshot
+/// and list what there is.
+async fn the_guide_does_what_it_says(chain: &Chain, url: String, request: u64) -> Result<()> {
+	ensure!(request == 0, "the guide speaks of request 0, and the machine is of {request}");
+	let page = book::pages().join("polkadotjs.md").to_string_lossy().into_owned();
+	let before = chain.number(View::Best).await?;
+	let words = move || script::run("polkadotjs", &["guide.mjs", &url, &page]);
+	let seen = tokio::task::spawn_blocking(words).await??;
+	ensure!(seen["logged"][0].to_string().contains("NotDue"), "{seen}");
+	ensure!(seen["logged"][1].to_string().contains("bafy"), "{seen}");
+	chain.wait_for_event("Backup.SnapshotRequested", before, SNAPSHOT_TIME_MAX).await?;
+	chain.wait_for_snapshots(request, 2, SNAPSHOT_TIME_MAX).await?;
 	Ok(())
 }
 
@@ -58,6 +75,9 @@ async fn polkadotjs_reads_and_writes_everything_that_owners_and_governance_need(
 		tokio::task::spawn_blocking(move || pages_name_what_is_there(&url)).await??;
 
 		world.chain.wait_for_event("Backup.SnapshotRestored", 0, SNAPSHOT_TIME_MAX).await?;
+		// No sooner than the chain's shortest cadence allows.
+		world.chain.wait_for_block(snapshots[0].recorded_at + 5, COMMAND_TIME_MAX).await?;
+		the_guide_does_what_it_says(&world.chain, world.node.url(), machine.request).await?;
 		Ok(())
 	})
 	.await;
