@@ -8,7 +8,7 @@
 //! 2. At each look some blocks are fetched and hashed. One that is missing makes the whole replica
 //!    be gone through block by block; one that is damaged is named, for Kubo replaces no block that
 //!    it believes to have.
-//! 3. Each agent pins blocks of its own ([`hold`]). Pins of others are never touched, nor relied on.
+//! 3. Each agent pins blocks of its own (module `hold`). Pins of others are never touched, nor relied on.
 //! 4. What was given up here is unpinned there. A replica keeps what was not given up, though it be
 //!    missing here: if the finalized chain wants it here, it is fetched back.
 //! 5. With a quorum, a snapshot is told to the chain once so many replicas hold it, this store

@@ -271,8 +271,12 @@ pub(crate) enum Command {
 		#[arg(long)]
 		periods: u32,
 	},
-	/// Disable backups for the account. What is stored stays.
-	Unsubscribe,
+	/// Disable backups for the account. What is stored stays; what was paid is not paid back.
+	Unsubscribe {
+		/// Do not ask.
+		#[arg(long)]
+		yes: bool,
+	},
 	/// What the chain does by itself sooner or later, done now.
 	#[command(subcommand)]
 	Upkeep(Upkeep),

@@ -13,6 +13,7 @@ pub(crate) mod submit;
 mod time;
 
 use crate::{args::Global, chain::submit::Event, error::CliError, output::Output};
+use backup_agent::chain::NodeUrl;
 use std::sync::Arc;
 use subxt::{
 	OnlineClient, PolkadotConfig,
@@ -47,7 +48,7 @@ impl Chain {
 	pub(crate) async fn connect(global: &Global) -> Result<Self, CliError> {
 		let url = global.node.as_deref().unwrap_or(NODE);
 		let unreachable = |reason: String| CliError::NodeUnreachable {
-			url: url.to_owned(),
+			url: without_secrets(url),
 			reason: shorten(&reason),
 		};
 		let rpc = RpcClient::from_url(url).await.map_err(|error| unreachable(error.to_string()))?;
@@ -107,10 +108,32 @@ impl Chain {
 	}
 }
 
+/// A node's address as it may be shown: its path may hold a token.
+fn without_secrets(url: &str) -> String {
+	url.parse().map_or_else(|()| url.to_owned(), |url: NodeUrl| url.to_string())
+}
+
 /// The first line of a message without the layers that it came through, at most 200
 /// characters of it.
 fn shorten(message: &str) -> String {
 	let line = message.lines().next().unwrap_or_default();
 	let words = line.replace("RPC error: ", "").replace("client error: ", "");
 	words.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn a_token_in_the_address_of_a_node_is_not_shown() {
+		for (url, shown) in [
+			("ws://127.0.0.1:9944", "ws://127.0.0.1:9944"),
+			("wss://node.example/T0KEN", "wss://node.example/***"),
+			("wss://me:T0KEN@node.example:443/?key=1", "wss://node.example/***"),
+			("node.example", "node.example"),
+		] {
+			assert_eq!(without_secrets(url), shown);
+		}
+	}
 }

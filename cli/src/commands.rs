@@ -68,7 +68,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 		}
 		Command::Drill(drill) => drill::run(drill, global, output).await,
 		Command::Copies { machine } => copies::run(&machine, global, output).await,
-		Command::Unsubscribe => marketplace::unsubscribe(global, output).await,
+		Command::Unsubscribe { yes } => marketplace::unsubscribe(yes, global, output).await,
 		Command::Upkeep(verb) => upkeep::run(verb, global, output).await,
 		Command::CloseRestore { restore } => request_restore::close(restore, global, output).await,
 		Command::Restore(restore) => restore::run(restore, global, output).await,

@@ -29,7 +29,7 @@ use std::{
 };
 
 /// How long a page may take.
-const PAGE_TIME_MAX: Duration = Duration::from_secs(300);
+const PAGE_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// The programs that commands of the book are made of, where they are this project's.
 const PROGRAMS: [&str; 3] = ["backup", "backup-agent", "backup-node"];

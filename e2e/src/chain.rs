@@ -175,8 +175,10 @@ impl Chain {
 	) -> Result<Vec<Event>> {
 		let at = self.at(View::Best).await?;
 		let call = dynamic::transaction(pallet, call, arguments);
+		// Born at the genesis: the pool may not have come yet to the block that was told of last.
+		let life = DefaultExtrinsicParamsBuilder::new().immortal().build();
 		let mut progress =
-			at.transactions().sign_and_submit_then_watch_default(&call, signer).await?;
+			at.transactions().sign_and_submit_then_watch(&call, signer, life).await?;
 		while let Some(status) = progress.next().await {
 			match status? {
 				TransactionStatus::InBestBlock(block)

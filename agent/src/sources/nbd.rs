@@ -225,10 +225,13 @@ impl NbdDisk {
 			self.forget_before(at);
 			self.pump()?;
 			// Segments are in order, and everything before the first one is zeros.
-			if self.ahead.front().is_none_or(|first| first.range.start >= end) {
+			let Some(first) = self.ahead.front().filter(|first| first.range.start < end) else {
 				break;
+			};
+			// Whoever reads has passed it over.
+			if first.range.end <= at {
+				continue;
 			}
-			let first = &self.ahead[0];
 			let (from, to) = (first.range.start.max(offset), first.range.end.min(end));
 			let start = (from - first.range.start) as usize;
 			let length = (to - from) as usize;

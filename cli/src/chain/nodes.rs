@@ -37,8 +37,8 @@ pub(crate) struct CopyAt {
 	/// Of which places it says to have the snapshots: from this one on, up to before that one.
 	pub(crate) from: u64,
 	pub(crate) to: u64,
-	/// Whether it was not heard of for too long.
-	pub(crate) is_silent: bool,
+	/// Whether it was not heard of for too long. Nothing of a host: the chain does not say.
+	pub(crate) is_silent: Option<bool>,
 	/// Nothing, if it is not registered any more.
 	pub(crate) recipient: Option<String>,
 	/// Its addresses with its key, as `--gateway` takes them.
@@ -60,7 +60,7 @@ pub(crate) enum Role {
 impl CopyAt {
 	pub(super) fn of_host(node: u64, next: u64, registered: Option<NodeRecord>) -> Self {
 		let holder = CopyHolder { node, from: 0, to: next, is_silent: false };
-		Self { role: Role::Host, ..Self::of_holder(holder, registered) }
+		Self { role: Role::Host, is_silent: None, ..Self::of_holder(holder, registered) }
 	}
 
 	pub(super) fn of_holder(holder: CopyHolder, registered: Option<NodeRecord>) -> Self {
@@ -69,7 +69,8 @@ impl CopyAt {
 		let addresses = registered.map(NodeRecord::addresses).unwrap_or_default();
 		let gateways = addresses.iter().map(|one| words::escape(one.to_string().as_bytes()));
 		let gateways = gateways.collect();
-		Self { node, role: Role::Holder, from, to, is_silent, recipient, gateways, addresses }
+		let (role, is_silent) = (Role::Holder, Some(is_silent));
+		Self { node, role, from, to, is_silent, recipient, gateways, addresses }
 	}
 
 	/// Where it can be asked.

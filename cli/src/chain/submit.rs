@@ -7,6 +7,7 @@ use serde::Serialize;
 use subxt::{
 	PolkadotConfig,
 	client::OnlineClientAtBlockImpl,
+	config::DefaultExtrinsicParamsBuilder,
 	dynamic::{self, Value},
 	error::{DispatchError, TransactionEventsError},
 	ext::{scale_decode::DecodeAsFields, scale_encode::EncodeAsFields},
@@ -14,6 +15,13 @@ use subxt::{
 	transactions::{TransactionInBlock, TransactionProgress, TransactionStatus},
 };
 use subxt_signer::sr25519::Keypair;
+
+/// How many blocks before the newest one a transaction is born. The pool of a node that has just told of a
+/// block may not have come to it yet, and takes what is born there for a forgery.
+const BORN_BEFORE_BLOCKS: u64 = 8;
+
+/// For how many blocks from then on it can get into one.
+const LIFE_BLOCKS: u64 = 64;
 
 type Online = OnlineClientAtBlockImpl<PolkadotConfig>;
 
@@ -91,10 +99,17 @@ impl Chain {
 	) -> Result<Included, CliError> {
 		let _bar = Bar::waiting(self.output, "a block");
 		let at = self.best().await?;
+		let born_at = at.block_number().saturating_sub(BORN_BEFORE_BLOCKS);
+		let born = self.rpc.chain_get_block_hash(Some(born_at.into())).await;
+		let born = born.map_err(subxt::Error::from)?;
+		let born = born.ok_or_else(|| CliError::ChainLacks { what: format!("block {born_at}") })?;
+		let life = DefaultExtrinsicParamsBuilder::new()
+			.mortal_from_unchecked(LIFE_BLOCKS, born_at, born)
+			.build();
 		let call = dynamic::transaction(pallet, call, arguments);
 		let progress = at
 			.transactions()
-			.sign_and_submit_then_watch_default(&call, signer)
+			.sign_and_submit_then_watch(&call, signer, life)
 			.await
 			.map_err(|error| CliError::NotAccepted { reason: error.to_string() })?;
 		let included = self.follow(progress).await?;

@@ -24,11 +24,12 @@ pub(super) async fn run(
 		let mut table = Table::new(&["node", "is", "snapshots", "heard of", "gateway"]);
 		for copy in &copies {
 			let (role, has) = match copy.role {
-				Role::Host => ("host", "all".to_owned()),
+				Role::Host => ("host", "what it took".to_owned()),
 				Role::Holder if copy.from >= copy.to => ("holder", "none yet".to_owned()),
 				Role::Holder => ("holder", format!("{} to {}", copy.from, copy.to - 1)),
 			};
-			let heard = if copy.is_silent { "no" } else { "yes" };
+			let heard =
+				copy.is_silent.map_or("-", |is_silent| if is_silent { "no" } else { "yes" });
 			let gateways = match copy.gateways.as_slice() {
 				[] => "-".to_owned(),
 				several => several.join(" "),

@@ -4,6 +4,7 @@ use crate::{
 	args::{Diff, Global},
 	commands::{
 		blocks::{Place, work},
+		key::Identities,
 		locate::{Located, locate_root},
 		restore::{explain, unlock},
 	},
@@ -82,7 +83,8 @@ impl DiskDiff {
 pub(super) async fn run(arguments: Diff, global: &Global, output: Output) -> Result<(), CliError> {
 	let with_places = arguments.places;
 	let Diff { before, from, identity, .. } = &arguments;
-	let located = locate_root(*before, from, Some(identity), global, output).await?;
+	let located =
+		locate_root(*before, from, Identities::of(Some(identity)), global, output).await?;
 	let answer = work(move |cancel| compare(&located, &arguments, output, cancel)).await?;
 	output.answer(&answer, || text(&answer, with_places))
 }
@@ -95,7 +97,7 @@ fn compare(
 ) -> Result<Answer, CliError> {
 	let place = Place::open(located, &arguments.from, cancel)?.watched(output);
 	let open = |root: Cid| -> Result<Root, CliError> {
-		let (block, key) = unlock(&*place.source, root, &arguments.identity, None)?;
+		let (block, key) = unlock(&*place.source, root, &located.identities, None)?;
 		block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))
 	};
 	let (before, after) = (open(arguments.before)?, open(arguments.after)?);

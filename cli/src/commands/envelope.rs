@@ -4,7 +4,7 @@ use crate::{
 	args::{Envelope, Global},
 	commands::{
 		blocks::{Place, work},
-		key::write_new,
+		key::{Identities, write_new},
 		locate::{Located, locate},
 		restore::{explain, unlock},
 	},
@@ -33,7 +33,7 @@ pub(super) async fn run(
 	output: Output,
 ) -> Result<(), CliError> {
 	let Envelope { which, from, identity, .. } = &arguments;
-	let located = locate(which, from, Some(identity), global, output).await?;
+	let located = locate(which, from, Identities::of(Some(identity)), global, output).await?;
 	let bar = Bar::waiting(output, "the snapshot");
 	let answer = work(move |cancel| write(&located, &arguments, cancel)).await?;
 	drop(bar);
@@ -46,7 +46,7 @@ pub(super) async fn run(
 fn write(located: &Located, arguments: &Envelope, cancel: &Cancel) -> Result<Answer, CliError> {
 	let root = located.root;
 	let place = Place::open(located, &arguments.from, cancel)?;
-	let (block, key) = unlock(&*place.source, root, &arguments.identity, None)?;
+	let (block, key) = unlock(&*place.source, root, &located.identities, None)?;
 	let failed = |error: RootError| explain(root, &error.into());
 	// A key that opens nothing is not handed on.
 	block.open_with_read_key(&key).map_err(failed)?;

@@ -4,6 +4,7 @@ use crate::{
 	args::{Export, Global},
 	commands::{
 		blocks::{Place, work},
+		key::Identities,
 		locate::{Located, locate},
 		restore::create_error,
 	},
@@ -42,7 +43,8 @@ pub(super) async fn run(
 		return Err(CliError::FileExists { path: arguments.output });
 	}
 	let Export { which, from, identity, .. } = &arguments;
-	let located = locate(which, from, identity.as_deref(), global, output).await?;
+	let identities = Identities::of(identity.as_deref());
+	let located = locate(which, from, identities, global, output).await?;
 	let answer = work(move |cancel| write_car(&located, &arguments, output, cancel)).await?;
 	output.answer(&answer, || {
 		let bytes = words::bytes(answer.file_bytes);

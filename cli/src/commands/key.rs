@@ -16,8 +16,9 @@ use std::{
 	fs::{self, OpenOptions},
 	io::{ErrorKind, Write},
 	os::unix::fs::OpenOptionsExt,
-	path::Path,
+	path::{Path, PathBuf},
 	str::FromStr,
+	sync::OnceLock,
 };
 use subxt::ext::scale_decode::{self, DecodeAsType};
 
@@ -112,6 +113,29 @@ fn read_identity(path: &Path) -> Result<x25519::Identity, CliError> {
 	Ok(read_identities(path)?.swap_remove(0))
 }
 
+/// The identities of a file. It is read when they are first wanted, and once: it may be a pipe.
+pub(crate) struct Identities {
+	path: Option<PathBuf>,
+	read: OnceLock<Vec<x25519::Identity>>,
+}
+
+impl Identities {
+	/// Those of a file; none without one.
+	pub(crate) fn of(path: Option<&Path>) -> Self {
+		Self { path: path.map(Path::to_owned), read: OnceLock::new() }
+	}
+
+	/// All of them.
+	pub(crate) fn get(&self) -> Result<&[x25519::Identity], CliError> {
+		let Some(path) = &self.path else { return Ok(&[]) };
+		if let Some(read) = self.read.get() {
+			return Ok(read);
+		}
+		let read = read_identities(path)?;
+		Ok(self.read.get_or_init(|| read))
+	}
+}
+
 /// All X25519 identities of a file, at least one.
 pub(crate) fn read_identities(path: &Path) -> Result<Vec<x25519::Identity>, CliError> {
 	let fail = |source| CliError::FileRead { path: path.to_owned(), source };
@@ -177,6 +201,19 @@ mod tests {
 		assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 		let recipient = recipient_of(&read_identity(&path).unwrap()).to_string();
 		assert!(fs::read_to_string(&path).unwrap().contains(&recipient));
+	}
+
+	#[test]
+	fn identities_are_read_once_for_what_comes_through_a_pipe_comes_once() {
+		let folder = tempfile::tempdir().unwrap();
+		let path = folder.path().join("key");
+		let identity = x25519::Identity::generate();
+		fs::write(&path, identity.to_string().expose_secret()).unwrap();
+		let identities = Identities::of(Some(&path));
+		assert_eq!(identities.get().unwrap().len(), 1);
+		fs::remove_file(&path).unwrap();
+		assert_eq!(recipient_of(&identities.get().unwrap()[0]), recipient_of(&identity));
+		assert!(Identities::of(None).get().unwrap().is_empty());
 	}
 
 	#[test]

@@ -9,7 +9,7 @@ use crate::{
 	chain::{AtBlock, Chain, reads},
 	commands::{
 		history::{Found, find},
-		key::{read_identities, recipient_of},
+		key::{Identities, recipient_of},
 	},
 	error::CliError,
 	output::Output,
@@ -22,7 +22,7 @@ use backup_agent::peers::{
 	pass::{AnyReader, Pass},
 };
 use backup_primitives::{Cid, OpaqueId, Reader, Recipient};
-use std::{path::Path, thread};
+use std::thread;
 use subxt::utils::AccountId32;
 use tokio::sync::oneshot;
 
@@ -32,6 +32,8 @@ pub(super) struct Located {
 	pub(super) doors: Vec<Door>,
 	/// Which addresses may be connected to.
 	pub(super) reach: Reach,
+	/// What opens it.
+	pub(super) identities: Identities,
 }
 
 /// A gateway, with what is shown there.
@@ -46,14 +48,15 @@ pub(super) async fn locate_sealed(
 	global: &Global,
 	output: Output,
 ) -> Result<Located, CliError> {
-	locate(&unlock.which, &unlock.from, Some(&unlock.identity), global, output).await
+	let identities = Identities::of(Some(&unlock.identity));
+	locate(&unlock.which, &unlock.from, identities, global, output).await
 }
 
 /// Find a snapshot, and who lets the holder of these identities in.
 pub(super) async fn locate(
 	which: &Which,
 	from: &From,
-	identities: Option<&Path>,
+	identities: Identities,
 	global: &Global,
 	output: Output,
 ) -> Result<Located, CliError> {
@@ -83,7 +86,7 @@ pub(super) async fn locate(
 pub(super) async fn locate_root(
 	root: Cid,
 	from: &From,
-	identities: Option<&Path>,
+	identities: Identities,
 	global: &Global,
 	output: Output,
 ) -> Result<Located, CliError> {
@@ -98,7 +101,7 @@ pub(super) async fn locate_root(
 struct Asked<'a> {
 	root: Cid,
 	from: &'a From,
-	identities: Option<&'a Path>,
+	identities: Identities,
 	global: &'a Global,
 	output: Output,
 	found: Option<&'a Found>,
@@ -113,24 +116,23 @@ struct Owner {
 impl Asked<'_> {
 	/// Those of the gateways that are of use.
 	async fn locate(
-		&self,
+		self,
 		gateways: Vec<GatewayAddress>,
 		reach: Reach,
 	) -> Result<Located, CliError> {
 		let mut doors = Vec::new();
 		if !gateways.is_empty() {
-			let identities = self.identities.map(read_identities).transpose()?.unwrap_or_default();
-			let (keyed, plain): (Vec<_>, Vec<_>) = gateways
-				.into_iter()
-				.partition(|gateway| gateway.key.is_some() && !identities.is_empty());
+			let has_identity = !self.identities.get()?.is_empty();
+			let (keyed, plain): (Vec<_>, Vec<_>) =
+				gateways.into_iter().partition(|gateway| gateway.key.is_some() && has_identity);
 			let (open, closed) = self.knock(plain, &reach).await;
 			doors.extend(open.into_iter().map(|url| Door { url, pass: None }));
 			let wanted = [keyed, closed].concat();
 			if !wanted.is_empty() {
-				self.enter(wanted, &identities, &reach, &mut doors).await?;
+				self.enter(wanted, &reach, &mut doors).await?;
 			}
 		}
-		Ok(Located { root: self.root, doors, reach })
+		Ok(Located { root: self.root, doors, reach, identities: self.identities })
 	}
 
 	/// Ask gateways without showing anything. Gives those that may serve us, and those that do not.
@@ -158,11 +160,10 @@ impl Asked<'_> {
 	async fn enter(
 		&self,
 		gateways: Vec<GatewayAddress>,
-		identities: &[Identity],
 		reach: &Reach,
 		doors: &mut Vec<Door>,
 	) -> Result<(), CliError> {
-		match self.passes(&gateways, identities).await {
+		match self.passes(&gateways).await {
 			Ok(found) => doors.extend(found),
 			Err(error) => {
 				// One with a key may serve everybody all the same.
@@ -178,11 +179,7 @@ impl Asked<'_> {
 		Ok(())
 	}
 
-	async fn passes(
-		&self,
-		gateways: &[GatewayAddress],
-		identities: &[Identity],
-	) -> Result<Vec<Door>, CliError> {
+	async fn passes(&self, gateways: &[GatewayAddress]) -> Result<Vec<Door>, CliError> {
 		let closed = |reason: &str| CliError::GatewayClosed {
 			urls: gateways
 				.iter()
@@ -191,6 +188,7 @@ impl Asked<'_> {
 				.join(", "),
 			reason: reason.to_owned(),
 		};
+		let identities = self.identities.get()?;
 		let Some(first) = identities.first() else {
 			return Err(closed("no --identity was given that could be shown there"));
 		};

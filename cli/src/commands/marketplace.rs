@@ -36,9 +36,23 @@ pub(crate) async fn subscribe(
 	})
 }
 
-pub(crate) async fn unsubscribe(global: &Global, output: Output) -> Result<(), CliError> {
-	let report =
-		Session::begin(global).await?.submit("Marketplace", "unsubscribe", ()).await?.report;
+pub(crate) async fn unsubscribe(
+	yes: bool,
+	global: &Global,
+	output: Output,
+) -> Result<(), CliError> {
+	// Whoever cannot sign is told before being asked.
+	let signer = secret::signer(global).await?;
+	if !yes {
+		confirm(
+			output,
+			"Backups of this account end now. What was paid for later blocks is not paid back.",
+			"unsubscribe",
+		)
+		.await?;
+	}
+	let session = Session::of(signer, global).await?;
+	let report = session.submit("Marketplace", "unsubscribe", ()).await?.report;
 	output.answer(&report, || {
 		format!("backups are disabled; what is stored stays (block {})", report.block)
 	})

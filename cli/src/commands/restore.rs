@@ -13,7 +13,7 @@ use crate::{
 	commands::{
 		blocks::{Place, work},
 		confirm::confirm,
-		key::read_identities,
+		key::Identities,
 		locate::{Located, locate_sealed},
 	},
 	error::{CliError, exit},
@@ -116,9 +116,9 @@ pub(super) fn open(
 	cancel: &Cancel,
 ) -> Result<(Place, Root), CliError> {
 	let root = located.root;
-	let Unlock { which: _, identity, envelope, from } = arguments;
+	let Unlock { which: _, identity: _, envelope, from } = arguments;
 	let place = Place::open(located, from, cancel)?;
-	let (block, key) = unlock(&*place.source, root, identity, envelope.as_deref())?;
+	let (block, key) = unlock(&*place.source, root, &located.identities, envelope.as_deref())?;
 	let opened = block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))?;
 	Ok((place, opened))
 }
@@ -127,16 +127,16 @@ pub(super) fn open(
 pub(super) fn unlock(
 	source: &dyn BlockSource,
 	cid: Cid,
-	identities: &Path,
+	identities: &Identities,
 	envelope: Option<&Path>,
 ) -> Result<(RootBlock, ReadKey), CliError> {
-	let identities = read_identities(identities)?;
+	let identities = identities.get()?;
 	let block = open_root(source, &cid).map_err(|error| explain(cid, &error))?;
 	let failed = |error: RootError| explain(cid, &error.into());
 	let key = match envelope {
-		None => block.read_key(&identities).map_err(failed)?,
+		None => block.read_key(identities).map_err(failed)?,
 		Some(path) => {
-			let opened = open_read_key(&read_envelope(path)?, &identities);
+			let opened = open_read_key(&read_envelope(path)?, identities);
 			opened.map_err(|error| match error {
 				EnvelopeError::WrongIdentity => failed(error.into()),
 				other => CliError::BadEnvelope { path: path.to_owned(), reason: other.to_string() },

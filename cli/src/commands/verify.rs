@@ -4,6 +4,7 @@ use crate::{
 	args::{Global, Verify},
 	commands::{
 		blocks::{Place, work},
+		key::Identities,
 		locate::{Located, locate},
 	},
 	error::{CliError, exit},
@@ -39,7 +40,8 @@ pub(super) async fn run(
 	output: Output,
 ) -> Result<(), CliError> {
 	let Verify { which, from, identity, .. } = &arguments;
-	let located = locate(which, from, identity.as_deref(), global, output).await?;
+	let identities = Identities::of(identity.as_deref());
+	let located = locate(which, from, identities, global, output).await?;
 	let root = located.root;
 	let answer = work(move |cancel| walk(&located, &arguments, output, cancel)).await?;
 	output.answer(&answer, || text(&answer))?;

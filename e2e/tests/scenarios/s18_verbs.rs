@@ -208,7 +208,7 @@ fn owner_comes_and_goes(town: &Town) -> Result<()> {
 	town.fails("Bob", &deposit, NOT_FOUND, "DepositNotFound")?;
 	let ended = town.answer("Bob", &format!("request end {request}"))?;
 	ensure!(ended["events"][0]["event"] == "RequestEnded", "{ended}");
-	let gone = town.answer("Bob", "unsubscribe")?;
+	let gone = town.answer("Bob", "unsubscribe --yes")?;
 	ensure!(gone["events"][0]["event"] == "Unsubscribed", "{gone}");
-	town.fails("Bob", "unsubscribe", REFUSED, "NotSubscribed")
+	town.fails("Bob", "unsubscribe --yes", REFUSED, "NotSubscribed")
 }
