@@ -1,6 +1,7 @@
 //! What goes first, and what keeps nothing else.
 
 use super::*;
+use crate::format::cbor::Encoder;
 
 #[test]
 fn a_snapshot_that_is_taken_while_an_old_one_is_sent_goes_first() {
@@ -142,4 +143,25 @@ fn what_lost_blocks_does_not_count_before_it_was_gone_through() {
 	bench.pass().unwrap();
 	assert!(bench.replicas.has_quorum(&root));
 	bench.assert_whole(&[root]);
+}
+
+#[test]
+fn a_tree_with_more_ways_through_it_than_can_be_counted_is_sent_once() {
+	let mut bench = Bench::new(4);
+	let root = bench.take();
+	let session = bench.world.store.open_session().unwrap();
+	let mut child = Cid::raw(crate::format::digest(b"the chunk below"));
+	session.put(&child, b"the chunk below").unwrap();
+	for _ in 0..60 {
+		let mut node = Encoder::with_capacity(100);
+		node.array(2);
+		(0..2).for_each(|_| node.link(&child));
+		let node = node.finish();
+		child = Cid::dag_cbor(crate::format::digest(&node));
+		session.put(&child, &node).unwrap();
+	}
+	session.flush().unwrap();
+	session.pin(&child, &PinLabel::of_found(lineage(), 7, None)).unwrap();
+	bench.pass().unwrap();
+	assert!(bench.is_pinned(&root) && bench.is_pinned(&child));
 }
