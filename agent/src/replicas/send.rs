@@ -134,6 +134,12 @@ impl<'a> Sender<'a> {
 		self.sent.insert(series.to_owned(), HashSet::new());
 	}
 
+	/// It is not known any more what is there of a series: the daemon has failed.
+	pub(super) fn abandon(&mut self, series: &str) {
+		self.sent.remove(series);
+		self.batch = fresh_batch();
+	}
+
 	fn walk(
 		&mut self,
 		order: &Order<'_>,

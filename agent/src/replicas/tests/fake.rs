@@ -43,6 +43,8 @@ pub(super) struct Daemon {
 	pub(super) order: Vec<(String, Cid)>,
 	/// Most pins that there were at once.
 	pub(super) most_pins: usize,
+	/// What it refuses to pin.
+	pub(super) refused: HashSet<Cid>,
 	/// Whether what is pinned by an update has no name, as at older daemons.
 	pub(super) has_nameless_updates: bool,
 }
@@ -229,6 +231,7 @@ impl Daemon {
 
 	fn pin(&mut self, root: Cid, name: String) -> Said {
 		match self.lacks(&root) {
+			_ if self.refused.contains(&root) => fail("it does not want to"),
 			Some(cid) => missing(&cid),
 			None => {
 				self.pins.insert(root, name);

@@ -165,3 +165,27 @@ fn a_tree_with_more_ways_through_it_than_can_be_counted_is_sent_once() {
 	bench.pass().unwrap();
 	assert!(bench.is_pinned(&root) && bench.is_pinned(&child));
 }
+
+#[test]
+fn snapshots_that_a_daemon_refuses_keep_no_other_for_long() {
+	let mut bench = Bench::new(8);
+	let lost = bench.take();
+	bench.pass().unwrap();
+	bench.lose_store();
+	let good = bench.take();
+	let bad: Vec<Cid> = (0..3).map(|_| bench.take()).collect();
+	let hold = |root: &Cid| bench.replicas.names.holds(root).next().unwrap().cid();
+	bench.daemon.state().refused = bad.iter().map(hold).collect();
+	// Three in a row are enough for one look, and what is lost comes back all the same.
+	let error = bench.pass().unwrap_err();
+	assert!(error.contains("it does not want to"), "{error}");
+	assert!(!bench.is_pinned(&good) && bench.world.store.is_pinned(&lost));
+	let error = bench.pass().unwrap_err();
+	assert!(error.contains("it does not want to"), "{error}");
+	assert!(bench.is_pinned(&good));
+	assert_eq!((bench.view().behind, bench.view().state), (3, "waiting"));
+	bench.daemon.state().refused.clear();
+	bench.pass().unwrap();
+	let all: Vec<Cid> = bad.into_iter().chain([good, lost]).collect();
+	bench.assert_whole(&all);
+}
