@@ -18,6 +18,10 @@ use std::{
 /// How often it is looked for snapshots that were pinned without a word, copies for example.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// After so many snapshots in a row at which the daemon failed, the others wait for the next look:
+/// each may have cost minutes.
+const REFUSED_MAX: u32 = 3;
+
 /// One replica while it is filled.
 pub(super) struct Fill<'a> {
 	replicas: &'a Replicas,
@@ -31,6 +35,8 @@ pub(super) struct Fill<'a> {
 	old: HashSet<Cid>,
 	/// What had its turn.
 	tried: HashSet<Cid>,
+	/// How many in a row the daemon has failed at.
+	refused: u32,
 	/// What went wrong with one snapshot, and kept no other.
 	pub(super) failure: Option<PassError>,
 }
@@ -58,6 +64,7 @@ impl<'a> Fill<'a> {
 			old: wanted.iter().map(|pin| pin.root).collect(),
 			wanted,
 			tried: HashSet::new(),
+			refused: 0,
 			failure: None,
 		})
 	}
@@ -72,8 +79,16 @@ impl<'a> Fill<'a> {
 			self.member.state().behind = self.wanted.iter().filter(is_missing).count();
 		}
 		self.release_loose()?;
+		if self.refused >= REFUSED_MAX {
+			return Ok(None);
+		}
+		let failures = self.member.state().refused.clone();
 		let waiting = self.missing().filter(|pin| !self.tried.contains(&pin.root));
-		let next = waiting.min_by_key(|pin| (self.old.contains(&pin.root), Reverse(pin.sequence)));
+		// What failed before keeps nothing from its turn, whatever its sequence.
+		let next = waiting.min_by_key(|pin| {
+			let failed = failures.get(&pin.root).copied().unwrap_or(0);
+			(self.old.contains(&pin.root), failed, Reverse(pin.sequence))
+		});
 		Ok(next.cloned())
 	}
 
@@ -85,7 +100,7 @@ impl<'a> Fill<'a> {
 		})
 	}
 
-	/// Send one snapshot and pin it. An error is one of the daemon.
+	/// Send one snapshot and pin it. An error is one that keeps all others, too.
 	pub(super) fn one(&mut self, pin: &Wanted) -> Result<(), PassError> {
 		let is_wanted = || self.replicas.store.is_pinned(&pin.root);
 		// It was given up meanwhile, and must not come back.
@@ -98,6 +113,7 @@ impl<'a> Fill<'a> {
 		match result {
 			Ok(()) => {
 				self.tried.insert(pin.root);
+				self.refused = 0;
 				// What another one waits with is known by its batches alone.
 				if !self.theirs.batches.contains_key(&pin.series) {
 					self.sender.forget(&pin.series);
@@ -107,17 +123,28 @@ impl<'a> Fill<'a> {
 				return Ok(());
 			}
 			Err(PassError::Send { source: SendError::Interrupted, .. }) => (),
-			Err(_) if !is_wanted() => drop(self.tried.insert(pin.root)),
-			Err(error) if is_of_store(&error) => {
+			Err(error) if is_of_all(&error) => return Err(error),
+			Err(error) => {
+				// What was on its way may have been lost.
+				self.sender.abandon(&pin.series);
 				self.tried.insert(pin.root);
-				self.failure.get_or_insert(error);
+				if is_wanted() {
+					self.note_failure(pin, error);
+				}
 			}
-			Err(error) => return Err(error),
 		}
 		if !sent.is_empty() {
 			self.theirs.batches.entry(pin.series.clone()).or_default().extend(sent);
 		}
 		Ok(())
+	}
+
+	fn note_failure(&mut self, pin: &Wanted, error: PassError) {
+		if of_daemon(&error).is_some() {
+			self.refused += 1;
+			*self.member.state().refused.entry(pin.root).or_default() += 1;
+		}
+		self.failure.get_or_insert(error);
 	}
 
 	/// Let go of batches of which no snapshot is missing any more.
@@ -226,8 +253,22 @@ impl<'a> Fill<'a> {
 	}
 }
 
-/// Whether it is the store that lacks something.
-fn is_of_store(error: &PassError) -> bool {
-	let PassError::Send { source, .. } = error else { return false };
-	!matches!(source, SendError::Kubo(_) | SendError::Cancelled | SendError::Interrupted)
+/// What a daemon said, if it is the daemon that failed.
+fn of_daemon(error: &PassError) -> Option<&KuboError> {
+	match error {
+		PassError::Kubo(source)
+		| PassError::Pin { source, .. }
+		| PassError::Send { source: SendError::Kubo(source), .. } => Some(source),
+		_ => None,
+	}
+}
+
+/// Whether another snapshot would fare no better.
+fn is_of_all(error: &PassError) -> bool {
+	use KuboError::{Refused, Status, Unreachable};
+	match (of_daemon(error), error) {
+		(Some(source), _) => matches!(source, Unreachable(_) | Refused(_) | Status(_)),
+		(None, PassError::Send { source, .. }) => matches!(source, SendError::Cancelled),
+		(None, _) => true,
+	}
 }

@@ -68,6 +68,9 @@ pub(super) struct Sender<'a> {
 	/// digests, which tell nearly all apart: eight bytes for each block of the largest snapshot.
 	/// Whatever is left out for it makes the pin fail, and is found by the next, careful try.
 	sent: HashMap<String, HashSet<u64>>,
+	/// Nodes that this walk has been through. A tree that was made by another may link one node from
+	/// so many places that ways through it cannot be counted.
+	walked: HashSet<Cid>,
 	/// Roots of the batches that were sent for the snapshot that is sent now.
 	batches: Vec<Cid>,
 	batch: Batch,
@@ -82,8 +85,9 @@ impl<'a> Sender<'a> {
 		is_urged: &'a dyn Fn() -> bool,
 		cancel: &'a Cancel,
 	) -> Self {
-		let (sent, batches, batch) = (HashMap::new(), Vec::new(), fresh_batch());
-		Self { from, kubo, names, on_sent, is_urged, cancel, sent, batches, batch }
+		let (sent, walked) = (HashMap::new(), HashSet::new());
+		let (batches, batch) = (Vec::new(), fresh_batch());
+		Self { from, kubo, names, on_sent, is_urged, cancel, sent, walked, batches, batch }
 	}
 
 	/// Whether it is known what an earlier run has sent of a series.
@@ -108,6 +112,7 @@ impl<'a> Sender<'a> {
 	/// whatever result when all that was read has arrived, unless it is the daemon that failed.
 	pub(super) fn send(&mut self, order: &Order<'_>) -> Result<(), SendError> {
 		self.sent.entry(order.series.to_owned()).or_default();
+		self.walked.clear();
 		let walked = self.walk(order, &order.hold.root, order.others, 0);
 		if let Err(SendError::Kubo(_) | SendError::Cancelled) = walked {
 			return walked;
@@ -129,6 +134,12 @@ impl<'a> Sender<'a> {
 		self.sent.insert(series.to_owned(), HashSet::new());
 	}
 
+	/// It is not known any more what is there of a series: the daemon has failed.
+	pub(super) fn abandon(&mut self, series: &str) {
+		self.sent.remove(series);
+		self.batch = fresh_batch();
+	}
+
 	fn walk(
 		&mut self,
 		order: &Order<'_>,
@@ -139,7 +150,7 @@ impl<'a> Sender<'a> {
 		if depth > LEVELS_MAX {
 			return Err(SendError::TooDeep { cid: *cid });
 		}
-		if others.contains(cid) {
+		if others.contains(cid) || !self.walked.insert(*cid) {
 			return Ok(());
 		}
 		let block = self.read(cid)?;

@@ -23,6 +23,8 @@ pub(super) struct State {
 	pub(super) held: BTreeMap<Cid, Cid>,
 	/// Roots that are pinned there although blocks below them may be missing.
 	pub(super) doubtful: BTreeSet<Cid>,
+	/// How often the daemon has failed at snapshots that it lacks.
+	pub(super) refused: BTreeMap<Cid, u32>,
 	/// What it holds of ours and the store does not, by what is pinned above it.
 	pub(super) strangers: BTreeMap<Cid, Stranger>,
 	/// Whether there are more of them.
@@ -62,6 +64,7 @@ impl Stranger {
 impl State {
 	pub(super) fn note_held(&mut self, root: &Cid, hold: &Cid) {
 		self.doubtful.remove(root);
+		self.refused.remove(root);
 		if self.held.insert(*root, *hold).is_none() {
 			self.behind = self.behind.saturating_sub(1);
 		}
@@ -82,6 +85,7 @@ impl State {
 	pub(super) fn forget(&mut self, root: &Cid) {
 		self.held.remove(root);
 		self.doubtful.remove(root);
+		self.refused.remove(root);
 		self.strangers.retain(|_, stranger| stranger.place.is_none_or(|(of, _)| of != *root));
 	}
 

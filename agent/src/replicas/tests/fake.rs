@@ -43,6 +43,8 @@ pub(super) struct Daemon {
 	pub(super) order: Vec<(String, Cid)>,
 	/// Most pins that there were at once.
 	pub(super) most_pins: usize,
+	/// What it refuses to pin.
+	pub(super) refused: HashSet<Cid>,
 	/// Whether what is pinned by an update has no name, as at older daemons.
 	pub(super) has_nameless_updates: bool,
 }
@@ -229,6 +231,7 @@ impl Daemon {
 
 	fn pin(&mut self, root: Cid, name: String) -> Said {
 		match self.lacks(&root) {
+			_ if self.refused.contains(&root) => fail("it does not want to"),
 			Some(cid) => missing(&cid),
 			None => {
 				self.pins.insert(root, name);
@@ -239,8 +242,11 @@ impl Daemon {
 
 	/// A block that is missing below a root.
 	fn lacks(&self, root: &Cid) -> Option<Cid> {
-		let mut pending = vec![*root];
+		let (mut pending, mut seen) = (vec![*root], HashSet::new());
 		while let Some(cid) = pending.pop() {
+			if !seen.insert(cid) {
+				continue;
+			}
 			let Some(block) = self.blocks.get(&cid.digest()) else { return Some(cid) };
 			if cid.codec() == BlockCodec::DagCbor {
 				pending.extend(links(block).unwrap());
@@ -257,11 +263,12 @@ impl Daemon {
 
 	/// Removes what no pin needs.
 	pub(super) fn collect(&mut self) {
-		let mut needed = HashSet::new();
+		let (mut needed, mut seen) = (HashSet::new(), HashSet::new());
 		let mut pending: Vec<Cid> = self.pins.keys().copied().collect();
 		while let Some(cid) = pending.pop() {
+			// A batch links nodes as raw, below which nothing is kept.
 			needed.insert(cid.digest());
-			if cid.codec() == BlockCodec::DagCbor {
+			if seen.insert(cid) && cid.codec() == BlockCodec::DagCbor {
 				pending.extend(links(&self.blocks[&cid.digest()]).unwrap());
 			}
 		}

@@ -1,6 +1,7 @@
 //! What goes first, and what keeps nothing else.
 
 use super::*;
+use crate::format::cbor::Encoder;
 
 #[test]
 fn a_snapshot_that_is_taken_while_an_old_one_is_sent_goes_first() {
@@ -142,4 +143,49 @@ fn what_lost_blocks_does_not_count_before_it_was_gone_through() {
 	bench.pass().unwrap();
 	assert!(bench.replicas.has_quorum(&root));
 	bench.assert_whole(&[root]);
+}
+
+#[test]
+fn a_tree_with_more_ways_through_it_than_can_be_counted_is_sent_once() {
+	let mut bench = Bench::new(4);
+	let root = bench.take();
+	let session = bench.world.store.open_session().unwrap();
+	let mut child = Cid::raw(crate::format::digest(b"the chunk below"));
+	session.put(&child, b"the chunk below").unwrap();
+	for _ in 0..60 {
+		let mut node = Encoder::with_capacity(100);
+		node.array(2);
+		(0..2).for_each(|_| node.link(&child));
+		let node = node.finish();
+		child = Cid::dag_cbor(crate::format::digest(&node));
+		session.put(&child, &node).unwrap();
+	}
+	session.flush().unwrap();
+	session.pin(&child, &PinLabel::of_found(lineage(), 7, None)).unwrap();
+	bench.pass().unwrap();
+	assert!(bench.is_pinned(&root) && bench.is_pinned(&child));
+}
+
+#[test]
+fn snapshots_that_a_daemon_refuses_keep_no_other_for_long() {
+	let mut bench = Bench::new(8);
+	let lost = bench.take();
+	bench.pass().unwrap();
+	bench.lose_store();
+	let good = bench.take();
+	let bad: Vec<Cid> = (0..3).map(|_| bench.take()).collect();
+	let hold = |root: &Cid| bench.replicas.names.holds(root).next().unwrap().cid();
+	bench.daemon.state().refused = bad.iter().map(hold).collect();
+	// Three in a row are enough for one look, and what is lost comes back all the same.
+	let error = bench.pass().unwrap_err();
+	assert!(error.contains("it does not want to"), "{error}");
+	assert!(!bench.is_pinned(&good) && bench.world.store.is_pinned(&lost));
+	let error = bench.pass().unwrap_err();
+	assert!(error.contains("it does not want to"), "{error}");
+	assert!(bench.is_pinned(&good));
+	assert_eq!((bench.view().behind, bench.view().state), (3, "waiting"));
+	bench.daemon.state().refused.clear();
+	bench.pass().unwrap();
+	let all: Vec<Cid> = bad.into_iter().chain([good, lost]).collect();
+	bench.assert_whole(&all);
 }
