@@ -8,6 +8,7 @@
 mod addresses;
 mod elsewhere;
 mod gateway;
+mod holders;
 pub mod pass;
 mod source;
 

@@ -33,6 +33,7 @@ pub use vm::{
 	DESCRIPTION_FILE, DOMAIN_FILE, Disk, Hooks, ImageFormat, Inventory, LIBVIRT_URI, MachineFile,
 	Vm,
 };
+pub(crate) use vm::{FILES_MAX, MACHINE_FILE_BYTES_MAX};
 
 use crate::pipeline::source::DiskReader;
 use backup_primitives::{Consistency, VmTag};

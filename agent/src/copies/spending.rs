@@ -5,6 +5,7 @@
 //! provisioned. A snapshot that turns out larger is given up, what came of it is collected, and it is
 //! not tried again until the agent is started anew.
 
+use crate::sources::{FILES_MAX, MACHINE_FILE_BYTES_MAX};
 use backup_primitives::{Cid, KeptRoot};
 use std::{
 	collections::HashMap,
@@ -15,8 +16,9 @@ use std::{
 /// of 4 KiB, the smallest there are.
 const OVERHEAD_SHARE: u64 = 32;
 
-/// What belongs to a machine beside its disks, with room to spare.
-const MARGIN_BYTES: u64 = 64 << 20;
+/// What belongs to a machine beside its disks, which the chain does not count: the files that its own
+/// file names, and 64 MiB for its description and the tree.
+const MARGIN_BYTES: u64 = FILES_MAX as u64 * MACHINE_FILE_BYTES_MAX + (64 << 20);
 
 /// Most bytes that a snapshot may take.
 fn bytes_max(logical_bytes: u64) -> u64 {
@@ -107,9 +109,10 @@ mod tests {
 	}
 
 	#[test]
-	fn boundary_a_snapshot_takes_what_its_disks_have_and_a_little_more() {
+	fn boundary_a_snapshot_takes_what_its_disks_and_files_have_and_a_little_more() {
 		let spending = Spending::default();
-		let max = GIB + GIB / 32 + (64 << 20);
+		let files = 16 * (16 << 20);
+		let max = GIB + GIB / 32 + files + (64 << 20);
 		let budget = spending.budget(&root(1));
 		assert_eq!(budget.max(), max);
 		assert!(!budget.spend(max) && !budget.is_spent());

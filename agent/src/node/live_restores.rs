@@ -222,7 +222,7 @@ impl LiveRestores {
 		let (session, is_whole) = self.hold(&order.root)?;
 		let (node, request) = self.origin(&order.root, nodes)?;
 		let source = self.source(&node, &request);
-		if !is_whole && !source.has_others() {
+		if !is_whole && !source.has_others().map_err(stored)? {
 			let detail = format!(
 				"the snapshot {} is not whole here, and no other node or replica is known that may have the rest",
 				order.root

@@ -2,9 +2,9 @@
 //!
 //! Replicas come first: they are this operator's own, and need no leave of the chain's. While the
 //! chain is asked who else has the blocks, they serve alone; then both are asked at once, each block
-//! of the next one in turn.
+//! of the next one in turn. Nobody is waited for before all have been asked.
 
-use super::{PeerDirectory, Peers, pass::AnyReader};
+use super::{PeerDirectory, Peers, holders::Holders, pass::AnyReader};
 use crate::{
 	chain::{ChainError, FinalizedChain},
 	pipeline::Cancel,
@@ -15,7 +15,7 @@ use backup_primitives::{Cid, OpaqueId, Reader};
 use std::{
 	fmt,
 	sync::{
-		Arc, Mutex, PoisonError,
+		Arc,
 		atomic::{AtomicUsize, Ordering},
 	},
 	thread,
@@ -27,9 +27,11 @@ use tokio::runtime::Handle;
 /// each block while their gateways fail.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// For how long the chain's word is taken about who has the blocks, and that nobody has.
-const KNOWN_FOR: Duration = Duration::from_secs(600);
-const NONE_KNOWN_FOR: Duration = Duration::from_secs(60);
+/// How long replicas are waited for before other nodes are asked again, and the other way round.
+const TURN: Duration = Duration::from_secs(1);
+
+/// How soon who waits sees that it is to stop.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether the chain lets this node in.
 const POLL: Duration = Duration::from_secs(1);
@@ -68,49 +70,36 @@ impl Elsewhere {
 		request: &OpaqueId,
 		cancel: &Cancel,
 	) -> Everywhere {
-		Everywhere(Arc::new(Places {
-			elsewhere: self.clone(),
-			store: store.clone(),
-			node: node.clone(),
-			request: request.clone(),
-			cancel: cancel.clone(),
-			patience: PATIENCE,
-			peers: Mutex::default(),
-			missed: AtomicUsize::new(0),
-		}))
+		Everywhere::new(store, Holders::new(self, node, request, cancel, PATIENCE))
 	}
 
 	/// The nodes that have the blocks of a request, as of the newest finalized block, once that lets
 	/// this one in. None if the chain cannot be asked. Not to be called by asynchronous code.
 	pub fn peers(&self, node: &OpaqueId, request: &OpaqueId, cancel: &Cancel) -> Option<Peers> {
-		self.peers_within(PATIENCE, node, request, cancel)
+		let peers = self.peers_within(PATIENCE, node, request, cancel);
+		let warn = |error: &ChainError| {
+			tracing::warn!(%error, "the chain cannot say where blocks are that are missing here");
+		};
+		peers.inspect_err(warn).ok()
 	}
 
-	fn peers_within(
+	/// The same. With no patience at all it does not matter whether the chain lets this node in.
+	pub(super) fn peers_within(
 		&self,
 		patience: Duration,
 		node: &OpaqueId,
 		request: &OpaqueId,
 		cancel: &Cancel,
-	) -> Option<Peers> {
+	) -> Result<Peers, ChainError> {
 		let reader = Reader::Node(node.clone());
 		let sources = self.handle.block_on(async {
 			let sources = self.chain.finalized().await?.sources_of_request(node, request).await?;
-			if !sources.is_empty() {
+			if !sources.is_empty() && !patience.is_zero() {
 				self.wait_to_be_let_in(patience, &reader, cancel).await?;
 			}
 			Ok::<_, ChainError>(sources)
 		});
-		match sources {
-			Ok(sources) => {
-				let peers = self.directory.peers(&reader, &sources);
-				Some(peers.until(cancel.clone()))
-			}
-			Err(error) => {
-				tracing::warn!(%error, "the chain cannot say where blocks are that are missing here");
-				None
-			}
-		}
+		Ok(self.directory.peers(&reader, &sources?).until(cancel.clone()))
 	}
 
 	/// Which of these nodes sealed a root or has to hold it, and of which request it is, as the
@@ -159,127 +148,120 @@ impl Elsewhere {
 pub struct Everywhere(Arc<Places>);
 
 struct Places {
-	elsewhere: Elsewhere,
 	store: EmbeddedStore,
-	node: OpaqueId,
-	request: OpaqueId,
-	cancel: Cancel,
-	/// How long it is waited for other nodes.
-	patience: Duration,
-	/// Asked for when the first block is missing.
-	peers: Mutex<Option<Found>>,
-	/// How many blocks were.
+	holders: Arc<Holders>,
+	/// How many blocks were missing.
 	missed: AtomicUsize,
 }
 
-/// What the chain said of other nodes.
-struct Found {
-	peers: Option<Arc<Peers>>,
-	/// Until when that is taken for true: holders come and go while a machine fills in.
-	until: Instant,
-}
+/// What a place said of a block.
+type Said = Result<Option<Vec<u8>>, RepositoryError>;
 
 impl Everywhere {
-	/// The same places, of which other nodes are waited for so long.
+	fn new(store: &EmbeddedStore, holders: Holders) -> Self {
+		let (store, holders) = (store.clone(), Arc::new(holders));
+		Self(Arc::new(Places { store, holders, missed: AtomicUsize::new(0) }))
+	}
+
+	/// The same places, of which those elsewhere are waited for so long.
 	pub fn with_patience(&self, patience: Duration) -> Self {
-		let Places { elsewhere, store, node, request, cancel, .. } = &*self.0;
-		Self(Arc::new(Places {
-			elsewhere: elsewhere.clone(),
-			store: store.clone(),
-			node: node.clone(),
-			request: request.clone(),
-			cancel: cancel.clone(),
-			patience,
-			peers: Mutex::default(),
-			missed: AtomicUsize::new(0),
-		}))
+		Self::new(&self.0.store, self.0.holders.with_patience(patience))
 	}
 
 	/// Whether somebody else is known who may have what is missing here. Waits until the chain has
 	/// said so, where there are no replicas.
-	pub(crate) fn has_others(&self) -> bool {
-		!self.0.elsewhere.replicas.is_empty() || !none_of(&self.0.peers())
+	///
+	/// # Errors
+	/// If the chain cannot be asked.
+	pub(crate) fn has_others(&self) -> Result<bool, RepositoryError> {
+		Ok(!self.replicas().is_empty() || !self.0.holders.peers()?.is_empty())
 	}
 
-	fn fetch(
-		&self,
-		cid: &Cid,
-		here: Result<Option<Vec<u8>>, RepositoryError>,
-	) -> Result<Option<Vec<u8>>, RepositoryError> {
+	fn replicas(&self) -> &Replicas {
+		self.0.holders.elsewhere().replicas()
+	}
+
+	fn fetch(&self, cid: &Cid, here: Said) -> Said {
 		if let Ok(Some(block)) = here {
 			return Ok(Some(block));
 		}
 		let missed = self.0.missed.fetch_add(1, Ordering::Relaxed);
-		let replicas = &self.0.elsewhere.replicas;
-		if missed == 0 && !replicas.is_empty() {
-			self.look_for_peers();
+		if missed == 0 && !self.replicas().is_empty() {
+			self.0.holders.look_beside();
 		}
-		let are_peers_known = self.0.are_peers_known();
-		let end = Instant::now() + self.0.patience;
+		let end = Instant::now() + self.0.holders.patience();
+		let are_peers_first = self.0.holders.are_known() && missed % 2 == 1;
 		let (mut of_peers, mut of_replicas) = (Ok(None), Ok(None));
 		for turn in 0..2 {
-			let are_peers_first = are_peers_known && missed % 2 == 1;
 			let (there, said) = match are_peers_first == (turn == 0) {
-				true => (self.of_peers(cid), &mut of_peers),
-				false => (replicas.get(cid), &mut of_replicas),
+				true => (self.of_peers(cid, end), &mut of_peers),
+				false => (self.replicas().get(cid), &mut of_replicas),
 			};
 			match there {
 				Ok(Some(block)) => return Ok(Some(block)),
 				there => *said = there,
 			}
 		}
-		// Nobody else has it: what passes is waited for, as other nodes are.
-		if of_replicas.as_ref().is_err_and(RepositoryError::can_retry) {
-			of_replicas = replicas.get_patiently(cid, end, &self.0.cancel);
-			if let Ok(Some(_)) = of_replicas {
-				return of_replicas;
+		// Nobody else has it at once: what passes is waited for.
+		let (of_replicas, of_peers) = self.wait_for(cid, end, of_replicas, of_peers);
+		match (&of_replicas, &of_peers) {
+			(Ok(Some(_)), _) => of_replicas,
+			(_, Ok(Some(_))) => of_peers,
+			// What is wrong here says more than that nobody else has it.
+			_ => here.and(of_replicas).and(of_peers),
+		}
+	}
+
+	/// Ask in turn whoever failed in a way that may pass, until one has the block.
+	fn wait_for(
+		&self,
+		cid: &Cid,
+		end: Instant,
+		mut of_replicas: Said,
+		mut of_peers: Said,
+	) -> (Said, Said) {
+		let cancel = self.0.holders.cancel();
+		loop {
+			let are_peers_worth_it = may_pass(&of_peers) && self.0.holders.are_back_by(end);
+			let has_ended = Instant::now() >= end || cancel.is_cancelled();
+			if has_ended || !(may_pass(&of_replicas) || are_peers_worth_it) {
+				return (of_replicas, of_peers);
+			}
+			let turn_end = end.min(Instant::now() + TURN);
+			if may_pass(&of_replicas) {
+				of_replicas = self.replicas().get_patiently(cid, turn_end, cancel);
+				if matches!(of_replicas, Ok(Some(_))) {
+					return (of_replicas, of_peers);
+				}
+			}
+			wait_until(turn_end, cancel);
+			if are_peers_worth_it && Instant::now() < end {
+				of_peers = self.of_peers(cid, end);
+				if matches!(of_peers, Ok(Some(_))) {
+					return (of_replicas, of_peers);
+				}
 			}
 		}
-		// What is wrong here says more than that nobody else has it.
-		here.and(of_replicas).and(of_peers)
 	}
 
-	/// Waits until the chain has said who has the blocks.
-	fn of_peers(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
-		match self.0.peers() {
-			Some(peers) if !peers.is_empty() => peers.get(cid),
-			_ => Ok(None),
-		}
-	}
-
-	/// Has the chain asked while replicas serve.
-	fn look_for_peers(&self) {
-		let places = self.0.clone();
-		// Without a thread they are found when a replica lacks something.
-		let _ = thread::Builder::new()
-			.name("find-peers".to_owned())
-			.spawn(move || drop(places.peers()));
+	/// Asks each once. Waits until the chain has said who they are.
+	fn of_peers(&self, cid: &Cid, end: Instant) -> Said {
+		let peers = self.0.holders.peers()?;
+		if peers.is_empty() { Ok(None) } else { peers.get_once(cid, Some(end)) }
 	}
 }
 
-impl Places {
-	fn peers(&self) -> Option<Arc<Peers>> {
-		let mut found = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-		if let Some(known) = found.as_ref().filter(|known| known.until > Instant::now()) {
-			return known.peers.clone();
-		}
-		let Self { elsewhere, node, request, cancel, patience, .. } = self;
-		let peers = elsewhere.peers_within(*patience, node, request, cancel);
-		let peers = peers.map(|peers| Arc::new(peers.with_patience(*patience)));
-		let known_for = if none_of(&peers) { NONE_KNOWN_FOR } else { KNOWN_FOR };
-		*found = Some(Found { peers: peers.clone(), until: Instant::now() + known_for });
-		peers
-	}
-
-	/// Whether somebody else can be asked at once.
-	fn are_peers_known(&self) -> bool {
-		let found = self.peers.try_lock();
-		found.is_ok_and(|found| found.as_ref().is_some_and(|known| !none_of(&known.peers)))
-	}
+fn may_pass(said: &Said) -> bool {
+	said.as_ref().is_err_and(RepositoryError::can_retry)
 }
 
-fn none_of(peers: &Option<Arc<Peers>>) -> bool {
-	peers.as_ref().is_none_or(|peers| peers.is_empty())
+fn wait_until(end: Instant, cancel: &Cancel) {
+	while !cancel.is_cancelled() {
+		match end.checked_duration_since(Instant::now()) {
+			Some(left) if !left.is_zero() => thread::sleep(left.min(CANCEL_POLL)),
+			_ => return,
+		}
+	}
 }
 
 impl BlockSource for Everywhere {
@@ -300,6 +282,9 @@ impl fmt::Debug for Elsewhere {
 
 impl fmt::Debug for Everywhere {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("Everywhere").field("request", &self.0.request).finish_non_exhaustive()
+		f.debug_struct("Everywhere").field("holders", &self.0.holders).finish_non_exhaustive()
 	}
 }
+
+#[cfg(test)]
+mod tests;

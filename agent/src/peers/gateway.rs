@@ -137,7 +137,16 @@ impl Gateway {
 
 	/// A block; nothing if this gateway has not got it.
 	pub fn block(&self, cid: &Cid) -> Result<Option<Vec<u8>>, PeerError> {
-		let Some(answer) = self.ask(cid, "format=raw", RAW_BLOCK)? else { return Ok(None) };
+		self.block_within(cid, None)
+	}
+
+	/// The same, within a time if there is one.
+	pub(super) fn block_within(
+		&self,
+		cid: &Cid,
+		limit: Option<Duration>,
+	) -> Result<Option<Vec<u8>>, PeerError> {
+		let Some(answer) = self.ask(cid, "format=raw", RAW_BLOCK, limit)? else { return Ok(None) };
 		let mut block = Vec::new();
 		Patient::new(answer).take(BLOCK_BYTES_MAX as u64 + 1).read_to_end(&mut block)?;
 		match block.len() <= BLOCK_BYTES_MAX && digest(&block) == cid.digest() {
@@ -155,7 +164,9 @@ impl Gateway {
 		children: &[Cid],
 		take: &mut dyn FnMut(&Cid, Vec<u8>) -> ControlFlow<()>,
 	) -> Result<(), PeerError> {
-		let Some(answer) = self.ask(node, "format=car&dag-scope=all", CAR)? else { return Ok(()) };
+		let Some(answer) = self.ask(node, "format=car&dag-scope=all", CAR, None)? else {
+			return Ok(());
+		};
 		let mut expected: HashSet<&Cid> = children.iter().chain([node]).collect();
 		let input = BufReader::with_capacity(256 * 1024, Patient::new(answer));
 		let mut stream = CarStream::new(input)?;
@@ -171,13 +182,23 @@ impl Gateway {
 		Ok(())
 	}
 
-	fn ask(&self, cid: &Cid, query: &str, accept: &str) -> Result<Option<Response>, PeerError> {
+	fn ask(
+		&self,
+		cid: &Cid,
+		query: &str,
+		accept: &str,
+		limit: Option<Duration>,
+	) -> Result<Option<Response>, PeerError> {
 		let target = format!("/ipfs/{cid}?{query}");
 		let mut request = self.client.get(format!("{}{target}", self.url)).header(ACCEPT, accept);
 		if let Some(pass) = &self.pass {
 			for (name, value) in pass.headers(&target, now_ms()) {
 				request = request.header(name, value);
 			}
+		}
+		// The time of one request is that of all of its answer. With more of it, silence is bounded.
+		if let Some(limit) = limit.filter(|limit| *limit < SILENCE_MAX) {
+			request = request.timeout(limit);
 		}
 		let answer = request.send().map_err(|error| {
 			PeerError::Unreachable(causes(&error).unwrap_or_else(|| error.to_string()))

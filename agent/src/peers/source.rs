@@ -35,6 +35,9 @@ const PENALTY_OF_LIARS: Duration = Duration::from_secs(600);
 /// For how long a block is asked for while gateways fail, by who can come back to it later.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The least that a gateway gets of a time that is bounded, while others are to be asked after it.
+const SHARE_MIN: Duration = Duration::from_secs(2);
+
 /// How soon who waits sees that it is to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(100);
 
@@ -214,6 +217,11 @@ impl Peers {
 		self.in_turn().next().is_none() && self.first_back() > self.patience
 	}
 
+	/// Whether somebody of those that are passed over is so no more before the end.
+	pub(super) fn are_back_by(&self, end: Instant) -> bool {
+		Instant::now() + self.first_back() <= end
+	}
+
 	/// Wait until somebody is not passed over any more, if that is before the end.
 	fn wait(&self, end: Instant) -> bool {
 		let back = Instant::now() + self.first_back();
@@ -228,38 +236,57 @@ impl Peers {
 		}
 		false
 	}
+
+	/// Ask each once that is not passed over, until one has the block: the first sound answer counts.
+	/// All together take no longer than until the end, if there is one: who lets wait leaves time for
+	/// the others.
+	pub(super) fn get_once(
+		&self,
+		cid: &Cid,
+		end: Option<Instant>,
+	) -> Result<Option<Vec<u8>>, RepositoryError> {
+		let (mut failure, mut absent) = (None::<RepositoryError>, 0);
+		let asked: Vec<&Peer> = self.in_turn().collect();
+		for (number, Peer { gateway, standing }) in asked.iter().enumerate() {
+			let limit = end.map(|end| share(end, asked.len() - number));
+			if limit.is_some_and(|limit| limit.is_zero()) {
+				break;
+			}
+			match gateway.block_within(cid, limit) {
+				Ok(Some(block)) => {
+					standing.clear();
+					return Ok(Some(block));
+				}
+				Ok(None) => {
+					standing.note_lack(gateway.url(), cid);
+					absent += 1;
+				}
+				Err(error) => {
+					standing.note(gateway.url(), &error);
+					// Of two, that which may pass.
+					failure = failure
+						.filter(RepositoryError::can_retry)
+						.or_else(|| Some(unreadable(gateway.url(), &error, cid)));
+				}
+			}
+		}
+		// Only who was asked and answered has not got it.
+		match absent == self.peers.len() {
+			true => Ok(None),
+			false => Err(failure.unwrap_or_else(all_passed_over)),
+		}
+	}
 }
 
 impl BlockSource for Peers {
-	/// The first sound answer counts. A gateway that fails or lies is passed over, and its error
-	/// told only if no other one has the block.
+	/// A gateway that fails or lies is passed over, and its error told only if no other one has the
+	/// block.
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
-		let mut failure = None;
 		let end = Instant::now() + self.patience;
 		loop {
-			let mut absent = 0;
-			for Peer { gateway, standing } in self.in_turn() {
-				match gateway.block(cid) {
-					Ok(Some(block)) => {
-						standing.clear();
-						return Ok(Some(block));
-					}
-					Ok(None) => {
-						standing.note_lack(gateway.url(), cid);
-						absent += 1;
-					}
-					Err(error) => {
-						standing.note(gateway.url(), &error);
-						failure = Some(unreadable(gateway.url(), &error, cid));
-					}
-				}
-			}
-			// Only who was asked and answered has not got it.
-			if absent == self.peers.len() {
-				return Ok(None);
-			}
-			if !self.wait(end) {
-				return Err(failure.unwrap_or_else(all_passed_over));
+			let found = self.get_once(cid, None);
+			if found.is_ok() || !self.wait(end) {
+				return found;
 			}
 		}
 	}
@@ -289,6 +316,13 @@ impl BlockSource for Peers {
 			}
 		}
 	}
+}
+
+/// What one of so many may take of the time that is left.
+fn share(end: Instant, count: usize) -> Duration {
+	let left = end.saturating_duration_since(Instant::now());
+	let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+	(left / count).max(SHARE_MIN).min(left)
 }
 
 fn unreadable(url: &str, error: &PeerError, cid: &Cid) -> RepositoryError {

@@ -49,10 +49,10 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 pub const DISKS_MAX: usize = 16;
 
 /// Most files of one machine beside its disks.
-const FILES_MAX: usize = 16;
+pub(crate) const FILES_MAX: usize = 16;
 
 /// Most bytes of each of those.
-const MACHINE_FILE_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const MACHINE_FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Longest time that a hook may be given, in seconds.
 const HOOK_SECONDS_MAX: u64 = 3600;
