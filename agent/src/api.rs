@@ -119,7 +119,9 @@ impl Api {
 	/// What is served beyond this machine: blocks, to those whom the chain knows, or to all if there
 	/// is no `access`.
 	pub fn gateway(self, access: Option<Arc<Access>>) -> Router {
-		let blocks = Router::new().route("/ipfs/{cid}", get(gateway::block));
+		let blocks = Router::new()
+			.route("/ipfs/{cid}", get(gateway::block))
+			.layer(middleware::from_fn(connections::keep_seat));
 		let blocks = match access {
 			Some(access) => {
 				blocks.layer(middleware::from_fn_with_state(access, gateway::access::require_pass))

@@ -1,10 +1,10 @@
 //! Connections of strangers, so many and no more.
 //!
 //! Whoever reaches the gateway can connect to it, and prove who it is only afterwards. A connection
-//! is idle until a request has come in whole, and again when the answer has gone out. When all seats
-//! are taken, whoever has been idle for longest leaves for who comes; while an answer is on its way
-//! nobody leaves. So many silent connections push each other out, and nobody else: who sends what
-//! it has to say at once is heard.
+//! is idle until a request has come in whole and its reader is let in, and again when the answer has
+//! gone out. When all seats are taken, whoever has been idle for longest leaves for who comes; while an
+//! answer is on its way, in the time that it may take, nobody leaves. So many silent connections push
+//! each other out, and nobody else: who sends what it has to say at once is heard.
 
 use axum::{
 	Router,
@@ -39,6 +39,9 @@ use tokio_io_timeout::TimeoutStream;
 /// Most bytes of a request's head. Ours have less than one KiB.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// The least speed of an answer, in bytes a second, beside the time that each may take.
+const SPEED_MIN: u64 = 128 * 1024;
+
 /// How long it is waited when the system gives no more connections.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,8 @@ pub(crate) struct Limits {
 	pub(crate) head_time: Duration,
 	/// How long a reader may take in nothing of an answer.
 	pub(crate) write_time: Duration,
+	/// How long an answer may take, beside the time for its bytes, while others wait for a seat.
+	pub(crate) answer_time: Duration,
 }
 
 impl Limits {
@@ -59,6 +64,7 @@ impl Limits {
 		seats: 256,
 		head_time: Duration::from_secs(20),
 		write_time: Duration::from_secs(30),
+		answer_time: Duration::from_secs(60),
 	};
 }
 
@@ -77,7 +83,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits)
 			}
 		};
 		while connections.try_join_next().is_some() {}
-		match seats.take(limits.seats) {
+		match seats.take(limits) {
 			Some(seat) => drop(connections.spawn(serve_one(stream, router.clone(), seat, limits))),
 			None => tracing::debug!("a connection is refused: all others are being answered"),
 		}
@@ -92,7 +98,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 async fn serve_one(stream: TcpStream, router: Router, seat: Arc<Seat>, limits: Limits) {
 	let mut stream = TimeoutStream::new(stream);
 	stream.set_write_timeout(Some(limits.write_time));
-	let router = router.layer(middleware::from_fn_with_state(seat.clone(), keep_seat));
+	let router = router.layer(middleware::from_fn_with_state(seat.clone(), show_seat));
 	let connection = http1::Builder::new()
 		.timer(TokioTimer::new())
 		.header_read_timeout(limits.head_time)
@@ -108,10 +114,20 @@ async fn serve_one(stream: TcpStream, router: Router, seat: Arc<Seat>, limits: L
 	}
 }
 
-/// Nobody has to leave while it is answered.
-async fn keep_seat(State(seat): State<Arc<Seat>>, request: Request, next: Next) -> Response {
+/// Whoever asks is no longer idle, and can keep its seat further in.
+async fn show_seat(State(seat): State<Arc<Seat>>, mut request: Request, next: Next) -> Response {
+	seat.may_leave_from(Instant::now());
+	request.extensions_mut().insert(seat);
+	next.run(request).await
+}
+
+/// Nobody has to leave while it is answered. For those who are let in.
+pub(crate) async fn keep_seat(request: Request, next: Next) -> Response {
+	let Some(seat) = request.extensions().get::<Arc<Seat>>().cloned() else {
+		return next.run(request).await;
+	};
 	let busy = Busy::begin(seat);
-	next.run(request).await.map(|body| Body::new(Answer { body, _busy: busy }))
+	next.run(request).await.map(|body| Body::new(Answer { body, busy }))
 }
 
 /// The seats that are taken. Clones are the same.
@@ -126,8 +142,8 @@ struct Taken {
 }
 
 struct Sitting {
-	/// Since when it has nothing to do.
-	idle_since: Option<Instant>,
+	/// Since when it is idle, or when its answer has had its time.
+	may_leave_from: Instant,
 	leave: Arc<Notify>,
 }
 
@@ -136,20 +152,20 @@ impl Seats {
 		self.0.lock().unwrap_or_else(PoisonError::into_inner)
 	}
 
-	/// Take one of so many. If there is none, whoever has been idle for longest leaves; none if
-	/// nobody is.
-	fn take(&self, seats_max: usize) -> Option<Arc<Seat>> {
+	/// Take one of those that there may be. If there is none, whoever may leave for longest does; none
+	/// if nobody may.
+	fn take(&self, limits: Limits) -> Option<Arc<Seat>> {
 		let mut taken = self.taken();
-		if taken.seats.len() >= seats_max {
-			let idle = taken.seats.iter().filter_map(|(id, other)| Some((other.idle_since?, *id)));
-			let (_, longest) = idle.min()?;
+		let now = Instant::now();
+		if taken.seats.len() >= limits.seats {
+			let others = taken.seats.iter().map(|(id, other)| (other.may_leave_from, *id));
+			let (_, longest) = others.min().filter(|(from, _)| *from <= now)?;
 			taken.seats.remove(&longest)?.leave.notify_one();
 		}
 		taken.count += 1;
 		let (id, leave) = (taken.count, Arc::new(Notify::new()));
-		let sitting = Sitting { idle_since: Some(Instant::now()), leave: leave.clone() };
-		taken.seats.insert(id, sitting);
-		Some(Arc::new(Seat { id, leave, seats: self.clone() }))
+		taken.seats.insert(id, Sitting { may_leave_from: now, leave: leave.clone() });
+		Some(Arc::new(Seat { id, leave, answer_time: limits.answer_time, seats: self.clone() }))
 	}
 }
 
@@ -158,13 +174,14 @@ struct Seat {
 	id: u64,
 	/// Told when it is given to another.
 	leave: Arc<Notify>,
+	answer_time: Duration,
 	seats: Seats,
 }
 
 impl Seat {
-	fn set_idle(&self, idle_since: Option<Instant>) {
+	fn may_leave_from(&self, from: Instant) {
 		if let Some(sitting) = self.seats.taken().seats.get_mut(&self.id) {
-			sitting.idle_since = idle_since;
+			sitting.may_leave_from = from;
 		}
 	}
 }
@@ -176,25 +193,37 @@ impl Drop for Seat {
 }
 
 /// While it lives, a seat is not idle. Requests of one connection come one after the other.
-struct Busy(Arc<Seat>);
+struct Busy {
+	seat: Arc<Seat>,
+	began: Instant,
+	/// Of the answer, that went out or are about to.
+	bytes: u64,
+}
 
 impl Busy {
 	fn begin(seat: Arc<Seat>) -> Self {
-		seat.set_idle(None);
-		Self(seat)
+		let mut busy = Self { seat, began: Instant::now(), bytes: 0 };
+		busy.note(0);
+		busy
+	}
+
+	fn note(&mut self, bytes: usize) {
+		self.bytes = self.bytes.saturating_add(bytes as u64);
+		let time = self.seat.answer_time + Duration::from_secs(self.bytes / SPEED_MIN);
+		self.seat.may_leave_from(self.began + time);
 	}
 }
 
 impl Drop for Busy {
 	fn drop(&mut self) {
-		self.0.set_idle(Some(Instant::now()));
+		self.seat.may_leave_from(Instant::now());
 	}
 }
 
 /// A body that keeps its connection's seat until it has gone out.
 struct Answer {
 	body: Body,
-	_busy: Busy,
+	busy: Busy,
 }
 
 impl HttpBody for Answer {
@@ -205,7 +234,11 @@ impl HttpBody for Answer {
 		mut self: Pin<&mut Self>,
 		context: &mut task::Context<'_>,
 	) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-		Pin::new(&mut self.body).poll_frame(context)
+		let frame = task::ready!(Pin::new(&mut self.body).poll_frame(context));
+		if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+			self.busy.note(bytes.len());
+		}
+		Poll::Ready(frame)
 	}
 
 	fn is_end_stream(&self) -> bool {

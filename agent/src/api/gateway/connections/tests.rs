@@ -12,12 +12,14 @@ const LIMITS: Limits = Limits {
 	seats: 4,
 	head_time: Duration::from_secs(3600),
 	write_time: Duration::from_secs(3600),
+	answer_time: Duration::from_secs(3600),
 };
 
 /// How long anything may take, on a machine that does much else.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A server that says "hello", waits for ever, or sends without end; and how many wait or send.
+/// A server that says "hello", waits for ever, or sends without end to whom it lets in, and takes long
+/// to find out who is a stranger; and how many wait.
 async fn server(limits: Limits) -> (SocketAddr, Arc<AtomicUsize>) {
 	let at_work = Arc::new(AtomicUsize::new(0));
 	let count = at_work.clone();
@@ -25,6 +27,7 @@ async fn server(limits: Limits) -> (SocketAddr, Arc<AtomicUsize>) {
 		count.fetch_add(1, Ordering::SeqCst);
 		std::future::pending::<()>().await;
 	};
+	let strangers = waiting.clone();
 	let endless = async || {
 		let piece =
 			|| std::future::ready(Some((Ok::<_, io::Error>(Bytes::from_static(&[7; 65_536])), ())));
@@ -33,7 +36,9 @@ async fn server(limits: Limits) -> (SocketAddr, Arc<AtomicUsize>) {
 	let router = Router::new()
 		.route("/hello", get(async || "hello"))
 		.route("/wait", get(waiting))
-		.route("/endless", get(endless));
+		.route("/endless", get(endless))
+		.layer(middleware::from_fn(keep_seat))
+		.route("/stranger", get(strangers));
 	let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
 	let address = listener.local_addr().unwrap();
 	tokio::spawn(serve(listener, router, limits));
@@ -100,6 +105,45 @@ async fn who_is_answered_keeps_its_seat_and_who_comes_then_is_sent_away() {
 	while !answer(&mut ask(address, "/hello").await).await.ends_with("hello") {
 		assert!(Instant::now() < end, "a seat that was left is free");
 	}
+}
+
+#[tokio::test]
+async fn strangers_whose_requests_are_looked_at_keep_nobody_out() {
+	let (address, at_work) = server(LIMITS).await;
+	let mut strangers = Vec::new();
+	for count in 1..=4 {
+		strangers.push(ask(address, "/stranger").await);
+		until("a stranger", || at_work.load(Ordering::SeqCst) == count).await;
+	}
+	assert!(answer(&mut ask(address, "/hello").await).await.ends_with("hello"));
+	assert_eq!(answer(&mut strangers[0]).await, "", "it had sat for longest");
+}
+
+#[tokio::test]
+async fn who_has_been_answered_for_too_long_leaves_for_who_comes() {
+	let limits = Limits { seats: 1, answer_time: Duration::from_millis(50), ..LIMITS };
+	let (address, at_work) = server(limits).await;
+	let mut slow = ask(address, "/wait").await;
+	until("the seat to be busy", || at_work.load(Ordering::SeqCst) == 1).await;
+	let end = Instant::now() + TIME_MAX;
+	while !answer(&mut ask(address, "/hello").await).await.ends_with("hello") {
+		assert!(Instant::now() < end, "it sits for ever");
+	}
+	assert_eq!(answer(&mut slow).await, "");
+}
+
+#[test]
+fn boundary_an_answer_has_the_time_of_its_bytes() {
+	let seat = Seats::default().take(LIMITS).unwrap();
+	let from = || seat.seats.taken().seats[&seat.id].may_leave_from;
+	let mut busy = Busy::begin(seat.clone());
+	let begun = from();
+	busy.note(SPEED_MIN as usize - 1);
+	assert_eq!(from(), begun);
+	busy.note(1);
+	assert_eq!(from(), begun + Duration::from_secs(1));
+	drop(busy);
+	assert!(from() <= Instant::now());
 }
 
 #[tokio::test]
