@@ -345,7 +345,7 @@ impl Executor for NodeExecutor {
 		}
 		let other_label = self.copies.other_label(&root.cid, &root.lineage);
 		let Some(label) = other_label.filter(|_| self.store.is_pinned(&root.cid)) else {
-			return self.replicas.give_up(&root.cid, &root.lineage).map_err(stored);
+			return self.replicas.give_up(root).map_err(stored);
 		};
 		let session = self.store.open_session().map_err(stored)?;
 		session.pin(&root.cid, &label).map_err(stored)

@@ -42,8 +42,9 @@ use crate::{
 	secret::NodeIdentities,
 };
 use backup_primitives::{Cid, LineageId};
+use codec::Encode;
 use fetch_back::FetchingBack;
-use names::Names;
+use names::{Names, Series};
 use pass::PassError;
 use rand::Rng;
 use releases::Releases;
@@ -198,14 +199,38 @@ impl Replicas {
 	/// Let go of a root, here at once and at all replicas as soon as they can be reached.
 	///
 	/// First it is noted: what is noted and pinned all the same stays, what is neither comes back.
-	pub(crate) fn give_up(&self, root: &Cid, lineage: &LineageId) -> Result<(), RepositoryError> {
+	///
+	/// A root that is not here, or is by now for something else, goes only from where a pin's name says
+	/// the very same of it: whoever reaches one daemon can pin under our name there, and must not
+	/// take anything from the others.
+	pub(crate) fn give_up(&self, root: &HeldRoot) -> Result<(), RepositoryError> {
 		let turn = lock(&self.giving_up);
-		let noted = self.members.iter().try_for_each(|member| member.releases.add(root, lineage));
+		let series = Series { lineage: root.lineage.clone(), copy_for: root.copy_for.clone() };
+		let is_here = self.is_pinned_as(&root.cid, &series)?;
+		let claims = |member: &&Replica| is_here || member.state().claims(&root.cid, &series);
+		let noted = self
+			.members
+			.iter()
+			.filter(claims)
+			.try_for_each(|member| member.releases.add(&root.cid, &root.lineage));
 		noted.map_err(RepositoryError::io("note what replicas have to let go of"))?;
-		self.store.unpin(root)?;
+		if is_here {
+			self.store.unpin(&root.cid)?;
+		}
 		drop(turn);
 		self.wake();
 		Ok(())
+	}
+
+	/// Whether the store pins a root, and for that series.
+	fn is_pinned_as(&self, root: &Cid, series: &Series) -> Result<bool, RepositoryError> {
+		if !self.store.is_pinned(root) {
+			return Ok(false);
+		}
+		let pins = self.store.pins()?;
+		let label = pins.iter().find(|pin| pin.root == *root).map(|pin| &pin.label);
+		let found = label.and_then(|label| names::series(&names::place(label).0));
+		Ok(found.as_ref() == Some(series))
 	}
 
 	/// Whether a replica may still hold something of a lineage that the store does not: it has to let
@@ -218,11 +243,14 @@ impl Replicas {
 	}
 
 	/// Roots of ours that replicas hold and the store does not, as of the last looks. They are given up
-	/// like those that are here, and else fetched back.
+	/// like those that are here, and else fetched back. One comes as often as pins say different things
+	/// of it.
 	pub(crate) fn roots_elsewhere(&self) -> Vec<HeldRoot> {
 		let mut roots = BTreeMap::new();
 		for member in &self.members {
-			roots.extend(member.state().roots_elsewhere().map(|root| (root.cid, root)));
+			let state = member.state();
+			let said = |root: &HeldRoot| (root.cid, (&root.lineage, &root.copy_for).encode());
+			roots.extend(state.roots_elsewhere().map(|root| (said(&root), root)));
 		}
 		roots.into_values().filter(|root| !self.store.is_pinned(&root.cid)).collect()
 	}

@@ -277,7 +277,15 @@ fn released(
 		};
 		is_to_go(status, &facts, options.unknown_grace)
 	};
-	let released = statuses.iter().filter(|(root, status)| is_released(root, *status));
+	// What pins elsewhere say of a root may be forged: one that is right keeps it.
+	let wanted: HashSet<&Cid> = statuses
+		.iter()
+		.filter(|(_, status)| matches!(status, RootStatus::Retained | RootStatus::Pending))
+		.map(|(root, _)| &root.cid)
+		.collect();
+	let released = statuses
+		.iter()
+		.filter(|(root, status)| !wanted.contains(&root.cid) && is_released(root, *status));
 	released.map(|(root, _)| (*root).clone()).collect()
 }
 

@@ -104,6 +104,14 @@ impl State {
 			|| on_their_way.any(|series| is_of(&series))
 	}
 
+	/// Whether a pin there says of a root that the store does not have that it is one of a series.
+	pub(super) fn claims(&self, root: &Cid, series: &Series) -> bool {
+		let is_it = |stranger: &Stranger| {
+			stranger.series == *series && stranger.place.is_some_and(|(of, _)| of == *root)
+		};
+		self.strangers.values().any(is_it)
+	}
+
 	pub(super) fn roots_elsewhere(&self) -> impl Iterator<Item = HeldRoot> {
 		self.strangers.values().filter_map(Stranger::held_root)
 	}

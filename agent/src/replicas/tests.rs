@@ -191,9 +191,19 @@ impl Open<'_> {
 		daemon: &FakeKubo,
 		chain: &FakeChain,
 	) -> Arc<Replicas> {
-		let handle = self.runtime.handle();
-		let kubo = Kubo::new(daemon.url.clone(), None, handle.clone()).unwrap();
-		let (daemons, chain) = (vec![("rack-2".to_owned(), kubo)], Arc::new(chain.clone()));
+		self.replicas_at(store, &[("rack-2", daemon)], chain)
+	}
+
+	fn replicas_at(
+		&self,
+		store: &EmbeddedStore,
+		daemons: &[(&str, &FakeKubo)],
+		chain: &FakeChain,
+	) -> Arc<Replicas> {
+		let (handle, chain) = (self.runtime.handle(), Arc::new(chain.clone()));
+		let kubo = |url: &str| Kubo::new(url.to_owned(), None, handle.clone()).unwrap();
+		let named = daemons.iter().map(|(name, daemon)| ((*name).to_owned(), kubo(&daemon.url)));
+		let daemons = named.collect();
 		let folder = self.folder.path().join("replicas");
 		let (store, handle) = (store.clone(), handle.clone());
 		let replicas = Replicas::open(store, self.identities, daemons, 2, &folder, chain, handle);
@@ -203,6 +213,11 @@ impl Open<'_> {
 
 fn lineage() -> LineageId {
 	LineageId { request: OpaqueId::of(&3u64).unwrap(), salt: [9; 32] }
+}
+
+/// A snapshot of that lineage which was sealed here.
+fn own(root: &Cid) -> HeldRoot {
+	HeldRoot { lineage: lineage(), sequence: 0, cid: *root, pinned_at_ms: 0, copy_for: None }
 }
 
 #[test]
@@ -266,7 +281,7 @@ fn what_was_given_up_is_unpinned_there_and_nothing_else() {
 	bench.pass().unwrap();
 	let foreign = Cid::dag_cbor([7; 32]);
 	bench.daemon.state().pins.insert(foreign, "theirs".into());
-	bench.replicas.give_up(&old, &lineage()).unwrap();
+	bench.replicas.give_up(&own(&old)).unwrap();
 	assert!(bench.replicas.may_hold(&lineage()) && bench.view().releasing == 1);
 	assert!(bench.is_pinned(&old) && !bench.world.store.is_pinned(&old));
 	bench.start_again();

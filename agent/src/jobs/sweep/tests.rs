@@ -430,6 +430,21 @@ async fn a_root_that_is_here_and_at_a_replica_is_given_up_once() {
 }
 
 #[tokio::test]
+async fn what_is_forged_of_a_root_at_a_replica_does_not_take_it_away() {
+	let mut bench = Bench::new([]);
+	let forged = HeldRoot { copy_for: Some(OpaqueId::of(&99u32).unwrap()), ..root(1) };
+	bench.executor.roots_elsewhere.lock().unwrap().extend([root(1), forged.clone()]);
+	bench.set_status(1, Retained);
+	assert_eq!(bench.acts().await, []);
+	bench.executor.roots_elsewhere.lock().unwrap().retain(|root| *root == forged);
+	let acts = bench.acts().await;
+	assert!(
+		acts.contains(&Act::Unpinned(forged)),
+		"alone it is a copy that is not for us: {acts:?}"
+	);
+}
+
+#[tokio::test]
 async fn a_deletion_waits_for_what_is_being_fetched() {
 	let mut bench = Bench::new([]);
 	let order = deletion(7, 3);

@@ -33,7 +33,7 @@ fn two_agents_hold_one_root_at_one_daemon_and_each_lets_go_of_its_own() {
 		assert_eq!((agent.view().state, agent.view().held), ("whole", 1));
 	}
 	assert_eq!(bench.daemon.count("dag/import"), 0);
-	bench.replicas.give_up(&root, &lineage()).unwrap();
+	bench.replicas.give_up(&own(&root)).unwrap();
 	bench.pass().unwrap();
 	assert!(!bench.is_pinned(&root));
 	other.assert_whole(&[root]);
@@ -65,7 +65,7 @@ fn what_others_have_pinned_stays_theirs() {
 	bench.pass().unwrap();
 	bench.daemon.state().pins.insert(root, "theirs".into());
 	bench.pass().unwrap();
-	bench.replicas.give_up(&root, &lineage()).unwrap();
+	bench.replicas.give_up(&own(&root)).unwrap();
 	bench.pass().unwrap();
 	assert_eq!(
 		bench.daemon.state().pins.clone().into_iter().collect::<Vec<_>>(),
@@ -86,7 +86,7 @@ fn after_a_rotation_new_pins_bear_the_new_name_and_old_ones_are_ours() {
 	let hold = bench.replicas.names.holds(&second).next().unwrap().cid();
 	let (series, _) = names::place(&PinLabel::of_found(lineage(), 0, None));
 	assert_eq!(bench.daemon.state().pins[&hold], bench.replicas.names.name(&series));
-	bench.replicas.give_up(&first, &lineage()).unwrap();
+	bench.replicas.give_up(&own(&first)).unwrap();
 	bench.pass().unwrap();
 	bench.assert_whole(&[second]);
 }

@@ -11,7 +11,7 @@ fn a_store_that_lost_its_disk_gets_everything_back_but_what_was_given_up() {
 	let mut bench = Bench::new(20);
 	let (old, new) = (bench.take(), bench.take());
 	bench.pass().unwrap();
-	bench.replicas.give_up(&old, &lineage()).unwrap();
+	bench.replicas.give_up(&own(&old)).unwrap();
 	bench.lose_store();
 	bench.pass().unwrap();
 	let pins = bench.world.store.pins().unwrap();
@@ -32,7 +32,7 @@ fn a_root_that_is_pinned_again_is_not_taken_for_given_up() {
 	let label = bench.world.store.pins().unwrap().remove(0).label;
 	bench.pass().unwrap();
 	bench.daemon.state().is_down = true;
-	bench.replicas.give_up(&root, &lineage()).unwrap();
+	bench.replicas.give_up(&own(&root)).unwrap();
 	bench.world.store.open_session().unwrap().pin(&root, &label).unwrap();
 	bench.pass().unwrap_err();
 	assert_eq!(bench.view().releasing, 0);
@@ -78,7 +78,7 @@ fn a_lost_store_deletes_nothing_before_all_daemons_are_known_and_have_let_go() {
 	assert!(roots.iter().all(|root| root.lineage == lineage() && root.sequence == 4));
 	for root in roots {
 		assert!(bench.replicas.may_hold(&lineage()));
-		bench.replicas.give_up(&root.cid, &lineage()).unwrap();
+		bench.replicas.give_up(&root).unwrap();
 		bench.pass().unwrap();
 	}
 	assert!(!bench.replicas.may_hold(&lineage()));
@@ -92,7 +92,7 @@ fn blocks_on_their_way_hold_the_deletion_of_their_snapshot() {
 	bench.daemon.state().imports_left = Some(1);
 	bench.pass().unwrap_err();
 	bench.daemon.state().imports_left = None;
-	bench.replicas.give_up(&root, &lineage()).unwrap();
+	bench.replicas.give_up(&own(&root)).unwrap();
 	bench.lose_store();
 	assert!(bench.replicas.may_hold(&lineage()));
 	bench.daemon.state().is_down = false;
@@ -203,4 +203,37 @@ fn whoever_reads_from_replicas_alone_waits_for_what_passes() {
 	let began = Instant::now();
 	assert!(source.get(&root).is_err());
 	assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_forged_pin_at_one_daemon_takes_nothing_from_another() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	let other = FakeKubo::start();
+	other.state().blocks = bench.daemon.state().blocks.clone();
+	let label = PinLabel::of_copy(&lineage(), 4, &OpaqueId::of(&9u32).unwrap());
+	let (series, _) = names::place(&label);
+	let hold = bench.replicas.names.holds(&root).next().unwrap();
+	other.state().forge(&hold.encode(), &hold.cid(), bench.replicas.names.name(&series));
+	bench.chain.say(&root, RootStatus::Evicted);
+	bench.lose_store();
+	let open =
+		Open { identities: &bench.identities, folder: &bench.folder, runtime: &bench.runtime };
+	let daemons = [("rack-2", &bench.daemon), ("rack-3", &other)];
+	bench.replicas = open.replicas_at(&bench.world.store, &daemons, &bench.chain);
+	let look =
+		|| bench.replicas.members.iter().for_each(|member| bench.replicas.pass(member).unwrap());
+	look();
+	let claimed = bench.replicas.roots_elsewhere();
+	assert!(claimed.len() == 2 && claimed.iter().all(|claim| claim.cid == root), "{claimed:?}");
+	let forged = claimed.iter().find(|claim| claim.copy_for.is_some()).unwrap();
+	bench.replicas.give_up(forged).unwrap();
+	look();
+	assert!(bench.is_pinned(&root) && other.state().pins.is_empty());
+	// Nor does it once the root is here again.
+	bench.chain.say(&root, RootStatus::Retained);
+	look();
+	bench.replicas.give_up(forged).unwrap();
+	assert!(bench.world.store.is_pinned(&root));
 }

@@ -58,8 +58,7 @@ fn what_was_given_up_while_another_is_sent_does_not_go_there() {
 	let mut bench = Bench::new(4);
 	let (old, new) = (bench.take(), bench.take());
 	let replicas = bench.replicas.clone();
-	bench.daemon.state().meanwhile =
-		Some(Box::new(move || replicas.give_up(&old, &lineage()).unwrap()));
+	bench.daemon.state().meanwhile = Some(Box::new(move || replicas.give_up(&own(&old)).unwrap()));
 	bench.pass().unwrap();
 	assert!(!bench.is_pinned(&old));
 	bench.assert_whole(&[new]);
@@ -87,7 +86,7 @@ fn a_snapshot_that_cannot_be_read_is_told_of_and_passed_over() {
 		assert!(bench.world.store.is_pinned(&lost), "it comes back all the same");
 	}
 	assert_eq!((bench.view().behind, bench.view().state), (1, "waiting"));
-	bench.replicas.give_up(&bad, &lineage()).unwrap();
+	bench.replicas.give_up(&own(&bad)).unwrap();
 	bench.pass().unwrap();
 	bench.assert_whole(&[lost, old, new]);
 }
