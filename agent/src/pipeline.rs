@@ -38,10 +38,17 @@ pub use restore::{Restore, RestoreError, open_root};
 pub use source::{DiskReader, RestoreTarget};
 pub use view::{DiskView, Part, ViewError};
 
-use std::sync::{
-	Arc,
-	atomic::{AtomicBool, Ordering},
+use std::{
+	sync::{
+		Arc,
+		atomic::{AtomicBool, Ordering},
+	},
+	thread,
+	time::{Duration, Instant},
 };
+
+/// How soon who waits sees that the switch was thrown.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
 
 /// Tells a running backup, copy or restore to end. Clones are the same switch.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +68,17 @@ impl Cancel {
 	/// Whether it was thrown.
 	pub fn is_cancelled(&self) -> bool {
 		self.0.load(Ordering::Relaxed)
+	}
+
+	/// Waits, blocking, until a time has come, and says so: not if the switch was thrown before.
+	pub(crate) fn wait_until(&self, end: Instant) -> bool {
+		while !self.is_cancelled() {
+			match end.checked_duration_since(Instant::now()) {
+				Some(left) if !left.is_zero() => thread::sleep(left.min(CANCEL_POLL)),
+				_ => return true,
+			}
+		}
+		false
 	}
 }
 

@@ -18,7 +18,6 @@ use std::{
 		Arc,
 		atomic::{AtomicUsize, Ordering},
 	},
-	thread,
 	time::{Duration, Instant},
 };
 use tokio::runtime::Handle;
@@ -29,9 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How long replicas are waited for before other nodes are asked again, and the other way round.
 const TURN: Duration = Duration::from_secs(1);
-
-/// How soon who waits sees that it is to stop.
-const CANCEL_POLL: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether the chain lets this node in.
 const POLL: Duration = Duration::from_secs(1);
@@ -234,7 +230,7 @@ impl Everywhere {
 					return (of_replicas, of_peers);
 				}
 			}
-			wait_until(turn_end, cancel);
+			cancel.wait_until(turn_end);
 			if are_peers_worth_it && Instant::now() < end {
 				of_peers = self.of_peers(cid, end);
 				if matches!(of_peers, Ok(Some(_))) {
@@ -253,15 +249,6 @@ impl Everywhere {
 
 fn may_pass(said: &Said) -> bool {
 	said.as_ref().is_err_and(RepositoryError::can_retry)
-}
-
-fn wait_until(end: Instant, cancel: &Cancel) {
-	while !cancel.is_cancelled() {
-		match end.checked_duration_since(Instant::now()) {
-			Some(left) if !left.is_zero() => thread::sleep(left.min(CANCEL_POLL)),
-			_ => return,
-		}
-	}
 }
 
 impl BlockSource for Everywhere {

@@ -19,7 +19,6 @@ use std::{
 		Arc, Mutex, PoisonError,
 		atomic::{AtomicBool, AtomicUsize, Ordering},
 	},
-	thread,
 	time::{Duration, Instant},
 };
 
@@ -37,9 +36,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The least that a gateway gets of a time that is bounded, while others are to be asked after it.
 const SHARE_MIN: Duration = Duration::from_secs(2);
-
-/// How soon who waits sees that it is to stop.
-const CANCEL_POLL: Duration = Duration::from_millis(100);
 
 /// Most gateways of which it is remembered how they did.
 const STANDINGS_MAX: usize = 4096;
@@ -225,16 +221,7 @@ impl Peers {
 	/// Wait until somebody is not passed over any more, if that is before the end.
 	fn wait(&self, end: Instant) -> bool {
 		let back = Instant::now() + self.first_back();
-		if back > end {
-			return false;
-		}
-		while !self.cancel.is_cancelled() {
-			match back.checked_duration_since(Instant::now()) {
-				Some(left) if !left.is_zero() => thread::sleep(left.min(CANCEL_POLL)),
-				_ => return true,
-			}
-		}
-		false
+		back <= end && self.cancel.wait_until(back)
 	}
 
 	/// Ask each once that is not passed over, until one has the block: the first sound answer counts.

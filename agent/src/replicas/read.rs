@@ -10,7 +10,6 @@ use rand::Rng;
 use std::{
 	io,
 	sync::atomic::Ordering,
-	thread,
 	time::{Duration, Instant},
 };
 
@@ -24,9 +23,6 @@ const PASSED_OVER_MAX: Duration = Duration::from_secs(30);
 /// How long whoever is patient waits at first, and at most.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// How soon who waits sees that it is to stop.
-const CANCEL_POLL: Duration = Duration::from_millis(100);
 
 impl Replicas {
 	/// As [`get`](BlockSource::get), again and again until a time while all fail in ways that may pass.
@@ -44,7 +40,7 @@ impl Replicas {
 			}
 			// So that threads which were turned away at once do not come back at once.
 			let end = Instant::now() + pause.mul_f64(rand::rng().random_range(0.75..1.25));
-			if end > until || !wait(end, cancel) {
+			if end > until || !cancel.wait_until(end) {
 				return found;
 			}
 			pause = (pause * 2).min(PAUSE_MAX);
@@ -96,17 +92,6 @@ impl BlockSource for Replicas {
 		}
 		failure.map_or(Ok(None), Err)
 	}
-}
-
-/// Wait until a time, or say that it is to stop.
-fn wait(end: Instant, cancel: &Cancel) -> bool {
-	while !cancel.is_cancelled() {
-		match end.checked_duration_since(Instant::now()) {
-			Some(left) if !left.is_zero() => thread::sleep(left.min(CANCEL_POLL)),
-			_ => return true,
-		}
-	}
-	false
 }
 
 fn passed_over(name: &str) -> RepositoryError {

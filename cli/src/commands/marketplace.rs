@@ -1,12 +1,6 @@
 //! `backup subscribe`, `backup unsubscribe` and `backup delete-all`.
 
-use crate::{
-	args::Global,
-	commands::{confirm::confirm, session::Session},
-	error::CliError,
-	output::Output,
-	secret,
-};
+use crate::{args::Global, commands::session::Session, error::CliError, output::Output};
 use serde_json::json;
 use subxt::ext::scale_decode::{self, DecodeAsType};
 
@@ -41,17 +35,8 @@ pub(crate) async fn unsubscribe(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	// Whoever cannot sign is told before being asked.
-	let signer = secret::signer(global).await?;
-	if !yes {
-		confirm(
-			output,
-			"Backups of this account end now. What was paid for later blocks is not paid back.",
-			"unsubscribe",
-		)
-		.await?;
-	}
-	let session = Session::of(signer, global).await?;
+	let will = "Backups of this account end now. What was paid for later blocks is not paid back.";
+	let session = Session::begin_after_asking(global, output, yes, will, "unsubscribe").await?;
 	let report = session.submit("Marketplace", "unsubscribe", ()).await?.report;
 	output.answer(&report, || {
 		format!("backups are disabled; what is stored stays (block {})", report.block)
@@ -59,17 +44,8 @@ pub(crate) async fn unsubscribe(
 }
 
 pub(crate) async fn delete_all(yes: bool, global: &Global, output: Output) -> Result<(), CliError> {
-	// Whoever cannot sign is told before being asked.
-	let signer = secret::signer(global).await?;
-	if !yes {
-		confirm(
-			output,
-			"All backups of this account will be deleted, blocks and records, on every node.",
-			"delete",
-		)
-		.await?;
-	}
-	let session = Session::of(signer, global).await?;
+	let will = "All backups of this account will be deleted, blocks and records, on every node.";
+	let session = Session::begin_after_asking(global, output, yes, will, "delete").await?;
 	let report = session.submit("Marketplace", "request_deletion", ()).await?.report;
 	output.answer(&report, || {
 		format!(

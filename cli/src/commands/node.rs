@@ -3,7 +3,7 @@
 use crate::{
 	args::{Global, Node},
 	chain::Chain,
-	commands::confirm::confirm,
+	commands::session::Session,
 	error::CliError,
 	output::Output,
 	secret::{keypair, read_secret, signer},
@@ -72,14 +72,9 @@ async fn rotate(
 }
 
 async fn deregister(id: u32, yes: bool, global: &Global, output: Output) -> Result<(), CliError> {
-	let signer = signer(global).await?;
-	if !yes {
-		let will =
-			format!("Node {id} will be taken off the chain, and its id is never given again.");
-		confirm(output, &will, "deregister").await?;
-	}
-	let chain = Chain::connect(global).await?;
-	let report = chain.submit(&signer, "Compute", "deregister_node", (id,)).await?.report;
+	let will = format!("Node {id} will be taken off the chain, and its id is never given again.");
+	let session = Session::begin_after_asking(global, output, yes, &will, "deregister").await?;
+	let report = session.submit("Compute", "deregister_node", (id,)).await?.report;
 	output.answer(&report, || {
 		format!(
 			"node {id} is off the chain; owners of its machines release them (block {})",

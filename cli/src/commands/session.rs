@@ -3,6 +3,7 @@
 use crate::{
 	args::{Global, Machine},
 	chain::{Chain, machines, submit::Included},
+	commands::confirm::confirm,
 	error::CliError,
 	output::Output,
 	secret,
@@ -25,6 +26,22 @@ impl Session {
 	/// The same with a key that was found before.
 	pub(super) async fn of(signer: Keypair, global: &Global) -> Result<Self, CliError> {
 		Ok(Self { signer, chain: Chain::connect(global).await? })
+	}
+
+	/// The same once the person at the terminal has said yes to what will happen, unless that was
+	/// said on the command line. Who cannot sign is told before being asked.
+	pub(super) async fn begin_after_asking(
+		global: &Global,
+		output: Output,
+		yes: bool,
+		will: &str,
+		word: &str,
+	) -> Result<Self, CliError> {
+		let signer = secret::signer(global).await?;
+		if !yes {
+			confirm(output, will, word).await?;
+		}
+		Self::of(signer, global).await
 	}
 
 	/// The account of the key.

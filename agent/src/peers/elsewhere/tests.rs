@@ -14,6 +14,7 @@ use std::{
 	io::{BufRead, BufReader, Write},
 	net::{TcpListener, TcpStream},
 	sync::{Mutex, atomic::AtomicBool},
+	thread,
 };
 use tokio::runtime::Runtime;
 

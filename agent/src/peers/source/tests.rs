@@ -6,6 +6,7 @@ use std::{
 	io::{BufRead, BufReader, Write},
 	net::{TcpListener, TcpStream},
 	sync::atomic::AtomicU32,
+	thread,
 };
 
 /// A gateway that does to each connection what it is told, and how often it was asked.
