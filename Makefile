@@ -108,19 +108,15 @@ mutate-syncs: ## Prove that the store's tests miss every single sync that is tak
 	@scripts/mutate-syncs.sh
 
 .PHONY: bench
-bench: bench-peers ## Measure the agent; the figures in docs/performance.md come from here
-	cargo bench --locked -p backup-agent --bench backup
-	cargo bench --locked -p backup-agent --bench backup -- growth
-	cargo bench --locked -p backup-agent --bench pull -- 2800 1000
+bench: compile ## Measure what the project's goals name, beside borg, restic and rustic, and print their table
+	scripts/bench.sh target/bench
+
+.PHONY: bench-store
+bench-store: ## Measure what the store costs as it grows, up to 100 GiB; takes hours
 	cargo bench --locked -p backup-agent --bench store -- collect
 	cargo bench --locked -p backup-agent --bench store -- rebuild
 	cargo bench --locked -p backup-agent --bench store -- rebuild-sparse
 	cargo bench --locked -p backup-agent --bench store -- index
-
-.PHONY: bench-peers
-bench-peers: ## Compare with borg, restic and rustic, as far as they are installed, on a disk of 10 GiB
-	scripts/bench-disk.sh target/bench/disk.img
-	scripts/bench-peers.sh target/bench/disk.img target/bench
 
 .PHONY: weights
 weights: ## Measure what the calls cost (needs frame-omni-bencher)

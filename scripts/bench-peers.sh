@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Back one disk up twice, with 1,100 writes of 64 KiB in between, and restore it: ours as the disk of
 # a running machine and, for the first backup, as a file; each peer that is installed (borg, restic,
-# rustic, or those that PEERS names) as a file. Ends with a table of medians.
+# rustic, or those that PEERS names) as a file. Its figures go to FOLDER/figures; ends with their
+# table.
 # usage: bench-peers.sh IMAGE FOLDER [ROUNDS]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,6 +11,7 @@ image=$(realpath "${1:?say which image}")
 folder=$(realpath "${2:?say where there is room for three times the image}")
 rounds=${3:-3}
 work=$(mktemp -d "$folder/bench.XXXXXX")
+: > "$folder/figures"
 trap 'rm -rf "$work"' EXIT
 export BORG_PASSPHRASE=bench RESTIC_PASSWORD=bench RUSTIC_PASSWORD=bench
 export BORG_BASE_DIR="$work/borg-home" XDG_CACHE_HOME="$work/cache"
@@ -20,20 +22,25 @@ program=$(XDG_CACHE_HOME='' cargo bench --locked -p backup-agent --bench backup 
 program=$(realpath "${program:?cargo did not say what it built}")
 bench() { "$program" --bench "$@"; }
 
-# Seconds and most MiB of a command that ends with its output on the disk.
+# Seconds of a command, with its output on the disk and before, and its most MiB.
 measure() {
-	local name=$1 phase=$2
+	local name=$1 phase=$2 begin seconds kib synced
 	shift 2
-	/usr/bin/time -f "%e %M" -o "$work/time" bash -c "$* && sync -f '$work'" > "$work/out" 2>&1 ||
+	begin=$EPOCHREALTIME
+	/usr/bin/time -f "%e %M" -o "$work/time" bash -c "$*" > "$work/out" 2>&1 ||
 		{ cat "$work/out" >&2; exit 1; }
+	sync -f "$work"
+	synced=$(awk "BEGIN { printf \"%.2f\", $EPOCHREALTIME - $begin }")
 	read -r seconds kib < "$work/time"
-	printf '%-8s %-8s %8.1f s  peak %4d MiB\n' "$name" "$phase" "$seconds" $((kib / 1024))
-	note "$name" "$phase" "$seconds"
+	printf '%-8s %-8s %8.1f s, on the disk %8.1f s  peak %4d MiB\n' \
+		"$name" "$phase" "$seconds" "$synced" $((kib / 1024))
+	note "$name" "$phase" "$synced"
+	note "$name" "$phase-written" "$seconds"
 	note "$name" peak $((kib / 1024))
 }
 
 # Keep a figure of this round for the table.
-note() { echo "$1 $2 $3" >> "$work/figures"; }
+note() { echo "$1 $2 $3" >> "$folder/figures"; }
 
 stored() {
 	local bytes
@@ -47,48 +54,14 @@ note_ours() {
 	awk '
 		/^first backup/ { print "live first", $3 }
 		/^second backup/ { print "live second", $3 }
+		/^restore, written/ { print "live restore-written", $3 }
 		/^restore, synced/ { print "live restore", $3 }
 		/bytes in the store/ { stored[++count] = $1 }
 		/ peak / { print "live peak", $(NF - 1) }
 		END {
 			print "live stored", int(stored[1] / 1000000)
 			print "live added", int((stored[2] - stored[1]) / 1000000)
-		}' "$1" >> "$work/figures"
-}
-
-# Medians, the best peer, and how ours compares. Memory is the most of all phases and rounds.
-table() {
-	awk '
-		{ values[$1, $2] = values[$1, $2] " " $3; if ($1 !~ /^(live|file)$/) peers[$1] = 1 }
-		function median(name, figure,   list, count, i, j, swap) {
-			count = split(values[name, figure], list, " ")
-			if (!count) return ""
-			for (i = 1; i < count; i++) for (j = i + 1; j <= count; j++)
-				if (list[j] + 0 < list[i] + 0) { swap = list[i]; list[i] = list[j]; list[j] = swap }
-			return figure == "peak" ? list[count] + 0 : list[int((count + 1) / 2)] + 0
-		}
-		function row(title, mine, figure, goal, unit,   ours, best, name, value, line) {
-			ours = median(mine, figure)
-			line = sprintf("| %s | %s %s |", title, ours, unit)
-			for (name in peers) {
-				value = median(name, figure)
-				line = line " " value " |"
-				if (best == "" || value < best) best = value
-			}
-			printf "%s %s | %s |\n", line, best ? sprintf("%.3f", ours / best) : "-", goal
-		}
-		END {
-			line = "| median | ours |"
-			for (name in peers) line = line " " name " |"
-			print line " ours / best | goal |"
-			row("first backup, live", "live", "first", "-", "s")
-			row("first backup, file", "file", "first", "0.5", "s")
-			row("second backup, live", "live", "second", "0.1", "s")
-			row("stored by the first", "live", "stored", "1.06", "MB")
-			row("stored by the second", "live", "added", "0.4", "MB")
-			row("restore, synced", "live", "restore", "0.6", "s")
-			row("peak memory", "live", "peak", "256 MiB", "MiB")
-		}' "$work/figures"
+		}' "$1" >> "$folder/figures"
 }
 
 peer() {
@@ -136,7 +109,7 @@ for round in $(seq "$rounds"); do
 	# Who reads it finds it in the page cache.
 	cat "$changed" > /dev/null
 	bench image "$image" "$work" | tee "$work/ours"
-	awk '/^first backup/ { print "file first", $3 }' "$work/ours" >> "$work/figures"
+	awk '/^first backup/ { print "file first", $3 }' "$work/ours" >> "$folder/figures"
 	cat "$changed" > /dev/null
 	bench machine "$changed" "$work" | tee "$work/ours"
 	note_ours "$work/ours"
@@ -149,4 +122,4 @@ for round in $(seq "$rounds"); do
 	done
 done
 
-table
+scripts/bench-table.sh "$folder/figures"

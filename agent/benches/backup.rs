@@ -215,16 +215,20 @@ impl Bench {
 		Ok(open_root(&self.store, &report.root)?.open_with_identity(&self.identity)?)
 	}
 
+	/// Tells besides how long it took until all was written, before the sync.
 	fn restore(&self, root: &Root, path: &Path) -> anyhow::Result<()> {
+		let (begin, written) = (Instant::now(), Mutex::new(Duration::ZERO));
 		let restore = Restore {
 			repository: &self.store,
 			geometry: root.geometry,
 			object: &root.disks[0],
 			threads: self.threads,
-			on_progress: &|_| {},
+			on_progress: &|_| *written.lock().expect("no thread panics") = begin.elapsed(),
 			cancel: &Cancel::new(),
 		};
 		restore.run(&mut RawTarget::create(path)?)?;
+		let written = written.into_inner()?.as_secs_f64();
+		println!("restore, written   {written:>6.2} s");
 		Ok(())
 	}
 }
