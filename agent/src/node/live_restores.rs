@@ -12,7 +12,8 @@
 //!
 //! A record says what is served, under a socket that no other live restore ever has. An agent that
 //! starts serves it again, and gives up what a killed one had not finished setting up. While there
-//! is a record the snapshot is not given up, whatever becomes of it on chain.
+//! is a record the snapshot is not given up, whatever becomes of it on chain. A record that is of no
+//! use stops its own live restore alone, until it is put right or its operator ends it.
 
 mod records;
 mod serving;
@@ -20,6 +21,7 @@ mod setup;
 
 use super::{opened, stored, written};
 use crate::{
+	disk::remove_if_there,
 	jobs::JobError,
 	peers::Elsewhere,
 	pipeline::Cancel,
@@ -28,14 +30,14 @@ use crate::{
 	sources::{Filling, Inventory, SourceError},
 };
 use backup_primitives::{Cid, FailureReason, OpaqueId};
-use records::{Record, Records};
+use records::{Record, Records, Unusable};
 use serde::{Deserialize, Serialize};
 use serving::{Served, Serving};
 use setup::{Setup, pair, remove_images, socket_beside};
 use std::{
 	collections::{BTreeMap, BTreeSet},
 	fmt, fs, io,
-	path::PathBuf,
+	path::{Path, PathBuf},
 	sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -59,8 +61,8 @@ pub struct LiveRestoreOrder {
 pub struct LiveRestoreView {
 	/// Name of the machine.
 	pub vm: String,
-	/// The snapshot.
-	pub root: Cid,
+	/// The snapshot; nothing if its record is of no use and does not tell.
+	pub root: Option<Cid>,
 	/// Its images, in the order of its disks.
 	pub images: Vec<PathBuf>,
 	/// `waiting` while the machine is off, `filling`, or `stuck`.
@@ -87,6 +89,8 @@ pub struct LiveRestores {
 	vms_dir: PathBuf,
 	serving: Serving,
 	all: Mutex<BTreeMap<String, LiveRestore>>,
+	/// Those whose records are of no use.
+	unusable: Mutex<BTreeMap<String, Unusable>>,
 	/// Machines whose images are being replaced.
 	replacing: Mutex<BTreeSet<String>>,
 	/// Only one begins or ends at a time.
@@ -126,6 +130,7 @@ impl LiveRestores {
 			vms_dir,
 			serving: Serving { store, elsewhere, identities, cancel: Cancel::new() },
 			all: Mutex::default(),
+			unusable: Mutex::default(),
 			replacing: Mutex::default(),
 			turn: Mutex::default(),
 		}
@@ -136,19 +141,35 @@ impl LiveRestores {
 		self.serving.cancel.cancel();
 	}
 
-	/// Whether the disks of a machine fill in.
+	/// Whether the disks of a machine fill in, or would if its record were of use.
 	pub fn has(&self, vm: &str) -> bool {
-		lock(&self.all).contains_key(vm)
+		lock(&self.all).contains_key(vm) || lock(&self.unusable).contains_key(vm)
+	}
+
+	/// Why a machine cannot be backed up now, if a live restore is the reason.
+	pub(super) fn obstacle(&self, vm: &str) -> Option<String> {
+		if let Some(unusable) = lock(&self.unusable).get(vm) {
+			return Some(format!("{vm:?} is being restored live, and {unusable}"));
+		}
+		lock(&self.all).contains_key(vm).then(|| {
+			format!(
+				"the disks of {vm:?} fill in after a live restore; it is backed up as soon as they are complete"
+			)
+		})
 	}
 
 	/// Whether a snapshot is needed by any.
 	pub(super) fn needs(&self, root: &Cid) -> bool {
 		lock(&self.all).values().any(|live| live.record.root == *root)
+			|| lock(&self.unusable).values().any(|unusable| unusable.root == Some(*root))
 	}
 
-	/// All that are under way.
+	/// All that are under way, by the names of their machines.
 	pub fn list(&self) -> Vec<LiveRestoreView> {
-		lock(&self.all).iter().map(|(vm, live)| live.view(vm)).collect()
+		let mut views: Vec<_> = lock(&self.all).iter().map(|(vm, live)| live.view(vm)).collect();
+		views.extend(lock(&self.unusable).iter().map(|(vm, unusable)| unusable.view(vm)));
+		views.sort_by(|one, other| one.vm.cmp(&other.vm));
+		views
 	}
 
 	/// Keep live restores of a machine from beginning, if none is under way.
@@ -221,7 +242,7 @@ impl LiveRestores {
 		let served = match served {
 			Ok(served) => served,
 			Err(error) => {
-				self.give_up(&order.vm, &record)?;
+				self.give_up(&order.vm, &record).map_err(|left| also(&error, &left))?;
 				return Err(error);
 			}
 		};
@@ -235,9 +256,24 @@ impl LiveRestores {
 	/// Serve again what an earlier run of the agent served.
 	pub(super) fn resume(&self) -> io::Result<()> {
 		for (vm, path) in self.records.all()? {
-			self.resume_one(&vm, records::read(&path)?)?;
+			self.resume_from(&vm, &path);
 		}
 		Ok(())
+	}
+
+	/// Go on with a record, or note that it is of no use.
+	fn resume_from(&self, vm: &str, path: &Path) {
+		let resumed = records::read(path).and_then(|record| self.resume_one(vm, record));
+		let Err(error) = resumed else {
+			lock(&self.unusable).remove(vm);
+			return;
+		};
+		let unusable = Unusable::new(path, &error);
+		let mut all = lock(&self.unusable);
+		if all.get(vm) != Some(&unusable) {
+			tracing::error!(vm, "a live restore does not go on: {unusable}");
+		}
+		all.insert(vm.to_owned(), unusable);
 	}
 
 	fn resume_one(&self, vm: &str, record: Record) -> io::Result<()> {
@@ -259,9 +295,32 @@ impl LiveRestores {
 		Ok(())
 	}
 
+	/// Look at records again that were of no use: their operator may have put them right, or away.
+	fn look_again(&self) {
+		let noted: Vec<(String, PathBuf)> = lock(&self.unusable)
+			.iter()
+			.map(|(vm, unusable)| (vm.clone(), unusable.path.clone()))
+			.collect();
+		for (vm, path) in noted {
+			let _turn = lock(&self.turn);
+			// It may have been ended meanwhile.
+			if !lock(&self.unusable).contains_key(&vm) {
+				continue;
+			}
+			match path.symlink_metadata() {
+				Err(error) if error.kind() == io::ErrorKind::NotFound => {
+					tracing::info!(vm, "a live restore is over: its record was taken away");
+					lock(&self.unusable).remove(&vm);
+				}
+				_ => self.resume_from(&vm, &path),
+			}
+		}
+	}
+
 	/// Look after all of them: serve them, have machines copy what they lack, and end what is
 	/// complete.
 	pub fn step(&self) {
+		self.look_again();
 		let all: Vec<(String, Record, bool)> = lock(&self.all)
 			.iter()
 			.map(|(vm, live)| (vm.clone(), live.record.clone(), live.served.is_some()))
@@ -317,8 +376,19 @@ impl LiveRestores {
 
 	/// Serve no longer. What an image lacks is missing from then on. Says whether there was one.
 	pub fn end(&self, vm: &str) -> Result<bool, JobError> {
+		if self.end_unusable(vm)? {
+			return Ok(true);
+		}
 		let record = lock(&self.all).get(vm).map(|live| live.record.clone());
 		record.map_or(Ok(false), |record| self.end_this(vm, &record))
+	}
+
+	fn end_unusable(&self, vm: &str) -> Result<bool, JobError> {
+		let _turn = lock(&self.turn);
+		let Some(unusable) = lock(&self.unusable).get(vm).cloned() else { return Ok(false) };
+		remove_if_there(&unusable.path).map_err(written)?;
+		lock(&self.unusable).remove(vm);
+		Ok(true)
 	}
 
 	/// The same, unless another has begun since.
@@ -345,7 +415,7 @@ impl LiveRestore {
 	fn view(&self, vm: &str) -> LiveRestoreView {
 		let mut view = LiveRestoreView {
 			vm: vm.to_owned(),
-			root: self.record.root,
+			root: Some(self.record.root),
 			images: self.record.images.clone(),
 			state: "filling".into(),
 			done_bytes: 0,
@@ -367,6 +437,26 @@ impl LiveRestore {
 	}
 }
 
+impl Unusable {
+	fn view(&self, vm: &str) -> LiveRestoreView {
+		LiveRestoreView {
+			vm: vm.to_owned(),
+			root: self.root,
+			images: Vec::new(),
+			state: "stuck".into(),
+			done_bytes: 0,
+			total_bytes: 0,
+			problem: Some(self.to_string()),
+		}
+	}
+}
+
+/// What failed, and what is left because it could not be cleaned up either.
+fn also(error: &JobError, left: &JobError) -> JobError {
+	let detail = format!("{}; what was made of it is not removed: {}", error.detail, left.detail);
+	JobError { reason: error.reason, detail }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 	mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -374,3 +464,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn unwritable(detail: String) -> JobError {
 	JobError { reason: FailureReason::TargetUnwritable, detail }
 }
+
+#[cfg(test)]
+mod tests;
