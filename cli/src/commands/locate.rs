@@ -77,7 +77,8 @@ pub(super) async fn locate(
 	if gateways.is_empty() {
 		return Err(CliError::NoHolder { request: found.request });
 	}
-	let reach = Reach::public_and(from.peer_network.iter().copied());
+	let reach = Reach::public_and(from.peer_network.iter().copied())
+		.advising("name it with --gateway, or its network with --peer-network");
 	let asked = Asked { root, from, identities, global, output, found: Some(&found) };
 	asked.locate(gateways, reach).await
 }
