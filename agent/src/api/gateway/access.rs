@@ -1,8 +1,9 @@
 //! Who is served beyond this machine.
 //!
 //! A request has to show a pass of somebody whom the finalized chain knows with that key: a node
-//! with copies to hold or a restore to carry out, or an owner of backups. It may fetch any block
-//! whose CID it knows; the chain's readers are trusted with ciphertext, not with each other's keys.
+//! with copies to hold or a restore to carry out, an owner of backups, or whom an owner has let in.
+//! It may fetch any block whose CID it knows; the chain's readers are trusted with ciphertext, not
+//! with each other's keys.
 
 use super::refuse;
 use crate::{
