@@ -3,6 +3,7 @@
 use crate::{
 	ClockFor, Config, Error, Event, Grant, Grants, Lineages, Pallet, RestoreOf, RestoreState,
 };
+use backup_primitives::Recipient;
 use frame_support::ensure;
 use sp_runtime::DispatchResult;
 
@@ -12,6 +13,7 @@ impl<T: Config> Pallet<T> {
 		request_id: T::RequestId,
 		account: T::AccountId,
 		expires_at: Option<ClockFor<T>>,
+		recipient: Option<Recipient>,
 	) -> DispatchResult {
 		Self::owned_lineage(&who, &request_id)?;
 		ensure!(account != who, Error::<T>::AccessAlreadyGranted);
@@ -21,7 +23,7 @@ impl<T: Config> Pallet<T> {
 			grants.retain(|grant| grant.is_valid_at(now));
 			let is_granted = grants.iter().any(|grant| grant.account == account);
 			ensure!(!is_granted, Error::<T>::AccessAlreadyGranted);
-			let grant = Grant { account: account.clone(), granted_at: now, expires_at };
+			let grant = Grant { account: account.clone(), granted_at: now, expires_at, recipient };
 			grants.try_push(grant).map_err(|_| Error::<T>::TooManyGrants)
 		})?;
 		Self::deposit_event(Event::AccessGranted { owner: who, request_id, account, expires_at });

@@ -227,7 +227,9 @@ impl<T: Config> Machine<T> {
 		let mut last = self.owner.clone();
 		for index in 0..count {
 			last = account("grantee", index, 0);
-			let grant = Pallet::<T>::grant(self.owner.clone(), self.request, last.clone(), None);
+			let key = Some(Recipient([1; 32]));
+			let (owner, to) = (self.owner.clone(), last.clone());
+			let grant = Pallet::<T>::grant(owner, self.request, to, None, key);
 			grant.expect("there is room");
 		}
 		fund::<T>(&last);
@@ -367,7 +369,13 @@ mod benchmarks {
 		machine.grant(T::MaxGrants::get().saturating_sub(1));
 		let account = account("last", 0, 0);
 		#[extrinsic_call]
-		_(RawOrigin::Signed(machine.owner.clone()), machine.request, account, None);
+		_(
+			RawOrigin::Signed(machine.owner.clone()),
+			machine.request,
+			account,
+			None,
+			Some(Recipient([1; 32])),
+		);
 		assert_eq!(Grants::<T>::get(machine.request).len() as u32, T::MaxGrants::get());
 	}
 

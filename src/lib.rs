@@ -1231,7 +1231,9 @@ pub mod pallet {
 		/// Let another account restore a machine of the caller's, for ever or until a block.
 		///
 		/// It may ask for images of every snapshot, which the node writes; it cannot change or
-		/// delete anything. Snapshots on IPFS stay sealed to the owner.
+		/// delete anything. With `recipient`, its X25519 key, nodes serve it sealed blocks, too;
+		/// these stay sealed to the owner, who gives it an envelope for that key. To name another
+		/// key, revoke and grant again.
 		#[pallet::call_index(7)]
 		#[pallet::weight(T::WeightInfo::grant_access())]
 		pub fn grant_access(
@@ -1239,9 +1241,10 @@ pub mod pallet {
 			request_id: T::RequestId,
 			account: T::AccountId,
 			expires_at: Option<ClockFor<T>>,
+			recipient: Option<Recipient>,
 		) -> DispatchResult {
 			let who = ensure_signed(origin)?;
-			Self::grant(who, request_id, account, expires_at)
+			Self::grant(who, request_id, account, expires_at, recipient)
 		}
 
 		/// Take back what [`Call::grant_access`] gave, and with it the account's restores of the

@@ -42,7 +42,10 @@ sp_api::decl_runtime_apis! {
 		fn keeps_copies(node_id: NodeId, request_id: RequestId) -> bool;
 
 		/// Whether somebody who proves to hold the secret of `recipient` may fetch blocks.
-		fn is_reader(reader: Reader<NodeId, AccountId>, recipient: Recipient) -> bool;
+		fn is_reader(
+			reader: Reader<NodeId, AccountId, RequestId>,
+			recipient: Recipient,
+		) -> bool;
 
 		/// Whether a snapshot of a request would be taken now, and if not, why.
 		fn eligibility(request_id: RequestId) -> Eligibility<BlockNumber>;

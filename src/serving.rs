@@ -4,8 +4,8 @@
 //! serves whoever proves to hold a key that stands here, and has a reason to ask.
 
 use crate::{
-	ClockFor, Compute, Config, Holder, HoldersOf, LineageCountOfAccount, LineageOf, Lineages,
-	LineagesOfNode, Owed, OwnerKeyVersion, OwnerKeys, Pallet, RestoresOfNode, Snapshots,
+	ClockFor, Compute, Config, Grants, Holder, HoldersOf, LineageCountOfAccount, LineageOf,
+	Lineages, LineagesOfNode, Owed, OwnerKeyVersion, OwnerKeys, Pallet, RestoresOfNode, Snapshots,
 	StorageNodePlaces,
 };
 use alloc::vec::Vec;
@@ -80,8 +80,12 @@ impl<T: Config> Pallet<T> {
 
 	/// Whether somebody who proves to hold the secret of `recipient` may fetch blocks: a node that
 	/// registered this key and hosts machines, holds copies, is admitted to, or has to restore
-	/// something; or an owner of backups with any of its keys.
-	pub fn is_reader(reader: Reader<T::NodeId, T::AccountId>, recipient: Recipient) -> bool {
+	/// something; an owner of backups with any of its keys; or whom the owner of a request has let
+	/// in with this key.
+	pub fn is_reader(
+		reader: Reader<T::NodeId, T::AccountId, T::RequestId>,
+		recipient: Recipient,
+	) -> bool {
 		match reader {
 			Reader::Node(node) => {
 				let is_its_key = T::Compute::node(&node).is_some_and(|n| n.recipient == recipient);
@@ -92,6 +96,11 @@ impl<T: Config> Pallet<T> {
 					&& (1..=OwnerKeyVersion::<T>::get(&owner))
 						.filter_map(|version| OwnerKeys::<T>::get(&owner, version))
 						.any(|key| key.recipient == recipient)
+			}
+			Reader::Grantee(request_id) => {
+				let now = Self::now();
+				let grants = Grants::<T>::get(request_id);
+				grants.iter().any(|g| g.recipient == Some(recipient) && g.is_valid_at(now))
 			}
 		}
 	}

@@ -243,6 +243,8 @@ pub struct Grant<AccountId, BlockNumber> {
 	pub granted_at: BlockNumber,
 	/// Until when; nothing if until it is revoked.
 	pub expires_at: Option<BlockNumber>,
+	/// The key with which it may fetch sealed blocks from nodes; nothing if it may not.
+	pub recipient: Option<Recipient>,
 }
 
 impl<AccountId, BlockNumber: PartialOrd> Grant<AccountId, BlockNumber> {

@@ -331,6 +331,7 @@ impl FinalizedView for NodeView {
 			let (kind, id) = match reader {
 				Reader::Node(id) => (0, id),
 				Reader::Owner(id) => (1, id),
+				Reader::Grantee(request) => (2, request),
 			};
 			let arguments = [&[kind], id.as_bytes(), &recipient.0].concat();
 			self.read("BackupApi_is_reader", &arguments).await

@@ -214,7 +214,9 @@ async fn recover(executor: Arc<NodeExecutor>) -> Result<()> {
 /// What other nodes are asked through. It has a thread of its own, which asynchronous code must not
 /// begin or end.
 async fn directory(config: &Config, identities: Arc<NodeIdentities>) -> Result<Arc<PeerDirectory>> {
-	let reach = Reach::public_and(config.peer_networks.iter().copied());
+	let reach = Reach::public_and(config.peer_networks.iter().copied()).advising(
+		"networks of its kind are allowed with peer_networks in the agent's configuration",
+	);
 	let made = tokio::task::spawn_blocking(|| PeerDirectory::new(reach, identities)).await?;
 	made.map(Arc::new).context("failed to read this system's certificates")
 }

@@ -213,15 +213,9 @@ impl NodeExecutor {
 
 	/// A machine whose disks fill in has no snapshot: QEMU cannot do both.
 	fn ensure_not_filling(&self, vm: &[u8]) -> Result<(), JobError> {
-		let vm = String::from_utf8_lossy(vm);
-		match self.live_restores.has(&vm) {
-			true => Err(JobError {
-				reason: FailureReason::ImageInUse,
-				detail: format!(
-					"the disks of {vm:?} fill in after a live restore; it is backed up as soon as they are complete"
-				),
-			}),
-			false => Ok(()),
+		match self.live_restores.obstacle(&String::from_utf8_lossy(vm)) {
+			Some(detail) => Err(JobError { reason: FailureReason::ImageInUse, detail }),
+			None => Ok(()),
 		}
 	}
 

@@ -13,6 +13,8 @@ pub mod pass;
 mod source;
 
 pub use addresses::{AddressError, Reach};
+#[cfg(test)]
+pub(crate) use elsewhere::tests::Bench;
 pub use elsewhere::{Elsewhere, Everywhere};
 pub(crate) use gateway::causes;
 pub use gateway::{Gateway, GatewayClient, PeerError};

@@ -14,9 +14,11 @@ pub(crate) use history::{Filter, Snapshot, Snapshots, Upkeep};
 pub(crate) use restore::{Cat, Drill, Format, Ls, Restore, RestoreFile, ServeDisk};
 pub(crate) use values::{GatewayAddress, Machine, Restorable, When};
 
+use backup_primitives::Recipient;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
+use values::parse_recipient;
 
 /// Back up virtual machines of a compute chain, and bring them back.
 ///
@@ -191,6 +193,10 @@ pub(crate) enum Command {
 		/// First block at which it may no more; until it is revoked if not given.
 		#[arg(long, value_name = "BLOCK")]
 		until: Option<u64>,
+		/// Its own key: with it nodes serve it the sealed blocks, too, and an envelope for that key
+		/// opens them.
+		#[arg(long, value_name = "age1…", value_parser = parse_recipient)]
+		key: Option<Recipient>,
 	},
 	/// Let an account restore a machine no more.
 	Revoke {

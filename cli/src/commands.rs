@@ -90,8 +90,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 		}
 		Command::Approve { machine } => keeping::approve(machine, global, output).await,
 		Command::Reject { machine } => keeping::reject(machine, global, output).await,
-		Command::Grant { machine, to, until } => {
-			access::grant(&machine, &to, until, global, output).await
+		Command::Grant { machine, to, until, key } => {
+			access::grant(&machine, &to, (until, key), global, output).await
 		}
 		Command::Revoke { machine, from } => access::revoke(&machine, &from, global, output).await,
 		Command::Grants { machine } => access::list(&machine, global, output).await,

@@ -97,7 +97,10 @@ sp_api::impl_runtime_apis! {
 			Backup::keeps_copies(node_id, request_id)
 		}
 
-		fn is_reader(reader: Reader<NodeId, AccountId>, recipient: Recipient) -> bool {
+		fn is_reader(
+			reader: Reader<NodeId, AccountId, RequestId>,
+			recipient: Recipient,
+		) -> bool {
 			Backup::is_reader(reader, recipient)
 		}
 

@@ -7,7 +7,7 @@ use frame_support::{assert_noop, assert_ok};
 use sp_runtime::transaction_validity::InvalidTransaction;
 
 fn grant(expires_at: Option<u64>) {
-	assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, expires_at));
+	assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, expires_at, None));
 }
 
 fn restore_as_bob() {
@@ -63,11 +63,11 @@ fn who_was_not_let_in_restores_nothing() {
 fn only_the_owner_lets_others_in() {
 	story_of_alice(|| {
 		assert_noop!(
-			Backup::grant_access(signed(BOB), REQUEST, CHARLIE, None),
+			Backup::grant_access(signed(BOB), REQUEST, CHARLIE, None, None),
 			Error::<Test>::NotBackupOwner
 		);
 		assert_noop!(
-			Backup::grant_access(signed(ALICE), OTHER_REQUEST, BOB, None),
+			Backup::grant_access(signed(ALICE), OTHER_REQUEST, BOB, None, None),
 			Error::<Test>::BackupNotFound
 		);
 	});
@@ -79,7 +79,7 @@ fn fails_on_access_that_is_there_already() {
 		grant(None);
 		for account in [BOB, ALICE] {
 			assert_noop!(
-				Backup::grant_access(signed(ALICE), REQUEST, account, None),
+				Backup::grant_access(signed(ALICE), REQUEST, account, None, None),
 				Error::<Test>::AccessAlreadyGranted
 			);
 		}
@@ -90,14 +90,14 @@ fn fails_on_access_that_is_there_already() {
 fn boundary_a_request_is_open_to_two_accounts() {
 	story_of_alice(|| {
 		grant(Some(10));
-		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, CHARLIE, None));
+		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, CHARLIE, None, None));
 		assert_noop!(
-			Backup::grant_access(signed(ALICE), REQUEST, DAVE, None),
+			Backup::grant_access(signed(ALICE), REQUEST, DAVE, None, None),
 			Error::<Test>::TooManyGrants
 		);
 		// What has expired makes room.
 		run_to(10);
-		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, DAVE, None));
+		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, DAVE, None, None));
 	});
 }
 
@@ -107,7 +107,7 @@ fn boundary_access_ends_at_its_block() {
 		record(REQUEST, 1);
 		run_to(5);
 		assert_noop!(
-			Backup::grant_access(signed(ALICE), REQUEST, BOB, Some(5)),
+			Backup::grant_access(signed(ALICE), REQUEST, BOB, Some(5), None),
 			Error::<Test>::ExpiryInThePast
 		);
 		grant(Some(7));

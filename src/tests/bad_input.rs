@@ -44,7 +44,7 @@ fn signed_calls() -> Vec<(&'static str, AnyCall)> {
 			call(|who| Backup::restore_snapshot(who, REQUEST, 0, Default::default())),
 		),
 		("close_restore", call(|who| Backup::close_restore(who, 0))),
-		("grant_access", call(|who| Backup::grant_access(who, REQUEST, BOB, None))),
+		("grant_access", call(|who| Backup::grant_access(who, REQUEST, BOB, None, None))),
 		("revoke_access", call(|who| Backup::revoke_access(who, REQUEST, BOB))),
 		("request_snapshot", call(|who| Backup::request_snapshot(who, REQUEST))),
 		("prune", call(|who| Backup::prune(who, REQUEST, 1))),
@@ -151,7 +151,7 @@ fn what_is_not_there_is_named() {
 			let settings = LineageSettings::default();
 			assert_noop!(Backup::set_backup_settings(signed(BOB), request, settings), none);
 			assert_noop!(restore(BOB, request, 0), none);
-			assert_noop!(Backup::grant_access(signed(BOB), request, ALICE, None), none);
+			assert_noop!(Backup::grant_access(signed(BOB), request, ALICE, None, None), none);
 			assert_noop!(Backup::revoke_access(signed(BOB), request, ALICE), none);
 			assert_noop!(Backup::request_snapshot(signed(BOB), request), none);
 			assert_noop!(Backup::prune(signed(BOB), request, 1), none);
@@ -251,7 +251,7 @@ fn boundary_numbers_out_of_bounds_are_refused() {
 			);
 		}
 		assert_noop!(
-			Backup::grant_access(signed(ALICE), REQUEST, BOB, Some(System::block_number())),
+			Backup::grant_access(signed(ALICE), REQUEST, BOB, Some(System::block_number()), None),
 			Error::<Test>::ExpiryInThePast
 		);
 		assert_noop!(Backup::prune(signed(ALICE), REQUEST, 0), Error::<Test>::NothingToPrune);

@@ -109,7 +109,7 @@ fn a_lineage_that_goes_back_is_noticed() {
 #[test]
 fn invariant_8_grants_are_of_lineages_and_to_others() {
 	let grant = |account| {
-		let grant = Grant { account, granted_at: 1, expires_at: None };
+		let grant = Grant { account, granted_at: 1, expires_at: None, recipient: None };
 		BoundedVec::try_from(vec![grant]).unwrap()
 	};
 	assert_eq!(verdict(|| Grants::<Test>::insert(OTHER_REQUEST, grant(BOB))), "8");

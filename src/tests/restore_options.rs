@@ -71,7 +71,7 @@ fn an_owner_has_the_disks_of_its_machine_replaced() {
 #[test]
 fn who_was_let_in_looks_but_does_not_touch() {
 	story_of_a_snapshot(|| {
-		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, None));
+		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, None, None));
 		World::run(OTHER_REQUEST, BOB);
 		assert_noop!(ask(BOB, replace()), Error::<Test>::NotAuthorized);
 		assert_noop!(ask(BOB, to(OTHER_REQUEST)), Error::<Test>::NotAuthorized);

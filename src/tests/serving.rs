@@ -145,3 +145,31 @@ fn an_owner_reads_with_any_of_its_keys() {
 		assert!(!Backup::is_reader(Reader::Owner(BOB), key));
 	});
 }
+
+#[test]
+fn whom_an_owner_lets_in_reads_with_the_key_that_it_named() {
+	held_story(|| {
+		let key = Recipient([7; 32]);
+		let reads = |request, key| Backup::is_reader(Reader::Grantee(request), key);
+		assert!(!reads(REQUEST, key));
+		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, Some(10), Some(key)));
+		assert!(reads(REQUEST, key));
+		assert!(!reads(REQUEST, Recipient([9; 32])), "another key");
+		assert!(!reads(OTHER_REQUEST, key), "another request");
+		assert!(!Backup::is_reader(Reader::Owner(BOB), key), "it owns nothing");
+		run_to(10);
+		assert!(!reads(REQUEST, key), "it has expired");
+		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, None, Some(key)));
+		assert!(reads(REQUEST, key));
+		assert_ok!(Backup::revoke_access(signed(ALICE), REQUEST, BOB));
+		assert!(!reads(REQUEST, key));
+	});
+}
+
+#[test]
+fn who_was_let_in_without_a_key_reads_nothing() {
+	held_story(|| {
+		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, None, None));
+		assert!(!Backup::is_reader(Reader::Grantee(REQUEST), Recipient([0; 32])));
+	});
+}

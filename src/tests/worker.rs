@@ -517,7 +517,7 @@ fn restores_that_are_over_do_not_hide_the_others() {
 fn accounts_take_turns_with_their_restores() {
 	desk_story(|desk| {
 		let cid = record(REQUEST, 1);
-		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, None));
+		assert_ok!(Backup::grant_access(signed(ALICE), REQUEST, BOB, None, None));
 		for _ in 0..2 {
 			assert_ok!(Backup::restore_from_snapshot(signed(ALICE), bytes(cid)));
 		}

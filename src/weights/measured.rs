@@ -2,6 +2,8 @@
 //!
 //! Steps: 20, repeats: 5, CPU: AMD EPYC. A proof is estimated for maps
 //! of 1000000 entries.
+//!
+//! Grants have a key since then, 33 bytes each: the estimates of their proofs were raised by that.
 
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
@@ -103,7 +105,7 @@ impl<T: frame_system::Config> super::WeightInfo for SubstrateWeight<T> {
 	// Storage: `Backup::Lineages` (r:1 w:0)
 	// Proof: `Backup::Lineages` (`max_values`: None, `max_size`: Some(190), added: 2665, mode: `MaxEncodedLen`)
 	// Storage: `Backup::Grants` (r:1 w:0)
-	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(681), added: 3156, mode: `MaxEncodedLen`)
+	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(1209), added: 3684, mode: `MaxEncodedLen`)
 	// Storage: `Backup::Snapshots` (r:1 w:0)
 	// Proof: `Backup::Snapshots` (`max_values`: None, `max_size`: Some(184), added: 2659, mode: `MaxEncodedLen`)
 	// Storage: `Backup::UserDeletions` (r:1 w:0)
@@ -177,29 +179,29 @@ impl<T: frame_system::Config> super::WeightInfo for SubstrateWeight<T> {
 	// Storage: `Backup::Lineages` (r:1 w:0)
 	// Proof: `Backup::Lineages` (`max_values`: None, `max_size`: Some(190), added: 2665, mode: `MaxEncodedLen`)
 	// Storage: `Backup::Grants` (r:1 w:1)
-	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(681), added: 3156, mode: `MaxEncodedLen`)
+	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(1209), added: 3684, mode: `MaxEncodedLen`)
 	fn grant_access() -> Weight {
 		// Proof in bytes, measured: `1001`,
-		// estimated: `4146`.
-		Weight::from_parts(51_817_000, 4146)
+		// estimated: `4674`.
+		Weight::from_parts(51_817_000, 4674)
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().writes(1))
 	}
 	// Storage: `Backup::Lineages` (r:1 w:0)
 	// Proof: `Backup::Lineages` (`max_values`: None, `max_size`: Some(190), added: 2665, mode: `MaxEncodedLen`)
 	// Storage: `Backup::Grants` (r:1 w:1)
-	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(681), added: 3156, mode: `MaxEncodedLen`)
+	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(1209), added: 3684, mode: `MaxEncodedLen`)
 	fn revoke_access() -> Weight {
 		// Proof in bytes, measured: `1038`,
-		// estimated: `4146`.
-		Weight::from_parts(49_202_000, 4146)
+		// estimated: `4674`.
+		Weight::from_parts(49_202_000, 4674)
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().writes(1))
 	}
 	// Storage: `Backup::Lineages` (r:1 w:0)
 	// Proof: `Backup::Lineages` (`max_values`: None, `max_size`: Some(190), added: 2665, mode: `MaxEncodedLen`)
 	// Storage: `Backup::Grants` (r:1 w:0)
-	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(681), added: 3156, mode: `MaxEncodedLen`)
+	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(1209), added: 3684, mode: `MaxEncodedLen`)
 	// Storage: `Backup::Snapshots` (r:1 w:0)
 	// Proof: `Backup::Snapshots` (`max_values`: None, `max_size`: Some(184), added: 2659, mode: `MaxEncodedLen`)
 	// Storage: `Backup::UserDeletions` (r:1 w:0)
@@ -228,8 +230,8 @@ impl<T: frame_system::Config> super::WeightInfo for SubstrateWeight<T> {
 	// Proof: `Backup::RestoreRequests` (`max_values`: None, `max_size`: Some(707), added: 3182, mode: `MaxEncodedLen`)
 	fn restore_snapshot() -> Weight {
 		// Proof in bytes, measured: `1797`,
-		// estimated: `4146`.
-		Weight::from_parts(201_676_000, 4146)
+		// estimated: `4674`.
+		Weight::from_parts(201_676_000, 4674)
 			.saturating_add(T::DbWeight::get().reads(12))
 			.saturating_add(T::DbWeight::get().writes(8))
 	}
@@ -393,7 +395,7 @@ impl<T: frame_system::Config> super::WeightInfo for SubstrateWeight<T> {
 	// Storage: `Backup::SnapshotDeletions` (r:0 w:32)
 	// Proof: `Backup::SnapshotDeletions` (`max_values`: None, `max_size`: Some(44), added: 2519, mode: `MaxEncodedLen`)
 	// Storage: `Backup::Grants` (r:0 w:1)
-	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(681), added: 3156, mode: `MaxEncodedLen`)
+	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(1209), added: 3684, mode: `MaxEncodedLen`)
 	// Storage: `Backup::SnapshotsByCid` (r:0 w:32)
 	// Proof: `Backup::SnapshotsByCid` (`max_values`: None, `max_size`: Some(116), added: 2591, mode: `MaxEncodedLen`)
 	// Storage: `Backup::LineagesOfNode` (r:0 w:1)
@@ -606,7 +608,7 @@ impl<T: frame_system::Config> super::WeightInfo for SubstrateWeight<T> {
 	// Storage: `Backup::SnapshotDeletions` (r:0 w:32)
 	// Proof: `Backup::SnapshotDeletions` (`max_values`: None, `max_size`: Some(44), added: 2519, mode: `MaxEncodedLen`)
 	// Storage: `Backup::Grants` (r:0 w:1)
-	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(681), added: 3156, mode: `MaxEncodedLen`)
+	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(1209), added: 3684, mode: `MaxEncodedLen`)
 	// Storage: `Backup::SnapshotsByCid` (r:0 w:32)
 	// Proof: `Backup::SnapshotsByCid` (`max_values`: None, `max_size`: Some(116), added: 2591, mode: `MaxEncodedLen`)
 	// Storage: `Backup::LineagesOfNode` (r:0 w:1)
@@ -657,7 +659,7 @@ impl<T: frame_system::Config> super::WeightInfo for SubstrateWeight<T> {
 	// Storage: `Backup::RestoreRequests` (r:1 w:0)
 	// Proof: `Backup::RestoreRequests` (`max_values`: None, `max_size`: Some(707), added: 3182, mode: `MaxEncodedLen`)
 	// Storage: `Backup::Grants` (r:1 w:0)
-	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(681), added: 3156, mode: `MaxEncodedLen`)
+	// Proof: `Backup::Grants` (`max_values`: None, `max_size`: Some(1209), added: 3684, mode: `MaxEncodedLen`)
 	// Storage: `Compute::Nodes` (r:1 w:0)
 	// Proof: `Compute::Nodes` (`max_values`: None, `max_size`: Some(637), added: 3112, mode: `MaxEncodedLen`)
 	// Storage: `System::BlockHash` (r:2 w:0)

@@ -115,7 +115,8 @@ async fn list(config: &Config, json: bool) -> Result<()> {
 	for view in views {
 		let (done, total) = (HumanBytes(view.done_bytes), HumanBytes(view.total_bytes));
 		let problem = view.problem.map_or_else(String::new, |problem| format!("  {problem}"));
-		println!("{}  {}  {done} of {total}  {}{problem}", view.vm, view.state, view.root);
+		let root = view.root.map_or_else(|| "-".to_owned(), |root| root.to_string());
+		println!("{}  {}  {done} of {total}  {root}{problem}", view.vm, view.state);
 	}
 	Ok(())
 }

@@ -19,6 +19,8 @@ pub(super) struct Running {
 	pub(super) genesis: Option<String>,
 	/// Machines that it works on now.
 	pub(super) busy: HashSet<String>,
+	/// What keeps live restores from going on, by machine.
+	stuck: Vec<(String, String)>,
 	checks: Vec<Check>,
 }
 
@@ -40,6 +42,7 @@ struct Job {
 #[derive(Deserialize)]
 struct LiveRestore {
 	vm: String,
+	problem: Option<String>,
 }
 
 /// What is read of `GET /v1/readiness`.
@@ -107,8 +110,10 @@ fn look(config: &Config) -> Result<(String, Running)> {
 	let live: Vec<LiveRestore> = view(config, LIVE_RESTORES_PATH)?;
 	let Readiness { checks } = view(config, "/v1/readiness")?;
 	let running = jobs.into_iter().filter(|job| job.state == "running");
-	let busy = running.filter_map(|job| job.vm).chain(live.into_iter().map(|live| live.vm));
-	let running = Running { genesis: status.genesis, busy: busy.collect(), checks };
+	let filling = live.iter().map(|live| live.vm.clone());
+	let busy = running.filter_map(|job| job.vm).chain(filling).collect();
+	let stuck = live.into_iter().filter_map(|live| Some((live.vm, live.problem?))).collect();
+	let running = Running { genesis: status.genesis, busy, stuck, checks };
 	Ok((status.version, running))
 }
 
@@ -149,9 +154,7 @@ impl Running {
 
 /// Which machines' last backup failed. A key that the chain has and this node has not shows there.
 pub(super) fn backups(case: &Case) -> Vec<Finding> {
-	if case.running.is_none() {
-		return Vec::new();
-	}
+	let Some(running) = &case.running else { return Vec::new() };
 	let machines: Vec<Machine> = match view(&case.config, "/v1/machines") {
 		Ok(machines) => machines,
 		Err(error) => return vec![Finding::error("backups", &error, "look into its log")],
@@ -161,7 +164,14 @@ pub(super) fn backups(case: &Case) -> Vec<Finding> {
 		machine.is_in_inventory.then_some((machine.name, failed))
 	};
 	let failures = machines.into_iter().filter_map(failure).take(FAILURES_MAX);
-	failures.map(|(name, failed)| judge(&failed).of(&name)).collect()
+	let failures = failures.map(|(name, failed)| judge(&failed).of(&name));
+	let stuck = running.stuck.iter().take(FAILURES_MAX);
+	stuck.map(|(vm, problem)| live_restore(problem).of(vm)).chain(failures).collect()
+}
+
+fn live_restore(problem: &str) -> Finding {
+	let (found, mend) = problem.rsplit_once("; ").unwrap_or((problem, "look into the agent's log"));
+	Finding::failed("live-restore", format!("it does not go on: {found}"), mend)
 }
 
 fn judge(Failed { reason, detail }: &Failed) -> Finding {
@@ -192,6 +202,14 @@ mod tests {
 		assert_eq!((key.check, key.verdict), ("key", Verdict::Failed));
 		assert_eq!(key.mend.as_deref(), Some("add its identity to the identity file"));
 		assert_eq!(failed("vm-unreachable").verdict, Verdict::Warning);
+	}
+
+	#[test]
+	fn a_live_restore_that_is_stuck_says_why_and_how_to_mend_it() {
+		let finding = live_restore("its record back.json is of no use; put it right");
+		assert_eq!((finding.check, finding.verdict), ("live-restore", Verdict::Failed));
+		assert_eq!(finding.found, "it does not go on: its record back.json is of no use");
+		assert_eq!(finding.mend.as_deref(), Some("put it right"));
 	}
 
 	#[test]

@@ -73,6 +73,9 @@ fn explain(check: &'static str, error: SourceError) -> Finding {
 		}
 		SourceError::ImageNotServed { .. } => "correct the image's format in the machine's file",
 		SourceError::Inventory { .. } => "correct that file",
+		SourceError::NotTakenAway(_) => {
+			"start the agent, or restart it: it takes away what was left"
+		}
 		SourceError::FileUnreadable { .. } => "correct the [[file]] in the machine's file",
 		SourceError::ScratchTooSmall { .. } => {
 			"make room there, or set scratch_dir to a larger file system"

@@ -12,50 +12,34 @@
 //!
 //! A record says what is served, under a socket that no other live restore ever has. An agent that
 //! starts serves it again, and gives up what a killed one had not finished setting up. While there
-//! is a record the snapshot is not given up, whatever becomes of it on chain.
+//! is a record the snapshot is not given up, whatever becomes of it on chain. A record that is of no
+//! use stops its own live restore alone, until it is put right or its operator ends it.
 
-use super::{opened, restored, stored, written};
+mod records;
+mod resume;
+mod serving;
+mod setup;
+
+use super::{opened, stored, written};
 use crate::{
-	disk::{UNFINISHED_PREFIX, remove_if_there, write_whole},
-	format::{Object, Root, RootBlock},
 	jobs::JobError,
-	nbd::{NbdServer, ServedDisk},
-	peers::{Elsewhere, Everywhere},
-	pipeline::{Cancel, Restore, open_root},
-	repositories::{BlockSource, EmbeddedStore, Repository, Session},
+	peers::Elsewhere,
+	pipeline::Cancel,
+	repositories::EmbeddedStore,
 	secret::NodeIdentities,
-	sources::{DESCRIPTION_FILE, Filling, ImageFormat, Inventory, SourceError, Vm, filling},
-	targets::{PartialFile, TargetError},
+	sources::{Filling, Inventory, SourceError},
 };
 use backup_primitives::{Cid, FailureReason, OpaqueId};
+use records::{Record, Records, Unusable};
 use serde::{Deserialize, Serialize};
+use serving::{Served, Serving};
+use setup::{Setup, pair, remove_images, socket_beside};
 use std::{
 	collections::{BTreeMap, BTreeSet},
 	fmt, fs,
-	io::{self, Write},
-	num::NonZero,
-	os::unix::fs::DirBuilderExt,
-	path::{Path, PathBuf},
+	path::PathBuf,
 	sync::{Arc, Mutex, MutexGuard, PoisonError},
-	time::Duration,
 };
-
-/// Most bytes of a machine's description.
-const DESCRIPTION_BYTES_MAX: usize = 64 * 1024;
-
-/// Most bytes of a record that are read: one with all disks has far less.
-const RECORD_BYTES_MAX: u64 = 1 << 20;
-
-/// Most bytes of a file beside the disks.
-const FILE_BYTES_MAX: usize = 16 << 20;
-
-/// What a socket's path may have at most, less what is in front of it for a moment.
-const SOCKET_PATH_BYTES_MAX: usize = 100;
-
-/// How long other nodes are waited for while a guest waits for a block: less than its drivers do.
-const PATIENCE: Duration = Duration::from_secs(8);
-
-const RECORD_SUFFIX: &str = ".json";
 
 /// What is to be restored live.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,8 +61,8 @@ pub struct LiveRestoreOrder {
 pub struct LiveRestoreView {
 	/// Name of the machine.
 	pub vm: String,
-	/// The snapshot.
-	pub root: Cid,
+	/// The snapshot; nothing if its record is of no use and does not tell.
+	pub root: Option<Cid>,
 	/// Its images, in the order of its disks.
 	pub images: Vec<PathBuf>,
 	/// `waiting` while the machine is off, `filling`, or `stuck`.
@@ -91,21 +75,6 @@ pub struct LiveRestoreView {
 	pub problem: Option<String>,
 }
 
-/// What is kept of a live restore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-	root: Cid,
-	/// The node that sealed it, as which others are asked.
-	node: OpaqueId,
-	request: OpaqueId,
-	/// Nothing else ever has this name.
-	socket: PathBuf,
-	images: Vec<PathBuf>,
-	total_bytes: u64,
-	/// Whether all images are in their places, so that the machine may have been started.
-	is_ready: bool,
-}
-
 /// A live restore that is recorded.
 struct LiveRestore {
 	record: Record,
@@ -114,21 +83,14 @@ struct LiveRestore {
 	served: Option<Served>,
 }
 
-/// What serves a live restore.
-struct Served {
-	_server: NbdServer,
-	_session: Box<dyn Session>,
-}
-
 /// The live restores of a node.
 pub struct LiveRestores {
-	folder: PathBuf,
+	records: Records,
 	vms_dir: PathBuf,
-	store: EmbeddedStore,
-	elsewhere: Arc<Elsewhere>,
-	identities: Arc<NodeIdentities>,
-	cancel: Cancel,
+	serving: Serving,
 	all: Mutex<BTreeMap<String, LiveRestore>>,
+	/// Those whose records are of no use.
+	unusable: Mutex<BTreeMap<String, Unusable>>,
 	/// Machines whose images are being replaced.
 	replacing: Mutex<BTreeSet<String>>,
 	/// Only one begins or ends at a time.
@@ -150,7 +112,7 @@ impl Drop for Exclusion<'_> {
 
 impl fmt::Debug for LiveRestores {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.debug_struct("LiveRestores").field("folder", &self.folder).finish_non_exhaustive()
+		f.debug_struct("LiveRestores").field("records", &self.records).finish_non_exhaustive()
 	}
 }
 
@@ -164,13 +126,11 @@ impl LiveRestores {
 		identities: Arc<NodeIdentities>,
 	) -> Self {
 		Self {
-			folder,
+			records: Records::at(folder),
 			vms_dir,
-			store,
-			elsewhere,
-			identities,
-			cancel: Cancel::new(),
+			serving: Serving { store, elsewhere, identities, cancel: Cancel::new() },
 			all: Mutex::default(),
+			unusable: Mutex::default(),
 			replacing: Mutex::default(),
 			turn: Mutex::default(),
 		}
@@ -178,22 +138,38 @@ impl LiveRestores {
 
 	/// Wait for nobody any more: the agent ends.
 	pub fn stop(&self) {
-		self.cancel.cancel();
+		self.serving.cancel.cancel();
 	}
 
-	/// Whether the disks of a machine fill in.
+	/// Whether the disks of a machine fill in, or would if its record were of use.
 	pub fn has(&self, vm: &str) -> bool {
-		lock(&self.all).contains_key(vm)
+		lock(&self.all).contains_key(vm) || lock(&self.unusable).contains_key(vm)
+	}
+
+	/// Why a machine cannot be backed up now, if a live restore is the reason.
+	pub(super) fn obstacle(&self, vm: &str) -> Option<String> {
+		if let Some(unusable) = lock(&self.unusable).get(vm) {
+			return Some(format!("{vm:?} is being restored live, and {unusable}"));
+		}
+		lock(&self.all).contains_key(vm).then(|| {
+			format!(
+				"the disks of {vm:?} fill in after a live restore; it is backed up as soon as they are complete"
+			)
+		})
 	}
 
 	/// Whether a snapshot is needed by any.
 	pub(super) fn needs(&self, root: &Cid) -> bool {
 		lock(&self.all).values().any(|live| live.record.root == *root)
+			|| lock(&self.unusable).values().any(|unusable| unusable.root == Some(*root))
 	}
 
-	/// All that are under way.
+	/// All that are under way, by the names of their machines.
 	pub fn list(&self) -> Vec<LiveRestoreView> {
-		lock(&self.all).iter().map(|(vm, live)| live.view(vm)).collect()
+		let mut views: Vec<_> = lock(&self.all).iter().map(|(vm, live)| live.view(vm)).collect();
+		views.extend(lock(&self.unusable).iter().map(|(vm, unusable)| unusable.view(vm)));
+		views.sort_by(|one, other| one.vm.cmp(&other.vm));
+		views
 	}
 
 	/// Keep live restores of a machine from beginning, if none is under way.
@@ -219,9 +195,9 @@ impl LiveRestores {
 		if lock(&self.replacing).contains(&order.vm) {
 			return Err(unwritable(format!("the disks of {:?} are being replaced", order.vm)));
 		}
-		let (session, is_whole) = self.hold(&order.root)?;
-		let (node, request) = self.origin(&order.root, nodes)?;
-		let source = self.source(&node, &request);
+		let (session, is_whole) = self.serving.hold(&order.root)?;
+		let (node, request) = self.serving.origin(&order.root, nodes)?;
+		let source = self.serving.source(&node, &request);
 		if !is_whole && !source.has_others().map_err(stored)? {
 			let detail = format!(
 				"the snapshot {} is not whole here, and no other node or replica is known that may have the rest",
@@ -229,8 +205,15 @@ impl LiveRestores {
 			);
 			return Err(JobError { reason: FailureReason::BlockMissing, detail });
 		}
-		let root = self.open(&order.root, &source)?;
-		let vm = self.machine(&root, &source, order)?;
+		let root = self.serving.open(&order.root, &source)?;
+		let setup = Setup {
+			order,
+			root: &root,
+			source: &source,
+			vms_dir: &self.vms_dir,
+			cancel: &self.serving.cancel,
+		};
+		let vm = setup.machine()?;
 		if vm.libvirt.is_some() {
 			return Err(JobError {
 				reason: FailureReason::Unsupported,
@@ -252,15 +235,14 @@ impl LiveRestores {
 			is_ready: false,
 		};
 		let ready = Record { is_ready: true, ..record.clone() };
-		let from = (&root, &source);
-		let served = self.make(&record, from, &vm, order, &disks).and_then(|()| {
-			let served = self.serve(&ready, from, session)?;
-			self.write(&order.vm, &ready).map(|()| served)
+		let served = setup.make(&vm, &disks, (&record, &self.records)).and_then(|()| {
+			let served = self.serving.serve(&ready, &root, &source, session)?;
+			self.records.write(&order.vm, &ready).map(|()| served)
 		});
 		let served = match served {
 			Ok(served) => served,
 			Err(error) => {
-				self.give_up(&order.vm, &record)?;
+				self.give_up(&order.vm, &record).map_err(|left| also(&error, &left))?;
 				return Err(error);
 			}
 		};
@@ -271,54 +253,10 @@ impl LiveRestores {
 		Ok(view)
 	}
 
-	/// Serve again what an earlier run of the agent served.
-	pub(super) fn resume(&self) -> io::Result<()> {
-		let entries = match fs::read_dir(&self.folder) {
-			Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-			entries => entries?,
-		};
-		for entry in entries {
-			let path = entry?.path();
-			let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-			if name.starts_with(UNFINISHED_PREFIX) {
-				fs::remove_file(&path)?;
-			} else if let Some(vm) = name.strip_suffix(RECORD_SUFFIX) {
-				self.resume_one(vm, read(&path)?)?;
-			}
-		}
-		Ok(())
-	}
-
-	fn resume_one(&self, vm: &str, record: Record) -> io::Result<()> {
-		if !record.is_ready {
-			tracing::info!(vm, "a live restore that was not set up is given up");
-			return self.give_up(vm, &record).map_err(io::Error::other);
-		}
-		let (filling, served) = match self.serve_again(&record) {
-			Ok(served) => {
-				tracing::info!(vm, "the disks of a machine go on filling in");
-				(Ok(Filling::Off), Some(served))
-			}
-			Err(error) => {
-				tracing::error!(vm, %error, "a live restore cannot go on; it is tried again");
-				(Err(error.to_string()), None)
-			}
-		};
-		lock(&self.all).insert(vm.to_owned(), LiveRestore { record, filling, served });
-		Ok(())
-	}
-
-	fn serve_again(&self, record: &Record) -> Result<Served, JobError> {
-		// What is not here may have come elsewhere since it was looked, so the answer does not matter.
-		let (session, _) = self.hold(&record.root)?;
-		let source = self.source(&record.node, &record.request);
-		let root = self.open(&record.root, &source)?;
-		self.serve(record, (&root, &source), session)
-	}
-
 	/// Look after all of them: serve them, have machines copy what they lack, and end what is
 	/// complete.
 	pub fn step(&self) {
+		self.look_again();
 		let all: Vec<(String, Record, bool)> = lock(&self.all)
 			.iter()
 			.map(|(vm, live)| (vm.clone(), live.record.clone(), live.served.is_some()))
@@ -353,7 +291,7 @@ impl LiveRestores {
 
 	fn serve_late(&self, vm: &str, record: &Record) -> Result<Filling, JobError> {
 		let _turn = lock(&self.turn);
-		let served = self.serve_again(record)?;
+		let served = self.serving.again(record)?;
 		if let Some(live) = lock(&self.all).get_mut(vm).filter(|live| live.record == *record) {
 			live.served = Some(served);
 			tracing::info!(vm, "the disks of a machine go on filling in");
@@ -374,6 +312,9 @@ impl LiveRestores {
 
 	/// Serve no longer. What an image lacks is missing from then on. Says whether there was one.
 	pub fn end(&self, vm: &str) -> Result<bool, JobError> {
+		if self.end_unusable(vm)? {
+			return Ok(true);
+		}
 		let record = lock(&self.all).get(vm).map(|live| live.record.clone());
 		record.map_or(Ok(false), |record| self.end_this(vm, &record))
 	}
@@ -385,211 +326,16 @@ impl LiveRestores {
 			return Ok(false);
 		}
 		// The record first: what is not recorded is not served again.
-		remove_if_there(&self.record_file(vm)).map_err(written)?;
+		self.records.remove(vm)?;
 		let ended = lock(&self.all).remove(vm);
 		drop(ended);
 		Ok(true)
 	}
 
-	/// Keeps a snapshot's blocks, as long as the session lives, and says whether all are here.
-	fn hold(&self, root: &Cid) -> Result<(Box<dyn Session>, bool), JobError> {
-		let session = self.store.open_session().map_err(stored)?;
-		let is_whole = session.has(root).map_err(stored)?;
-		Ok((session, is_whole))
-	}
-
-	/// The node that sealed a root, and the request: its block says so, and the chain where neither
-	/// this store nor a replica has that.
-	fn origin(&self, root: &Cid, nodes: &[OpaqueId]) -> Result<(OpaqueId, OpaqueId), JobError> {
-		let near: [&dyn BlockSource; 2] = [&self.store, self.elsewhere.replicas()];
-		let mut blocks = near.into_iter().filter_map(|place| place.get(root).ok().flatten());
-		let block = blocks.find_map(|block| RootBlock::decode(&block).ok());
-		if let Some(block) = block {
-			return Ok((block.node().clone(), block.request().clone()));
-		}
-		let missing = |why: &str| JobError {
-			reason: FailureReason::BlockMissing,
-			detail: format!("the snapshot {root} is not here, and {why}"),
-		};
-		match self.elsewhere.owners_of_root(root, nodes) {
-			Ok(Some(origin)) => Ok(origin),
-			Ok(None) => Err(missing("the chain records no such root of this node")),
-			Err(error) => Err(missing(&format!("the chain cannot say who has it: {error}"))),
-		}
-	}
-
-	/// Where blocks of a request are read from.
-	fn source(&self, node: &OpaqueId, request: &OpaqueId) -> Everywhere {
-		let source = self.elsewhere.beside(&self.store, node, request, &self.cancel);
-		source.with_patience(PATIENCE)
-	}
-
-	fn open(&self, root: &Cid, source: &Everywhere) -> Result<Root, JobError> {
-		let block = open_root(source, root).map_err(restored)?;
-		block.open_with_identities(self.identities.expose()).map_err(|error| restored(error.into()))
-	}
-
-	/// The machine of this name, or the one that the snapshot describes.
-	fn machine(
-		&self,
-		root: &Root,
-		source: &Everywhere,
-		order: &LiveRestoreOrder,
-	) -> Result<Vm, JobError> {
-		let is_new = order.folder.is_some() || order.qmp.is_some();
-		match Inventory::at(&self.vms_dir).find(order.vm.as_bytes()) {
-			Ok(_) if is_new => Err(unwritable(format!(
-				"this node has a machine {:?}, whose file says where its images are; leave folder and socket out, or choose another name",
-				order.vm
-			))),
-			Err(SourceError::VmNotFound { .. }) => match &order.folder {
-				Some(folder) => self.described((root, source), folder, order.qmp.as_deref()),
-				None => Err(unwritable(format!(
-					"this node has no machine {:?}; say in which folder it is to be set up",
-					order.vm
-				))),
-			},
-			found => found.map_err(opened),
-		}
-	}
-
-	/// Put everything in its place: all of it is made before anything gets its name.
-	fn make(
-		&self,
-		record: &Record,
-		from @ (root, _): (&Root, &Everywhere),
-		vm: &Vm,
-		order: &LiveRestoreOrder,
-		disks: &[(&Object, PathBuf)],
-	) -> Result<(), JobError> {
-		if let Some(folder) = &order.folder {
-			let mut builder = fs::DirBuilder::new();
-			builder.recursive(true).mode(0o700).create(folder).map_err(written)?;
-		}
-		let mut made = Vec::new();
-		for (disk, image) in disks {
-			let partial = PartialFile::create(image).map_err(untaken)?;
-			let socket = &record.socket;
-			filling::make_image(partial.partial(), disk.logical_bytes, socket, &disk.name)
-				.map_err(opened)?;
-			made.push(partial);
-		}
-		for file in &vm.files {
-			let blob = root.blobs.iter().find(|blob| blob.name == file.name);
-			if let Some(blob) = blob.filter(|_| order.folder.is_some()) {
-				let bytes = self.restore(from, blob).run_to_memory(FILE_BYTES_MAX);
-				let bytes = bytes.map_err(restored)?.ok_or_else(|| {
-					unwritable(format!("the snapshot's {:?} is too long", blob.name))
-				})?;
-				made.push(with_bytes(&file.path, &bytes)?);
-			}
-		}
-		if order.folder.is_some() {
-			let file = self.vms_dir.join(format!("{}.toml", order.vm));
-			made.push(with_bytes(&file, vm.describe().as_bytes())?);
-		}
-		fs::create_dir_all(&self.folder).map_err(written)?;
-		self.write(&order.vm, record)?;
-		let mut named: Vec<PathBuf> = Vec::new();
-		for mut file in made {
-			if let Err(error) = file.complete() {
-				for path in &named {
-					remove_if_there(path).map_err(written)?;
-				}
-				return Err(written(error));
-			}
-			named.push(file.path().to_owned());
-		}
-		Ok(())
-	}
-
-	/// Restores something small.
-	fn restore<'a>(
-		&'a self,
-		(root, source): (&Root, &'a Everywhere),
-		object: &'a Object,
-	) -> Restore<'a> {
-		Restore {
-			repository: source,
-			geometry: root.geometry,
-			object,
-			threads: NonZero::<usize>::MIN,
-			on_progress: &|_| {},
-			cancel: &self.cancel,
-		}
-	}
-
-	/// The machine as the snapshot describes it, with everything in a folder. Programs that were run
-	/// around its backups are this node's operator's to choose.
-	fn described(
-		&self,
-		from @ (root, _): (&Root, &Everywhere),
-		folder: &Path,
-		qmp: Option<&Path>,
-	) -> Result<Vm, JobError> {
-		let wrong = |reason: String| {
-			let detail = format!("the snapshot does not say what its machine is like: {reason}");
-			JobError { reason: FailureReason::Unsupported, detail }
-		};
-		let blob = root.blobs.iter().find(|blob| blob.name == DESCRIPTION_FILE);
-		let blob = blob.ok_or_else(|| wrong("write the machine's file first".into()))?;
-		let bytes = self.restore(from, blob).run_to_memory(DESCRIPTION_BYTES_MAX);
-		let bytes = bytes.map_err(restored)?.ok_or_else(|| wrong("too much is said".into()))?;
-		let text = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
-		let mut vm = Vm::parse(&text).map_err(wrong)?;
-		for disk in vm.disks.iter_mut().filter(|disk| !disk.skip) {
-			disk.image = folder.join(format!("{}.qcow2", disk.name));
-			disk.format = ImageFormat::Qcow2;
-		}
-		for file in &mut vm.files {
-			file.path = folder.join(&file.name);
-		}
-		vm.hooks = None;
-		if let Some(qmp) = qmp {
-			vm.qmp = Some(qmp.to_owned());
-			(vm.guest_agent, vm.libvirt, vm.libvirt_uri) = (None, None, None);
-		}
-		Ok(vm)
-	}
-
-	fn serve(
-		&self,
-		record: &Record,
-		(root, source): (&Root, &Everywhere),
-		session: Box<dyn Session>,
-	) -> Result<Served, JobError> {
-		let source: Arc<dyn BlockSource> = Arc::new(source.clone());
-		let disks = root.disks.iter().map(|disk| ServedDisk {
-			name: disk.name.clone(),
-			repository: Arc::clone(&source),
-			geometry: root.geometry,
-			object: disk.clone(),
-		});
-		let server = NbdServer::start(&record.socket, disks.collect()).map_err(|error| {
-			unwritable(format!("failed to serve on {}: {error}", record.socket.display()))
-		})?;
-		Ok(Served { _server: server, _session: session })
-	}
-
 	/// Remove what was made of a live restore that its operator never heard of.
 	fn give_up(&self, vm: &str, record: &Record) -> Result<(), JobError> {
-		for image in &record.images {
-			// No image of another live restore names this socket. What is not ours, or cannot be
-			// told, stays.
-			if matches!(filling::lacks(image, &record.socket), Ok(true)) {
-				remove_if_there(image).map_err(written)?;
-			}
-		}
-		remove_if_there(&self.record_file(vm)).map(drop).map_err(written)
-	}
-
-	fn record_file(&self, vm: &str) -> PathBuf {
-		self.folder.join(format!("{vm}{RECORD_SUFFIX}"))
-	}
-
-	fn write(&self, vm: &str, record: &Record) -> Result<(), JobError> {
-		let bytes = serde_json::to_vec(record).map_err(|error| written(error.into()))?;
-		write_whole(&self.record_file(vm), &bytes).map_err(written)
+		remove_images(record)?;
+		self.records.remove(vm)
 	}
 }
 
@@ -597,7 +343,7 @@ impl LiveRestore {
 	fn view(&self, vm: &str) -> LiveRestoreView {
 		let mut view = LiveRestoreView {
 			vm: vm.to_owned(),
-			root: self.record.root,
+			root: Some(self.record.root),
 			images: self.record.images.clone(),
 			state: "filling".into(),
 			done_bytes: 0,
@@ -619,68 +365,19 @@ impl LiveRestore {
 	}
 }
 
-/// A name for a socket in the images' folder that nothing else has or had.
-fn socket_beside(images: &[PathBuf]) -> Result<PathBuf, JobError> {
-	let folder = images.first().and_then(|image| image.parent());
-	let folder = folder.ok_or_else(|| unwritable("the snapshot has no disks".into()))?;
-	let socket = folder.join(format!("{:016x}.nbd", rand::random::<u64>()));
-	match socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
-		true => Ok(socket),
-		false => Err(unwritable(format!(
-			"the path {} is too long for a socket; choose a folder with a shorter one",
-			folder.display()
-		))),
-	}
-}
-
-/// A file that is complete but for its name.
-fn with_bytes(path: &Path, bytes: &[u8]) -> Result<PartialFile, JobError> {
-	let partial = PartialFile::create(path).map_err(untaken)?;
-	partial.file().write_all(bytes).map_err(written)?;
-	Ok(partial)
+/// What failed, and what is left because it could not be cleaned up either.
+fn also(error: &JobError, left: &JobError) -> JobError {
+	let detail = format!("{}; what was made of it is not removed: {}", error.detail, left.detail);
+	JobError { reason: error.reason, detail }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 	mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Each disk of a snapshot with its place on this node.
-fn pair<'r>(root: &'r Root, vm: &Vm, name: &str) -> Result<Vec<(&'r Object, PathBuf)>, JobError> {
-	let places = root.disks.iter().map(|object| {
-		let disk = vm.included().find(|disk| disk.name == object.name);
-		let disk = disk.ok_or_else(|| super::restores::no_such_disk(name.as_bytes(), &object.name))?;
-		match disk.format {
-			ImageFormat::Qcow2 => Ok((object, disk.image.clone())),
-			ImageFormat::Raw => Err(JobError {
-				reason: FailureReason::Unsupported,
-				detail: format!(
-					"the disk {:?} is raw, and only qcow2 images can fill in; give a folder for new images, or restore in full",
-					object.name
-				),
-			}),
-		}
-	});
-	places.collect()
-}
-
-fn read(path: &Path) -> io::Result<Record> {
-	let length = fs::metadata(path)?.len();
-	if length > RECORD_BYTES_MAX {
-		return Err(io::Error::other(format!("{} is too long", path.display())));
-	}
-	Ok(serde_json::from_slice(&fs::read(path)?)?)
-}
-
-fn untaken(error: TargetError) -> JobError {
-	match error {
-		TargetError::Exists { path } => unwritable(format!(
-			"{} is there already, and nothing is overwritten; move it away first",
-			path.display()
-		)),
-		error => written(error.into()),
-	}
-}
-
 fn unwritable(detail: String) -> JobError {
 	JobError { reason: FailureReason::TargetUnwritable, detail }
 }
+
+#[cfg(test)]
+mod tests;

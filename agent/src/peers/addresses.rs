@@ -18,8 +18,13 @@ use std::{
 /// Addresses that may be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-	/// Public ones, and those of these networks.
-	PublicAnd(Arc<[IpNet]>),
+	/// Public ones, and those of some networks.
+	PublicAnd {
+		/// The networks.
+		networks: Arc<[IpNet]>,
+		/// What the user of this program can do about an address that is none of them.
+		advice: Option<&'static str>,
+	},
 	/// All. For addresses that the user names.
 	All,
 }
@@ -37,28 +42,47 @@ pub enum AddressError {
 	/// The URL has more than a host, a port and a path.
 	#[error("it has a user, a query or a fragment")]
 	Decorated,
-	/// An address that this node does not connect to.
-	#[error(
-		"{0} is not public; networks of its kind are allowed with peer_networks in the agent's configuration"
-	)]
-	NotAllowed(IpAddr),
+	/// An address that is not connected to.
+	#[error("{address} is not public{}", advice.map_or(String::new(), |words| format!("; {words}")))]
+	NotAllowed {
+		/// The address.
+		address: IpAddr,
+		/// What the user of this program can do about it.
+		advice: Option<&'static str>,
+	},
 }
 
 impl Reach {
 	/// Public addresses, and those of these networks.
 	pub fn public_and(networks: impl IntoIterator<Item = IpNet>) -> Self {
-		Self::PublicAnd(networks.into_iter().collect())
+		Self::PublicAnd { networks: networks.into_iter().collect(), advice: None }
+	}
+
+	/// The same, with what is said to the user of this program where an address is refused.
+	pub fn advising(self, words: &'static str) -> Self {
+		match self {
+			Self::PublicAnd { networks, .. } => Self::PublicAnd { networks, advice: Some(words) },
+			Self::All => Self::All,
+		}
 	}
 
 	/// Whether an address may be connected to.
 	pub fn allows(&self, address: IpAddr) -> bool {
 		match self {
 			Self::All => true,
-			Self::PublicAnd(networks) => {
+			Self::PublicAnd { networks, .. } => {
 				let address = address.to_canonical();
 				is_public(address) || networks.iter().any(|network| network.contains(&address))
 			}
 		}
+	}
+
+	fn refusal(&self, address: IpAddr) -> AddressError {
+		let advice = match self {
+			Self::PublicAnd { advice, .. } => *advice,
+			Self::All => None,
+		};
+		AddressError::NotAllowed { address, advice }
 	}
 
 	/// A gateway's address, without a slash at its end, if it is one and may be connected to. A name
@@ -78,7 +102,7 @@ impl Reach {
 		let host = parsed.host_str().unwrap_or_default();
 		let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
 		match literal {
-			Ok(address) if !self.allows(address) => Err(AddressError::NotAllowed(address)),
+			Ok(address) if !self.allows(address) => Err(self.refusal(address)),
 			_ => Ok(parsed.as_str().trim_end_matches('/').to_owned()),
 		}
 	}
@@ -94,7 +118,7 @@ impl Resolve for Reach {
 			let allowed: Vec<SocketAddr> =
 				found.into_iter().filter(|address| reach.allows(address.ip())).collect();
 			match (allowed.is_empty(), refused) {
-				(true, Some(address)) => Err(AddressError::NotAllowed(address.ip()).into()),
+				(true, Some(address)) => Err(reach.refusal(address.ip()).into()),
 				_ => Ok(Box::new(allowed.into_iter()) as Addrs),
 			}
 		})
@@ -198,8 +222,18 @@ mod tests {
 			["http://127.0.0.1:9955", "http://[::1]/", "http://0x7f000001", "http://2130706433"]
 		{
 			let refused = public().check(url).unwrap_err();
-			assert!(matches!(refused, AddressError::NotAllowed(_)), "{url}: {refused}");
+			assert!(matches!(refused, AddressError::NotAllowed { .. }), "{url}: {refused}");
 		}
+	}
+
+	#[test]
+	fn who_is_refused_hears_what_this_program_advises() {
+		let words = |reach: &Reach| reach.check("http://10.0.0.1").unwrap_err().to_string();
+		assert_eq!(words(&public()), "10.0.0.1 is not public");
+		assert_eq!(
+			words(&public().advising("ask your operator")),
+			"10.0.0.1 is not public; ask your operator"
+		);
 	}
 
 	#[test]

@@ -274,4 +274,4 @@ impl fmt::Debug for Everywhere {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

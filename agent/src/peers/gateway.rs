@@ -40,6 +40,9 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(25);
 /// The least speed, in bytes a second.
 const SPEED_MIN: u64 = 128 * 1024;
 
+/// How often a gateway that serves everybody may send us on.
+const REDIRECTS_MAX: usize = 3;
+
 const RAW_BLOCK: &str = "application/vnd.ipld.raw";
 const CAR: &str = "application/vnd.ipld.car; version=1; order=dfs; dups=y";
 
@@ -53,6 +56,11 @@ pub enum PeerError {
 	/// It does not let this reader in.
 	#[error("it does not let us in ({0}): it knows us by another key, or its clock is wrong")]
 	Refused(u16),
+	/// It sends who asks to another address.
+	#[error(
+		"it sends us elsewhere (HTTP status {0}), where what we show here is not shown; use that address itself, if it is the one meant"
+	)]
+	Elsewhere(u16),
 	/// It answered with something else than success or absence.
 	#[error("it answered with HTTP status {0}")]
 	Status(u16),
@@ -87,7 +95,11 @@ impl PeerError {
 /// What all gateways are asked through.
 #[derive(Clone, Debug)]
 pub struct GatewayClient {
-	client: Client,
+	/// For gateways that serve everybody.
+	open: Client,
+	/// For those that are shown a pass. It goes to the gateway that it was made for and nowhere
+	/// else, so no redirect is followed.
+	closed: Client,
 	reach: Reach,
 }
 
@@ -98,26 +110,30 @@ impl GatewayClient {
 	/// # Errors
 	/// If the system's certificates cannot be read.
 	pub fn new(reach: Reach) -> Result<Self, reqwest::Error> {
-		// Public gateways send their users elsewhere; nodes of the chain have no reason to.
-		let redirects = match reach {
-			Reach::All => Policy::limited(3),
-			Reach::PublicAnd(_) => Policy::none(),
+		let client = |redirects| {
+			let time = Client::builder().connect_timeout(CONNECT_TIME_MAX).timeout(SILENCE_MAX);
+			let client = time.redirect(redirects);
+			match &reach {
+				Reach::All => client,
+				Reach::PublicAnd { .. } => client.no_proxy().dns_resolver(Arc::new(reach.clone())),
+			}
+			.build()
 		};
-		let client = Client::builder()
-			.connect_timeout(CONNECT_TIME_MAX)
-			.timeout(SILENCE_MAX)
-			.redirect(redirects);
-		let client = match reach {
-			Reach::All => client,
-			Reach::PublicAnd(_) => client.no_proxy().dns_resolver(Arc::new(reach.clone())),
+		let closed = client(Policy::none())?;
+		let open = match reach {
+			// Public gateways send their users elsewhere; nodes of the chain have no reason to.
+			Reach::All => client(Policy::limited(REDIRECTS_MAX))?,
+			Reach::PublicAnd { .. } => closed.clone(),
 		};
-		Ok(Self { client: client.build()?, reach })
+		Ok(Self { open, closed, reach })
 	}
 
-	/// The gateway at an address, which is shown a pass if there is one.
+	/// The gateway at an address, which is shown a pass if there is one. With a pass redirects are not
+	/// followed.
 	pub fn gateway(&self, url: &str, pass: Option<Pass>) -> Result<Gateway, AddressError> {
 		let url = self.reach.check(url)?;
-		Ok(Gateway { client: self.client.clone(), url, pass })
+		let client = if pass.is_some() { &self.closed } else { &self.open };
+		Ok(Gateway { client: client.clone(), url, pass })
 	}
 }
 
@@ -209,6 +225,7 @@ impl Gateway {
 			StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
 				Err(PeerError::Refused(answer.status().as_u16()))
 			}
+			other if other.is_redirection() => Err(PeerError::Elsewhere(other.as_u16())),
 			other => Err(PeerError::Status(other.as_u16())),
 		}
 	}

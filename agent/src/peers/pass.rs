@@ -1,11 +1,12 @@
 //! Proof of who asks for blocks, with the keys that the chain knows.
 //!
 //! Every node and every owner of backups has an X25519 key pair whose public half stands on chain:
-//! what backups are sealed to. Reader and gateway agree on a secret that only these two can compute
+//! what backups are sealed to. So has whom an owner has let in with a key. Reader and gateway agree on a secret that only these two can compute
 //! (<https://www.rfc-editor.org/rfc/rfc7748>), and the request carries an HMAC under it:
 //!
 //! ```text
-//! x-backup-reader:    node:HEX or owner:HEX, the reader's id on chain
+//! x-backup-reader:    node:HEX or owner:HEX, the reader's id on chain; or grantee:HEX, the request
+//!                     whose owner has let it in
 //! x-backup-recipient: age1…, the reader's public key
 //! x-backup-gateway:   age1…, the gateway's public key
 //! x-backup-time, x-backup-nonce, x-backup-mac: as in calls of the worker
@@ -48,7 +49,7 @@ const CONTEXT: &str = "pallet-backup v1 gateway pass";
 const IDENTITY_HRP: Hrp = Hrp::parse_unchecked("age-secret-key-");
 
 /// A reader, by the bytes of its id.
-pub type AnyReader = Reader<OpaqueId, OpaqueId>;
+pub type AnyReader = Reader<OpaqueId, OpaqueId, OpaqueId>;
 
 /// What two key pairs agree on.
 #[derive(Clone)]
@@ -184,6 +185,7 @@ fn reader_text(reader: &AnyReader) -> String {
 	match reader {
 		Reader::Node(id) => format!("node:{}", hex::encode(id.as_bytes())),
 		Reader::Owner(id) => format!("owner:{}", hex::encode(id.as_bytes())),
+		Reader::Grantee(request) => format!("grantee:{}", hex::encode(request.as_bytes())),
 	}
 }
 
@@ -193,6 +195,7 @@ fn parse_reader(text: &str) -> Option<AnyReader> {
 	match kind {
 		"node" => Some(Reader::Node(id)),
 		"owner" => Some(Reader::Owner(id)),
+		"grantee" => Some(Reader::Grantee(id)),
 		_ => None,
 	}
 }
@@ -267,6 +270,18 @@ mod tests {
 		assert!(!renamed.is_right(&key, TARGET, NOW), "another node");
 		let owner = Shown { reader: Reader::Owner(OpaqueId::of(&7u32).unwrap()), ..shown };
 		assert!(!owner.is_right(&key, TARGET, NOW), "an owner of that number");
+	}
+
+	#[test]
+	fn every_reader_is_read_as_it_was_written() {
+		let id = || OpaqueId::of(&7u64).unwrap();
+		for reader in [Reader::Node(id()), Reader::Owner(id()), Reader::Grantee(id())] {
+			assert_eq!(parse_reader(&reader_text(&reader)), Some(reader));
+		}
+		assert_eq!(reader_text(&Reader::Grantee(id())), "grantee:0700000000000000");
+		for text in ["", "node", "node:7", "guest:07", "NODE:07"] {
+			assert_eq!(parse_reader(text), None, "{text:?}");
+		}
 	}
 
 	#[test]

@@ -162,6 +162,9 @@ pub enum SourceError {
 		/// Why.
 		source: io::Error,
 	},
+	/// What a trial put into the machine may still be there.
+	#[error("take away what was put up for the trial")]
+	NotTakenAway(#[source] Box<SourceError>),
 	/// Guest writes filled the scratch space, or QEMU could not keep them.
 	#[error(
 		"keep the guest's writes: the scratch space ran out or failed; allow more, or back up when the guest writes less"
@@ -226,6 +229,7 @@ impl SourceError {
 			| Self::Busy { .. }
 			| Self::BackupEnded { .. }
 			| Self::NotThawed { .. }
+			| Self::NotTakenAway(_)
 			| Self::IoThread { .. }
 			| Self::Nbd(_)
 			| Self::Io(_) => FailureReason::VmUnreachable,

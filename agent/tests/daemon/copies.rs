@@ -6,8 +6,13 @@ use crate::{
 	pair::{HOLDER, MIB, Pair, ask},
 	world::{World, noise, until},
 };
-use backup_primitives::{Cid, FailureReason, RecordedRoot};
+use age::x25519::Identity;
+use backup_agent::peers::{GatewayClient, PeerError, Reach, pass::Pass};
+use backup_primitives::{Cid, FailureReason, OpaqueId, Reader, RecordedRoot};
 use std::{fs, slice};
+
+/// The request of the machine that is backed up.
+const REQUEST: u64 = 7;
 
 #[test]
 fn a_holder_fetches_what_the_chain_records_and_says_so() {
@@ -86,6 +91,25 @@ fn a_node_that_the_chain_does_not_know_by_its_key_is_not_served() {
 		copies[0]["error"].as_str().filter(|error| error.contains("403")).map(drop)
 	});
 	assert!(pair.holder.roots().is_empty());
+}
+
+#[test]
+fn whom_an_owner_has_let_in_is_served_with_the_key_that_it_named() {
+	let pair = Pair::start(1);
+	let (root, identity) = (pair.taken[0].cid, Identity::generate());
+	let recipient = identity.to_public().to_string().parse().unwrap();
+	pair.host.node.state().grants.push((REQUEST, recipient));
+	let url = String::from_utf8(pair.at_host.gateway.to_vec()).unwrap();
+	let fetch = |request: u64, identity: &Identity| {
+		let reader = Reader::Grantee(OpaqueId::of(&request).unwrap());
+		let pass = Pass::new(&reader, identity, &pair.at_host.recipient);
+		let client = GatewayClient::new(Reach::All).unwrap();
+		client.gateway(&url, pass).unwrap().block(&root)
+	};
+	assert!(fetch(REQUEST, &identity).unwrap().is_some());
+	let is_refused = |answer| matches!(answer, Err(PeerError::Refused(403)));
+	assert!(is_refused(fetch(REQUEST + 1, &identity)), "another request");
+	assert!(is_refused(fetch(REQUEST, &Identity::generate())), "another key");
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(crate) struct State {
 	pub(crate) logical_bytes: u64,
 	/// Who may fetch blocks: the keys of nodes.
 	pub(crate) readers: Vec<(u32, Recipient)>,
+	/// Requests, with keys that their owners have let in.
+	pub(crate) grants: Vec<(u64, Recipient)>,
 	/// Whether the node has to keep copies.
 	pub(crate) keeps_copies: bool,
 	/// Where other nodes serve theirs.
@@ -63,6 +65,7 @@ impl FakeNode {
 			recorded: Vec::new(),
 			logical_bytes: 1 << 30,
 			readers: Vec::new(),
+			grants: Vec::new(),
 			keeps_copies: true,
 			sources: Vec::new(),
 			asked: 0,
@@ -207,11 +210,12 @@ impl State {
 			}
 			"BackupApi_is_reader" => {
 				let (reader, recipient) =
-					<(Reader<u32, [u8; 32]>, Recipient)>::decode_all(&mut arguments)
+					<(Reader<u32, [u8; 32], u64>, Recipient)>::decode_all(&mut arguments)
 						.map_err(wrong)?;
 				let is_reader = match reader {
 					Reader::Node(node) => self.readers.contains(&(node, recipient)),
 					Reader::Owner(_) => false,
+					Reader::Grantee(request) => self.grants.contains(&(request, recipient)),
 				};
 				Ok(hex_text(&is_reader.encode()))
 			}

@@ -157,6 +157,33 @@ fn what_a_killed_agent_had_not_set_up_is_given_up() {
 }
 
 #[test]
+fn a_record_that_is_torn_keeps_neither_the_agent_nor_other_machines_from_going_on() {
+	let mut lost = Lost::new();
+	lost.begin("back").unwrap();
+	lost.world.kill();
+	let record = |vm: &str| lost.world.path(&format!("state/live-restores/{vm}.json"));
+	let torn = record("torn");
+	let whole = fs::read_to_string(record("back")).unwrap();
+	fs::write(&torn, &whole[..whole.len() / 2]).unwrap();
+	lost.world.start_agent();
+	assert!(torn.exists(), "what it was may be told by its operator");
+	let views = lost.live_restore(&["list"]).unwrap();
+	assert_eq!((&views[1]["vm"], &views[1]["state"]), (&json!("torn"), &json!("stuck")));
+	assert_eq!(views[1]["root"], json!(lost.taken.cid.to_string()));
+	assert!(views[1]["problem"].as_str().unwrap().contains(text(&torn)), "{views}");
+	assert!(lost.begin("torn").unwrap_err().contains("under way"));
+	lost.power_on();
+	until("the disks to be complete", || {
+		(lost.live_restore(&["list"]).unwrap().as_array().unwrap().len() == 1).then_some(())
+	});
+	lost.machine.quit();
+	lost.assert_holds(&pattern(0));
+	lost.live_restore(&["end", "--vm", "torn"]).unwrap();
+	assert!(!torn.exists());
+	assert!(lost.live_restore(&["end", "--vm", "torn"]).is_err());
+}
+
+#[test]
 fn a_machine_has_no_snapshot_while_its_disks_fill_in() {
 	let lost = Lost::new();
 	lost.begin(&format!("vm-{REQUEST}")).unwrap_err();

@@ -9,7 +9,7 @@ use subxt::ext::scale_decode::DecodeAsType;
 /// A public key as the chain stores it.
 #[derive(Clone, Copy, Debug, DecodeAsType)]
 #[decode_as_type(crate_path = "subxt::ext::scale_decode")]
-struct RecipientBytes([u8; 32]);
+pub(super) struct RecipientBytes(pub(super) [u8; 32]);
 
 /// A node, as the compute pallet keeps it.
 #[derive(Debug, DecodeAsType)]

@@ -15,6 +15,7 @@ use subxt::{
 	ext::{
 		frame_decode::storage::{IntoDecodableValues, IntoEncodableValues},
 		scale_decode::DecodeAsType,
+		scale_encode::EncodeAsType,
 	},
 	utils::AccountId32,
 };
@@ -268,25 +269,48 @@ pub(crate) async fn owner_keys(
 	Ok(keys)
 }
 
-/// The account that registered one of these keys, and which of them.
-pub(crate) async fn owner_of_key(
+/// The accounts that registered one of these keys, and which of them. Whoever has backups can register
+/// anybody's key, so there may be several.
+pub(crate) async fn owners_of_key(
 	at: &AtBlock,
 	recipients: &[Recipient],
-) -> Result<Option<(AccountId32, usize)>, CliError> {
+) -> Result<Vec<(AccountId32, usize)>, CliError> {
 	let address = dynamic::storage::<(AccountId32, u32), OwnerKeyRecord>("Backup", "OwnerKeys");
 	let mut entries = at.storage().iter(address, ()).await.map_err(subxt::Error::from)?;
+	let mut found = Vec::new();
 	for _ in 0..ENTRIES_MAX {
-		let Some(entry) = entries.next().await else { return Ok(None) };
+		let Some(entry) = entries.next().await else { return Ok(found) };
 		let entry = entry.map_err(subxt::Error::from)?;
 		let record = entry.value().decode().map_err(subxt::Error::from)?;
 		let is_key = |recipient: &Recipient| record.recipient() == *recipient;
 		if let Some(place) = recipients.iter().position(is_key) {
 			let key = entry.key().and_then(|key| key.decode());
 			let (account, _) = key.map_err(subxt::Error::from)?;
-			return Ok(Some((account, place)));
+			found.push((account, place));
 		}
 	}
-	Err(CliError::TooMany { what: "keys of owners", most: ENTRIES_MAX })
+	match found.is_empty() {
+		false => Ok(found),
+		true => Err(CliError::TooMany { what: "keys of owners", most: ENTRIES_MAX }),
+	}
+}
+
+/// What the pallet calls a `Reader`, as far as it is needed here.
+#[derive(EncodeAsType)]
+#[encode_as_type(crate_path = "subxt::ext::scale_encode")]
+enum Reader {
+	Owner([u8; 32]),
+}
+
+/// Whether nodes serve an owner who proves to have the secret of a key.
+pub(crate) async fn is_reader(
+	at: &AtBlock,
+	owner: &AccountId32,
+	recipient: &Recipient,
+) -> Result<bool, CliError> {
+	let arguments = (Reader::Owner(owner.0), recipient.0);
+	let call = dynamic::runtime_api_call::<_, bool>("BackupApi", "is_reader", arguments);
+	Ok(at.runtime_apis().call(call).await.map_err(subxt::Error::from)?)
 }
 
 /// First block that an account has not paid for, if it has a subscription.
@@ -328,4 +352,27 @@ where
 	let value = at.storage().try_fetch(address, keys).await.map_err(subxt::Error::from)?;
 	let decoded = value.map(|value| value.decode()).transpose();
 	Ok(decoded.map_err(subxt::Error::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use codec::Encode;
+	use scale_info::{PortableRegistry, Registry, TypeInfo, meta_type};
+
+	/// What a chain reads that has these types.
+	fn encoded<T: TypeInfo + 'static>(value: &impl EncodeAsType) -> Vec<u8> {
+		let mut registry = Registry::new();
+		let id = registry.register_type(&meta_type::<T>()).id;
+		value.encode_as_type(id, &PortableRegistry::from(registry)).unwrap()
+	}
+
+	#[test]
+	fn readers_and_keys_are_written_as_the_pallet_reads_them() {
+		type OfPallet = backup_primitives::Reader<u64, [u8; 32], u64>;
+		let owner = OfPallet::Owner([7; 32]);
+		assert_eq!(encoded::<OfPallet>(&Reader::Owner([7; 32])), owner.encode());
+		let key = Some(Recipient([9; 32]));
+		assert_eq!(encoded::<Option<Recipient>>(&key.map(|key| key.0)), key.encode());
+	}
 }

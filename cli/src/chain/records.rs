@@ -1,7 +1,8 @@
 //! Records as the pallets keep them, read by the names of their fields, and the shapes in
 //! which `--json` shows them.
 
-use backup_primitives::{Cid, FailureReason};
+use super::nodes::RecipientBytes;
+use backup_primitives::{Cid, FailureReason, Recipient};
 use serde::{Serialize, Serializer};
 use subxt::{
 	dynamic::Value,
@@ -448,6 +449,7 @@ pub(crate) struct GrantRecord {
 	pub(crate) account: AccountId32,
 	pub(crate) granted_at: u64,
 	pub(crate) expires_at: Option<u64>,
+	pub(super) recipient: Option<RecipientBytes>,
 }
 
 /// A grant, as it is shown.
@@ -456,12 +458,22 @@ pub(crate) struct Grant {
 	pub(crate) account: String,
 	pub(crate) granted_at: u64,
 	pub(crate) expires_at: Option<u64>,
+	/// The key with which it may fetch sealed blocks, if it may.
+	pub(crate) recipient: Option<String>,
+}
+
+impl Grant {
+	/// Whether it lets the holder of a key fetch blocks.
+	pub(crate) fn is_for(&self, key: &Recipient) -> bool {
+		self.recipient.as_ref().is_some_and(|recipient| *recipient == key.to_string())
+	}
 }
 
 impl From<GrantRecord> for Grant {
 	fn from(record: GrantRecord) -> Self {
-		let GrantRecord { account, granted_at, expires_at } = record;
-		Self { account: account.to_string(), granted_at, expires_at }
+		let GrantRecord { account, granted_at, expires_at, recipient } = record;
+		let recipient = recipient.map(|key| Recipient(key.0).to_string());
+		Self { account: account.to_string(), granted_at, expires_at, recipient }
 	}
 }
 

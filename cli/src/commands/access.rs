@@ -9,13 +9,15 @@ use crate::{
 	progress::Bar,
 	secret::parse_account,
 };
+use backup_primitives::Recipient;
 use serde_json::json;
 
-/// Let an account restore a machine, until a block if one is given.
+/// Let an account restore a machine, until a block if one is given, and fetch its sealed blocks with
+/// a key if one is given.
 pub(crate) async fn grant(
 	machine: &Machine,
 	to: &str,
-	until: Option<u64>,
+	(until, key): (Option<u64>, Option<Recipient>),
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
@@ -24,7 +26,9 @@ pub(crate) async fn grant(
 	let done = format!("{account} may restore {machine}{until_words}");
 	let session = Session::begin(global).await?;
 	let request = session.request(machine).await?;
-	session.carry_out(output, "grant_access", (request, account.0, until), &done).await
+	session
+		.carry_out(output, "grant_access", (request, account.0, until, key.map(|key| key.0)), &done)
+		.await
 }
 
 /// Take that back.
@@ -57,10 +61,11 @@ pub(crate) async fn list(
 		if grants.is_empty() {
 			return format!("nobody but the owner may restore request {request}");
 		}
-		let mut table = Table::new(&["account", "since", "until"]);
+		let mut table = Table::new(&["account", "since", "until", "key"]);
 		for grant in &grants {
 			let until = grant.expires_at.map_or_else(|| "-".into(), |block| block.to_string());
-			table.row([grant.account.clone(), grant.granted_at.to_string(), until]);
+			let key = grant.recipient.clone().unwrap_or_else(|| "-".into());
+			table.row([grant.account.clone(), grant.granted_at.to_string(), until, key]);
 		}
 		table.render()
 	})

@@ -99,7 +99,7 @@ fn gateways(doors: &[Door], reach: &Reach) -> Result<Peers, CliError> {
 	for Door { url, pass } in doors {
 		match client.gateway(url, pass.clone()) {
 			Ok(gateway) => found.push(gateway),
-			Err(AddressError::NotAllowed(address)) => {
+			Err(AddressError::NotAllowed { address, .. }) => {
 				wrong = Some(CliError::GatewayNotPublic { url: url.clone(), address });
 			}
 			Err(error) => wrong = Some(unusable(url, error.to_string())),

@@ -77,7 +77,8 @@ pub(super) async fn locate(
 	if gateways.is_empty() {
 		return Err(CliError::NoHolder { request: found.request });
 	}
-	let reach = Reach::public_and(from.peer_network.iter().copied());
+	let reach = Reach::public_and(from.peer_network.iter().copied())
+		.advising("name it with --gateway, or its network with --peer-network");
 	let asked = Asked { root, from, identities, global, output, found: Some(&found) };
 	asked.locate(gateways, reach).await
 }
@@ -107,10 +108,27 @@ struct Asked<'a> {
 	found: Option<&'a Found>,
 }
 
-/// Who reads: the account of an owner, and the secret of a key that it registered.
-struct Owner {
-	account: AccountId32,
+/// Most accounts with one key of which it is asked whether they are let in.
+const OWNERS_MAX: usize = 64;
+
+/// Who reads, as the chain knows it, and the secret of its key.
+struct Known {
+	reader: AnyReader,
 	identity: Identity,
+}
+
+impl Known {
+	/// An owner, by its account.
+	fn owner(account: &AccountId32, identity: &Identity) -> Self {
+		let id = OpaqueId::of(&account.0).expect("an account has as many bytes as an id may have");
+		Self { reader: Reader::Owner(id), identity: identity.clone() }
+	}
+
+	/// Whom the owner of a request has let in.
+	fn grantee(request: u64, identity: &Identity) -> Self {
+		let id = OpaqueId::of(&request).expect("a number has fewer bytes than an id may have");
+		Self { reader: Reader::Grantee(id), identity: identity.clone() }
+	}
 }
 
 impl Asked<'_> {
@@ -194,27 +212,20 @@ impl Asked<'_> {
 		};
 		let named = self.from.owner.as_deref().map(parse_account).transpose()?;
 		let are_keys_known = gateways.iter().all(|gateway| gateway.key.is_some());
-		let (owner, gateways) = match named {
-			Some(account) if are_keys_known => {
-				(Owner { account, identity: first.clone() }, gateways.to_vec())
-			}
+		let (known, gateways) = match named {
+			Some(account) if are_keys_known => (Known::owner(&account, first), gateways.to_vec()),
 			named => {
 				let at = self.at().await?;
-				let account = match (named, self.found) {
-					(Some(account), _) => Some(account),
-					(None, found) => found.map(|found| found.owner),
-				};
-				let owner = owner(&at, account, identities).await?;
-				let owner = owner
-					.ok_or_else(|| closed("the chain knows none of these keys as an owner's"))?;
-				(owner, with_keys(&at, gateways).await?)
+				let known = self.known(&at, named, identities).await?.ok_or_else(|| {
+					closed(
+						"the chain knows none of these keys as an owner's, or as one's that an owner has let in",
+					)
+				})?;
+				(known, with_keys(&at, gateways).await?)
 			}
 		};
-		let reader: AnyReader = Reader::Owner(
-			OpaqueId::of(&owner.account.0).expect("an account has as many bytes as an id may have"),
-		);
 		let door = |gateway: GatewayAddress| {
-			let pass = Pass::new(&reader, &owner.identity, &gateway.key?)?;
+			let pass = Pass::new(&known.reader, &known.identity, &gateway.key?)?;
 			Some(Door { url: gateway.url, pass: Some(pass) })
 		};
 		let doors: Vec<Door> = gateways.into_iter().filter_map(door).collect();
@@ -222,6 +233,39 @@ impl Asked<'_> {
 			false => Ok(doors),
 			true => Err(closed("no node on the chain has this address")),
 		}
+	}
+
+	/// As whom the chain knows one of the identities: as the account that is named; or as the owner
+	/// of the machine, as whom that one has let in, or as anybody who is let in.
+	async fn known(
+		&self,
+		at: &AtBlock,
+		named: Option<AccountId32>,
+		identities: &[Identity],
+	) -> Result<Option<Known>, CliError> {
+		let recipients: Vec<Recipient> = identities.iter().map(recipient_of).collect();
+		if let Some(account) = named {
+			let place = registered(at, &account, &recipients).await?;
+			return Ok(place.map(|place| Known::owner(&account, &identities[place])));
+		}
+		if let Some(Found { owner, request, .. }) = self.found {
+			if let Some(place) = registered(at, owner, &recipients).await? {
+				return Ok(Some(Known::owner(owner, &identities[place])));
+			}
+			let grants = reads::grants(at, *request).await?;
+			let is_let_in = |key: &Recipient| grants.iter().any(|grant| grant.is_for(key));
+			if let Some(place) = recipients.iter().position(is_let_in) {
+				return Ok(Some(Known::grantee(*request, &identities[place])));
+			}
+		}
+		let owners = reads::owners_of_key(at, &recipients).await?;
+		for (account, place) in owners.iter().take(OWNERS_MAX) {
+			if reads::is_reader(at, account, &recipients[*place]).await? {
+				return Ok(Some(Known::owner(account, &identities[*place])));
+			}
+		}
+		// The gateways may know more.
+		Ok(owners.first().map(|(account, place)| Known::owner(account, &identities[*place])))
 	}
 
 	async fn at(&self) -> Result<AtBlock, CliError> {
@@ -246,22 +290,15 @@ fn is_closed(url: &str, reach: &Reach, root: Cid) -> oneshot::Receiver<bool> {
 	receiver
 }
 
-/// The account that registered one of the identities' keys, and that identity.
-async fn owner(
+/// Which of these keys an account registered.
+async fn registered(
 	at: &AtBlock,
-	account: Option<AccountId32>,
-	identities: &[Identity],
-) -> Result<Option<Owner>, CliError> {
-	let recipients: Vec<Recipient> = identities.iter().map(recipient_of).collect();
-	let found = match account {
-		Some(account) => {
-			let keys = reads::owner_keys(at, &account).await?;
-			let is_registered = |recipient: &Recipient| keys.iter().any(|key| key.is(recipient));
-			recipients.iter().position(is_registered).map(|place| (account, place))
-		}
-		None => reads::owner_of_key(at, &recipients).await?,
-	};
-	Ok(found.map(|(account, place)| Owner { account, identity: identities[place].clone() }))
+	account: &AccountId32,
+	recipients: &[Recipient],
+) -> Result<Option<usize>, CliError> {
+	let keys = reads::owner_keys(at, account).await?;
+	let is_registered = |recipient: &Recipient| keys.iter().any(|key| key.is(recipient));
+	Ok(recipients.iter().position(is_registered))
 }
 
 /// The gateways with the keys that nodes have on the chain. One that several nodes name is there once

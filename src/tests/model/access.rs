@@ -21,7 +21,7 @@ impl Model {
 				expected = true;
 			}
 		}
-		(Backup::grant_access(signed(owner), request, to, until).is_ok(), expected)
+		(Backup::grant_access(signed(owner), request, to, until, None).is_ok(), expected)
 	}
 
 	pub(super) fn take_revoke(

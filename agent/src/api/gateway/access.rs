@@ -1,8 +1,9 @@
 //! Who is served beyond this machine.
 //!
 //! A request has to show a pass of somebody whom the finalized chain knows with that key: a node
-//! with copies to hold or a restore to carry out, or an owner of backups. It may fetch any block
-//! whose CID it knows; the chain's readers are trusted with ciphertext, not with each other's keys.
+//! with copies to hold or a restore to carry out, an owner of backups, or whom an owner has let in.
+//! It may fetch any block whose CID it knows; the chain's readers are trusted with ciphertext, not
+//! with each other's keys.
 
 use super::refuse;
 use crate::{
@@ -103,8 +104,7 @@ impl Access {
 		let shown = Shown::read(headers).ok_or(Refusal::Nobody)?;
 		let target = uri.path_and_query().map_or("", |target| target.as_str());
 		let asking = (shown.reader.clone(), shown.recipient, shown.gateway);
-		let known = self.known().get(&asking).cloned();
-		let known = known.filter(|known| known.until > Instant::now());
+		let known = self.recall(&asking);
 		let key = match &known {
 			Some(known) => known.key.clone(),
 			None => self.agree(&shown)?,
@@ -120,6 +120,11 @@ impl Access {
 		if is_reader { Ok(()) } else { Err(Refusal::Unknown) }
 	}
 
+	/// What is known of a reader, and still taken for true.
+	fn recall(&self, asking: &Asking) -> Option<Known> {
+		self.known().get(asking).filter(|known| known.until > Instant::now()).cloned()
+	}
+
 	fn agree(&self, shown: &Shown) -> Result<SharedKey, Refusal> {
 		let identity = self.identities.of(&shown.gateway).ok_or(Refusal::OtherGateway)?;
 		SharedKey::of_gateway(identity, &shown.recipient).ok_or(Refusal::Wrong)
@@ -128,6 +133,10 @@ impl Access {
 	async fn ask(&self, asking: Asking, key: SharedKey) -> Result<bool, Refusal> {
 		let (reader, recipient, _) = &asking;
 		let _turn = self.questions.acquire().await;
+		// One reader asks for many blocks at once, and its first request has the answer by now.
+		if let Some(known) = self.recall(&asking) {
+			return Ok(known.is_reader);
+		}
 		let view = self.chain.finalized().await?;
 		let is_reader = view.is_reader(reader, recipient).await?;
 		let mut known = self.known();

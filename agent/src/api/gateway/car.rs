@@ -14,6 +14,7 @@ use axum::{
 	response::{IntoResponse, Response},
 };
 use backup_primitives::{Cid, cid::BlockCodec};
+use futures::Stream;
 use std::{
 	collections::{HashMap, HashSet},
 	io::{self, Write},
@@ -91,13 +92,10 @@ impl Cars {
 				tracing::debug!(%root, %error, "a stream of blocks ended early");
 			}
 		});
-		let body = futures::stream::unfold(received, async |mut received| {
-			received.recv().await.map(|piece: io::Result<Bytes>| (piece, received))
-		});
 		let kind = format!("{MEDIA_TYPE}; version=1; order=dfs; dups=y");
 		let root = root.to_string();
 		let headers = immutable(kind, &root, &format!("{root}.car"), format!("W/\"{root}.car\""));
-		(headers, Body::from_stream(body)).into_response()
+		(headers, Body::from_stream(until_end(received))).into_response()
 	}
 }
 
@@ -110,12 +108,20 @@ fn send(
 	mut output: Pieces,
 	_permit: OwnedSemaphorePermit,
 ) -> io::Result<()> {
-	let result = write(store, root, block, scope, &mut output);
-	if let Err(error) = &result {
-		// So that the answer does not look complete.
-		output.abort(error);
-	}
-	result
+	write(store, root, block, scope, &mut output)?;
+	output.end()
+}
+
+/// The pieces that come. If they stop without an end, so that not all has come, the answer breaks off.
+fn until_end(received: mpsc::Receiver<Bytes>) -> impl Stream<Item = io::Result<Bytes>> {
+	futures::stream::unfold(Some(received), async |received| {
+		let mut received = received?;
+		match received.recv().await {
+			Some(piece) if piece.is_empty() => None,
+			Some(piece) => Some((Ok(piece), Some(received))),
+			None => Some((Err(io::ErrorKind::UnexpectedEof.into()), None)),
+		}
+	})
 }
 
 fn write(
@@ -155,15 +161,15 @@ fn push_children(cid: &Cid, block: &[u8], pending: &mut Vec<Cid>) -> io::Result<
 	Ok(())
 }
 
-/// What is written, on its way to the reader.
+/// What is written, on its way to the reader. An empty piece is the end.
 struct Pieces {
-	pieces: mpsc::Sender<io::Result<Bytes>>,
+	pieces: mpsc::Sender<Bytes>,
 	handle: Handle,
 	piece: Vec<u8>,
 }
 
 impl Pieces {
-	fn send(&self, piece: io::Result<Bytes>) -> io::Result<()> {
+	fn send(&self, piece: Bytes) -> io::Result<()> {
 		let sent = self.handle.block_on(async {
 			tokio::time::timeout(PIECE_TIME_MAX, self.pieces.send(piece)).await
 		});
@@ -174,8 +180,8 @@ impl Pieces {
 		}
 	}
 
-	fn abort(&self, error: &io::Error) {
-		let _ = self.pieces.try_send(Err(error.kind().into()));
+	fn end(&self) -> io::Result<()> {
+		self.send(Bytes::new())
 	}
 }
 
@@ -190,6 +196,32 @@ impl Write for &mut Pieces {
 
 	fn flush(&mut self) -> io::Result<()> {
 		let piece = std::mem::take(&mut self.piece);
-		if piece.is_empty() { Ok(()) } else { self.send(Ok(piece.into())) }
+		if piece.is_empty() { Ok(()) } else { self.send(piece.into()) }
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use futures::StreamExt;
+
+	/// What a reader gets of these pieces, all of which wait for it when their writer stops.
+	async fn read(sent: &[&'static [u8]]) -> Vec<io::Result<Bytes>> {
+		let (pieces, received) = mpsc::channel(PIECES);
+		for piece in sent {
+			pieces.send(Bytes::from_static(piece)).await.unwrap();
+		}
+		drop(pieces);
+		until_end(received).collect().await
+	}
+
+	#[tokio::test]
+	async fn what_stops_without_an_end_does_not_look_complete() {
+		let whole = read(&[b"one", b"two", b""]).await;
+		assert!(whole.len() == 2 && whole.iter().all(Result::is_ok), "{whole:?}");
+		// As many as there is room for, so that there would be none for an error.
+		let torn = read(&[b"one", b"two", b"three", b"four"]).await;
+		assert!(torn.len() == 5 && torn[4].is_err(), "{torn:?}");
+		assert!(read(&[]).await[0].is_err());
 	}
 }

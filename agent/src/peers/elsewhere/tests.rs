@@ -127,16 +127,16 @@ fn server(answer: Option<(&'static str, &'static [u8])>) -> String {
 	url
 }
 
-struct Bench {
+pub(crate) struct Bench {
 	chain: FakeChain,
-	elsewhere: Elsewhere,
+	pub(crate) elsewhere: Elsewhere,
 	recipient: Recipient,
 	_runtime: Runtime,
 	_folder: tempfile::TempDir,
 }
 
 impl Bench {
-	fn new(replica: Option<String>) -> Self {
+	pub(crate) fn new(replica: Option<String>) -> Self {
 		let folder = tempfile::tempdir().unwrap();
 		let identity = folder.path().join("identity");
 		NodeIdentities::create(&identity).unwrap();

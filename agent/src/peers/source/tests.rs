@@ -1,7 +1,9 @@
 //! Gateways that are sound, that fail and that lie, over real connections.
 
 use super::*;
-use crate::{format::digest, repositories::CarWriter};
+use crate::{format::digest, repositories::CarWriter, secret::recipient_of};
+use age::x25519::Identity;
+use backup_primitives::{OpaqueId, Reader};
 use std::{
 	io::{BufRead, BufReader, Write},
 	net::{TcpListener, TcpStream},
@@ -307,9 +309,59 @@ fn a_block_that_comes_twice_ends_a_stream() {
 
 #[test]
 fn nobody_asks_where_the_chain_names_a_forbidden_address() {
-	let client = GatewayClient::new(Reach::public_and([])).unwrap();
+	let reach = Reach::public_and([]).advising("ask your operator");
+	let client = GatewayClient::new(reach).unwrap();
 	assert!(client.gateway("http://127.0.0.1:80", None).is_err());
 	let gateway = client.gateway("http://localhost:80", None).unwrap();
 	let refused = gateway.block(&cid(b"block")).unwrap_err().to_string();
-	assert!(refused.contains("not public"), "{refused}");
+	// Also behind a name the words are those of the program that asks.
+	assert!(refused.contains("not public; ask your operator"), "{refused}");
+}
+
+/// A gateway that sends everybody to another one, both as the owner names them, and what the other
+/// was asked, with all headers.
+fn redirecting(status: &'static str, pass: Option<Pass>) -> (Gateway, Arc<Mutex<Vec<String>>>) {
+	let (listener, asked) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::default());
+	let target = format!("http://{}", listener.local_addr().unwrap());
+	let heads: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
+	thread::spawn(move || {
+		for stream in listener.incoming() {
+			let mut stream = stream.unwrap();
+			let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+			let head: Vec<String> =
+				lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+			heads.lock().unwrap().push(head.join("\n").to_lowercase());
+			say("200 OK", "block")("", &mut stream);
+		}
+	});
+	let (front, _) = gateway(move |request, stream| {
+		let path = request.split(' ').nth(1).unwrap();
+		let head = format!(
+			"HTTP/1.1 {status}\r\nLocation: {target}{path}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+		);
+		let _ = stream.write_all(head.as_bytes());
+	});
+	let client = GatewayClient::new(Reach::All).unwrap();
+	(client.gateway(front.url(), pass).unwrap(), asked)
+}
+
+#[test]
+fn a_pass_goes_nowhere_but_to_the_gateway_that_it_was_made_for() {
+	let reader = Reader::Owner(OpaqueId::of(&7u64).unwrap());
+	let recipient = recipient_of(&Identity::generate());
+	for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"] {
+		let pass = Pass::new(&reader, &Identity::generate(), &recipient).unwrap();
+		let (front, asked) = redirecting(status, Some(pass));
+		let refused = front.block(&cid(b"block")).unwrap_err();
+		assert!(matches!(refused, PeerError::Elsewhere(_)), "{refused}");
+		assert!(asked.lock().unwrap().is_empty(), "{status}");
+	}
+}
+
+#[test]
+fn who_shows_nothing_is_sent_on_by_gateways_that_the_owner_names() {
+	let (front, asked) = redirecting("302 Found", None);
+	assert_eq!(front.block(&cid(b"block")).unwrap(), Some(b"block".to_vec()));
+	let asked = asked.lock().unwrap();
+	assert!(asked.len() == 1 && !asked[0].contains("x-backup-"), "{asked:?}");
 }

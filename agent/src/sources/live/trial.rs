@@ -84,9 +84,9 @@ pub(in crate::sources) fn try_out(
 		Err(error) => points.push(Point::of("disks", Err(error))),
 	}
 	points.extend(vm.unreadable_image());
-	let served = serve(vm.uuid, &mut monitor, options, holds);
+	let (served, cleaned) = serve(vm.uuid, &mut monitor, options, holds);
 	drop(monitor);
-	points.push(Point::of("nbd", served.map(|()| "a disk was served and read".to_owned())));
+	points.extend(tell(served, cleaned));
 	points.push(guest_agent(vm));
 	points
 }
@@ -138,25 +138,37 @@ fn look_at_disks(
 	Ok([Point::good("disks", found), Point::of("scratch", room)])
 }
 
-/// Serve and read a disk of zeros, and take all of it away again.
+/// Serve and read a disk of zeros, and take all of it away again: how either went.
 fn serve(
 	tag: VmTag,
 	monitor: &mut Monitor,
 	options: &OpenOptions,
 	holds: &Holds,
-) -> Result<(), SourceError> {
-	let folder = fs::canonicalize(&options.scratch_dir)?;
+) -> (Result<(), SourceError>, Result<(), SourceError>) {
 	// The last to go.
-	let _hold = holds.begin()?;
-	let files = Files {
-		image: folder.join(format!("{PREFIX}{tag}-{DISK}.trial")),
-		socket: folder.join(format!("{PREFIX}{tag}-{DISK}.nbd")),
+	let _hold = match holds.begin() {
+		Ok(hold) => hold,
+		Err(error) => return (Err(error), Ok(())),
 	};
-	scratch::make_image(&files.image, DISK_BYTES)?.set_len(SCRATCH_BYTES)?;
+	let files = match Files::new(tag, &options.scratch_dir) {
+		Ok(files) => files,
+		Err(error) => return (Err(error), Ok(())),
+	};
 	let served = put_up(monitor, &files).and_then(|()| read(&files.socket));
 	monitor.hold_for(CLEAN_TIME_MAX);
-	let cleaned = clean(monitor, None);
-	served.and(cleaned)
+	(served, clean(monitor, None))
+}
+
+/// What failed first, and what failed when it was taken away: one may be the cause of the other, but
+/// each wants something else to be done.
+fn tell(served: Result<(), SourceError>, cleaned: Result<(), SourceError>) -> Vec<Point> {
+	const NAME: &str = "nbd";
+	let left = cleaned.err().map(|error| Err(SourceError::NotTakenAway(Box::new(error))));
+	let served = match served {
+		Ok(()) if left.is_some() => None,
+		served => Some(served.map(|()| "a disk was served and read".to_owned())),
+	};
+	served.into_iter().chain(left).map(|outcome| Point::of(NAME, outcome)).collect()
 }
 
 fn put_up(monitor: &mut Monitor, files: &Files) -> Result<(), SourceError> {
@@ -201,6 +213,18 @@ struct Files {
 	socket: PathBuf,
 }
 
+impl Files {
+	fn new(tag: VmTag, scratch_dir: &Path) -> Result<Self, SourceError> {
+		let folder = fs::canonicalize(scratch_dir)?;
+		let files = Self {
+			image: folder.join(format!("{PREFIX}{tag}-{DISK}.trial")),
+			socket: folder.join(format!("{PREFIX}{tag}-{DISK}.nbd")),
+		};
+		scratch::make_image(&files.image, DISK_BYTES)?.set_len(SCRATCH_BYTES)?;
+		Ok(files)
+	}
+}
+
 impl Drop for Files {
 	fn drop(&mut self) {
 		remove_file(&self.image);
@@ -226,5 +250,39 @@ fn guest_agent(vm: &Vm) -> Point {
 			format!("it does not answer at {}: {error}", socket.display()),
 			"start qemu-guest-agent in the guest: snapshots are crash-consistent without",
 		),
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::sources::Outcome;
+
+	fn refused(command: &str) -> Result<(), SourceError> {
+		Err(SourceError::Refused { command: command.into(), description: "no".into() })
+	}
+
+	fn told(served: Result<(), SourceError>, cleaned: Result<(), SourceError>) -> Vec<String> {
+		let words = |point: Point| match point.outcome {
+			Outcome::Good(words) => words,
+			Outcome::Doubtful(..) => unreachable!("it went well or not"),
+			Outcome::Bad(error) => format!("{:#}", anyhow::Error::new(error)),
+		};
+		tell(served, cleaned).into_iter().map(words).collect()
+	}
+
+	#[test]
+	fn what_fails_when_all_is_taken_away_is_told_beside_what_failed_before() {
+		let left = "take away what was put up for the trial: have QEMU do blockdev-del: no";
+		assert_eq!(told(Ok(()), Ok(())), ["a disk was served and read"]);
+		assert_eq!(
+			told(refused("nbd-server-start"), Ok(())),
+			["have QEMU do nbd-server-start: no"]
+		);
+		assert_eq!(told(Ok(()), refused("blockdev-del")), [left]);
+		assert_eq!(
+			told(refused("nbd-server-start"), refused("blockdev-del")),
+			["have QEMU do nbd-server-start: no", left]
+		);
 	}
 }
