@@ -470,7 +470,24 @@ fn an_envelope_opens_a_snapshot(desk: &Desk<'_>, newest: &Snapshot) -> Result<()
 	desk.fails(STRANGER, &show, KEY, "not sealed to this identity")?;
 	let opened = desk.answer_to(STRANGER, &format!("{show} --envelope {envelope}"))?;
 	ensure!(opened["sequence"] == newest.sequence, "{opened}");
-	Ok(())
+
+	// Nodes let them in when the owner has named their key, and no longer than that stands.
+	let gateway = desk.world.agent.contact().gateway.context("the agent has no gateway")?;
+	let request = desk.machine.request;
+	let closed = format!(
+		"show --machine {request} --gateway {gateway} --identity {} --envelope {envelope}",
+		shown(&friend.path)
+	);
+	desk.fails(STRANGER, &closed, NOT_ALLOWED, "none of these keys")?;
+	let stranger = subxt::utils::AccountId32(story::stranger().public_key().0).to_string();
+	let key = &friend.recipient;
+	desk.answer(&format!("grant {request} --to {stranger} --key {key} --finalized"))?;
+	let grants = desk.answer(&format!("grants {request}"))?;
+	ensure!(grants["grants"][0]["recipient"] == key.to_string(), "{grants}");
+	let opened = desk.answer_to(STRANGER, &closed)?;
+	ensure!(opened["sequence"] == newest.sequence, "{opened}");
+	desk.answer(&format!("revoke {request} --from {stranger}"))?;
+	desk.fails(STRANGER, &closed, NOT_ALLOWED, "none of these keys")
 }
 
 /// The grace period of what was deleted before is over by now, or soon will be.
