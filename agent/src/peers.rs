@@ -16,4 +16,5 @@ pub use addresses::{AddressError, Reach};
 pub use elsewhere::{Elsewhere, Everywhere};
 pub(crate) use gateway::causes;
 pub use gateway::{Gateway, GatewayClient, PeerError};
+pub(crate) use source::share;
 pub use source::{PeerDirectory, Peers};

@@ -145,6 +145,11 @@ impl State {
 			|| on_their_way.any(|series| is_of(&series))
 	}
 
+	/// Whether it is not asked for blocks for a while.
+	pub(super) fn is_passed_over(&self) -> bool {
+		self.passed_over_until.is_some_and(|until| until > Instant::now())
+	}
+
 	/// Whether a pin there says of a root that the store does not have that it is one of a series.
 	pub(super) fn claims(&self, root: &Cid, series: &Series) -> bool {
 		let is_it = |stranger: &Stranger| {
