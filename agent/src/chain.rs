@@ -16,6 +16,9 @@ use reqwest::Url;
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 /// How long the node may take for one answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 

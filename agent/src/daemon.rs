@@ -127,6 +127,8 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	let filler = tokio::spawn(fill_in(live_restores.clone()));
 	let jobs =
 		Jobs::open(executor.clone(), ledger.clone(), config.jobs_max).context("failed to start")?;
+	let known = Arc::downgrade(&jobs);
+	replicas.speak_for(move || known.upgrade()?.nodes());
 	let followers =
 		reload::Followers { source, in_force: force, jobs: jobs.clone(), executor, log };
 	let reloader = tokio::spawn(reload::run(followers, hang_ups));

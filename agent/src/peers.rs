@@ -18,4 +18,5 @@ pub(crate) use elsewhere::tests::Bench;
 pub use elsewhere::{Elsewhere, Everywhere};
 pub(crate) use gateway::causes;
 pub use gateway::{Gateway, GatewayClient, PeerError};
+pub(crate) use source::share;
 pub use source::{PeerDirectory, Peers};

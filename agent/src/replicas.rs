@@ -23,9 +23,9 @@ mod fill;
 mod hold;
 mod listing;
 mod names;
+mod notes;
 mod pass;
 mod read;
-mod releases;
 mod send;
 mod state;
 #[cfg(test)]
@@ -41,20 +41,20 @@ use crate::{
 	repositories::{EmbeddedStore, Kubo, Repository, RepositoryError, is_trial},
 	secret::NodeIdentities,
 };
-use backup_primitives::{Cid, LineageId};
+use backup_primitives::{Cid, LineageId, OpaqueId};
 use codec::Encode;
 use fetch_back::FetchingBack;
 use names::{Names, Series};
+use notes::Notes;
 use pass::PassError;
 use rand::Rng;
-use releases::Releases;
 use state::State;
 use std::{
 	collections::BTreeMap,
 	fmt, io,
 	path::Path,
 	sync::{
-		Arc, Mutex, MutexGuard, PoisonError,
+		Arc, Mutex, MutexGuard, OnceLock, PoisonError,
 		atomic::{AtomicU64, AtomicUsize, Ordering},
 	},
 	time::{Duration, Instant},
@@ -77,6 +77,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// fetched back is gone on with.
 const TAKE_UP_TIME_MAX: Duration = Duration::from_secs(900);
 
+/// Says for which nodes workers speak here, once that is known.
+type Nodes = Box<dyn Fn() -> Option<Vec<OpaqueId>> + Send + Sync>;
+
 /// All replicas beside the agent's own store.
 pub struct Replicas {
 	store: EmbeddedStore,
@@ -87,6 +90,7 @@ pub struct Replicas {
 	/// Says of what is not here whether it is to come back, on the runtime of this handle.
 	chain: Arc<dyn FinalizedChain>,
 	handle: Handle,
+	nodes: OnceLock<Nodes>,
 	/// One at a time gives roots up, or looks which were: between the note and the store's own pin
 	/// nobody takes a root for one that is wanted again.
 	giving_up: Mutex<()>,
@@ -102,7 +106,10 @@ pub struct Replicas {
 struct Replica {
 	name: String,
 	kubo: Kubo,
-	releases: Releases,
+	/// Roots that it has to let go of.
+	releases: Notes,
+	/// Batches that are on their way to it, until their pins have names.
+	imports: Notes,
 	state: Mutex<State>,
 	wake: Notify,
 	/// How often there was something new, and how often as far as this look has taken account of it.
@@ -127,8 +134,8 @@ impl Replica {
 }
 
 impl Replicas {
-	/// These daemons, by their names, as replicas of a store. Notes of what they have to let go of
-	/// are kept in a folder. The chain is asked on the runtime of a handle.
+	/// These daemons, by their names, as replicas of a store. Notes of what they have to let go of and
+	/// of what is on its way to them are kept in a folder. The chain is asked on the runtime of a handle.
 	///
 	/// # Errors
 	/// If that folder cannot be used.
@@ -142,10 +149,11 @@ impl Replicas {
 		handle: Handle,
 	) -> io::Result<Self> {
 		let member = |(name, kubo): (String, Kubo)| {
-			let releases = Releases::open(folder.join(&name).join("released"))?;
+			let notes = |kind| Notes::open(folder.join(&name).join(kind));
+			let (releases, imports) = (notes("released")?, notes("imports")?);
 			let (state, wake) = (Mutex::default(), Notify::new());
 			let (news, seen) = (AtomicU64::new(0), AtomicU64::new(0));
-			Ok(Replica { name, kubo, releases, state, wake, news, seen })
+			Ok(Replica { name, kubo, releases, imports, state, wake, news, seen })
 		};
 		Ok(Self {
 			store,
@@ -154,12 +162,20 @@ impl Replicas {
 			quorum,
 			chain,
 			handle,
+			nodes: OnceLock::new(),
 			giving_up: Mutex::default(),
 			fetching_back: Mutex::default(),
 			turn: AtomicUsize::new(0),
 			cancel: Cancel::new(),
 			began: Instant::now(),
 		})
+	}
+
+	/// Learn from this, once it is known, for which nodes workers speak here. Before that nothing is
+	/// fetched back: only what one of them sealed or has to keep is theirs.
+	pub fn speak_for(&self, nodes: impl Fn() -> Option<Vec<OpaqueId>> + Send + Sync + 'static) {
+		// Whoever comes second has nothing else to say.
+		let _ = self.nodes.set(Box::new(nodes));
 	}
 
 	/// Whether there is none beside the store.
@@ -212,7 +228,7 @@ impl Replicas {
 			.members
 			.iter()
 			.filter(claims)
-			.try_for_each(|member| member.releases.add(&root.cid, &root.lineage));
+			.try_for_each(|member| member.releases.add(&root.cid, Some(&root.lineage)));
 		noted.map_err(RepositoryError::io("note what replicas have to let go of"))?;
 		if is_here {
 			self.store.unpin(&root.cid)?;
@@ -234,10 +250,13 @@ impl Replicas {
 	}
 
 	/// Whether a replica may still hold something of a lineage that the store does not: it has to let
-	/// go of it, or it is not known yet what it holds.
+	/// go of it, it was sent blocks of which nobody knows whether it took them, or it is not known yet
+	/// what it holds.
 	pub(crate) fn may_hold(&self, lineage: &LineageId) -> bool {
 		let may = |member: &Replica| {
-			member.releases.has_any_of(lineage) || member.state().may_hold(lineage)
+			member.releases.has_any_of(lineage)
+				|| member.imports.has_any_of(lineage)
+				|| member.state().may_hold(lineage)
 		};
 		self.members.iter().any(may)
 	}

@@ -170,7 +170,8 @@ impl Everywhere {
 	/// # Errors
 	/// If the chain cannot be asked.
 	pub(crate) fn has_others(&self) -> Result<bool, RepositoryError> {
-		Ok(!self.replicas().is_empty() || !self.0.holders.peers()?.is_empty())
+		let end = Instant::now() + self.0.holders.patience();
+		Ok(!self.replicas().is_empty() || !self.0.holders.peers(end)?.is_empty())
 	}
 
 	fn replicas(&self) -> &Replicas {
@@ -189,9 +190,16 @@ impl Everywhere {
 		let are_peers_first = self.0.holders.are_known() && missed % 2 == 1;
 		let (mut of_peers, mut of_replicas) = (Ok(None), Ok(None));
 		for turn in 0..2 {
-			let (there, said) = match are_peers_first == (turn == 0) {
-				true => (self.of_peers(cid, end), &mut of_peers),
-				false => (self.replicas().get(cid), &mut of_replicas),
+			let are_peers = are_peers_first == (turn == 0);
+			// Whoever is silent leaves as much time to those who come after, if anybody does.
+			let is_alone = match are_peers {
+				true => self.replicas().is_empty(),
+				false => self.0.holders.are_none(),
+			};
+			let by = if turn == 0 && !is_alone { half_of(end) } else { end };
+			let (there, said) = match are_peers {
+				true => (self.of_peers(cid, by), &mut of_peers),
+				false => (self.replicas().get_by(cid, Some(by)), &mut of_replicas),
 			};
 			match there {
 				Ok(Some(block)) => return Ok(Some(block)),
@@ -225,7 +233,8 @@ impl Everywhere {
 			}
 			let turn_end = end.min(Instant::now() + TURN);
 			if may_pass(&of_replicas) {
-				of_replicas = self.replicas().get_patiently(cid, turn_end, cancel);
+				let by = if are_peers_worth_it { half_of(end) } else { end };
+				of_replicas = self.replicas().get_patiently(cid, turn_end, by, cancel);
 				if matches!(of_replicas, Ok(Some(_))) {
 					return (of_replicas, of_peers);
 				}
@@ -240,11 +249,17 @@ impl Everywhere {
 		}
 	}
 
-	/// Asks each once. Waits until the chain has said who they are.
+	/// Asks each once. Waits until the chain has said who they are, but no longer than for a block.
 	fn of_peers(&self, cid: &Cid, end: Instant) -> Said {
-		let peers = self.0.holders.peers()?;
+		let peers = self.0.holders.peers(end)?;
 		if peers.is_empty() { Ok(None) } else { peers.get_once(cid, Some(end)) }
 	}
+}
+
+/// When half of the time is over that is left.
+fn half_of(end: Instant) -> Instant {
+	let now = Instant::now();
+	now + end.saturating_duration_since(now) / 2
 }
 
 fn may_pass(said: &Said) -> bool {

@@ -9,7 +9,7 @@ use crate::{pipeline::Cancel, repositories::RepositoryError};
 use backup_primitives::OpaqueId;
 use std::{
 	fmt, io,
-	sync::{Arc, Mutex, MutexGuard, PoisonError},
+	sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 	thread,
 	time::{Duration, Instant},
 };
@@ -24,6 +24,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How soon the chain is asked again that could not say who has them.
 const UNKNOWN_FOR: Duration = Duration::from_secs(2);
 
+/// How soon who waits sees that it is to stop.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
+
 /// Those who have the blocks of a request.
 pub(super) struct Holders {
 	elsewhere: Elsewhere,
@@ -34,8 +37,8 @@ pub(super) struct Holders {
 	patience: Duration,
 	/// What is known. Held for a moment only.
 	found: Mutex<Found>,
-	/// Held by who asks the chain because nothing is.
-	asking: Mutex<()>,
+	/// Told when something is.
+	said: Condvar,
 }
 
 #[derive(Default)]
@@ -45,6 +48,8 @@ struct Found {
 	failure: Option<String>,
 	/// Until when that is taken for true.
 	until: Option<Instant>,
+	/// Whether the chain is being asked because nothing is known.
+	is_asked: bool,
 }
 
 impl Found {
@@ -74,7 +79,7 @@ impl Holders {
 			cancel: cancel.clone(),
 			patience,
 			found: Mutex::default(),
-			asking: Mutex::default(),
+			said: Condvar::new(),
 		}
 	}
 
@@ -104,29 +109,35 @@ impl Holders {
 		self.found().somebody().is_some()
 	}
 
+	/// Whether it is known that there is nobody.
+	pub(super) fn are_none(&self) -> bool {
+		let found = self.found();
+		found.is_fresh() && found.peers.as_ref().is_some_and(|peers| peers.is_empty())
+	}
+
 	/// Whether one of them can be asked again before then, for all that is known.
 	pub(super) fn are_back_by(&self, end: Instant) -> bool {
 		self.found().somebody().is_none_or(|peers| peers.are_back_by(end))
 	}
 
-	/// Who they are. Waits for the chain's word if there is none.
+	/// Who they are. Waits for the chain's word if there is none, until a time.
 	///
 	/// # Errors
 	/// If the chain never said and does not answer now, which may pass.
-	pub(super) fn peers(self: &Arc<Self>) -> Result<Arc<Peers>, RepositoryError> {
+	pub(super) fn peers(self: &Arc<Self>, end: Instant) -> Result<Arc<Peers>, RepositoryError> {
 		if let Some(peers) = self.known() {
 			return Ok(peers);
 		}
-		let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-		{
-			// Somebody else may have asked meanwhile.
-			let found = self.found();
-			if found.is_fresh() {
-				return found.peers.clone().ok_or_else(|| unknown(found.failure.as_deref()));
+		self.look_beside();
+		let mut found = self.found();
+		while !found.is_fresh() && !self.cancel.is_cancelled() {
+			let left = end.saturating_duration_since(Instant::now()).min(CANCEL_POLL);
+			if left.is_zero() {
+				break;
 			}
+			let waited = self.said.wait_timeout(found, left);
+			found = waited.unwrap_or_else(PoisonError::into_inner).0;
 		}
-		self.ask(self.patience);
-		let found = self.found();
 		found.peers.clone().ok_or_else(|| unknown(found.failure.as_deref()))
 	}
 
@@ -146,10 +157,20 @@ impl Holders {
 		Some(peers)
 	}
 
-	/// Have the chain asked while others serve.
+	/// Have the chain asked while others serve, unless it is or has been.
 	pub(super) fn look_beside(self: &Arc<Self>) {
+		{
+			let mut found = self.found();
+			if found.is_fresh() || found.is_asked {
+				return;
+			}
+			found.is_asked = true;
+		}
 		let holders = Arc::clone(self);
-		in_background(move || drop(holders.peers()));
+		if !in_background(move || holders.ask(holders.patience)) {
+			// Whoever comes next tries again.
+			self.found().is_asked = false;
+		}
 	}
 
 	fn ask(&self, patience: Duration) {
@@ -161,7 +182,7 @@ impl Holders {
 			Ok(peers) => {
 				let known_for = if peers.is_empty() { AGAIN_AFTER } else { KNOWN_FOR };
 				let peers = Some(Arc::new(peers));
-				Found { peers, failure: None, until: Some(now + known_for) }
+				Found { peers, failure: None, until: Some(now + known_for), is_asked: false }
 			}
 			Err(error) => {
 				// Said once, not each time that the same is tried again.
@@ -170,15 +191,18 @@ impl Holders {
 				}
 				let peers = found.peers.take();
 				let known_for = if peers.is_some() { AGAIN_AFTER } else { UNKNOWN_FOR };
-				Found { peers, failure: Some(error.to_string()), until: Some(now + known_for) }
+				let failure = Some(error.to_string());
+				Found { peers, failure, until: Some(now + known_for), is_asked: false }
 			}
 		};
+		drop(found);
+		self.said.notify_all();
 	}
 }
 
-/// Without a thread it is done when somebody has to wait for it.
-fn in_background(work: impl FnOnce() + Send + 'static) {
-	let _ = thread::Builder::new().name("find-peers".to_owned()).spawn(work);
+/// Says whether there is a thread for it.
+fn in_background(work: impl FnOnce() + Send + 'static) -> bool {
+	thread::Builder::new().name("find-peers".to_owned()).spawn(work).is_ok()
 }
 
 fn unknown(why: Option<&str>) -> RepositoryError {

@@ -34,7 +34,8 @@ const PENALTY_OF_LIARS: Duration = Duration::from_secs(600);
 /// For how long a block is asked for while gateways fail, by who can come back to it later.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The least that a gateway gets of a time that is bounded, while others are to be asked after it.
+/// The least that a gateway or a replica gets of a time that is bounded, while others are to be asked
+/// after it.
 const SHARE_MIN: Duration = Duration::from_secs(2);
 
 /// Most gateways of which it is remembered how they did.
@@ -306,7 +307,7 @@ impl BlockSource for Peers {
 }
 
 /// What one of so many may take of the time that is left.
-fn share(end: Instant, count: usize) -> Duration {
+pub(crate) fn share(end: Instant, count: usize) -> Duration {
 	let left = end.saturating_duration_since(Instant::now());
 	let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
 	(left / count).max(SHARE_MIN).min(left)

@@ -7,7 +7,7 @@ use super::{
 	pass::PassError,
 	send::{Order, SendError, Sender},
 };
-use crate::repositories::KuboError;
+use crate::repositories::{KuboError, kubo::IMPORT_TIME_MAX};
 use backup_primitives::Cid;
 use std::{
 	cmp::Reverse,
@@ -41,6 +41,25 @@ pub(super) struct Fill<'a> {
 	pub(super) failure: Option<PassError>,
 }
 
+impl Replica {
+	/// Let go of batches that were sent and of which nobody knows whether they are there: an agent was
+	/// killed, or the daemon did not answer. It may be at one still, so that is noted for a while.
+	fn undo_imports(&self) -> Result<(), PassError> {
+		for batch in self.imports.list() {
+			if self.kubo.unpin(&batch)? || self.imports.is_older(&batch, IMPORT_TIME_MAX) {
+				self.imports.remove(&batch)?;
+			}
+		}
+		Ok(())
+	}
+
+	/// Let go of a batch that is there.
+	fn release(&self, batch: &Cid) -> Result<(), PassError> {
+		self.kubo.unpin(batch)?;
+		Ok(self.imports.remove(batch)?)
+	}
+}
+
 impl<'a> Fill<'a> {
 	pub(super) fn begin(
 		replicas: &'a Replicas,
@@ -53,12 +72,20 @@ impl<'a> Fill<'a> {
 		let wanted = replicas.wanted()?;
 		// As far as is known: the daemon may be away.
 		member.state().count_missing(&wanted);
+		member.undo_imports()?;
 		let mut theirs = replicas.theirs(member, &wanted)?;
 		theirs.note(member, &wanted);
 		Ok(Self {
 			replicas,
 			member,
-			sender: Sender::new(store, &member.kubo, names, on_sent, is_urged, cancel),
+			sender: Sender::new(
+				store,
+				(&member.kubo, &member.imports),
+				names,
+				on_sent,
+				is_urged,
+				cancel,
+			),
 			theirs,
 			asked_at: Instant::now(),
 			old: wanted.iter().map(|pin| pin.root).collect(),
@@ -119,7 +146,7 @@ impl<'a> Fill<'a> {
 					self.sender.forget(&pin.series);
 				}
 				// They are below its root now.
-				sent.iter().try_for_each(|batch| self.member.kubo.unpin(batch).map(drop))?;
+				sent.iter().try_for_each(|batch| self.member.release(batch))?;
 				return Ok(());
 			}
 			Err(PassError::Send { source: SendError::Interrupted, .. }) => (),
@@ -155,7 +182,7 @@ impl<'a> Fill<'a> {
 		let loose: Vec<String> = on_their_way.iter().filter(is_loose).cloned().collect();
 		for series in loose {
 			for batch in self.theirs.batches.remove(&series).unwrap_or_default() {
-				self.member.kubo.unpin(&batch)?;
+				self.member.release(&batch)?;
 			}
 			self.sender.forget(&series);
 			self.member.state().on_their_way.remove(&series);
@@ -211,7 +238,7 @@ impl<'a> Fill<'a> {
 		for batch in batches {
 			match self.sender.take_up(series, &batch)? {
 				true => taken.push(batch),
-				false => drop(self.member.kubo.unpin(&batch)?),
+				false => self.member.release(&batch)?,
 			}
 		}
 		if !taken.is_empty() {
@@ -268,7 +295,9 @@ fn is_of_all(error: &PassError) -> bool {
 	use KuboError::{Refused, Status, Unreachable};
 	match (of_daemon(error), error) {
 		(Some(source), _) => matches!(source, Unreachable(_) | Refused(_) | Status(_)),
-		(None, PassError::Send { source, .. }) => matches!(source, SendError::Cancelled),
+		(None, PassError::Send { source, .. }) => {
+			matches!(source, SendError::Cancelled | SendError::Notes(_))
+		}
 		(None, _) => true,
 	}
 }

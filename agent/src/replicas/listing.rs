@@ -3,7 +3,7 @@
 use super::{
 	Replica, Replicas,
 	names::{self, Name},
-	state::Stranger,
+	state::{Found, Stranger},
 };
 use crate::repositories::{KuboError, Repository, RepositoryError, is_trial};
 use backup_primitives::Cid;
@@ -34,7 +34,8 @@ pub(super) struct Theirs {
 	/// Batches, by the series that they were sent for.
 	pub(super) batches: BTreeMap<String, Vec<Cid>>,
 	strangers: BTreeMap<Cid, Stranger>,
-	has_more_strangers: bool,
+	/// Whether there is more than account was taken of.
+	has_more: bool,
 }
 
 impl Replicas {
@@ -68,7 +69,8 @@ impl Replicas {
 				None if given_up.contains(&cid) => (),
 				None => theirs.note_stranger(cid, &series),
 			},
-			Some(Name::Blocks(_)) | None => (),
+			Some(Name::Blocks(_)) => theirs.has_more = true,
+			None => (),
 		})?;
 		Ok(theirs)
 	}
@@ -79,8 +81,8 @@ impl Theirs {
 	pub(super) fn note_stranger(&mut self, hold: Cid, series: &str) {
 		let Some(series) = names::series(series) else { return };
 		match self.strangers.len() < STRANGERS_MAX {
-			true => drop(self.strangers.insert(hold, Stranger { series, place: None })),
-			false => self.has_more_strangers = true,
+			true => drop(self.strangers.insert(hold, Stranger { series, found: Found::Nothing })),
+			false => self.has_more = true,
 		}
 	}
 
@@ -96,10 +98,11 @@ impl Theirs {
 		state.behind = wanted.iter().filter(|pin| !is_there(&pin.root)).count();
 		let mut known = mem::replace(&mut state.strangers, mem::take(&mut self.strangers));
 		for (hold, stranger) in &mut state.strangers {
-			// It was asked for before.
-			stranger.place = known.remove(hold).and_then(|known| known.place);
+			// It was looked at before. By another name it may be nothing.
+			let known = known.remove(hold).filter(|known| known.series == stranger.series);
+			stranger.found = known.map_or(Found::Nothing, |known| known.found);
 		}
-		state.has_more_strangers = self.has_more_strangers;
+		state.has_more = self.has_more;
 		state.on_their_way = self.batches.keys().cloned().collect();
 		state.is_known = true;
 	}

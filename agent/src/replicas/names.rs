@@ -10,7 +10,7 @@
 //! one, and another name would cost a walk over all below the root.
 
 use super::hold::{Hold, TAG_BYTES, Tag};
-use crate::{node::PinLabel, secret::NodeIdentities};
+use crate::{node::PinLabel, repositories::kubo::PIN_NAME_BYTES_MAX, secret::NodeIdentities};
 use backup_primitives::{Cid, LineageId, OpaqueId, Recipient};
 use codec::{Decode, DecodeAll, Encode};
 use data_encoding::BASE64URL_NOPAD;
@@ -82,8 +82,11 @@ impl Names {
 		self.tags.iter().map(|by| Hold { by: *by, root: *root })
 	}
 
-	/// What a pin is for, if it is one of ours.
+	/// What a pin is for, if it is one of ours. No longer name is, whatever a daemon says.
 	pub(super) fn read(&self, name: &str) -> Option<Name> {
+		if name.len() > PIN_NAME_BYTES_MAX {
+			return None;
+		}
 		let (tag, series) = name.strip_prefix(PREFIX)?.split_once('/')?;
 		let mut bytes = [0; TAG_BYTES];
 		hex::decode_to_slice(tag, &mut bytes).ok()?;
@@ -115,7 +118,6 @@ pub(super) fn series(series: &str) -> Option<Series> {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::repositories::kubo::PIN_NAME_BYTES_MAX;
 
 	fn recipient() -> Recipient {
 		age::x25519::Identity::generate().to_public().to_string().parse().unwrap()
@@ -141,6 +143,10 @@ mod tests {
 		let (series, _) = place(&PinLabel::of_copy(&lineage, u64::MAX, &longest));
 		let name = Names::tagged(&[recipient()]).of_blocks(&series);
 		assert!(name.len() <= PIN_NAME_BYTES_MAX, "{}", name.len());
+		let names = Names::tagged(&[recipient()]);
+		let padding = "x".repeat(PIN_NAME_BYTES_MAX - names.name("").len());
+		assert!(names.read(&names.name(&padding)).is_some());
+		assert_eq!(names.read(&names.name(&format!("{padding}x"))), None);
 		assert!(super::series(&series).is_some());
 	}
 

@@ -42,7 +42,7 @@ pub(super) enum PassError {
 		"{count} blocks are damaged there, {first} for one: `ipfs repo verify --drop` removes them, and they are sent again"
 	)]
 	Damaged { count: usize, first: Cid },
-	#[error("notes of what was given up cannot be written: {0}")]
+	#[error("notes of what is to be unpinned there cannot be written: {0}")]
 	Notes(#[from] io::Error),
 	#[error("the thread that looked after it panicked")]
 	Panic,

@@ -2,6 +2,7 @@
 
 use super::{Replica, Replicas};
 use crate::{
+	peers::share,
 	pipeline::Cancel,
 	repositories::{BlockSource, KuboError, RepositoryError},
 };
@@ -20,21 +21,25 @@ const PASSED_OVER: Duration = Duration::from_millis(500);
 /// How long at most.
 const PASSED_OVER_MAX: Duration = Duration::from_secs(30);
 
+/// Who had less time than this to answer has not failed.
+const FAIR_TIME: Duration = Duration::from_secs(1);
+
 /// How long whoever is patient waits at first, and at most.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 impl Replicas {
-	/// As [`get`](BlockSource::get), again and again until a time while all fail in ways that may pass.
+	/// As [`get_by`](Self::get_by), again and again until a time while all fail in ways that may pass.
 	pub(crate) fn get_patiently(
 		&self,
 		cid: &Cid,
 		until: Instant,
+		by: Instant,
 		cancel: &Cancel,
 	) -> Result<Option<Vec<u8>>, RepositoryError> {
 		let mut pause = PAUSE;
 		loop {
-			let found = self.get(cid);
+			let found = self.get_by(cid, Some(by));
 			if !found.as_ref().is_err_and(RepositoryError::can_retry) {
 				return found;
 			}
@@ -47,12 +52,52 @@ impl Replicas {
 		}
 	}
 
+	/// The first sound answer counts. What fails, or is silent for its share of the time, is passed over
+	/// for a while, and its error told only if no other one has the block. All together take no longer
+	/// than until the end, if there is one.
+	pub(crate) fn get_by(
+		&self,
+		cid: &Cid,
+		end: Option<Instant>,
+	) -> Result<Option<Vec<u8>>, RepositoryError> {
+		let count = self.members.len();
+		let first = self.turn.fetch_add(1, Ordering::Relaxed) % count.max(1);
+		let turned = self.members.iter().cycle().skip(first).take(count);
+		let (asked, passed): (Vec<&Replica>, Vec<&Replica>) =
+			turned.partition(|member| !member.state().is_passed_over());
+		let mut failure = passed.first().map(|member| passed_over(&member.name));
+		for (number, member) in asked.iter().enumerate() {
+			let time = end.map_or(Duration::MAX, |end| share(end, asked.len() - number));
+			if time.is_zero() {
+				failure = failure.or(Some(KuboError::Slow.into()));
+				break;
+			}
+			match member.kubo.block_within(cid, time) {
+				Ok(found) => {
+					member.state().unreadable = 0;
+					if found.is_some() {
+						return Ok(found);
+					}
+				}
+				Err(error) => {
+					// Who had hardly any time is not to blame.
+					if time >= FAIR_TIME || !matches!(error, KuboError::Slow) {
+						self.note_unreadable(member, &error);
+					}
+					// Of two, that which may pass.
+					failure = failure.filter(RepositoryError::can_retry).or(Some(error.into()));
+				}
+			}
+		}
+		failure.map_or(Ok(None), Err)
+	}
+
 	fn note_unreadable(&self, member: &Replica, error: &KuboError) {
 		let mut state = member.state();
 		match error {
 			KuboError::Damaged { cid } => state.note_damaged(*cid),
 			// Many threads may be in the middle of a question when a daemon goes away once.
-			_ if state.passed_over_until.is_some_and(|until| until > Instant::now()) => (),
+			_ if state.is_passed_over() => (),
 			_ => {
 				let wait = PASSED_OVER.saturating_mul(1 << state.unreadable.min(10));
 				state.unreadable = state.unreadable.saturating_add(1);
@@ -64,33 +109,8 @@ impl Replicas {
 }
 
 impl BlockSource for Replicas {
-	/// The first sound answer counts. What fails is passed over for a while, and its error told only
-	/// if no other one has the block.
 	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
-		let count = self.members.len();
-		let first = self.turn.fetch_add(1, Ordering::Relaxed) % count.max(1);
-		let mut failure: Option<RepositoryError> = None;
-		for member in self.members.iter().cycle().skip(first).take(count) {
-			let is_passed_over = member.state().passed_over_until;
-			if is_passed_over.is_some_and(|until| until > Instant::now()) {
-				failure = Some(passed_over(&member.name));
-				continue;
-			}
-			match member.kubo.block(cid) {
-				Ok(found) => {
-					member.state().unreadable = 0;
-					if found.is_some() {
-						return Ok(found);
-					}
-				}
-				Err(error) => {
-					self.note_unreadable(member, &error);
-					// Of two, that which may pass.
-					failure = failure.filter(RepositoryError::can_retry).or(Some(error.into()));
-				}
-			}
-		}
-		failure.map_or(Ok(None), Err)
+		self.get_by(cid, None)
 	}
 }
 

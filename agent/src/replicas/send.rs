@@ -6,7 +6,11 @@
 //! sealed, so trees are compared by the links of nodes at about the same place: where a node gains
 //! or loses many links at once, some blocks are sent that are there already, and none is left out.
 
-use super::{hold::Hold, names::Names};
+use super::{
+	hold::Hold,
+	names::{self, Names},
+	notes::Notes,
+};
 use crate::{
 	format::{CborError, links},
 	pipeline::Cancel,
@@ -16,7 +20,10 @@ use crate::{
 	},
 };
 use backup_primitives::{Cid, cid::BlockCodec};
-use std::collections::{HashMap, HashSet};
+use std::{
+	collections::{HashMap, HashSet},
+	io,
+};
 
 /// Nodes of the other tree that one is compared with. Each has 256 links at most.
 const NEIGHBOURS: usize = 5;
@@ -37,6 +44,8 @@ pub(super) enum SendError {
 	Read(#[source] RepositoryError),
 	#[error(transparent)]
 	Kubo(#[from] KuboError),
+	#[error("notes of what is on its way cannot be written: {0}")]
+	Notes(#[from] io::Error),
 	#[error("something newer goes first")]
 	Interrupted,
 	#[error("it was told to end")]
@@ -59,6 +68,8 @@ pub(super) struct Sender<'a> {
 	from: &'a dyn BlockSource,
 	kubo: &'a Kubo,
 	names: &'a Names,
+	/// Batches of which nobody knows yet whether they are there.
+	imports: &'a Notes,
 	/// Told of bytes that have arrived.
 	on_sent: &'a dyn Fn(u64),
 	/// Asked after each batch whether something else is more urgent.
@@ -79,7 +90,7 @@ pub(super) struct Sender<'a> {
 impl<'a> Sender<'a> {
 	pub(super) fn new(
 		from: &'a dyn BlockSource,
-		kubo: &'a Kubo,
+		(kubo, imports): (&'a Kubo, &'a Notes),
 		names: &'a Names,
 		on_sent: &'a dyn Fn(u64),
 		is_urged: &'a dyn Fn() -> bool,
@@ -87,7 +98,7 @@ impl<'a> Sender<'a> {
 	) -> Self {
 		let (sent, walked) = (HashMap::new(), HashSet::new());
 		let (batches, batch) = (Vec::new(), fresh_batch());
-		Self { from, kubo, names, on_sent, is_urged, cancel, sent, walked, batches, batch }
+		Self { from, kubo, names, imports, on_sent, is_urged, cancel, sent, walked, batches, batch }
 	}
 
 	/// Whether it is known what an earlier run has sent of a series.
@@ -109,12 +120,12 @@ impl<'a> Sender<'a> {
 	}
 
 	/// Sends what is below a root, the root and its hold, without what is below others. Returns with
-	/// whatever result when all that was read has arrived, unless it is the daemon that failed.
+	/// whatever result when all that was read has arrived, unless nothing can arrive any more.
 	pub(super) fn send(&mut self, order: &Order<'_>) -> Result<(), SendError> {
 		self.sent.entry(order.series.to_owned()).or_default();
 		self.walked.clear();
 		let walked = self.walk(order, &order.hold.root, order.others, 0);
-		if let Err(SendError::Kubo(_) | SendError::Cancelled) = walked {
+		if let Err(SendError::Kubo(_) | SendError::Notes(_) | SendError::Cancelled) = walked {
 			return walked;
 		}
 		if walked.is_ok() {
@@ -229,16 +240,20 @@ impl<'a> Sender<'a> {
 		sent.is_some_and(|sent| sent.contains(&start_of_digest(cid)))
 	}
 
-	/// Sends the batch, and gives its pin the name by which it is found again.
+	/// Sends the batch, and gives its pin the name by which it is found again. Until it has that, a
+	/// note tells of it: an agent that is killed in between would leave a pin that nobody finds.
 	fn ship(&mut self, series: &str) -> Result<(), SendError> {
 		let batch = std::mem::replace(&mut self.batch, fresh_batch());
 		if batch.is_empty() {
 			return Ok(());
 		}
 		let bytes = batch.bytes();
+		let lineage = names::series(series).map(|series| series.lineage);
+		self.imports.add(&batch.root(), lineage.as_ref())?;
 		let root = self.kubo.import(batch)?;
 		self.batches.push(root);
 		self.kubo.pin_add(&root, &self.names.of_blocks(series))?;
+		self.imports.remove(&root)?;
 		(self.on_sent)(bytes);
 		Ok(())
 	}

@@ -5,14 +5,18 @@ use super::{
 	names::{self, Series},
 };
 use crate::jobs::HeldRoot;
-use backup_primitives::{Cid, LineageId};
+use backup_primitives::{Cid, LineageId, OpaqueId};
 use std::{
 	collections::{BTreeMap, BTreeSet},
-	time::Instant,
+	time::{Duration, Instant},
 };
 
 /// Most damaged blocks of a replica that are remembered.
 const DAMAGED_MAX: usize = 1000;
+
+/// How soon it is looked again at what was no snapshot: a block that was missing or damaged may have
+/// come back.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
 /// What is known of a replica.
 #[derive(Default)]
@@ -27,8 +31,8 @@ pub(super) struct State {
 	pub(super) refused: BTreeMap<Cid, u32>,
 	/// What it holds of ours and the store does not, by what is pinned above it.
 	pub(super) strangers: BTreeMap<Cid, Stranger>,
-	/// Whether there are more of them.
-	pub(super) has_more_strangers: bool,
+	/// Whether more of ours is pinned there than account was taken of.
+	pub(super) has_more: bool,
 	/// Series of which blocks are pinned there without their snapshots.
 	pub(super) on_their_way: BTreeSet<String>,
 	/// Whether what an earlier run had begun to fetch back is gone on with.
@@ -49,15 +53,52 @@ pub(super) struct State {
 #[derive(Clone)]
 pub(super) struct Stranger {
 	pub(super) series: Series,
-	/// Its root and its place, once they were asked for.
-	pub(super) place: Option<(Cid, u64)>,
+	pub(super) found: Found,
+}
+
+/// What stands below a pin of ours, as far as it was looked at.
+#[derive(Clone)]
+pub(super) enum Found {
+	/// It was not.
+	Nothing,
+	/// No snapshot of the series, at that time.
+	NoSnapshot(Instant),
+	/// This one.
+	Snapshot(Seat),
+}
+
+/// A snapshot, as its own block tells of it.
+#[derive(Clone)]
+pub(super) struct Seat {
+	pub(super) root: Cid,
+	pub(super) sequence: u64,
+	/// The node that says it sealed it.
+	pub(super) sealer: OpaqueId,
+}
+
+impl Found {
+	/// Whether it has to be looked at.
+	pub(super) fn is_open(&self) -> bool {
+		match self {
+			Self::Nothing => true,
+			Self::NoSnapshot(since) => since.elapsed() > LOOK_AGAIN_AFTER,
+			Self::Snapshot(_) => false,
+		}
+	}
 }
 
 impl Stranger {
+	pub(super) fn seat(&self) -> Option<&Seat> {
+		match &self.found {
+			Found::Snapshot(seat) => Some(seat),
+			Found::Nothing | Found::NoSnapshot(_) => None,
+		}
+	}
+
 	pub(super) fn held_root(&self) -> Option<HeldRoot> {
-		let (cid, sequence) = self.place?;
+		let &Seat { root, sequence, .. } = self.seat()?;
 		let Series { lineage, copy_for } = self.series.clone();
-		Some(HeldRoot { lineage, sequence, cid, pinned_at_ms: 0, copy_for })
+		Some(HeldRoot { lineage, sequence, cid: root, pinned_at_ms: 0, copy_for })
 	}
 }
 
@@ -86,7 +127,7 @@ impl State {
 		self.held.remove(root);
 		self.doubtful.remove(root);
 		self.refused.remove(root);
-		self.strangers.retain(|_, stranger| stranger.place.is_none_or(|(of, _)| of != *root));
+		self.strangers.retain(|_, stranger| stranger.seat().is_none_or(|seat| seat.root != *root));
 	}
 
 	pub(super) fn note_damaged(&mut self, cid: Cid) {
@@ -99,15 +140,20 @@ impl State {
 		let is_of = |series: &Series| series.lineage == *lineage;
 		let mut on_their_way = self.on_their_way.iter().filter_map(|series| names::series(series));
 		!self.is_known
-			|| self.has_more_strangers
+			|| self.has_more
 			|| self.strangers.values().any(|stranger| is_of(&stranger.series))
 			|| on_their_way.any(|series| is_of(&series))
+	}
+
+	/// Whether it is not asked for blocks for a while.
+	pub(super) fn is_passed_over(&self) -> bool {
+		self.passed_over_until.is_some_and(|until| until > Instant::now())
 	}
 
 	/// Whether a pin there says of a root that the store does not have that it is one of a series.
 	pub(super) fn claims(&self, root: &Cid, series: &Series) -> bool {
 		let is_it = |stranger: &Stranger| {
-			stranger.series == *series && stranger.place.is_some_and(|(of, _)| of == *root)
+			stranger.series == *series && stranger.seat().is_some_and(|seat| seat.root == *root)
 		};
 		self.strangers.values().any(is_it)
 	}

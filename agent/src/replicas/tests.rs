@@ -1,13 +1,14 @@
 //! Replicas at a daemon in memory, over real connections.
 
-mod chain;
 mod fake;
 mod holding;
+mod kills;
 mod losses;
 mod turns;
 
 use super::*;
 use crate::{
+	chain::fake::FakeChain,
 	format::{Geometry, Root},
 	node::PinLabel,
 	pipeline::tests::fixture::{MemoryDisk, World, disk, noise},
@@ -15,8 +16,7 @@ use crate::{
 		BlockSource, Chunks, StoreOptions, embedded::tests::simulated::SimulatedFiles, verify,
 	},
 };
-use backup_primitives::{OpaqueId, RootStatus, cid::BlockCodec};
-use chain::FakeChain;
+use backup_primitives::{OpaqueId, RecordedRoot, RootStatus, cid::BlockCodec};
 use fake::FakeKubo;
 use std::collections::HashSet;
 use tokio::runtime::Runtime;
@@ -50,6 +50,7 @@ impl Bench {
 		NodeIdentities::create(&folder.path().join("identity")).unwrap();
 		let identities = NodeIdentities::load(&folder.path().join("identity")).unwrap();
 		let (runtime, chain) = (Runtime::new().unwrap(), FakeChain::default());
+		chain.state().nodes.push(sealer());
 		let (files, store) = empty_store();
 		let geometry = Geometry::new(CHUNK as u32, 16).unwrap();
 		let world = World { store, geometry, ..World::new() };
@@ -96,6 +97,8 @@ impl Bench {
 		// Salted roots tell snapshots of the same bytes apart.
 		let place = self.world.store.pins().unwrap().len() as u64;
 		session.flush().unwrap();
+		let recorded = RecordedRoot { lineage: lineage(), sequence: place, cid: report.root };
+		self.chain.record(&sealer(), recorded);
 		self.last = Some((report.root, self.world.open(&report.root)));
 		Prepared { session, root: report.root, label: PinLabel::of_found(lineage(), place, None) }
 	}
@@ -133,6 +136,7 @@ impl Bench {
 		let ours: Vec<_> = state.pins.values().filter_map(read).collect();
 		assert!(ours.iter().all(|name| matches!(name, names::Name::Series(_))), "{ours:?}");
 		assert_eq!(ours.len(), roots.len());
+		assert!(!state.pins.values().any(String::is_empty), "a pin has no name");
 	}
 
 	/// Has chunks of the store go bad where they stand.
@@ -206,9 +210,17 @@ impl Open<'_> {
 		let daemons = named.collect();
 		let folder = self.folder.path().join("replicas");
 		let (store, handle) = (store.clone(), handle.clone());
+		let workers = chain.clone();
 		let replicas = Replicas::open(store, self.identities, daemons, 2, &folder, chain, handle);
-		Arc::new(replicas.unwrap())
+		let replicas = Arc::new(replicas.unwrap());
+		replicas.speak_for(move || Some(workers.state().nodes.clone()));
+		replicas
 	}
+}
+
+/// The node that seals what is taken.
+fn sealer() -> OpaqueId {
+	OpaqueId::of(&2u32).unwrap()
 }
 
 fn lineage() -> LineageId {

@@ -32,7 +32,7 @@ use crate::{
 };
 use answer::{Limits, Said};
 use backup_primitives::Cid;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use serde::Deserialize;
 use std::{fmt, time::Duration};
@@ -56,6 +56,10 @@ const PIN_SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// The longest that it may take all the same.
 const PIN_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How long after it was asked a daemon may be at an import at most, though nobody waits for it any
+/// more: it was told to give up before.
+pub const IMPORT_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// Blocks that are asked for at once.
 const AT_ONCE: usize = 16;
@@ -155,9 +159,14 @@ impl Kubo {
 
 	/// A block, checked against its CID; nothing if this daemon has not got it.
 	pub fn block(&self, cid: &Cid) -> Result<Option<Vec<u8>>, KuboError> {
+		self.block_within(cid, LOOK_UP_TIME_MAX)
+	}
+
+	/// The same, within a time that may be shorter than what a block may take else.
+	pub fn block_within(&self, cid: &Cid, time: Duration) -> Result<Option<Vec<u8>>, KuboError> {
 		let found = self.handle.block_on(async {
-			let limits = Limits::within(LOOK_UP_TIME_MAX);
-			let answer = self.ask("block/get", &look_up(cid), None, limits).await?;
+			let limits = Limits::within(time.min(LOOK_UP_TIME_MAX));
+			let answer = self.ask("block/get", &look_up(cid, limits), None, limits).await?;
 			answer::bytes(answer, BLOCK_BYTES_MAX as u64, limits).await
 		});
 		match absent(found)? {
@@ -171,17 +180,17 @@ impl Kubo {
 	pub fn absent(&self, cids: &[Cid]) -> Result<Vec<Cid>, KuboError> {
 		let limits = Limits::within(LOOK_UP_TIME_MAX);
 		let look = |cid: Cid| async move {
-			let answer = self.ask("block/stat", &look_up(&cid), None, limits).await;
+			let answer = self.ask("block/stat", &look_up(&cid, limits), None, limits).await;
 			let said = match answer {
 				Ok(answer) => answer::bytes(answer, answer::LINE_BYTES_MAX, limits).await,
 				Err(error) => Err(error),
 			};
 			Ok::<_, KuboError>(absent(said)?.is_none().then_some(cid))
 		};
-		let found: Vec<_> = self.handle.block_on(
-			stream::iter(cids.iter().copied()).map(look).buffered(AT_ONCE).collect::<Vec<_>>(),
-		);
-		found.into_iter().filter_map(Result::transpose).collect()
+		// With the first failure it ends: a daemon that is silent would be waited for again and again.
+		let asked = stream::iter(cids.iter().copied()).map(look).buffered(AT_ONCE);
+		let found: Vec<Option<Cid>> = self.handle.block_on(asked.try_collect())?;
+		Ok(found.into_iter().flatten().collect())
 	}
 
 	/// Has a daemon take the blocks of a batch, and keep them until [`unpin`](Self::unpin) of the
@@ -364,8 +373,8 @@ impl fmt::Debug for Kubo {
 }
 
 /// Asks for a block that the daemon itself has.
-fn look_up(cid: &Cid) -> String {
-	format!("arg={cid}&offline=true&{}", Limits::within(LOOK_UP_TIME_MAX).query())
+fn look_up(cid: &Cid, limits: Limits) -> String {
+	format!("arg={cid}&offline=true&{}", limits.query())
 }
 
 /// What a daemon's words mean.

@@ -2,12 +2,15 @@
 //! `http://127.0.0.1:5001`, with `BACKUP_KUBO_TOKEN` in its `API.Authorizations` if it has any.
 //! Without an address these tests are skipped, and say so. They leave nothing pinned behind.
 
+mod between;
+
 use crate::{
-	orders::{deletion, restore_of, snapshots},
+	orders::{deletion, nothing, restore_of, snapshots},
 	world::{World, noise, until},
 };
 use backup_agent::format::links;
-use backup_primitives::{Cid, RootStatus, cid::BlockCodec, job::SnapshotOrder};
+use backup_primitives::{Cid, RecordedRoot, RootStatus, cid::BlockCodec, job::SnapshotOrder};
+use between::Between;
 use serde_json::Value as Json;
 use std::{
 	cell::RefCell,
@@ -70,6 +73,21 @@ impl Kubo {
 			Some((pin["Cid"].as_str()?.parse().unwrap(), name.to_owned()))
 		});
 		pins.filter(|(cid, _)| is_of_root(cid)).collect()
+	}
+
+	/// The same daemon, by way of somebody.
+	fn through(&self, between: &Between) -> Self {
+		Self {
+			url: between.url.clone(),
+			token: self.token.clone(),
+			client: self.client.clone(),
+			roots: RefCell::default(),
+		}
+	}
+
+	/// Whether this very block is pinned, whatever the name.
+	fn has_pin(&self, cid: &str) -> bool {
+		self.ask(&format!("pin/ls?arg={cid}&type=recursive")).0 == 200
 	}
 
 	/// The name of the pin of a root.
@@ -212,6 +230,29 @@ fn a_real_daemon_that_was_emptied_is_filled_again() {
 }
 
 #[test]
+fn an_agent_that_is_killed_before_a_batch_has_its_name_leaves_it_pinned_at_no_real_daemon() {
+	let Some(kubo) = Kubo::find() else { return };
+	let between = Between::start(&kubo.url, "pin/add");
+	let mut world = World::prepare();
+	kubo.through(&between).configure(&world, kubo.token.as_deref(), 2);
+	world.start_agent();
+	let mut order = world.machine(7, &noise(9, 3 * MIB));
+	world.reconcile(&snapshots([order.clone()]));
+	let named = until("the name of the batch", || {
+		world.reconcile(&snapshots([order.clone()]));
+		between.kept.try_recv().ok()
+	});
+	let batch = named.split_once("arg=").unwrap().1.split('&').next().unwrap().to_owned();
+	assert!(kubo.has_pin(&batch));
+	world.kill();
+	between.let_all_pass();
+	world.start_agent();
+	let root = kubo.take(&world, &mut order, 0);
+	assert!(!kubo.has_pin(&batch) && kubo.is_whole(&root));
+	assert_eq!(kubo.wait_for_roots_alone(&root), 1);
+}
+
+#[test]
 fn what_an_emptied_store_lacks_is_restored_from_a_real_daemon_and_fetched_back() {
 	let Some(kubo) = Kubo::find() else { return };
 	let mut world = kubo.start(2);
@@ -219,12 +260,15 @@ fn what_an_emptied_store_lacks_is_restored_from_a_real_daemon_and_fetched_back()
 	let mut order = world.machine(7, &bytes);
 	let root = kubo.take(&world, &mut order, 0);
 	world.node.say(root, RootStatus::Retained);
+	let recorded = RecordedRoot { lineage: order.lineage.clone(), sequence: 0, cid: root };
+	world.node.state().recorded.push(recorded);
 	world.kill();
 	empty(&world);
 	world.start_agent();
 	let folder = world.restore(&restore_of(&order, root, 1)).unwrap();
 	assert!(fs::read(folder.join("vda.raw")).unwrap() == bytes, "the disks differ");
 	until("the snapshot to be in the store again", || {
+		world.reconcile(&nothing());
 		world.roots().contains(&root.to_string()).then_some(())
 	});
 	assert_eq!(world.block(&root).status, 200);

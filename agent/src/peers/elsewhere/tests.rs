@@ -2,18 +2,13 @@
 
 use super::*;
 use crate::{
-	chain::FinalizedView, format::digest, jobs::HeldRoot, peers::Reach,
-	pipeline::tests::fixture::memory_store, repositories::Kubo, secret::NodeIdentities,
+	chain::fake::FakeChain, format::digest, peers::Reach, pipeline::tests::fixture::memory_store,
+	repositories::Kubo, secret::NodeIdentities,
 };
-use backup_primitives::{
-	KeptRoot, LineageId, Recipient, RecordedRoot, RootStatus,
-	job::{Source, Sources},
-};
-use futures::future::BoxFuture;
+use backup_primitives::{Recipient, job::Source};
 use std::{
 	io::{BufRead, BufReader, Write},
 	net::{TcpListener, TcpStream},
-	sync::{Mutex, atomic::AtomicBool},
 	thread,
 };
 use tokio::runtime::Runtime;
@@ -22,86 +17,6 @@ const BLOCK: &[u8] = b"block";
 
 /// Long enough that a test which waits it out is seen to.
 const LONG: Duration = Duration::from_secs(60);
-
-#[derive(Clone, Default)]
-struct FakeChain(Arc<Facade>);
-
-#[derive(Default)]
-struct Facade {
-	is_down: AtomicBool,
-	asked: AtomicUsize,
-	sources: Mutex<Sources>,
-}
-
-impl FakeChain {
-	fn set_down(&self, is_down: bool) {
-		self.0.is_down.store(is_down, Ordering::SeqCst);
-	}
-
-	fn asked(&self) -> usize {
-		self.0.asked.load(Ordering::SeqCst)
-	}
-}
-
-impl FinalizedChain for FakeChain {
-	fn finalized(&self) -> BoxFuture<'_, Result<Box<dyn FinalizedView>, ChainError>> {
-		Box::pin(async {
-			self.0.asked.fetch_add(1, Ordering::SeqCst);
-			match self.0.is_down.load(Ordering::SeqCst) {
-				true => Err(ChainError::Unbound),
-				false => Ok(Box::new(self.clone()) as Box<dyn FinalizedView>),
-			}
-		})
-	}
-}
-
-impl FinalizedView for FakeChain {
-	fn number(&self) -> u64 {
-		1
-	}
-
-	fn root_status<'a>(&'a self, _: &'a HeldRoot) -> BoxFuture<'a, Result<RootStatus, ChainError>> {
-		unimplemented!("who reads asks for no status")
-	}
-
-	fn roots_of_node<'a>(
-		&'a self,
-		_: &'a OpaqueId,
-	) -> BoxFuture<'a, Result<Vec<RecordedRoot>, ChainError>> {
-		unimplemented!("who reads asks for no roots")
-	}
-
-	fn roots_of_request<'a>(
-		&'a self,
-		_: &'a LineageId,
-	) -> BoxFuture<'a, Result<Vec<KeptRoot>, ChainError>> {
-		unimplemented!("who reads asks for no roots")
-	}
-
-	fn sources_of_request<'a>(
-		&'a self,
-		_: &'a OpaqueId,
-		_: &'a OpaqueId,
-	) -> BoxFuture<'a, Result<Sources, ChainError>> {
-		Box::pin(async { Ok(self.0.sources.lock().unwrap().clone()) })
-	}
-
-	fn keeps_copies<'a>(
-		&'a self,
-		_: &'a OpaqueId,
-		_: &'a OpaqueId,
-	) -> BoxFuture<'a, Result<bool, ChainError>> {
-		unimplemented!("who reads keeps nothing")
-	}
-
-	fn is_reader<'a>(
-		&'a self,
-		_: &'a AnyReader,
-		_: &'a Recipient,
-	) -> BoxFuture<'a, Result<bool, ChainError>> {
-		Box::pin(async { Ok(true) })
-	}
-}
 
 /// Answers each request so; what is nothing is a connection that stays silent.
 fn server(answer: Option<(&'static str, &'static [u8])>) -> String {
@@ -160,7 +75,7 @@ impl Bench {
 	fn name(&self, gateway: &str) {
 		let gateway = gateway.as_bytes().to_vec().try_into().unwrap();
 		let source = Source { gateway, recipient: self.recipient };
-		self.chain.0.sources.lock().unwrap().try_push(source).unwrap();
+		self.chain.state().sources.try_push(source).unwrap();
 	}
 
 	fn source(&self, patience: Duration) -> Everywhere {
@@ -184,12 +99,12 @@ fn those_who_were_known_are_asked_while_the_chain_does_not_answer() {
 	bench.name(&server(Some(("200 OK", BLOCK))));
 	let source = bench.source(LONG);
 	assert!(is_there(&source));
-	let asked = bench.chain.asked();
-	bench.chain.set_down(true);
+	let asked = bench.chain.state().asked;
+	bench.chain.state().is_unbound = true;
 	source.0.holders.age();
 	assert!(is_there(&source));
 	let end = Instant::now() + LONG;
-	while bench.chain.asked() == asked {
+	while bench.chain.state().asked == asked {
 		assert!(Instant::now() < end, "the chain is asked again");
 		thread::sleep(Duration::from_millis(5));
 	}
@@ -202,19 +117,19 @@ fn those_who_were_known_are_asked_while_the_chain_does_not_answer() {
 fn a_chain_that_never_answered_is_waited_for_and_is_not_taken_for_absence() {
 	let bench = Bench::new(None);
 	bench.name(&server(Some(("200 OK", BLOCK))));
-	bench.chain.set_down(true);
+	bench.chain.state().is_unbound = true;
 	let error = bench.source(Duration::from_millis(300)).get(&cid()).unwrap_err();
 	assert!(error.can_retry(), "{error}");
 	assert!(bench.source(LONG).has_others().is_err());
 	let source = bench.source(LONG);
 	thread::scope(|scope| {
 		let reading = scope.spawn(|| is_there(&source));
-		let (asked, end) = (bench.chain.asked(), Instant::now() + LONG);
-		while bench.chain.asked() == asked && !reading.is_finished() {
+		let (asked, end) = (bench.chain.state().asked, Instant::now() + LONG);
+		while bench.chain.state().asked == asked && !reading.is_finished() {
 			assert!(Instant::now() < end, "the chain is asked");
 			thread::sleep(Duration::from_millis(5));
 		}
-		bench.chain.set_down(false);
+		bench.chain.state().is_unbound = false;
 		assert!(reading.join().unwrap());
 	});
 }
@@ -224,7 +139,7 @@ fn nobody_waits_for_a_gateway_while_a_replica_has_the_block() {
 	let bench = Bench::new(Some(server(Some(("200 OK", BLOCK)))));
 	bench.name(&server(Some(("500 Internal Server Error", b""))));
 	let source = bench.source(LONG);
-	assert!(source.0.holders.peers().is_ok());
+	assert!(source.0.holders.peers(Instant::now() + LONG).is_ok());
 	let began = Instant::now();
 	for _ in 0..6 {
 		assert!(is_there(&source));
@@ -245,4 +160,41 @@ fn who_is_silent_leaves_time_for_the_others_and_ends_in_time() {
 	bench.name(&silent);
 	bench.name(&server(Some(("200 OK", BLOCK))));
 	assert!(is_there(&bench.source(Duration::from_secs(8))));
+}
+
+#[test]
+fn a_replica_that_is_silent_leaves_time_for_other_nodes_and_is_passed_over() {
+	let bench = Bench::new(Some(server(None)));
+	bench.name(&server(Some(("200 OK", BLOCK))));
+	let source = bench.source(Duration::from_secs(8));
+	let began = Instant::now();
+	for _ in 0..8 {
+		assert!(is_there(&source));
+	}
+	// Four seconds at first, and then only where the others had their turn.
+	assert!(began.elapsed() < Duration::from_secs(16), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_replica_that_is_silent_costs_no_more_than_the_patience_for_a_block() {
+	let bench = Bench::new(Some(server(None)));
+	let patience = Duration::from_secs(4);
+	let source = bench.source(patience);
+	for _ in 0..2 {
+		let began = Instant::now();
+		let error = source.get(&cid()).unwrap_err();
+		assert!(error.can_retry(), "{error}");
+		assert!(began.elapsed() < patience + Duration::from_secs(2), "{:?}", began.elapsed());
+	}
+}
+
+#[test]
+fn a_chain_that_is_silent_costs_no_more_than_the_patience_for_a_block() {
+	let bench = Bench::new(None);
+	bench.chain.state().is_silent = true;
+	let patience = Duration::from_secs(1);
+	let source = bench.source(patience);
+	let began = Instant::now();
+	assert!(source.get(&cid()).is_err());
+	assert!(began.elapsed() < patience * 3, "{:?}", began.elapsed());
 }

@@ -30,6 +30,10 @@ pub(super) struct Daemon {
 	pub(super) imported_bytes: u64,
 	/// Whether it closes connections without a word.
 	pub(super) is_down: bool,
+	/// When it goes down, if it is to.
+	pub(super) death: Option<Death>,
+	/// What it was sent, and is not done with.
+	unfinished: Option<Vec<u8>>,
 	/// After so many imports it goes down.
 	pub(super) imports_left: Option<u32>,
 	/// So many requests are closed without a word.
@@ -47,6 +51,32 @@ pub(super) struct Daemon {
 	pub(super) refused: HashSet<Cid>,
 	/// Whether what is pinned by an update has no name, as at older daemons.
 	pub(super) has_nameless_updates: bool,
+}
+
+/// When a daemon goes down.
+#[derive(Clone, Copy)]
+pub(super) enum Death {
+	/// After so many requests were answered.
+	Before(u32),
+	/// After so many were answered and one more was carried out.
+	Behind(u32),
+	/// In an import, which it can end when it is up again.
+	InImport,
+}
+
+impl Death {
+	/// Whether it goes down before it carries this request out, or behind that.
+	fn comes(&mut self, line: &str) -> (bool, bool) {
+		match self {
+			Self::Before(0) => (true, false),
+			Self::Behind(0) => (false, true),
+			Self::Before(left) | Self::Behind(left) => {
+				*left -= 1;
+				(false, false)
+			}
+			Self::InImport => (line.contains("/dag/import?"), false),
+		}
+	}
 }
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
@@ -103,6 +133,12 @@ fn serve(mut stream: TcpStream, served: &Mutex<Daemon>) {
 	let happens = served.lock().unwrap().what_happens(&head[0]);
 	happens.into_iter().for_each(|happens| happens());
 	let mut daemon = served.lock().unwrap();
+	let (is_death_before, is_death_behind) =
+		daemon.death.as_mut().map_or((false, false), |death| death.comes(&head[0]));
+	if is_death_before {
+		daemon.is_down = true;
+		daemon.unfinished = Some(body.clone());
+	}
 	if daemon.is_down || daemon.hiccups > 0 {
 		daemon.hiccups = daemon.hiccups.saturating_sub(1);
 		return;
@@ -118,6 +154,10 @@ fn serve(mut stream: TcpStream, served: &Mutex<Daemon>) {
 		}
 	}
 	let (status, said) = daemon.answer(&head[0], &body);
+	if is_death_behind {
+		daemon.is_down = true;
+		return;
+	}
 	drop(daemon);
 	let length = said.len();
 	let head =
@@ -253,6 +293,12 @@ impl Daemon {
 			}
 		}
 		None
+	}
+
+	/// Ends what it was at when it went down.
+	pub(super) fn end_import(&mut self) {
+		let body = self.unfinished.take().unwrap();
+		self.import(&body);
 	}
 
 	/// Puts a block there that nobody of ours has sent, and pins it.

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
 	peers::{Elsewhere, PeerDirectory, Reach},
 	pipeline::Cancel,
+	repositories::kubo::IMPORT_TIME_MAX,
 };
 
 #[test]
@@ -50,7 +51,7 @@ fn what_was_given_up_and_is_pinned_again_between_note_and_look_stays_there() {
 	let root = bench.take();
 	bench.pass().unwrap();
 	// A kill came between the note and the store's pin.
-	bench.replicas.members[0].releases.add(&root, &lineage()).unwrap();
+	bench.replicas.members[0].releases.add(&root, Some(&lineage())).unwrap();
 	bench.start_again();
 	bench.pass().unwrap();
 	assert_eq!(bench.view().releasing, 0);
@@ -97,8 +98,11 @@ fn blocks_on_their_way_hold_the_deletion_of_their_snapshot() {
 	assert!(bench.replicas.may_hold(&lineage()));
 	bench.daemon.state().is_down = false;
 	bench.pass().unwrap();
-	assert!(!bench.replicas.may_hold(&lineage()));
 	assert!(bench.daemon.state().pins.is_empty());
+	assert!(bench.replicas.may_hold(&lineage()), "the daemon may be at an import still");
+	bench.replicas.members[0].imports.age(IMPORT_TIME_MAX);
+	bench.pass().unwrap();
+	assert!(!bench.replicas.may_hold(&lineage()));
 }
 
 #[test]
@@ -235,5 +239,142 @@ fn a_forged_pin_at_one_daemon_takes_nothing_from_another() {
 	bench.chain.say(&root, RootStatus::Retained);
 	look();
 	bench.replicas.give_up(forged).unwrap();
+	assert!(bench.world.store.is_pinned(&root));
+}
+
+/// Blocks that are no holds, pinned under our name.
+fn forge(bench: &Bench, count: u32) -> Vec<Cid> {
+	let (series, _) = names::place(&PinLabel::of_found(lineage(), 0, None));
+	let name = bench.replicas.names.name(&series);
+	let mut daemon = bench.daemon.state();
+	let forge = |number: u32| {
+		let block = number.to_be_bytes();
+		let cid = Cid::dag_cbor(crate::format::digest(&block));
+		daemon.forge(&block, &cid, name.clone());
+		cid
+	};
+	(0..count).map(forge).collect()
+}
+
+fn times_read(bench: &Bench, cids: &[Cid]) -> usize {
+	let daemon = bench.daemon.state();
+	let read = daemon.order.iter().filter(|(verb, cid)| verb == "block/get" && cids.contains(cid));
+	read.count()
+}
+
+#[test]
+fn a_pin_that_is_no_snapshot_is_looked_at_once_and_told_of_each_time() {
+	let mut bench = Bench::new(4);
+	bench.take();
+	let forged = forge(&bench, 3);
+	for _ in 0..3 {
+		let error = bench.pass().unwrap_err();
+		assert!(error.contains("`ipfs pin rm"), "{error}");
+		assert_eq!(times_read(&bench, &forged), 3);
+	}
+	// Under another name it may be one.
+	let other = LineageId { request: OpaqueId::of(&8u64).unwrap(), salt: [9; 32] };
+	let (series, _) = names::place(&PinLabel::of_found(other, 0, None));
+	bench.daemon.state().pins.insert(forged[0], bench.replicas.names.name(&series));
+	bench.pass().unwrap_err();
+	assert_eq!(times_read(&bench, &forged), 4);
+}
+
+#[test]
+fn what_is_new_goes_before_pins_of_our_name_are_looked_at() {
+	let mut bench = Bench::new(4);
+	bench.take();
+	bench.pass().unwrap();
+	let forged = forge(&bench, 40);
+	let (replicas, prepared) = (bench.replicas.clone(), bench.prepare());
+	let new = prepared.root;
+	bench.daemon.state().order.clear();
+	bench.daemon.state().at_get = Some((
+		3,
+		Box::new(move || {
+			prepared.pin();
+			replicas.wake();
+		}),
+	));
+	bench.pass().unwrap_err();
+	assert!(bench.is_pinned(&new));
+	let order = bench.daemon.state().order.clone();
+	let hold = bench.replicas.names.holds(&new).next().unwrap().cid();
+	let pinned = order.iter().position(|(verb, cid)| verb != "block/get" && *cid == hold).unwrap();
+	let last = order.iter().rposition(|(_, cid)| forged.contains(cid)).unwrap();
+	assert!(pinned < last, "all {} were looked at before", forged.len());
+	assert_eq!(times_read(&bench, &forged), 40, "none was looked at twice");
+}
+
+#[test]
+fn an_agent_that_ends_does_not_look_at_all_pins_of_our_name_before() {
+	let bench = Bench::new(0);
+	let forged = forge(&bench, 40);
+	let replicas = bench.replicas.clone();
+	bench.daemon.state().at_get = Some((3, Box::new(move || replicas.stop())));
+	let _ = bench.pass();
+	assert_eq!(times_read(&bench, &forged), 3);
+}
+
+#[test]
+fn a_pin_with_more_bytes_than_a_block_of_ours_keeps_nothing_from_coming_back() {
+	let mut bench = Bench::new(4);
+	let root = bench.take();
+	bench.pass().unwrap();
+	let (series, _) = names::place(&PinLabel::of_found(lineage(), 0, None));
+	let name = bench.replicas.names.name(&series);
+	let block = vec![7; crate::format::BLOCK_BYTES_MAX + 1];
+	let cid = Cid::raw(crate::format::digest(&block));
+	bench.daemon.state().forge(&block, &cid, name);
+	bench.lose_store();
+	bench.pass().unwrap_err();
+	assert!(bench.world.store.is_pinned(&root));
+}
+
+#[test]
+fn a_copy_does_not_come_back_as_a_snapshot_of_our_own() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	// Workers here speak for a node that has to keep what another one sealed.
+	let holder = OpaqueId::of(&9u32).unwrap();
+	bench.chain.state().nodes = vec![holder.clone()];
+	bench.lose_store();
+	bench.pass().unwrap();
+	assert!(bench.world.store.pins().unwrap().is_empty() && bench.view().lost == 1);
+	let (series, _) = names::place(&PinLabel::of_copy(&lineage(), 0, &holder));
+	let hold = bench.replicas.names.holds(&root).next().unwrap().cid();
+	bench.daemon.state().pins.insert(hold, bench.replicas.names.name(&series));
+	bench.pass().unwrap();
+	let pins = bench.world.store.pins().unwrap();
+	let (series, _) = names::place(&pins[0].label);
+	assert_eq!(names::series(&series).unwrap().copy_for, Some(holder));
+}
+
+#[test]
+fn what_was_sealed_here_does_not_come_back_as_a_copy() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	let (series, _) = names::place(&PinLabel::of_copy(&lineage(), 0, &sealer()));
+	let hold = bench.replicas.names.holds(&root).next().unwrap().cid();
+	bench.daemon.state().pins.insert(hold, bench.replicas.names.name(&series));
+	bench.lose_store();
+	bench.pass().unwrap();
+	assert!(bench.world.store.pins().unwrap().is_empty() && bench.view().lost == 1);
+}
+
+#[test]
+fn what_the_chain_records_of_no_node_here_does_not_come_back_whatever_its_block_says() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	bench.chain.state().recorded.clear();
+	bench.lose_store();
+	bench.pass().unwrap();
+	assert!(bench.world.store.pins().unwrap().is_empty() && bench.view().lost == 1);
+	// What it waits for it cannot record yet.
+	bench.chain.say(&root, RootStatus::Pending);
+	bench.pass().unwrap();
 	assert!(bench.world.store.is_pinned(&root));
 }

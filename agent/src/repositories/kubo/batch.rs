@@ -18,6 +18,10 @@ use backup_primitives::cid::BlockCodec;
 /// Bytes of blocks after which a batch is sent. It stands in memory as a whole.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
+/// Most bytes of one as it is sent, with its last block, its root and what is around them.
+#[cfg(test)]
+pub(super) const BATCH_BYTES_MAX: usize = BATCH_BYTES + crate::format::BLOCK_BYTES_MAX + (1 << 20);
+
 /// Most blocks of one, so that its root stays small.
 const BATCH_BLOCKS_MAX: usize = 4096;
 
@@ -66,6 +70,11 @@ impl Batch {
 	/// Bytes of its CAR so far.
 	pub fn bytes(&self) -> u64 {
 		self.sections.as_ref().map_or(0, CarWriter::written_bytes)
+	}
+
+	/// The root, which keeps all that is in it so far.
+	pub fn root(&self) -> Cid {
+		Cid::dag_cbor(digest(&self.node()))
 	}
 
 	/// The form that a browser would send with the CAR as a file.
@@ -129,8 +138,9 @@ mod tests {
 		assert!(batch.is_empty() && !batch.is_full());
 		batch.add(&of_chunk, chunk);
 		batch.add(&of_node, node);
+		let root = batch.root();
 		let packed = batch.pack();
-		assert_eq!(packed.blocks, 3);
+		assert_eq!((packed.blocks, packed.root), (3, root));
 		let start = packed.body.windows(4).position(|at| at == b"\r\n\r\n").unwrap() + 4;
 		let boundary = packed.content_type.split_once("boundary=").unwrap().1;
 		let end = packed.body.len() - boundary.len() - 8;

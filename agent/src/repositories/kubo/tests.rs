@@ -125,6 +125,12 @@ fn a_batch_is_taken_and_pinned() {
 }
 
 #[test]
+fn boundary_the_longest_import_ends_before_nobody_reckons_with_it() {
+	let bytes = batch::BATCH_BYTES_MAX as u64;
+	assert!(Limits::for_bytes(bytes).total < IMPORT_TIME_MAX, "{bytes}");
+}
+
+#[test]
 fn a_success_whose_pin_failed_is_a_failure() {
 	let error = recorded("import-not-pinned").kubo.import(batch()).unwrap_err();
 	assert!(
@@ -225,6 +231,15 @@ fn a_block_is_there_missing_or_damaged() {
 	assert_eq!(recorded("stat").kubo.absent(&[chunk(b"one")]).unwrap(), []);
 	let missing = [chunk(b"missing"), chunk(b"one")];
 	assert_eq!(recorded("stat-missing").kubo.absent(&missing).unwrap(), missing);
+}
+
+#[test]
+fn a_daemon_that_fails_is_not_asked_for_all_others_of_many_blocks() {
+	let daemon = replay(|_| ());
+	let cids: Vec<Cid> = (0..200u8).map(|number| chunk(&[number])).collect();
+	daemon.kubo.absent(&cids).unwrap_err();
+	let asked = daemon.asked.try_iter().count();
+	assert!(asked <= 2 * AT_ONCE, "{asked}");
 }
 
 #[test]
