@@ -30,6 +30,8 @@ pub(crate) enum CliError {
 	Runtime { source: io::Error },
 	#[error("the answer could not be written: {source}")]
 	Answer { source: io::Error },
+	#[error("{reason}")]
+	Misused { reason: String },
 	#[error("interrupted")]
 	Interrupted,
 	#[error("{path} was not written to its end: {reason}")]
@@ -159,7 +161,8 @@ impl CliError {
 			| Self::Chain { .. }
 			| Self::TooMany { .. }
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
-			Self::NoAccount
+			Self::Misused { .. }
+			| Self::NoAccount
 			| Self::WhoseMachine { .. }
 			| Self::NoSetting { .. }
 			| Self::NoChain { .. }
@@ -232,6 +235,7 @@ impl CliError {
 		match self {
 			Self::Runtime { .. } => "check the limits of this user (ulimit -a)".into(),
 			Self::Answer { .. } => "check where standard output goes".into(),
+			Self::Misused { .. } => "'backup --help' and 'backup VERB --help' say what there is".into(),
 			Self::Interrupted => "no unfinished file was left behind; what was already sent to the chain may still happen: look with 'backup status'".into(),
 			Self::DeviceUnfinished { .. } => {
 				"what was on it is lost and the disk is not all there: restore again before it is used"
