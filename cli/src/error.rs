@@ -76,6 +76,8 @@ pub(crate) enum CliError {
 	NoBackup { request: u64 },
 	#[error("request {request} has no snapshot that was taken at {when} or before")]
 	NoSnapshot { request: u64, when: When },
+	#[error("request {request} has no snapshot {sequence}")]
+	NoSuchSnapshot { request: u64, sequence: u64 },
 	#[error("no machine '{name}'{}", meant(.nearest))]
 	NoMachine { name: String, nearest: Option<String>, names: String },
 	#[error("whose machine '{name}' is, is not known")]
@@ -184,6 +186,7 @@ impl CliError {
 			Self::RequestNotFound { .. }
 			| Self::NoBackup { .. }
 			| Self::NoSnapshot { .. }
+			| Self::NoSuchSnapshot { .. }
 			| Self::NoMachine { .. }
 			| Self::NoTime { .. }
 			| Self::TimeForgotten { .. }
@@ -283,7 +286,7 @@ impl CliError {
 			Self::RequestNotFound { .. } | Self::NoBackup { .. } => {
 				"list the requests of an account with 'backup snapshots --owner ADDRESS'".into()
 			}
-			Self::NoSnapshot { .. } => "see what there is with 'backup snapshots REQUEST'".into(),
+			Self::NoSnapshot { .. } | Self::NoSuchSnapshot { .. } => "see what there is with 'backup snapshots REQUEST'".into(),
 			Self::NoMachine { names, .. } if names.is_empty() => {
 				"the account has no machine that runs; others are named by their requests".into()
 			}

@@ -142,6 +142,32 @@ fn a_secret_is_asked_for_on_a_terminal_and_not_shown() {
 }
 
 #[test]
+fn who_is_asked_is_told_what_about() {
+	let world = World::new();
+	fs::write(world.path("alice"), "//Alice").unwrap();
+	// What is for programs does not hide it.
+	for json in ["", "--json"] {
+		let call = format!("delete-all {json} --secret-file {}", world.path("alice").display());
+		let shown = typed(&call, b"no\n");
+		assert!(shown.contains("All backups of this account will be deleted"), "{shown}");
+		assert!(shown.contains("nothing was confirmed") && shown.contains("code 2"), "{shown}");
+	}
+}
+
+#[test]
+fn who_overwrites_a_device_is_told_with_what() {
+	let world = World::new();
+	let root = world.snapshot(&[("vda", &[1; 300_000])]);
+	let (key, store) = (world.path("owner.key"), world.path("blocks"));
+	let place = format!("--identity {} --store {}", key.display(), store.display());
+	let shown = typed(&format!("restore --root {root} {place} --device /dev/null"), b"no\n");
+	let will = "What is on /dev/null will be overwritten with vda of request 3, 292.9 KiB, as it was in \
+	            snapshot 4, taken 1970-01-01 00:00:00 UTC by node 2.";
+	assert!(shown.contains(will), "{shown}");
+	assert!(shown.contains("nothing was confirmed") && shown.contains("code 2"), "{shown}");
+}
+
+#[test]
 fn an_interrupted_question_leaves_the_terminal_as_it_was() {
 	const CTRL_C: &[u8] = &[3];
 	let recipient = age::x25519::Identity::generate().to_public();
