@@ -211,7 +211,7 @@ impl Asked<'_> {
 		let are_keys_known = gateways.iter().all(|gateway| gateway.key.is_some());
 		let doors = match named {
 			Some(account) if are_keys_known => {
-				self.try_all(&account, identities, gateways.to_vec(), reach).await
+				self.try_all(account, identities, gateways.to_vec(), reach).await
 			}
 			named => {
 				let at = self.at().await?;
@@ -236,14 +236,14 @@ impl Asked<'_> {
 	/// is asked for.
 	async fn try_all(
 		&self,
-		account: &AccountId32,
+		account: AccountId32,
 		identities: &[Identity],
 		mut gateways: Vec<GatewayAddress>,
 		reach: &Reach,
 	) -> Vec<Door> {
 		let mut doors = Vec::new();
 		for (index, identity) in identities.iter().enumerate() {
-			let owner = Owner { account: account.clone(), identity: identity.clone() };
+			let owner = Owner { account, identity: identity.clone() };
 			let is_last = index + 1 == identities.len();
 			let shown = mem::take(&mut gateways).into_iter().filter_map(|gateway| {
 				let door = owner.door(gateway.clone())?;
