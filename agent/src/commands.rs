@@ -5,6 +5,7 @@
 //! that is not good.
 
 mod add_vm;
+mod answer;
 mod check_config;
 mod doctor;
 mod fsck;

@@ -335,8 +335,8 @@ pub(crate) enum Command {
 
 impl Command {
 	/// Whether it goes on until it is told to end, which is a good end.
-	pub(crate) fn is_server(&self) -> bool {
-		matches!(self, Self::ServeDisk(_))
+	pub(crate) fn is_endless(&self) -> bool {
+		matches!(self, Self::ServeDisk(_) | Self::Watch { .. })
 	}
 }
 

@@ -19,11 +19,15 @@ use subxt::{
 	OnlineClient, PolkadotConfig,
 	backend::LegacyBackend,
 	client::{ClientAtBlock, OnlineClientAtBlockImpl},
-	rpcs::{RpcClient, methods::legacy::LegacyRpcMethods},
+	config::HashFor,
+	events::Events,
+	rpcs::{Error as RpcError, RpcClient, methods::legacy::LegacyRpcMethods},
 };
 
 /// The state of the chain at one block.
 pub(crate) type AtBlock = ClientAtBlock<PolkadotConfig, OnlineClientAtBlockImpl<PolkadotConfig>>;
+
+type Hash = HashFor<PolkadotConfig>;
 
 /// The pallets without which no verb makes sense.
 const PALLETS: [&str; 3] = ["Backup", "Compute", "Marketplace"];
@@ -82,12 +86,20 @@ impl Chain {
 		Ok(self.client.at_current_block().await.map_err(subxt::Error::from)?)
 	}
 
-	/// The events of a pallet in a block of the best chain.
-	pub(crate) async fn events(&self, pallet: &str, block: u64) -> Result<Vec<Event>, CliError> {
+	/// The events of a pallet in a block of the best chain. Nothing, if the node has forgotten the state
+	/// of that block.
+	pub(crate) async fn events(
+		&self,
+		pallet: &str,
+		block: u64,
+	) -> Result<Option<Vec<Event>>, CliError> {
 		let hash = self.rpc.chain_get_block_hash(Some(block.into())).await;
-		let Some(hash) = hash.map_err(subxt::Error::from)? else { return Ok(Vec::new()) };
-		let at = self.client.at_block(hash).await.map_err(subxt::Error::from)?;
-		let events = at.events().fetch().await.map_err(subxt::Error::from)?;
+		// One that was there a moment ago and is not any more is on a branch that was left.
+		let Some(hash) = hash.map_err(subxt::Error::from)? else { return Ok(Some(Vec::new())) };
+		let events = match self.events_at(hash).await {
+			Err(_) if self.is_forgotten(hash).await? => return Ok(None),
+			events => events?,
+		};
 		let mut list = Vec::new();
 		for event in events.iter() {
 			let event = event.map_err(subxt::Error::from)?;
@@ -95,7 +107,21 @@ impl Chain {
 				list.push(Event::read(&event)?);
 			}
 		}
-		Ok(list)
+		Ok(Some(list))
+	}
+
+	async fn events_at(&self, hash: Hash) -> Result<Events<PolkadotConfig>, subxt::Error> {
+		Ok(self.client.at_block(hash).await?.events().fetch().await?)
+	}
+
+	/// Whether a node that knows its newest state refuses to read this one.
+	async fn is_forgotten(&self, hash: Hash) -> Result<bool, CliError> {
+		let is_refused = matches!(
+			self.rpc.state_get_keys_paged(&[], 1, None, Some(hash)).await,
+			Err(RpcError::User(_))
+		);
+		self.best().await?;
+		Ok(is_refused)
 	}
 
 	/// Name of the chain, as its specification gives it.

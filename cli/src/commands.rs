@@ -17,6 +17,7 @@ mod import;
 mod inside;
 mod keeping;
 mod key;
+mod listing;
 mod locate;
 mod ls;
 mod machines;

@@ -30,6 +30,8 @@ pub(crate) enum CliError {
 	Runtime { source: io::Error },
 	#[error("the answer could not be written: {source}")]
 	Answer { source: io::Error },
+	#[error("{reason}")]
+	Misused { reason: String },
 	#[error("interrupted")]
 	Interrupted,
 	#[error("{path} was not written to its end: {reason}")]
@@ -74,6 +76,8 @@ pub(crate) enum CliError {
 	NoBackup { request: u64 },
 	#[error("request {request} has no snapshot that was taken at {when} or before")]
 	NoSnapshot { request: u64, when: When },
+	#[error("request {request} has no snapshot {sequence}")]
+	NoSuchSnapshot { request: u64, sequence: u64 },
 	#[error("no machine '{name}'{}", meant(.nearest))]
 	NoMachine { name: String, nearest: Option<String>, names: String },
 	#[error("whose machine '{name}' is, is not known")]
@@ -159,7 +163,8 @@ impl CliError {
 			| Self::Chain { .. }
 			| Self::TooMany { .. }
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
-			Self::NoAccount
+			Self::Misused { .. }
+			| Self::NoAccount
 			| Self::WhoseMachine { .. }
 			| Self::NoSetting { .. }
 			| Self::NoChain { .. }
@@ -181,6 +186,7 @@ impl CliError {
 			Self::RequestNotFound { .. }
 			| Self::NoBackup { .. }
 			| Self::NoSnapshot { .. }
+			| Self::NoSuchSnapshot { .. }
 			| Self::NoMachine { .. }
 			| Self::NoTime { .. }
 			| Self::TimeForgotten { .. }
@@ -232,6 +238,7 @@ impl CliError {
 		match self {
 			Self::Runtime { .. } => "check the limits of this user (ulimit -a)".into(),
 			Self::Answer { .. } => "check where standard output goes".into(),
+			Self::Misused { .. } => "'backup --help' and 'backup VERB --help' say what there is".into(),
 			Self::Interrupted => "no unfinished file was left behind; what was already sent to the chain may still happen: look with 'backup status'".into(),
 			Self::DeviceUnfinished { .. } => {
 				"what was on it is lost and the disk is not all there: restore again before it is used"
@@ -279,7 +286,7 @@ impl CliError {
 			Self::RequestNotFound { .. } | Self::NoBackup { .. } => {
 				"list the requests of an account with 'backup snapshots --owner ADDRESS'".into()
 			}
-			Self::NoSnapshot { .. } => "see what there is with 'backup snapshots REQUEST'".into(),
+			Self::NoSnapshot { .. } | Self::NoSuchSnapshot { .. } => "see what there is with 'backup snapshots REQUEST'".into(),
 			Self::NoMachine { names, .. } if names.is_empty() => {
 				"the account has no machine that runs; others are named by their requests".into()
 			}

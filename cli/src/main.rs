@@ -11,7 +11,9 @@ mod args;
 mod chain;
 mod commands;
 mod config;
+mod descendants;
 mod error;
+mod input;
 mod interrupt;
 mod output;
 mod progress;
@@ -21,13 +23,16 @@ mod words;
 
 use crate::{args::Args, error::CliError, interrupt::Interrupt, output::Output};
 use clap::Parser;
-use std::{process::ExitCode, time::Duration};
+use std::{env, process::ExitCode, time::Duration};
 
 /// Longest time that an interrupted command may take to clean up.
 const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-	let mut args = Args::parse();
+	let mut args = match Args::try_parse() {
+		Ok(args) => args,
+		Err(error) => return misused(&error),
+	};
 	let output = Output::new(args.global.json);
 	if let Err(error) = config::complete(&mut args.global) {
 		return output.fail(&error);
@@ -36,7 +41,7 @@ fn main() -> ExitCode {
 		Ok(runtime) => runtime,
 		Err(source) => return output.fail(&CliError::Runtime { source }),
 	};
-	let ends_by_itself = !args.command.is_server();
+	let ends_by_itself = !args.command.is_endless();
 	let command = commands::run(args, &output);
 	let result = runtime.block_on(async {
 		match ends_by_itself {
@@ -52,6 +57,23 @@ fn main() -> ExitCode {
 	}
 }
 
+/// Tell what is wrong with the arguments, or the help that they ask for. Programs are told an error as they are
+/// told every other.
+fn misused(error: &clap::Error) -> ExitCode {
+	let is_for_programs = env::args_os().any(|argument| argument == "--json");
+	if !is_for_programs || !error.use_stderr() {
+		error.exit();
+	}
+	Output::new(true).fail(&CliError::Misused { reason: reason_of(&error.to_string()) })
+}
+
+/// What is wrong, without the advice that stands below.
+fn reason_of(words: &str) -> String {
+	let lines = words.lines().take_while(|line| !line.trim().is_empty());
+	let reason = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+	reason.trim_start_matches("error: ").to_owned()
+}
+
 /// Run to the end, or until Ctrl-C or the like: then `command` is dropped, and with it whatever file
 /// it had not finished.
 async fn until_interrupted(
@@ -61,5 +83,21 @@ async fn until_interrupted(
 	tokio::select! {
 		result = command => result,
 		() = interrupt.told() => Err(CliError::Interrupted),
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn what_is_wrong_with_arguments_is_one_line() {
+		for (call, reason) in [
+			("backup vms --bogus", "unexpected argument '--bogus' found"),
+			("backup hold 7", "the following required arguments were not provided: <SEQUENCE>"),
+		] {
+			let error = Args::try_parse_from(call.split_whitespace()).unwrap_err();
+			assert_eq!(reason_of(&error.to_string()), reason);
+		}
 	}
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use std::{
 	fmt::Display,
 	io::{self, ErrorKind, Write},
+	ops::ControlFlow,
 	process::ExitCode,
 };
 
@@ -53,15 +54,17 @@ impl Output {
 				.map_err(|error| CliError::Answer { source: error.into() })?,
 			false => text(),
 		};
-		write_line(io::stdout().lock(), &line).map_err(|source| CliError::Answer { source })
+		let written = write_line(io::stdout().lock(), &line).map(drop);
+		written.map_err(|source| CliError::Answer { source })
 	}
 
-	/// Write one of many answers, on a line of its own.
+	/// Write one of many answers, on a line of its own. Whoever reads them may have enough: then it says
+	/// to break off.
 	pub(crate) fn line(
 		self,
 		value: &impl Serialize,
 		text: impl FnOnce() -> String,
-	) -> Result<(), CliError> {
+	) -> Result<ControlFlow<()>, CliError> {
 		let line = match self.json {
 			true => serde_json::to_string(&Versioned::new(value))
 				.map_err(|error| CliError::Answer { source: error.into() })?,
@@ -99,10 +102,10 @@ impl Output {
 }
 
 /// A reader that went away has what it wanted.
-fn write_line(mut to: impl Write, line: &impl Display) -> io::Result<()> {
+fn write_line(mut to: impl Write, line: &impl Display) -> io::Result<ControlFlow<()>> {
 	match writeln!(to, "{line}").and_then(|()| to.flush()) {
-		Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-		result => result,
+		Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+		result => result.map(ControlFlow::Continue),
 	}
 }
 

@@ -1,16 +1,17 @@
 //! The secret to sign with: from a file, a command, the environment, or the person at the terminal.
 //! Never from an argument, which other users of the machine can see.
 
-use crate::{args::Global, error::CliError, progress::Quiet, terminal};
-use rustix::process::{Pid, Signal, kill_process_group};
-use std::{
-	env, fs, io, os::unix::process::ExitStatusExt, path::Path, process::Stdio, str::FromStr,
+use crate::{
+	args::Global, descendants::Descendants, error::CliError, input::read_up_to, progress::Quiet,
+	terminal,
 };
+use rustix::process::Signal;
+use std::{env, io, os::unix::process::ExitStatusExt, path::Path, process::Stdio, str::FromStr};
 use subxt::utils::AccountId32;
 use subxt_signer::{SecretUri, sr25519::Keypair};
 use tokio::{io::AsyncReadExt, process::Command};
 
-/// Most bytes of the line that a command prints a secret in.
+/// Most bytes of a file with a secret, or of the line that a command prints one in.
 const SECRET_BYTES_MAX: u64 = 4096;
 
 /// The variables that can hold the secret; the second is the older name.
@@ -48,12 +49,8 @@ async fn secret_of(command: &str) -> Result<String, CliError> {
 	let io_failed = |error: io::Error| failed(error.to_string());
 	let mut shell = Command::new("sh");
 	shell.args(["-c", command]).stdout(Stdio::piped()).kill_on_drop(true);
-	let has_group = !has_terminal();
-	if has_group {
-		shell.process_group(0);
-	}
+	let started = Descendants::from_now();
 	let mut child = shell.spawn().map_err(io_failed)?;
-	let mut group = Group(child.id().filter(|_| has_group));
 	let mut out = child.stdout.take().expect("its output was asked for");
 	let mut start = Vec::new();
 	let limit = SECRET_BYTES_MAX + 1;
@@ -61,7 +58,7 @@ async fn secret_of(command: &str) -> Result<String, CliError> {
 	// All of it, though the first line is what counts: a command whose output nobody reads ends badly.
 	tokio::io::copy(&mut out, &mut tokio::io::sink()).await.map_err(io_failed)?;
 	let status = child.wait().await.map_err(io_failed)?;
-	group.0 = None;
+	started.let_go();
 	match status.signal() {
 		// Ctrl-C at a terminal ends both of us.
 		Some(signal) if signal == Signal::INT.as_raw() => return Err(CliError::Interrupted),
@@ -76,29 +73,15 @@ async fn secret_of(command: &str) -> Result<String, CliError> {
 	Ok(line.trim().to_owned())
 }
 
-/// Whether a command could ask somebody. One that can has to stay in the foreground with us, where
-/// Ctrl-C reaches it.
-fn has_terminal() -> bool {
-	fs::File::open("/dev/tty").is_ok()
-}
-
-/// All processes that a command has started, which end with this.
-struct Group(Option<u32>);
-
-impl Drop for Group {
-	fn drop(&mut self) {
-		let id = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-		if let Some(id) = id {
-			// They may have ended by themselves.
-			let _ = kill_process_group(id, Signal::TERM);
-		}
-	}
-}
-
 /// The text of a file that holds a secret, without the end of the line.
 pub(crate) fn read_secret(path: &Path) -> Result<String, CliError> {
-	let text = fs::read_to_string(path)
-		.map_err(|source| CliError::FileRead { path: path.to_owned(), source })?;
+	let bad = |reason: String| CliError::BadSigner { reason };
+	let bytes = read_up_to(path, SECRET_BYTES_MAX)?;
+	if bytes.len() as u64 > SECRET_BYTES_MAX {
+		return Err(bad(format!("{} is longer than {SECRET_BYTES_MAX} bytes", path.display())));
+	}
+	let text = std::str::from_utf8(&bytes);
+	let text = text.map_err(|_| bad(format!("{} holds no text", path.display())))?;
 	Ok(text.trim().to_owned())
 }
 

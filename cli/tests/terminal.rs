@@ -11,7 +11,7 @@ use std::{
 	fs,
 	io::{BufRead, BufReader, Read, Write},
 	net::{TcpListener, TcpStream},
-	process::{Child, Command, Stdio},
+	process::{Child, Command, Output, Stdio},
 	sync::{
 		Arc,
 		mpsc::{Receiver, Sender, channel},
@@ -142,6 +142,32 @@ fn a_secret_is_asked_for_on_a_terminal_and_not_shown() {
 }
 
 #[test]
+fn who_is_asked_is_told_what_about() {
+	let world = World::new();
+	fs::write(world.path("alice"), "//Alice").unwrap();
+	// What is for programs does not hide it.
+	for json in ["", "--json"] {
+		let call = format!("delete-all {json} --secret-file {}", world.path("alice").display());
+		let shown = typed(&call, b"no\n");
+		assert!(shown.contains("All backups of this account will be deleted"), "{shown}");
+		assert!(shown.contains("nothing was confirmed") && shown.contains("code 2"), "{shown}");
+	}
+}
+
+#[test]
+fn who_overwrites_a_device_is_told_with_what() {
+	let world = World::new();
+	let root = world.snapshot(&[("vda", &[1; 300_000])]);
+	let (key, store) = (world.path("owner.key"), world.path("blocks"));
+	let place = format!("--identity {} --store {}", key.display(), store.display());
+	let shown = typed(&format!("restore --root {root} {place} --device /dev/null"), b"no\n");
+	let will = "What is on /dev/null will be overwritten with vda of request 3, 292.9 KiB, as it was in \
+	            snapshot 4, taken 1970-01-01 00:00:00 UTC by node 2.";
+	assert!(shown.contains(will), "{shown}");
+	assert!(shown.contains("nothing was confirmed") && shown.contains("code 2"), "{shown}");
+}
+
+#[test]
 fn an_interrupted_question_leaves_the_terminal_as_it_was() {
 	const CTRL_C: &[u8] = &[3];
 	let recipient = age::x25519::Identity::generate().to_public();
@@ -153,38 +179,82 @@ fn an_interrupted_question_leaves_the_terminal_as_it_was() {
 	}
 }
 
+/// Start a call whose command for the secret starts a process in turn and waits for it, once without a
+/// terminal and once on one, and tell it to end. `start` gives the process that was started for that.
+fn ends_with_its_command(name: &str, start: impl FnOnce(&str) -> Child) -> Output {
+	let world = World::new();
+	let pids = world.path("pids");
+	// The call, the shell, a process of the shell's and one that is left alone.
+	let script = format!(
+		"sh -c 'sleep 600 & echo $! >>{0}.new'; sleep 600 & echo $! $$ $PPID >>{0}.new; mv {0}.new {0}; wait\n",
+		pids.display()
+	);
+	let file = world.path("script");
+	fs::write(&file, script).unwrap();
+	let call = format!("subscribe --periods 1 --secret-command \"sh {}\"", file.display());
+	let child = start(&call);
+	let begun = Instant::now();
+	while !pids.exists() {
+		assert!(begun.elapsed() < PATIENCE, "the command was not run");
+		thread::sleep(Duration::from_millis(20));
+	}
+	let found = fs::read_to_string(&pids).unwrap();
+	let mut found: Vec<&str> = found.split_whitespace().collect();
+	let parent = found.pop().unwrap();
+	// The shell of the call may have become the one of the script.
+	let called = match comm(parent).as_str() {
+		"backup" => parent.to_owned(),
+		_ => parent_of(parent),
+	};
+	assert_eq!(comm(&called), "backup");
+	let status = Command::new("kill").args(["-s", name, &called]).status();
+	assert!(status.unwrap().success());
+	let output = child.wait_with_output().unwrap();
+	for pid in found {
+		while !is_gone(pid) {
+			assert!(begun.elapsed() < PATIENCE, "{name}: {pid} still runs");
+			thread::sleep(Duration::from_millis(20));
+		}
+	}
+	output
+}
+
+fn comm(pid: &str) -> String {
+	fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim().to_owned()
+}
+
+fn parent_of(pid: &str) -> String {
+	let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+	stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().to_owned()
+}
+
 #[test]
 fn a_command_for_the_secret_ends_with_who_waits_for_it() {
-	let world = World::new();
 	for name in ["INT", "TERM"] {
-		let pids = world.path("pids");
-		// One process that the shell has started, beside its own.
-		let command = format!("sleep 600 & echo $! $$ >{}; wait", pids.display());
-		let child = Command::new("setsid")
-			.args([env!("CARGO_BIN_EXE_backup"), "subscribe", "--periods", "1"])
-			.args(["--secret-command", &command])
-			.stderr(Stdio::piped())
-			.spawn()
-			.unwrap();
-		let begun = Instant::now();
-		let found = loop {
-			assert!(begun.elapsed() < PATIENCE, "the command was not run");
-			match fs::read_to_string(&pids) {
-				Ok(text) if text.ends_with('\n') => break text,
-				_ => thread::sleep(Duration::from_millis(20)),
-			}
-		};
-		signal(&child, name);
-		let output = child.wait_with_output().unwrap();
+		let output = ends_with_its_command(name, |call| {
+			let call = format!("exec setsid {} {call}", env!("CARGO_BIN_EXE_backup"));
+			Command::new("sh").args(["-c", &call]).stderr(Stdio::piped()).spawn().unwrap()
+		});
 		let words = String::from_utf8(output.stderr).unwrap();
 		assert_eq!(output.status.code(), Some(130), "{name}: {words}");
-		for pid in found.split_whitespace() {
-			while !is_gone(pid) {
-				assert!(begun.elapsed() < PATIENCE, "{name}: {pid} still runs");
-				thread::sleep(Duration::from_millis(20));
-			}
-		}
-		fs::remove_file(pids).unwrap();
+	}
+}
+
+#[test]
+fn a_command_for_the_secret_ends_on_a_terminal_too() {
+	for name in ["INT", "TERM", "HUP"] {
+		let output = ends_with_its_command(name, |call| {
+			let call = format!("{} {call}; echo code $?", env!("CARGO_BIN_EXE_backup"));
+			Command::new("script")
+				.args(["--quiet", "--flush", "--command", &call, "/dev/null"])
+				.env("SHELL", "/bin/sh")
+				.stdin(Stdio::null())
+				.stdout(Stdio::piped())
+				.spawn()
+				.unwrap()
+		});
+		let shown = String::from_utf8(output.stdout).unwrap();
+		assert!(shown.contains("code 130"), "{name}: {shown}");
 	}
 }
 

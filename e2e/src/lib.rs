@@ -9,6 +9,7 @@
 //! - [`book`]: the commands of the documentation's pages, typed as they stand there.
 //! - [`chain`]: reads and transactions over the node's own metadata.
 //! - [`story`]: an operator, an owner, a machine, and backups that are paid for.
+//! - [`history`]: snapshots that a chain begins with.
 //! - [`world`]: all of it together, for a scenario.
 //! - [`host`]: further nodes that run machines or hold copies.
 //! - [`link`]: the line to an agent's gateway, to be slowed, cut and joined.
@@ -23,6 +24,7 @@ pub mod book;
 pub mod chain;
 pub mod command;
 pub mod guest;
+pub mod history;
 pub mod host;
 pub mod impostor;
 pub mod lab;

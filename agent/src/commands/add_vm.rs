@@ -1,6 +1,6 @@
 //! `backup-agent add-vm`: the machines of this host, and their files in the inventory.
 
-use super::Context;
+use super::{Context, answer::Versioned};
 use crate::{
 	config::Settings,
 	foreign::one_line,
@@ -17,9 +17,6 @@ use std::{
 	path::PathBuf,
 	process::ExitCode,
 };
-
-/// Version of what programs read.
-const VERSION: u32 = 1;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AddVm {
@@ -106,7 +103,7 @@ pub(super) fn run(context: &Context, arguments: AddVm) -> Result<ExitCode> {
 	}
 	if json {
 		let machines: Vec<Value> = candidates.iter().map(Candidate::to_json).collect();
-		println!("{}", json!({ "version": VERSION, "machines": machines }));
+		println!("{}", Versioned::new(json!({ "machines": machines })).line()?);
 	} else {
 		say_what_is_next(&candidates, yes);
 	}

@@ -3,7 +3,7 @@
 //! A repair removes nothing. It notes what is damaged, so that the next backup stores it anew;
 //! an index that is damaged is given up and made again from the packs.
 
-use super::{Context, exit_code, runtime};
+use super::{Context, answer::Versioned, exit_code, runtime};
 use crate::{
 	config::{Config, Settings},
 	console::{existing_store, spinner},
@@ -147,7 +147,7 @@ fn print(when: &str, report: &StoreReport, json: bool) -> Result<()> {
 			"unknown_bytes": unknown_bytes,
 			"is_index_suspect": is_index_suspect,
 		});
-		println!("{}", serde_json::to_string(&value)?);
+		println!("{}", Versioned::new(value).line()?);
 		return Ok(());
 	}
 	println!("{when}: {good_blocks} good blocks, {}", HumanBytes(*good_bytes));

@@ -1,6 +1,6 @@
 //! `backup-agent live-restore`: a machine back at once, on images that fill in.
 
-use super::{Context, parse_cid, runtime};
+use super::{Context, answer::Versioned, parse_cid, runtime};
 use crate::{
 	api::{END_LIVE_RESTORE_PATH, EndOrder, LIVE_RESTORES_PATH},
 	client::AgentClient,
@@ -84,7 +84,7 @@ async fn begin(config: &Config, order: &LiveRestoreOrder, json: bool) -> Result<
 	let agent = AgentClient::new(config)?;
 	let view: LiveRestoreView = agent.order(LIVE_RESTORES_PATH, order).await?;
 	if json {
-		println!("{}", serde_json::to_string(&view)?);
+		println!("{}", Versioned::new(view).line()?);
 		return Ok(());
 	}
 	let file = config.vms_dir.join(format!("{}.toml", view.vm));
@@ -106,6 +106,7 @@ async fn begin(config: &Config, order: &LiveRestoreOrder, json: bool) -> Result<
 async fn list(config: &Config, json: bool) -> Result<()> {
 	let views: Vec<LiveRestoreView> = AgentClient::new(config)?.view(LIVE_RESTORES_PATH).await?;
 	if json {
+		let views: Vec<_> = views.into_iter().map(Versioned::new).collect();
 		println!("{}", serde_json::to_string(&views)?);
 		return Ok(());
 	}
@@ -126,7 +127,10 @@ async fn end(config: &Config, vm: String, json: bool) -> Result<()> {
 	let order = EndOrder { vm };
 	let ended: bool = AgentClient::new(config)?.order(END_LIVE_RESTORE_PATH, &order).await?;
 	match ended {
-		true if json => println!("{}", serde_json::json!({ "vm": order.vm, "ended": true })),
+		true if json => {
+			let answer = serde_json::json!({ "vm": order.vm, "ended": true });
+			println!("{}", Versioned::new(answer).line()?);
+		}
 		true => println!("{}: ended; what its images lack is missing now", order.vm),
 		false => bail!("no live restore of {:?} is under way", order.vm),
 	}

@@ -1,6 +1,6 @@
 //! `backup-agent verify`: through the agent if it runs, on its store if it does not.
 
-use super::{Context, exit_code, parse_cid, runtime};
+use super::{Context, answer::Versioned, exit_code, parse_cid, runtime};
 use crate::{
 	api::{VERIFY_PATH, VerificationsView, VerifyOrder},
 	client::AgentClient,
@@ -79,7 +79,7 @@ impl Display {
 		self.count += 1;
 		self.all_good &= result.verdict == Verdict::Good;
 		let line = match self.json {
-			true => serde_json::to_string(result)?,
+			true => Versioned::new(result).line()?,
 			false => words(result),
 		};
 		self.bar.suspend(|| println!("{line}"));

@@ -45,7 +45,12 @@ impl Lost {
 		let verb = [arguments, &["--json", "--config", text(&config)]].concat();
 		let output = self.world.run_words(&[&["live-restore"], &verb[..]].concat());
 		match output.status.success() {
-			true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+			true => {
+				let answer: Json = serde_json::from_slice(&output.stdout).unwrap();
+				let answers = answer.as_array().map_or(slice::from_ref(&answer), Vec::as_slice);
+				assert!(answers.iter().all(|one| one["version"] == 1), "{answer}");
+				Ok(answer)
+			}
 			false => Err(String::from_utf8(output.stderr).unwrap()),
 		}
 	}

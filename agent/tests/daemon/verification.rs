@@ -19,7 +19,7 @@ impl World {
 		let output = self.verify(&[arguments, &["--json"]].concat());
 		assert_eq!(output.status.code(), Some(code), "{output:?}");
 		let text = String::from_utf8(output.stdout).unwrap();
-		text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+		versioned(&text)
 	}
 
 	/// Changes a byte in the middle of the first pack.
@@ -31,6 +31,13 @@ impl World {
 		file.read_exact_at(&mut byte, at).unwrap();
 		file.write_all_at(&[!byte[0]], at).unwrap();
 	}
+}
+
+/// What programs are told, of which each line says the version of its shape.
+fn versioned(text: &str) -> Vec<Json> {
+	let lines: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+	assert!(lines.iter().all(|line| line["version"] == 1), "{text}");
+	lines
 }
 
 #[test]
@@ -116,7 +123,7 @@ fn a_damaged_store_is_repaired_and_the_next_backup_makes_it_whole() {
 		let output = world.run_with("fsck", &[arguments, &["--json"]].concat());
 		assert_eq!(output.status.code(), Some(code), "{output:?}");
 		let text = String::from_utf8(output.stdout).unwrap();
-		text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+		versioned(&text)
 	};
 	let refused = world.run_with("fsck", &[]);
 	assert_eq!(refused.status.code(), Some(1));

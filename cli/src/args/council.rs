@@ -63,6 +63,9 @@ pub(crate) enum Motion {
 		/// Id of the node.
 		#[arg(value_name = "NODE")]
 		id: u32,
+		/// Do not ask.
+		#[arg(long)]
+		yes: bool,
 	},
 	/// Keep a snapshot, and its request, from deletion.
 	Hold {

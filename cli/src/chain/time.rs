@@ -36,7 +36,7 @@ impl Chain {
 
 	/// The time of a block of the best chain, in milliseconds since 1970. Nothing, if the node has
 	/// forgotten the block.
-	async fn time_of(&self, at: &AtBlock, block: u64) -> Result<Option<i64>, CliError> {
+	pub(crate) async fn time_of(&self, at: &AtBlock, block: u64) -> Result<Option<i64>, CliError> {
 		let unknown = || CliError::NoTime { block };
 		let metadata = at.metadata_ref();
 		let pallet = metadata.pallet_by_name("Timestamp").ok_or_else(unknown)?;

@@ -2,15 +2,13 @@
 
 use crate::{
 	args::{Global, Machine},
-	chain::{Chain, machines, reads},
-	commands::session::Session,
+	chain::reads,
+	commands::{listing::of_machine, session::Session},
 	error::CliError,
 	output::{Output, Table},
-	progress::Bar,
 	secret::parse_account,
 };
 use backup_primitives::Recipient;
-use serde_json::json;
 
 /// Let an account restore a machine, until a block if one is given, and fetch its sealed blocks with
 /// a key if one is given.
@@ -51,22 +49,17 @@ pub(crate) async fn list(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let bar = Bar::waiting(output, "the chain");
-	let at = Chain::connect(global).await?.best().await?;
-	let request = machines::find(&at, machine, global).await?;
-	let grants = reads::grants(&at, request).await?;
-	let answer = json!({ "block": at.block_number(), "request": request, "grants": grants });
-	drop(bar);
-	output.answer(&answer, || {
+	of_machine(machine, global, output, "grants", reads::grants, |request, grants| {
 		if grants.is_empty() {
 			return format!("nobody but the owner may restore request {request}");
 		}
 		let mut table = Table::new(&["account", "since", "until", "key"]);
-		for grant in &grants {
+		for grant in grants {
 			let until = grant.expires_at.map_or_else(|| "-".into(), |block| block.to_string());
 			let key = grant.recipient.clone().unwrap_or_else(|| "-".into());
 			table.row([grant.account.clone(), grant.granted_at.to_string(), until, key]);
 		}
 		table.render()
 	})
+	.await
 }

@@ -10,11 +10,11 @@ use crate::{
 		records::to_json,
 		submit::Included,
 	},
-	commands::keeping::deletion_target,
+	commands::{keeping::deletion_target, session::Session},
 	error::CliError,
 	output::{Output, Table},
 	progress::Bar,
-	secret::{parse_account, signer},
+	secret::parse_account,
 	words,
 };
 use serde_json::json;
@@ -53,15 +53,32 @@ async fn propose(
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
-	let signer = signer(global).await?;
-	let chain = Chain::connect(global).await?;
-	let at = chain.best().await?;
+	let session = match motion {
+		// With a council of one there is no vote to think it over.
+		Motion::Deregister { id, yes } => {
+			let will = format!(
+				"If the council approves, node {id} is taken off the chain, and its id is never given again."
+			);
+			Session::begin_after_asking(global, *yes, &will, "deregister").await?
+		}
+		Motion::Pause
+		| Motion::Resume
+		| Motion::Cadence { .. }
+		| Motion::Admit { .. }
+		| Motion::Dismiss { .. }
+		| Motion::Hold { .. }
+		| Motion::Release { .. }
+		| Motion::Keep { .. }
+		| Motion::Price { .. }
+		| Motion::Set { .. } => Session::begin(global).await?,
+	};
+	let at = session.chain.best().await?;
 	// More than half, which is what the reference runtime asks for.
 	let members = council::members(&at).await?;
 	let threshold = threshold.unwrap_or(members / 2 + 1);
 	let call = call(motion, &at).await?;
 	let arguments = vec![Value::u128(threshold.into()), call, Value::u128(MOTION_BYTES_MAX.into())];
-	let included = chain.submit(&signer, COUNCIL, "propose", arguments).await?;
+	let included = session.submit(COUNCIL, "propose", arguments).await?;
 	// With a threshold of one it is carried out at once, and there is nothing to vote on.
 	let index = included.event::<Proposed>(COUNCIL, "Proposed").ok();
 	let index = index.map(|proposed| proposed.proposal_index);
@@ -72,7 +89,7 @@ async fn propose(
 		"transaction": included.report,
 	});
 	if index.is_none() {
-		ensure_carried_out(&chain, &included, "Executed").await?;
+		ensure_carried_out(&session.chain, &included, "Executed").await?;
 	}
 	output.answer(&value, || match index {
 		Some(index) => format!(
@@ -103,7 +120,7 @@ async fn call(motion: &Motion, at: &AtBlock) -> Result<Value, CliError> {
 		),
 		Motion::Admit { id } => backup("admit_storage_node", node(*id)),
 		Motion::Dismiss { id } => backup("dismiss_storage_node", node(*id)),
-		Motion::Deregister { id } => call("Compute", "deregister_node", node(*id)),
+		Motion::Deregister { id, yes: _ } => call("Compute", "deregister_node", node(*id)),
 		Motion::Hold { request, sequence } => {
 			backup("hold_snapshot", snapshot(*request, *sequence))
 		}
@@ -163,12 +180,11 @@ async fn motions(global: &Global, output: Output) -> Result<(), CliError> {
 }
 
 async fn vote(index: u32, aye: bool, global: &Global, output: Output) -> Result<(), CliError> {
-	let signer = signer(global).await?;
-	let chain = Chain::connect(global).await?;
-	let motion = council::motion(&chain.best().await?, index).await?;
+	let session = Session::begin(global).await?;
+	let motion = council::motion(&session.chain.best().await?, index).await?;
 	let arguments =
 		vec![Value::from_bytes(motion.hash), Value::u128(index.into()), Value::bool(aye)];
-	let report = chain.submit(&signer, COUNCIL, "vote", arguments).await?.report;
+	let report = session.submit(COUNCIL, "vote", arguments).await?.report;
 	let word = if aye { "aye" } else { "nay" };
 	output.answer(&report, || {
 		format!(
@@ -178,19 +194,18 @@ async fn vote(index: u32, aye: bool, global: &Global, output: Output) -> Result<
 }
 
 async fn close(index: u32, global: &Global, output: Output) -> Result<(), CliError> {
-	let signer = signer(global).await?;
-	let chain = Chain::connect(global).await?;
-	let motion = council::motion(&chain.best().await?, index).await?;
+	let session = Session::begin(global).await?;
+	let motion = council::motion(&session.chain.best().await?, index).await?;
 	let weight = Value::named_composite([
 		("ref_time", Value::u128(MOTION_REF_TIME)),
 		("proof_size", Value::u128(MOTION_PROOF_BYTES)),
 	]);
 	let bytes = Value::u128(MOTION_BYTES_MAX.into());
 	let arguments = vec![Value::from_bytes(motion.hash), Value::u128(index.into()), weight, bytes];
-	let included = chain.submit(&signer, COUNCIL, "close", arguments).await?;
+	let included = session.submit(COUNCIL, "close", arguments).await?;
 	let is_approved = included.report.has(COUNCIL, "Approved");
 	if is_approved {
-		ensure_carried_out(&chain, &included, "Executed").await?;
+		ensure_carried_out(&session.chain, &included, "Executed").await?;
 	}
 	let value = json!({
 		"motion": index,

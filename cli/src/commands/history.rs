@@ -4,7 +4,11 @@
 use crate::{
 	args::{Global, Machine, Unlock, When},
 	chain::{AtBlock, Chain, machines, reads, records::Snapshot},
-	commands::{blocks::work, locate::locate_sealed, restore::open},
+	commands::{
+		blocks::work,
+		locate::locate_sealed,
+		restore::{open, taken_at},
+	},
 	error::CliError,
 	output::{Output, Table},
 	progress::Bar,
@@ -114,6 +118,7 @@ pub(crate) async fn show(unlock: Unlock, global: &Global, output: Output) -> Res
 	drop(bar);
 	let consistency = serde_json::to_value(opened.consistency);
 	let consistency = consistency.map_err(|error| CliError::Answer { source: error.into() })?;
+	let taken = taken_at(&opened);
 	let shown = Shown {
 		root,
 		genesis: format!("0x{}", hex::encode(opened.genesis)),
@@ -127,14 +132,9 @@ pub(crate) async fn show(unlock: Unlock, global: &Global, output: Output) -> Res
 		blobs: Part::all(&opened.blobs),
 	};
 	output.answer(&shown, || {
-		let taken_s = i64::try_from(shown.taken_at_ms / 1000).unwrap_or(i64::MAX);
 		let head = format!(
 			"snapshot {} of request {}, taken {} UTC by node {}, {}",
-			shown.sequence,
-			shown.request,
-			words::time(taken_s),
-			shown.node,
-			shown.consistency
+			shown.sequence, shown.request, taken, shown.node, shown.consistency
 		);
 		let mut table = Table::new(&["holds", "name", "size"]);
 		for (what, parts) in [("disk", &shown.disks), ("blob", &shown.blobs)] {

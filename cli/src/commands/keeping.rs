@@ -113,7 +113,7 @@ pub(crate) async fn delete(
 			None => format!("The backup of {whose}, with all its snapshots,"),
 		};
 		let will = format!("{what} will be deleted, blocks and records, on every node.");
-		confirm(output, &will, "delete").await?;
+		confirm(&will, "delete").await?;
 	}
 	let done =
 		format!("the deletion was asked for; until it is carried out, {}", undo(request, sequence));

@@ -5,6 +5,7 @@ use crate::{
 	chain::{Chain, reads},
 	commands::{session::Session, words_of_key},
 	error::CliError,
+	input::read_up_to,
 	output::{Output, Table},
 	progress::Bar,
 	secret::account,
@@ -138,13 +139,12 @@ impl Identities {
 
 /// All X25519 identities of a file, at least one.
 pub(crate) fn read_identities(path: &Path) -> Result<Vec<x25519::Identity>, CliError> {
-	let fail = |source| CliError::FileRead { path: path.to_owned(), source };
 	let bad =
 		|reason: &str| CliError::BadIdentity { path: path.to_owned(), reason: reason.to_owned() };
-	if fs::metadata(path).map_err(fail)?.len() > IDENTITY_BYTES_MAX {
+	let text = read_up_to(path, IDENTITY_BYTES_MAX)?;
+	if text.len() as u64 > IDENTITY_BYTES_MAX {
 		return Err(bad("the file is too long"));
 	}
-	let text = fs::read(path).map_err(fail)?;
 	let text = String::from_utf8(text).map_err(|_| bad("it is not text"))?;
 	let lines = text.lines().map(str::trim);
 	let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));

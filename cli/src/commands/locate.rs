@@ -22,7 +22,7 @@ use backup_agent::peers::{
 	pass::{AnyReader, Pass},
 };
 use backup_primitives::{Cid, OpaqueId, Reader, Recipient};
-use std::thread;
+use std::{mem, thread};
 use subxt::utils::AccountId32;
 use tokio::sync::oneshot;
 
@@ -118,6 +118,12 @@ struct Known {
 }
 
 impl Known {
+	/// A gateway with what is shown there. Nothing if its key is not known, or none.
+	fn door(&self, gateway: GatewayAddress) -> Option<Door> {
+		let pass = Pass::new(&self.reader, &self.identity, &gateway.key?)?;
+		Some(Door { url: gateway.url, pass: Some(pass) })
+	}
+
 	/// An owner, by its account.
 	fn owner(account: &AccountId32, identity: &Identity) -> Self {
 		let id = OpaqueId::of(&account.0).expect("an account has as many bytes as an id may have");
@@ -161,7 +167,7 @@ impl Asked<'_> {
 	) -> (Vec<String>, Vec<GatewayAddress>) {
 		let asked: Vec<_> = gateways
 			.into_iter()
-			.map(|gateway| (is_closed(&gateway.url, reach, self.root), gateway))
+			.map(|gateway| (is_closed(&gateway.url, None, reach, self.root), gateway))
 			.collect();
 		let (mut open, mut closed) = (Vec::new(), Vec::new());
 		for (answer, gateway) in asked {
@@ -181,7 +187,7 @@ impl Asked<'_> {
 		reach: &Reach,
 		doors: &mut Vec<Door>,
 	) -> Result<(), CliError> {
-		match self.passes(&gateways).await {
+		match self.passes(&gateways, reach).await {
 			Ok(found) => doors.extend(found),
 			Err(error) => {
 				// One with a key may serve everybody all the same.
@@ -197,7 +203,11 @@ impl Asked<'_> {
 		Ok(())
 	}
 
-	async fn passes(&self, gateways: &[GatewayAddress]) -> Result<Vec<Door>, CliError> {
+	async fn passes(
+		&self,
+		gateways: &[GatewayAddress],
+		reach: &Reach,
+	) -> Result<Vec<Door>, CliError> {
 		let closed = |reason: &str| CliError::GatewayClosed {
 			urls: gateways
 				.iter()
@@ -207,13 +217,15 @@ impl Asked<'_> {
 			reason: reason.to_owned(),
 		};
 		let identities = self.identities.get()?;
-		let Some(first) = identities.first() else {
+		if identities.is_empty() {
 			return Err(closed("no --identity was given that could be shown there"));
-		};
+		}
 		let named = self.from.owner.as_deref().map(parse_account).transpose()?;
 		let are_keys_known = gateways.iter().all(|gateway| gateway.key.is_some());
-		let (known, gateways) = match named {
-			Some(account) if are_keys_known => (Known::owner(&account, first), gateways.to_vec()),
+		let doors = match named {
+			Some(account) if are_keys_known => {
+				self.try_all(&account, identities, gateways.to_vec(), reach).await
+			}
 			named => {
 				let at = self.at().await?;
 				let known = self.known(&at, named, identities).await?.ok_or_else(|| {
@@ -221,14 +233,9 @@ impl Asked<'_> {
 						"the chain knows none of these keys as an owner's, or as one's that an owner has let in",
 					)
 				})?;
-				(known, with_keys(&at, gateways).await?)
+				with_keys(&at, gateways).await?.into_iter().filter_map(|g| known.door(g)).collect()
 			}
 		};
-		let door = |gateway: GatewayAddress| {
-			let pass = Pass::new(&known.reader, &known.identity, &gateway.key?)?;
-			Some(Door { url: gateway.url, pass: Some(pass) })
-		};
-		let doors: Vec<Door> = gateways.into_iter().filter_map(door).collect();
 		match doors.is_empty() {
 			false => Ok(doors),
 			true => Err(closed("no node on the chain has this address")),
@@ -268,6 +275,41 @@ impl Asked<'_> {
 		Ok(owners.first().map(|(account, place)| Known::owner(account, &identities[*place])))
 	}
 
+	/// Passes for gateways whose keys are known. Without a chain nobody but the gateway can say which of
+	/// the identities is registered, so each is shown there until one is let in. The last is shown with what
+	/// is asked for.
+	async fn try_all(
+		&self,
+		account: &AccountId32,
+		identities: &[Identity],
+		mut gateways: Vec<GatewayAddress>,
+		reach: &Reach,
+	) -> Vec<Door> {
+		let mut doors = Vec::new();
+		for (index, identity) in identities.iter().enumerate() {
+			let known = Known::owner(account, identity);
+			let is_last = index + 1 == identities.len();
+			let shown = mem::take(&mut gateways).into_iter().filter_map(|gateway| {
+				let door = known.door(gateway.clone())?;
+				let pass = door.pass.clone();
+				let answer = (!is_last).then(|| is_closed(&door.url, pass, reach, self.root));
+				Some((gateway, door, answer))
+			});
+			// All are asked before the first is waited for.
+			for (gateway, door, answer) in shown.collect::<Vec<_>>() {
+				let is_closed = match answer {
+					Some(answer) => answer.await.unwrap_or(true),
+					None => false,
+				};
+				match is_closed {
+					true => gateways.push(gateway),
+					false => doors.push(door),
+				}
+			}
+		}
+		doors
+	}
+
 	async fn at(&self) -> Result<AtBlock, CliError> {
 		match self.found {
 			Some(found) => Ok(found.at.clone()),
@@ -276,13 +318,13 @@ impl Asked<'_> {
 	}
 }
 
-/// Whether a gateway serves only whom it knows. It is asked by a thread of its own, for which nobody
+/// Whether a gateway does not serve whoever shows this, or nothing. It is asked by a thread of its own, for which nobody
 /// waits who has been told to end.
-fn is_closed(url: &str, reach: &Reach, root: Cid) -> oneshot::Receiver<bool> {
+fn is_closed(url: &str, pass: Option<Pass>, reach: &Reach, root: Cid) -> oneshot::Receiver<bool> {
 	let (sender, receiver) = oneshot::channel();
 	let (url, reach) = (url.to_owned(), reach.clone());
 	thread::spawn(move || {
-		let gateway = GatewayClient::new(reach).ok().and_then(|all| all.gateway(&url, None).ok());
+		let gateway = GatewayClient::new(reach).ok().and_then(|all| all.gateway(&url, pass).ok());
 		let answer = gateway.map(|gateway| gateway.block(&root));
 		// Whoever asked may have gone.
 		let _ = sender.send(matches!(answer, Some(Err(PeerError::Refused(_)))));

@@ -36,7 +36,7 @@ pub(crate) async fn unsubscribe(
 	output: Output,
 ) -> Result<(), CliError> {
 	let will = "Backups of this account end now. What was paid for later blocks is not paid back.";
-	let session = Session::begin_after_asking(global, output, yes, will, "unsubscribe").await?;
+	let session = Session::begin_after_asking(global, yes, will, "unsubscribe").await?;
 	let report = session.submit("Marketplace", "unsubscribe", ()).await?.report;
 	output.answer(&report, || {
 		format!("backups are disabled; what is stored stays (block {})", report.block)
@@ -45,7 +45,7 @@ pub(crate) async fn unsubscribe(
 
 pub(crate) async fn delete_all(yes: bool, global: &Global, output: Output) -> Result<(), CliError> {
 	let will = "All backups of this account will be deleted, blocks and records, on every node.";
-	let session = Session::begin_after_asking(global, output, yes, will, "delete").await?;
+	let session = Session::begin_after_asking(global, yes, will, "delete").await?;
 	let report = session.submit("Marketplace", "request_deletion", ()).await?.report;
 	output.answer(&report, || {
 		format!(

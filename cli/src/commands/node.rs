@@ -73,7 +73,7 @@ async fn rotate(
 
 async fn deregister(id: u32, yes: bool, global: &Global, output: Output) -> Result<(), CliError> {
 	let will = format!("Node {id} will be taken off the chain, and its id is never given again.");
-	let session = Session::begin_after_asking(global, output, yes, &will, "deregister").await?;
+	let session = Session::begin_after_asking(global, yes, &will, "deregister").await?;
 	let report = session.submit("Compute", "deregister_node", (id,)).await?.report;
 	output.answer(&report, || {
 		format!(

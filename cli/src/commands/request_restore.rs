@@ -6,13 +6,19 @@ use crate::{
 		Chain,
 		follow::Follower,
 		reads,
-		records::{Restore, RestoreState},
+		records::{RequestState, Restore, RestoreState, Snapshot},
 		submit::Included,
 	},
-	commands::{confirm::confirm, history::find, restore::read_envelope, session::Session},
+	commands::{
+		confirm::{confirm, ensure_person},
+		history::find,
+		restore::read_envelope,
+		session::Session,
+	},
 	error::CliError,
 	output::Output,
 	progress::Bar,
+	secret, words,
 };
 use serde_json::json;
 use std::{path::PathBuf, time::Duration};
@@ -46,6 +52,11 @@ impl Wanted {
 		let Self { what: _, sequence, at, replace, onto, envelope, yes: _ } = self;
 		sequence.is_none() && at.is_none() && !replace && onto.is_none() && envelope.is_none()
 	}
+
+	/// Whether somebody is asked before it is done.
+	fn asks(&self) -> bool {
+		self.replace && !self.yes
+	}
 }
 
 /// Ask, and with a `timeout` in seconds wait for the node's report.
@@ -58,13 +69,18 @@ pub(crate) async fn run(
 	if matches!(wanted.what, Restorable::Root(_)) && !wanted.is_plain() {
 		return Err(CliError::RootAlone);
 	}
-	let session = Session::begin(global).await?;
+	// Whoever cannot sign is told before being asked, and who cannot be asked before a node is.
+	let signer = secret::signer(global).await?;
+	if wanted.asks() {
+		ensure_person()?;
+	}
+	let session = Session::of(signer, global).await?;
 	let included = match &wanted.what {
 		Restorable::Root(cid) => {
 			let arguments = (cid.as_bytes().to_vec(),);
 			session.submit("Backup", "restore_from_snapshot", arguments).await?
 		}
-		Restorable::Machine(machine) => ask(&session, machine, wanted, global, output).await?,
+		Restorable::Machine(machine) => ask(&session, machine, wanted, global).await?,
 	};
 	let event: SnapshotRestoreRequested = included.event("Backup", "SnapshotRestoreRequested")?;
 	let restore = event.restore_id;
@@ -98,7 +114,6 @@ async fn ask(
 	machine: &Machine,
 	wanted: &Wanted,
 	global: &Global,
-	output: Output,
 ) -> Result<Included, CliError> {
 	let request = session.request(machine).await?;
 	let sequence = match wanted.sequence {
@@ -110,9 +125,9 @@ async fn ask(
 		None => None,
 	};
 	let envelope = wanted.envelope.as_deref().map(read_envelope).transpose()?;
-	if wanted.replace && !wanted.yes {
-		let will = format!("The disks of request {} will be replaced.", target.unwrap_or(request));
-		confirm(output, &will, "replace").await?;
+	if wanted.asks() {
+		let will = replacement(session, (request, sequence), target.unwrap_or(request)).await?;
+		confirm(&will, "replace").await?;
 	}
 	let option = |value: Option<Value>| match value {
 		Some(value) => Value::unnamed_variant("Some", [value]),
@@ -126,6 +141,43 @@ async fn ask(
 	]);
 	let arguments = vec![Value::u128(request.into()), Value::u128(sequence.into()), options];
 	session.submit("Backup", "restore_snapshot", arguments).await
+}
+
+/// What will happen to the disks of a request's machine, when they become those of a snapshot.
+async fn replacement(
+	session: &Session,
+	(request, sequence): (u64, u64),
+	target: u64,
+) -> Result<String, CliError> {
+	let chain = &session.chain;
+	let at = chain.best().await?;
+	let snapshot = reads::snapshot(&at, request, sequence).await?;
+	let snapshot = snapshot.ok_or(CliError::NoSuchSnapshot { request, sequence })?;
+	let machine = reads::request(&at, target).await?.state.into();
+	// A node may have forgotten when the block was made.
+	let taken_ms = chain.time_of(&at, snapshot.taken_at).await?;
+	Ok(replacement_words((target, &machine), (request, &snapshot), taken_ms))
+}
+
+fn replacement_words(
+	(target, machine): (u64, &RequestState),
+	(request, snapshot): (u64, &Snapshot),
+	taken_ms: Option<i64>,
+) -> String {
+	let machine = match machine {
+		RequestState::Running { node, vm } => format!("{vm} (request {target}) on node {node}"),
+		RequestState::Assigned { node } => format!("request {target} on node {node}"),
+		RequestState::Open | RequestState::Ended => format!("request {target}"),
+	};
+	let Snapshot { sequence, taken_at, logical_bytes, .. } = snapshot;
+	let time = taken_ms.map(|ms| format!(", {} UTC", words::time(ms.div_euclid(1_000))));
+	let whose = if request == target { String::new() } else { format!(" of request {request}") };
+	format!(
+		"All disks of {machine} will be replaced with those of snapshot {sequence}{whose}, {}, taken at \
+		 block {taken_at}{}. What was written to them since is lost.",
+		words::bytes(*logical_bytes),
+		time.unwrap_or_default()
+	)
 }
 
 /// Wait for the block in which the node reported success. The restore was asked for at block `since`.
@@ -178,4 +230,27 @@ fn ended(record: Restore) -> Result<Option<u64>, CliError> {
 pub(crate) async fn close(restore: u64, global: &Global, output: Output) -> Result<(), CliError> {
 	let done = format!("restore {restore} is closed");
 	Session::begin(global).await?.carry_out(output, "close_restore", (restore,), &done).await
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn who_replaces_disks_is_told_which_and_what_comes_back() {
+		let running = RequestState::Running { node: 3, vm: "web-1".into() };
+		let snapshot = Snapshot::example(12, 3);
+		let words = replacement_words((7, &running), (7, &snapshot), Some(1_777_593_600_999));
+		assert_eq!(
+			words,
+			"All disks of web-1 (request 7) on node 3 will be replaced with those of snapshot 12, 1.0 KiB, \
+			 taken at block 120, 2026-05-01 00:00:00 UTC. What was written to them since is lost."
+		);
+		let words = replacement_words((9, &RequestState::Open), (7, &snapshot), None);
+		assert_eq!(
+			words,
+			"All disks of request 9 will be replaced with those of snapshot 12 of request 7, 1.0 KiB, \
+			 taken at block 120. What was written to them since is lost."
+		);
+	}
 }

@@ -12,11 +12,12 @@ use crate::{
 	args::{Format, Global, Restore, Unlock},
 	commands::{
 		blocks::{Place, work},
-		confirm::confirm,
+		confirm::{confirm, ensure_person},
 		key::Identities,
 		locate::{Located, locate_sealed},
 	},
 	error::{CliError, exit},
+	input::read_up_to,
 	output::Output,
 	progress::Bar,
 	words,
@@ -34,7 +35,6 @@ use backup_primitives::Cid;
 use serde::Serialize;
 use std::{
 	fs,
-	io::Read,
 	path::{Path, PathBuf},
 };
 
@@ -53,11 +53,19 @@ struct Answer {
 
 pub(crate) async fn run(restore: Restore, global: &Global, output: Output) -> Result<(), CliError> {
 	let place = Destination::of(&restore)?;
-	if let (Destination::Device(device), false) = (&place, restore.yes) {
-		let will = format!("What is on {} will be overwritten.", device.display());
-		confirm(output, &will, "overwrite").await?;
+	let is_asked = matches!(place, Destination::Device(_)) && !restore.yes;
+	if is_asked {
+		ensure_person()?;
 	}
-	let located = locate_sealed(&restore.unlock, global, output).await?;
+	let mut located = locate_sealed(&restore.unlock, global, output).await?;
+	let mut restore = restore;
+	if is_asked {
+		let will;
+		(will, located, restore) = what_will_be(located, restore, output).await?;
+		let will =
+			format!("What is on {} will be overwritten with {will}.", place.path().display());
+		confirm(&will, "overwrite").await?;
+	}
 	let answer =
 		work(move |cancel| write_image(&located, &restore, &place, output, cancel)).await?;
 	output.answer(&answer, || {
@@ -71,6 +79,30 @@ pub(crate) async fn run(restore: Restore, global: &Global, output: Output) -> Re
 			words::bytes(answer.written_bytes)
 		)
 	})
+}
+
+/// The disk that a restore writes, in words.
+async fn what_will_be(
+	located: Located,
+	restore: Restore,
+	output: Output,
+) -> Result<(String, Located, Restore), CliError> {
+	let _bar = Bar::waiting(output, "the snapshot");
+	work(move |cancel| {
+		let (_, opened) = open(&located, &restore.unlock, cancel)?;
+		let disk = choose(located.root, &opened, &restore)?;
+		let words = format!(
+			"{} of request {}, {}, as it was in snapshot {}, taken {} UTC by node {}",
+			words::escape(disk.name.as_bytes()),
+			opened.request,
+			words::bytes(disk.logical_bytes),
+			opened.sequence,
+			taken_at(&opened),
+			opened.node
+		);
+		Ok((words, located, restore))
+	})
+	.await
 }
 
 fn write_image(
@@ -107,6 +139,11 @@ fn write_image(
 		logical_bytes: disk.logical_bytes,
 		written_bytes,
 	})
+}
+
+/// When a snapshot was taken, in UTC.
+pub(super) fn taken_at(root: &Root) -> String {
+	words::time(i64::try_from(root.taken_at_ms / 1_000).unwrap_or(i64::MAX))
 }
 
 /// The place of a snapshot's blocks, and its opened root.
@@ -147,12 +184,8 @@ pub(super) fn unlock(
 }
 
 pub(super) fn read_envelope(path: &Path) -> Result<Vec<u8>, CliError> {
-	let failed = |source| CliError::FileRead { path: path.to_owned(), source };
-	let mut bytes = Vec::new();
-	let file = fs::File::open(path).map_err(failed)?;
 	// One byte more than any has is refused as no envelope.
-	file.take(ENVELOPE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-	Ok(bytes)
+	read_up_to(path, ENVELOPE_BYTES_MAX as u64)
 }
 
 /// The disk or blob that is meant.

@@ -32,14 +32,13 @@ impl Session {
 	/// said on the command line. Who cannot sign is told before being asked.
 	pub(super) async fn begin_after_asking(
 		global: &Global,
-		output: Output,
 		yes: bool,
 		will: &str,
 		word: &str,
 	) -> Result<Self, CliError> {
 		let signer = secret::signer(global).await?;
 		if !yes {
-			confirm(output, will, word).await?;
+			confirm(will, word).await?;
 		}
 		Self::of(signer, global).await
 	}

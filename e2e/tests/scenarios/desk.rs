@@ -9,13 +9,17 @@ use backup_e2e::{
 use serde_json::Value as Json;
 use std::{
 	fs,
+	io::Write,
 	path::{Path, PathBuf},
-	process::Output,
+	process::{Command, Output, Stdio},
 };
 
 /// The machine's owner, and another account.
 pub(crate) const OWNER: &str = "Bob";
 pub(crate) const STRANGER: &str = "Charlie";
+
+/// The council's only member, who is the operator, too.
+pub(crate) const COUNCIL: &str = "Alice";
 
 pub(crate) struct Desk<'a> {
 	pub(crate) world: &'a World,
@@ -24,7 +28,7 @@ pub(crate) struct Desk<'a> {
 
 impl<'a> Desk<'a> {
 	pub(crate) fn open(world: &'a World, machine: &'a Machine) -> Result<Self> {
-		for name in [OWNER, STRANGER] {
+		for name in [OWNER, STRANGER, COUNCIL] {
 			fs::write(world.lab.path().join(name), format!("//{name}"))?;
 		}
 		Ok(Self { world, machine })
@@ -62,6 +66,25 @@ impl<'a> Desk<'a> {
 	pub(crate) fn text(&self, words: &str) -> Result<String> {
 		let words = words.split_whitespace().map(str::to_owned);
 		command::text(self.preamble(OWNER).into_iter().chain(words))
+	}
+
+	/// What the owner is shown on a terminal, where this is typed.
+	pub(crate) fn typed(&self, words: &str, answer: &str) -> Result<String> {
+		let program = command::program()?;
+		let program = program.get_program().to_str().context("the path is text")?;
+		let call = format!("{program} {} {words}", self.preamble(OWNER).join(" "));
+		let mut terminal = Command::new("script")
+			.args(["--quiet", "--flush", "--command", &call, "/dev/null"])
+			.env("SHELL", "/bin/sh")
+			.stdin(Stdio::piped())
+			.stdout(Stdio::piped())
+			.spawn()?;
+		// A terminal keeps it until it is asked for.
+		let mut input = terminal.stdin.take().context("nobody can type")?;
+		input.write_all(answer.as_bytes())?;
+		let shown = terminal.wait_with_output()?.stdout;
+		drop(input);
+		Ok(String::from_utf8_lossy(&shown).into_owned())
 	}
 
 	/// A verb that ends with this code and says these words.

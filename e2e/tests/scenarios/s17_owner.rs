@@ -1,7 +1,7 @@
 //! Every verb of an owner, on a running chain with a real agent: what it says it did is read back
 //! from the chain, and what it writes is what the machine had on its disk.
 
-use crate::desk::{Desk, OWNER, STRANGER, shown};
+use crate::desk::{COUNCIL, Desk, OWNER, STRANGER, shown};
 use anyhow::{Context, Result, ensure};
 use backup_e2e::{
 	chain::{Snapshot, View, bytes},
@@ -13,7 +13,7 @@ use backup_e2e::{
 };
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::FileExt, process::Command};
 
 /// Time enough to take a deletion back by hand.
 const PACE: Pace = Pace { deletion_grace: 10, ..Pace::ONCE };
@@ -51,11 +51,14 @@ async fn every_verb_of_an_owner_does_what_it_says() {
 		the_node_writes_an_image(&desk, newest).await.context("request-restore")?;
 		a_root_tells_what_it_holds(&desk, newest).context("show, verify")?;
 		files_come_out(&desk, newest).context("ls, cat, restore-file")?;
+		a_disk_is_served(&desk, newest).context("serve-disk")?;
 		a_snapshot_travels_in_a_file(&desk, newest).context("export, import, restore")?;
 		a_machine_comes_back_from_who_has_it(&desk, newest).context("copies, restore --at")?;
 		a_closed_gateway_lets_its_owners_in(&desk, newest).context("gateways, drill")?;
 		an_envelope_opens_a_snapshot(&desk, newest).context("envelope")?;
 		a_deleted_snapshot_is_gone(&desk, newest).await.context("delete")?;
+		disks_are_replaced(&desk, newest).context("request-restore --replace")?;
+		another_machines_node_restores(&desk, newest).context("request-restore --onto")?;
 		everything_can_be_deleted(&desk).await.context("delete-all")?;
 		watch.ends_with_all_of_it().context("watch")
 	})
@@ -380,6 +383,28 @@ fn files_come_out(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
 	desk.fails(OWNER, &format!("cat {unlock} /files/77"), NOT_FOUND, "/files/77")
 }
 
+/// Another program reads it, of a snapshot that only the agent has.
+fn a_disk_is_served(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
+	let (socket, image) = (desk.path("nbd"), desk.path("served.raw"));
+	let mut serve = command::program()?;
+	serve.args(["serve-disk", "--socket"]).arg(&socket);
+	serve.args(desk.unlock(&newest.cid).split_whitespace());
+	let log = desk.world.lab.log("serve-disk");
+	let mut serve = Process::start("backup serve-disk", serve, &log)?;
+	wait::until("the disk to be served", COMMAND_TIME_MAX, || {
+		serve.ensure_runs()?;
+		Ok(serve.output().contains("serving vda").then_some(()))
+	})?;
+	let url = format!("nbd+unix:///vda?socket={}", shown(&socket));
+	let convert = ["convert", "-f", "raw", "-O", "raw", &url];
+	let converted = Command::new("qemu-img").args(convert).arg(&image).status()?;
+	ensure!(converted.success(), "qemu-img ended with {converted}");
+	ensure!(checksum(&image)? == checksum(&desk.machine.disk)?, "the image is not the disk");
+	let end = serve.terminate()?;
+	ensure!(end.success() && !socket.exists(), "it ended with {end}");
+	fs::remove_file(image).context("the image cannot be removed")
+}
+
 fn a_snapshot_travels_in_a_file(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
 	let (car, store, image) = (desk.path("one.car"), desk.path("imported"), desk.path("one.raw"));
 	let (root, gateway) = (&newest.cid, desk.world.agent.url());
@@ -418,6 +443,11 @@ fn a_machine_comes_back_from_who_has_it(desk: &Desk<'_>, newest: &Snapshot) -> R
 	let restored = desk.answer(&format!("{words} --at {}", newest.taken_at))?;
 	ensure!(restored["root"] == newest.cid, "{restored}");
 	ensure!(checksum(&image)? == checksum(&desk.machine.disk)?, "the image is not the disk");
+	fs::remove_file(&image).context("the image cannot be removed")?;
+	// The same by a date.
+	let restored = desk.answer(&format!("{words} --at {}", now()?))?;
+	ensure!(restored["root"] == newest.cid, "{restored}");
+	ensure!(checksum(&image)? == checksum(&desk.machine.disk)?, "the image is not the disk");
 	fs::remove_file(image).context("the image cannot be removed")
 }
 
@@ -446,11 +476,22 @@ fn a_closed_gateway_lets_its_owners_in(desk: &Desk<'_>, newest: &Snapshot) -> Re
 	// Both can be named, and then there need be no chain.
 	let owner = subxt::utils::AccountId32(desk.machine.owner.public_key().0);
 	let offline = format!(
-		"--root {root} --identity {identity} --gateway {gateway}#{} --owner {owner} \
-		 --node ws://127.0.0.1:1",
+		"--root {root} --gateway {gateway}#{} --owner {owner} --node ws://127.0.0.1:1 --identity",
 		agent.recipient()
 	);
-	let drill = desk.answer(&format!("drill {offline}"))?;
+	// Whichever of the identities it is that the owner registered.
+	let several = desk.path("several.key");
+	let texts = [&nobody.path, &desk.machine.identity.path, &nobody.path].map(fs::read_to_string);
+	fs::write(&several, texts.into_iter().collect::<Result<String, _>>()?)?;
+	let opened = desk.answer(&format!("show {offline} {}", shown(&several)))?;
+	ensure!(opened["sequence"] == newest.sequence, "{opened}");
+	desk.fails(
+		OWNER,
+		&format!("show {offline} {}", shown(&nobody.path)),
+		UNREACHABLE,
+		"let us in",
+	)?;
+	let drill = desk.answer(&format!("drill {offline} {identity}"))?;
 	ensure!(drill["disks"][0]["logical_bytes"] == 128 << 20, "{drill}");
 	ensure!(drill["disks"][0]["written_bytes"].as_u64() > Some(4 << 20), "{drill}");
 	Ok(())
@@ -501,6 +542,42 @@ async fn a_deleted_snapshot_is_gone(desk: &Desk<'_>, newest: &Snapshot) -> Resul
 	Ok(())
 }
 
+/// The machine is off and its disk is not what it was.
+fn disks_are_replaced(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
+	let Machine { guest, disk, request, .. } = desk.machine;
+	let before = checksum(disk)?;
+	guest.kill();
+	fs::OpenOptions::new().write(true).open(disk)?.write_all_at(b"lost", 4096)?;
+	let replace = "request-restore web-1 --replace --wait";
+	desk.fails(OWNER, replace, USAGE, "nothing was confirmed")?;
+	let shown = desk.typed(replace, "no\n")?;
+	let told = format!("All disks of web-1 (request {request}) on node {}", story::NODE);
+	let taken = format!("those of snapshot 1, 128.0 MiB, taken at block {}, 20", newest.taken_at);
+	ensure!(shown.contains(&told) && shown.contains(&taken), "{shown}");
+	ensure!(shown.contains("nothing was confirmed"), "{shown}");
+	ensure!(checksum(disk)? != before, "it was replaced all the same");
+
+	let shown = desk.typed(replace, "replace\n")?;
+	ensure!(shown.contains("is complete, the node reported at block"), "{shown}");
+	ensure!(checksum(disk)? == before, "the disk is not that of the snapshot");
+	Ok(())
+}
+
+/// A machine whose node writes the image of another one.
+fn another_machines_node_restores(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
+	let asked = desk.answer("request create --disk-bytes 1048576")?;
+	let other = asked["request"].as_u64().context("no request was made")?;
+	let council = |words: &str| desk.answer_to(COUNCIL, words);
+	council(&format!("request assign {other} --to {}", story::NODE))?;
+	council(&format!("request fulfil {other} --vm web-2"))?;
+	let answer = desk.answer("request-restore web-1 --onto web-2 --wait")?;
+	let restore = answer["restore"].as_u64().context("a restore has a number")?;
+	let recorded = desk.world.agent.image(desk.machine.request, newest.sequence, restore);
+	ensure!(answer["cid"] == newest.cid && answer["state"] == "fulfilled", "{answer}");
+	ensure!(checksum(&recorded)? == checksum(&desk.machine.disk)?, "the image is not the disk");
+	Ok(())
+}
+
 async fn everything_can_be_deleted(desk: &Desk<'_>) -> Result<()> {
 	desk.answer_to(STRANGER, "delete-all --yes")?;
 	let stranger = || vec![bytes(&story::stranger().public_key().0)];
@@ -539,8 +616,10 @@ impl Watch {
 	fn ends_with_all_of_it(mut self) -> Result<()> {
 		let told = wait::until("the end of the story", COMMAND_TIME_MAX, || {
 			let told = self.told()?;
-			let is_last = told.last().is_some_and(|line| line["event"] == "SnapshotDeleted");
-			Ok(is_last.then_some(told))
+			// Behind the deletion there are two restores.
+			let after = told.iter().skip_while(|line| line["event"] != "SnapshotDeleted");
+			let mut restored = after.filter(|line| line["event"] == "SnapshotRestored");
+			Ok(restored.nth(1).is_some().then_some(told))
 		})?;
 		// What is told without the request stands in the words of a deletion that was taken back.
 		let requests = told.iter().map(|line| &line["fields"]["request_id"]);

@@ -1,102 +1,32 @@
 //! The verbs of owners, operators and the council that need a chain and no machine: what each says it did
 //! is read back from the chain. Those about snapshots are in the story of an owner.
 
+use crate::town::{Town, all_of};
 use anyhow::{Context, Result, ensure};
 use backup_e2e::{
-	chain::{Chain, bytes, number},
 	command,
-	lab::Lab,
-	node::Node,
-	process::Process,
+	process::{Process, end_with_us},
 	wait,
 	world::COMMAND_TIME_MAX,
 };
 use serde_json::{Value as Json, json};
-use std::{fs, process::Output, thread};
-use subxt_signer::sr25519::{Keypair, dev};
+use std::{fs, process::Stdio};
+use subxt_signer::sr25519::dev;
 
 /// Exit codes that the command documents.
 const USAGE: i32 = 2;
 const REFUSED: i32 = 4;
 const NOT_FOUND: i32 = 5;
 
-/// A chain of one node, and people with secrets. Alice is its council.
-struct Town {
-	chain: Chain,
-	node: Node,
-	// Goes last, with the folder that the node writes to.
-	lab: Lab,
-}
-
-impl Town {
-	async fn found(name: &str) -> Result<Self> {
-		let lab = Lab::new(name)?;
-		let mut node = Node::prepare(&lab)?;
-		node.start()?;
-		let chain = node.connect().await?;
-		for name in ["Alice", "Bob", "Charlie", "Dave"] {
-			fs::write(lab.path().join(name), format!("//{name}"))?;
-		}
-		Ok(Self { chain, node, lab })
-	}
-
-	fn path(&self, name: &str) -> String {
-		self.lab.path().join(name).display().to_string()
-	}
-
-	fn run(&self, who: &str, words: &str) -> Result<Output> {
-		let (node, secret) = (self.node.url(), self.path(who));
-		let who = ["--node", &node, "--secret-file", &secret];
-		command::run(who.into_iter().chain(words.split_whitespace()))
-	}
-
-	/// The answer of a verb that succeeds.
-	fn answer(&self, who: &str, words: &str) -> Result<Json> {
-		let output = self.run(who, words)?;
-		let errors = String::from_utf8_lossy(&output.stderr);
-		ensure!(output.status.success(), "{who}: {words}: {errors}");
-		serde_json::from_slice(&output.stdout).context("the answer is not JSON")
-	}
-
-	/// A verb that ends with this code and says these words.
-	fn fails(&self, who: &str, words: &str, code: i32, said: &str) -> Result<()> {
-		let output = self.run(who, words)?;
-		let errors = String::from_utf8_lossy(&output.stderr);
-		let is_so = output.status.code() == Some(code) && errors.contains(said);
-		ensure!(is_so, "{who}: {words}: {}: {errors}", output.status);
-		Ok(())
-	}
-
-	async fn stored(&self, pallet: &str, entry: &str, key: u64) -> Result<Json> {
-		self.chain.storage(pallet, entry, vec![number(key)]).await
-	}
-
-	async fn of(&self, pallet: &str, entry: &str, who: &Keypair) -> Result<Json> {
-		self.chain.storage(pallet, entry, vec![bytes(&who.public_key().0)]).await
-	}
-
-	/// A new age identity's recipient.
-	fn recipient(&self, name: &str) -> Result<String> {
-		let answer = self.answer("Alice", &format!("key new --output {}", self.path(name)))?;
-		Ok(answer["recipient"].as_str().context("no recipient")?.to_owned())
-	}
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_verb_about_accounts_nodes_and_motions_does_what_it_says() -> Result<()> {
 	let town = Town::found("s18-verbs").await?;
 	// Blocks take their time, and these people have nothing to do with each other.
-	let (council, operator, owner) = thread::scope(|scope| {
-		let council = scope.spawn(|| council_decides(&town));
-		let operator = scope.spawn(|| operator_turns_keys(&town));
-		let owner = scope.spawn(|| owner_comes_and_goes(&town));
-		(council.join(), operator.join(), owner.join())
-	});
-	let calm =
-		|result: thread::Result<Result<()>>| result.unwrap_or_else(|_| panic!("it panicked"));
-	calm(council).context("governance")?;
-	calm(operator).context("node")?;
-	calm(owner).context("subscribe, request, key")?;
+	all_of([
+		&|| council_decides(&town).context("governance"),
+		&|| operator_turns_keys(&town).context("node"),
+		&|| owner_comes_and_goes(&town).context("subscribe, request, key"),
+	])?;
 
 	ensure!(town.chain.storage("Marketplace", "Price", vec![]).await? == 12_345, "the price");
 	let admitted = town.chain.storage("Backup", "StorageNodeCount", vec![]).await?;
@@ -123,7 +53,25 @@ async fn a_watch_outlives_a_node_that_comes_back() -> Result<()> {
 	town.node.start()?;
 	town.chain = town.node.connect().await?;
 	tells(&town, &watch, "pause", "AllPaused")?;
-	watch.ensure_runs()
+	let end = watch.terminate()?;
+	ensure!(end.success(), "it ended with {end}, and was only told to");
+	Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_with_who_reads_it() -> Result<()> {
+	let town = Town::found("s18-reader").await?;
+	let mut watch = command::program()?;
+	watch.args(["--node", &town.node.url(), "watch"]).stdout(Stdio::piped());
+	end_with_us(&mut watch);
+	let mut watch = watch.spawn()?;
+	drop(watch.stdout.take());
+	let end = wait::until("the end of a watch that nobody reads", COMMAND_TIME_MAX, || {
+		town.answer("Alice", "governance propose pause")?;
+		Ok(watch.try_wait()?)
+	})?;
+	ensure!(end.success(), "it ended with {end}");
+	Ok(())
 }
 
 /// Have the council decide the same until the watch tells of it.
@@ -151,7 +99,7 @@ fn council_decides(town: &Town) -> Result<()> {
 		("admit 8", "StorageNodeAdmitted"),
 		("dismiss 8", "StorageNodeDismissed"),
 		("price 12345", "PriceSet"),
-		("deregister 8", "NodeDeregistered"),
+		("deregister 8 --yes", "NodeDeregistered"),
 	] {
 		let events = decided(words)?;
 		ensure!(events.contains(event), "{words}: {events}");

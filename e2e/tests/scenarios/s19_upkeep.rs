@@ -1,0 +1,168 @@
+//! The verbs about what is kept and for how long, on a chain that begins with a history: what anybody may have
+//! the chain do now, and what the council decides about snapshots. No blocks stand behind them, and none are
+//! needed.
+
+use crate::town::{Town, all_of};
+use anyhow::{Context, Result, ensure};
+use backup_e2e::{chain::number, history::snapshots_of, story, wait, world::COMMAND_TIME_MAX};
+use serde_json::Value as Json;
+use subxt::utils::AccountId32;
+
+/// Snapshots of Bob's machine that the chain begins with.
+const SNAPSHOTS: u64 = 12;
+
+/// How many of them it keeps.
+const KEPT: u64 = 9;
+
+/// The request of Bob's machine.
+const MACHINE: u64 = 0;
+
+/// Another operator's node, which holds copies.
+const HOLDER: u64 = 2;
+
+/// Exit codes that the command documents.
+const REFUSED: i32 = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_what_owners_and_the_council_want() -> Result<()> {
+	let owner = story::owner().public_key().0;
+	let town = Town::found_with("s19-upkeep", snapshots_of(owner, SNAPSHOTS)).await?;
+	let node = |who: &str, id: u64, key: &str| -> Result<()> {
+		let (secret, recipient) = (town.path(who), town.recipient(key)?);
+		let register = format!("node register --id {id} --recipient {recipient}");
+		town.answer(who, &format!("{register} --authority-secret-file {secret}")).map(drop)
+	};
+	all_of([
+		&|| node("Alice", story::NODE.into(), "first.key"),
+		&|| node("Dave", HOLDER, "second.key"),
+		&|| {
+			// Before it subscribes, so that its backup is proposed and not begun.
+			town.answer("Charlie", "request create --disk-bytes 1048576").map(drop)
+		},
+		&|| town.answer("Bob", &format!("settings {MACHINE} --keep-last {KEPT}")).map(drop),
+	])?;
+	let new = MACHINE + 1;
+	town.answer("Alice", &format!("request assign {new} --to {}", story::NODE))?;
+	town.answer("Alice", &format!("request fulfil {new} --vm new"))?;
+	all_of([
+		&|| council_keeps_snapshots(&town).context("governance hold, release, keep"),
+		&|| backup_begins(&town, new).context("create"),
+		&|| history_is_pruned(&town).context("upkeep prune"),
+	])?;
+	let kept: Vec<_> = (SNAPSHOTS - KEPT..SNAPSHOTS).collect();
+	ensure!(sequences(&town)? == kept, "{:?}", sequences(&town)?);
+
+	// From now on a deletion is not waited for.
+	let pace = "deletion_grace=1 deletion_deadline=1 replicas=1";
+	town.answer("Alice", &format!("governance propose set {pace}"))?;
+	all_of([
+		&|| due_deletion_is_carried_out(&town).context("upkeep close-deletion"),
+		&|| holders_are_chosen(&town).context("upkeep replace-holders, copies"),
+		&|| backup_is_gone(&town, new).context("upkeep close-deletion, reclaim-deposit"),
+	])?;
+
+	let (machine, snapshot) = (number(MACHINE), number(6));
+	let gone = town.chain.storage("Backup", "Snapshots", vec![machine, snapshot]).await?;
+	ensure!(gone.is_null(), "the snapshot is still there: {gone}");
+	let left = town.stored("Backup", "Lineages", new).await?;
+	ensure!(left.is_null(), "the backup is still there: {left}");
+	let holders = town.stored("Backup", "HoldersOf", MACHINE).await?;
+	ensure!(holders[0][0]["node"] == HOLDER, "{holders}");
+	Ok(())
+}
+
+/// The names of a transaction's events.
+fn events(transaction: &Json) -> Vec<&str> {
+	let events = transaction["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+	events.iter().filter_map(|event| event["event"].as_str()).collect()
+}
+
+fn sequences(town: &Town) -> Result<Vec<u64>> {
+	let answer = town.answer("Bob", &format!("snapshots {MACHINE}"))?;
+	let snapshots = answer["backups"][0]["snapshots"].as_array().context("no snapshots")?;
+	Ok(snapshots.iter().filter_map(|snapshot| snapshot["sequence"].as_u64()).collect())
+}
+
+/// Anybody may, and no more places are looked at than wanted.
+fn history_is_pruned(town: &Town) -> Result<()> {
+	let pruned = town.answer("Dave", &format!("upkeep prune {MACHINE} --places 2"))?;
+	ensure!(events(&pruned) == ["SnapshotEvicted"; 2], "{pruned}");
+	let pruned = town.answer("Dave", &format!("upkeep prune {MACHINE}"))?;
+	ensure!(events(&pruned) == ["SnapshotEvicted"], "{pruned}");
+	town.fails("Dave", &format!("upkeep prune {MACHINE}"), REFUSED, "NothingToPrune")
+}
+
+/// The council has one member, who decides at once.
+fn council_keeps_snapshots(town: &Town) -> Result<()> {
+	let decided = |words: &str, event: &str| -> Result<()> {
+		let answer = town.answer("Alice", &format!("governance propose {words}"))?;
+		let transaction = &answer["transaction"];
+		let names = events(transaction);
+		ensure!(answer["motion"].is_null() && names.contains(&event), "{words}: {answer}");
+		Ok(())
+	};
+	decided(&format!("hold {MACHINE} 5"), "SnapshotHeld")?;
+	town.answer("Bob", &format!("delete {MACHINE} 5 --yes"))?;
+	decided(&format!("keep {MACHINE} 5"), "DeletionCancelled")?;
+	decided(&format!("release {MACHINE} 5"), "SnapshotReleased")?;
+
+	town.answer("Bob", &format!("delete {MACHINE} --yes"))?;
+	decided(&format!("keep {MACHINE}"), "DeletionCancelled")?;
+	town.answer("Bob", "delete-all --yes")?;
+	let owner = AccountId32(story::owner().public_key().0);
+	decided(&format!("keep --account {owner}"), "DeletionCancelled")
+}
+
+fn due_deletion_is_carried_out(town: &Town) -> Result<()> {
+	town.answer("Bob", &format!("delete {MACHINE} 6 --yes"))?;
+	let closed = once_it_may(town, "Bob", &format!("upkeep close-deletion {MACHINE} 6"))?;
+	ensure!(events(&closed) == ["SnapshotDeleted"], "{closed}");
+	ensure!(!sequences(town)?.contains(&6), "it is still listed");
+	Ok(())
+}
+
+fn holders_are_chosen(town: &Town) -> Result<()> {
+	let replace = format!("upkeep replace-holders {MACHINE}");
+	// Nobody may hold copies yet.
+	town.fails("Dave", &replace, REFUSED, "NothingToReplace")?;
+	town.answer("Alice", &format!("governance propose admit {HOLDER}"))?;
+	let replaced = town.answer("Dave", &replace)?;
+	ensure!(events(&replaced) == ["HolderChosen"], "{replaced}");
+	let copies = town.answer("Dave", &format!("copies {MACHINE}"))?;
+	let holder = &copies["copies"][1];
+	ensure!(holder["node"] == HOLDER && holder["role"] == "holder", "{copies}");
+	Ok(())
+}
+
+/// A machine that ran before its owner subscribed.
+fn backup_begins(town: &Town, request: u64) -> Result<()> {
+	town.answer("Charlie", "subscribe --periods 1")?;
+	let begun = town.answer("Charlie", &format!("create {request} --description nightly"))?;
+	ensure!(events(&begun).contains(&"BackupCreated"), "{begun}");
+	let cost = town.answer("Charlie", "cost")?;
+	ensure!(cost["deposits"][0]["reason"] == "history", "{cost}");
+	Ok(())
+}
+
+/// What was deposited for its history comes back when that is gone, and not before.
+fn backup_is_gone(town: &Town, request: u64) -> Result<()> {
+	let reclaim = format!("upkeep reclaim-deposit {request}");
+	town.fails("Charlie", &reclaim, REFUSED, "BackupAlreadyExists")?;
+	town.answer("Charlie", &format!("delete {request} --yes"))?;
+	let closed = once_it_may(town, "Charlie", &format!("upkeep close-deletion {request}"))?;
+	ensure!(events(&closed).contains(&"DeletionClosed"), "{closed}");
+	let reclaimed = town.answer("Charlie", &reclaim)?;
+	ensure!(events(&reclaimed) == ["DepositReturned"], "{reclaimed}");
+	let cost = town.answer("Charlie", "cost")?;
+	ensure!(cost["deposits"].as_array().is_some_and(Vec::is_empty), "{cost}");
+	Ok(())
+}
+
+/// The answer of a verb that is refused until a block has come.
+fn once_it_may(town: &Town, who: &str, words: &str) -> Result<Json> {
+	wait::until(words, COMMAND_TIME_MAX, || match town.answer(who, words) {
+		Ok(answer) => Ok(Some(answer)),
+		Err(error) if error.to_string().contains("DeletionNotOver") => Ok(None),
+		Err(error) => Err(error),
+	})
+}
