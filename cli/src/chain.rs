@@ -5,6 +5,7 @@
 
 pub(crate) mod council;
 pub(crate) mod follow;
+mod histories;
 pub(crate) mod machines;
 pub(crate) mod nodes;
 pub(crate) mod reads;

@@ -24,7 +24,7 @@ use subxt::{
 pub(crate) const AT_ONCE: usize = 16;
 
 /// Most entries of a map of the whole chain that are looked through.
-const ENTRIES_MAX: usize = 100_000;
+pub(super) const ENTRIES_MAX: usize = 100_000;
 
 /// Most keys of one account that are read. A chain lets accounts have far fewer.
 const OWNER_KEYS_MAX: u32 = 1_000;
@@ -57,33 +57,6 @@ pub(crate) async fn protection(at: &AtBlock, request: u64) -> Result<Protection,
 	);
 	let record = at.runtime_apis().call(call).await.map_err(subxt::Error::from)?;
 	record.map(Protection::from).ok_or(CliError::NoBackup { request })
-}
-
-/// All snapshots of a lineage, oldest first. They are read from storage, a whole history at once: the
-/// runtime API goes through all of it for each page that it answers.
-pub(crate) async fn snapshots(
-	at: &AtBlock,
-	lineage: &Lineage,
-) -> Result<Listed<Snapshot>, CliError> {
-	let address = dynamic::storage::<(u64, u64), SnapshotRecord>("Backup", "Snapshots");
-	let entries = at.storage().iter(address, (lineage.request,)).await;
-	let mut entries = entries.map_err(subxt::Error::from)?;
-	let mut records: Vec<(u64, SnapshotRecord)> = Vec::new();
-	let mut truncated = false;
-	while let Some(entry) = entries.next().await {
-		if records.len() == ENTRIES_MAX {
-			truncated = true;
-			break;
-		}
-		let entry = entry.map_err(subxt::Error::from)?;
-		let key = entry.key().and_then(|key| key.decode());
-		let (_, sequence) = key.map_err(subxt::Error::from)?;
-		let record = entry.value().decode().map_err(subxt::Error::from)?;
-		records.push((sequence, record));
-	}
-	// In storage they stand by their hashes.
-	records.sort_unstable_by_key(|(sequence, _)| *sequence);
-	Ok(Listed { items: Snapshot::chain(records), truncated })
 }
 
 /// A snapshot by its place, with its parent.

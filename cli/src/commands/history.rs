@@ -68,7 +68,7 @@ pub(super) async fn find(
 			None => None,
 		},
 		When::Time(_) => {
-			let mut all = reads::snapshots(&at, &lineage).await?.complete("snapshots")?;
+			let mut all = chain.snapshots(&at, &lineage).await?.complete("snapshots")?;
 			let taken_by = chain.taken_by(&at, &all, when).await?;
 			taken_by.checked_sub(1).map(|newest| all.swap_remove(newest))
 		}

@@ -56,7 +56,7 @@ pub(crate) async fn run(
 	};
 	let (chain, at_block) = (&chain, &at);
 	let backups = stream::iter(lineages).map(|lineage| async move {
-		let listed = reads::snapshots(at_block, &lineage).await?;
+		let listed = chain.snapshots(at_block, &lineage).await?;
 		let (snapshots, truncated) = listed.told("snapshots of a machine", output);
 		let snapshots = which.filter.of(snapshots, chain, at_block).await?;
 		Ok::<_, CliError>(Backup { lineage, snapshots, truncated })
