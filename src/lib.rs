@@ -45,7 +45,7 @@
 //!    the worker reports with [`Call::report_restore`].
 //!
 //! 6. Other nodes hold copies and say so with [`Call::report_held`]. What they confirm is what
-//!    [`Pallet::protection`] counts.
+//!    [`Pallet::protection`] counts. From one that leaves or falls silent another takes over.
 //!
 //! ## Example
 //!
@@ -108,7 +108,8 @@
 //! - Deposits are taken and returned by signed calls and in idle time only.
 //! - Eviction, choosing of holders and judging of reports read a constant number of records,
 //!   however many there are.
-//! - Expiry is computed on read; there is no `on_initialize`. What has expired goes in `on_idle`.
+//! - Expiry is computed on read; there is no `on_initialize`. What has expired goes in `on_idle`,
+//!   where other nodes also take over from holders that are missing.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![expect(missing_debug_implementations, reason = "FRAME's macros write types without it")]
@@ -133,6 +134,7 @@ mod restores;
 pub mod runtime_api;
 mod serving;
 mod snapshots;
+mod take_over;
 mod traits;
 mod types;
 pub mod weights;
@@ -625,6 +627,10 @@ pub mod pallet {
 	#[pallet::storage]
 	pub type Replacements<T: Config> = StorageValue<_, (ClockFor<T>, u32)>;
 
+	/// The request behind which the search for holders to be replaced goes on.
+	#[pallet::storage]
+	pub type TakeOverCursor<T: Config> = StorageValue<_, T::RequestId>;
+
 	/// When governance last resumed what it had paused. Nobody was silent before that.
 	#[pallet::storage]
 	pub type ResumedAt<T: Config> = StorageValue<_, ClockFor<T>, ValueQuery>;
@@ -1058,7 +1064,8 @@ pub mod pallet {
 
 		fn on_idle(_: BlockNumberFor<T>, room: Weight) -> Weight {
 			let spent = Self::close_those_over(room);
-			spent.saturating_add(Self::carry_out_deletions(room.saturating_sub(spent)))
+			let spent = spent.saturating_add(Self::carry_out_deletions(room.saturating_sub(spent)));
+			spent.saturating_add(Self::take_over(room.saturating_sub(spent)))
 		}
 
 		fn integrity_test() {
@@ -1509,7 +1516,8 @@ pub mod pallet {
 		}
 
 		/// Choose other nodes for the copies of a request where holders are silent, dismissed or
-		/// gone, and further ones where there are too few. Everyone may; the chain chooses.
+		/// gone, and further ones where there are too few. Everyone may; the chain chooses. It
+		/// does the same by itself in the idle time of blocks, a few requests in each.
 		#[pallet::call_index(28)]
 		#[pallet::weight(
 			T::WeightInfo::replace_holders().saturating_add(Pallet::<T>::weight_of_probes())

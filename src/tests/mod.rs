@@ -20,4 +20,5 @@ mod restores;
 mod retention;
 mod serving;
 mod settings;
+mod take_over;
 mod worker;
