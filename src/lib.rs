@@ -377,13 +377,14 @@ pub mod pallet {
 		#[pallet::no_default_bounds]
 		type RestoreConsideration: Consideration<Self::AccountId, Footprint>;
 
-		/// Shortest cadence, in blocks. Reports are feeless, so this bounds what a node can
-		/// put into blocks: not below a few times the time that a backup takes.
+		/// Shortest cadence that governance may allow, in blocks. Reports are feeless, so this
+		/// bounds what a node can put into blocks: not below a few times the time that a backup
+		/// takes.
 		#[pallet::no_default]
 		#[pallet::constant]
 		type MinFrequency: Get<ClockFor<Self>>;
 
-		/// Longest cadence, in blocks.
+		/// Longest cadence that governance may allow, in blocks.
 		#[pallet::no_default]
 		#[pallet::constant]
 		type MaxFrequency: Get<ClockFor<Self>>;
@@ -668,9 +669,10 @@ pub mod pallet {
 		fn build(&self) {
 			if let Some(settings) = &self.settings {
 				let settings = settings.clone().map(SaturatedConversion::saturated_into);
+				let in_bounds = Pallet::<T>::ensure_in_bounds(&settings);
 				assert!(
-					Pallet::<T>::settings_in_bounds(&settings),
-					"backup settings of the genesis are out of bounds"
+					in_bounds.is_ok(),
+					"backup settings of the genesis are out of bounds: {in_bounds:?}"
 				);
 				Settings::<T>::put(settings);
 			}
@@ -1054,6 +1056,8 @@ pub mod pallet {
 		SnapshotPending,
 		/// The last snapshot is younger than the shortest cadence that the chain allows.
 		TooSoon,
+		/// The bounds of the cadence are upside down, or beyond those of the runtime.
+		FrequencyBoundsInvalid,
 	}
 
 	#[pallet::hooks]
@@ -1142,11 +1146,16 @@ pub mod pallet {
 
 	#[pallet::call]
 	impl<T: Config> Pallet<T> {
-		/// Set the cadence, in blocks: governance for the chain, an account for itself.
+		/// Set the cadence, in blocks: governance for the chain, an account for itself, both
+		/// within the bounds of [`ChainSettings`].
 		///
 		/// An account needs a backup for it. Snapshots that are running are not affected.
 		#[pallet::call_index(0)]
-		#[pallet::weight(T::WeightInfo::set_backup_offchain_worker_frequency())]
+		// It was measured before there were bounds among the settings to be read.
+		#[pallet::weight(
+			T::WeightInfo::set_backup_offchain_worker_frequency()
+				.saturating_add(T::DbWeight::get().reads(1))
+		)]
 		pub fn set_backup_offchain_worker_frequency(
 			origin: OriginFor<T>,
 			new_frequency: ClockFor<T>,
