@@ -127,6 +127,7 @@ mod invariants;
 mod lineages;
 mod moves;
 mod owner_keys;
+pub mod pages;
 mod proposals;
 mod reads;
 mod replicas;
@@ -154,9 +155,9 @@ pub use traits::{
 };
 pub use types::{
 	BackupBytes, BackupMetadata, ChainSettings, DeletionTarget, Eligibility, Failure, Grant,
-	Holder, Lineage, LineageSettings, LineageView, OwedCopy, OwnerKey, Proposal, Protection,
-	RestoreOptions, RestoreRequest, RestoreState, SnapshotLock, SnapshotMetadata, SnapshotPoint,
-	UserDeletion,
+	Holder, KeyPlace, Lineage, LineageSettings, LineageView, OwedCopy, OwnerKey, Proposal,
+	Protection, RestoreOptions, RestoreRequest, RestoreState, SnapshotLock, SnapshotMetadata,
+	SnapshotPoint, UserDeletion,
 };
 pub use weights::WeightInfo;
 
@@ -255,6 +256,7 @@ pub(crate) fn lineage_id(request: &impl codec::Encode, salt: [u8; 32]) -> Lineag
 )]
 pub mod pallet {
 	use super::*;
+	use crate::pages::Page;
 	use alloc::vec::Vec;
 	use backup_primitives::{
 		BlockRef, Cid, FailureReason, Recipient,
@@ -1113,6 +1115,21 @@ pub mod pallet {
 		/// The lineages of an account.
 		pub fn lineages_of(owner: T::AccountId) -> Vec<LineageViewOf<T>> {
 			Self::view_lineages_of(&owner)
+		}
+
+		/// The restores that an account asked for and that are not closed, among 4,096 of the chain
+		/// from behind one on, and the one to go on behind if there are more.
+		pub fn restores_of(requester: T::AccountId, after: Option<u64>) -> Page<u64, RestoreOf<T>> {
+			Self::view_restores_of(&requester, after)
+		}
+
+		/// The account that registered a key, and its version, if it is among 4,096 keys of the
+		/// chain from behind one on; and the key to go on behind if it is not, and there are more.
+		pub fn owner_of_key(
+			recipient: Recipient,
+			after: Option<KeyPlace<T::AccountId>>,
+		) -> (Option<KeyPlace<T::AccountId>>, Option<KeyPlace<T::AccountId>>) {
+			Self::view_owner_of_key(recipient, after)
 		}
 
 		/// What the backups of an account take.

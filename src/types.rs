@@ -222,6 +222,9 @@ pub enum DeletionTarget<AccountId, RequestId> {
 	Snapshot(RequestId, u64),
 }
 
+/// A key among those of all owners: whose it is, and in which version.
+pub type KeyPlace<AccountId> = (AccountId, u32);
+
 /// A public key of an owner.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
 pub struct OwnerKey<BlockNumber> {

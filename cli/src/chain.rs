@@ -7,6 +7,7 @@ pub(crate) mod council;
 pub(crate) mod follow;
 pub(crate) mod machines;
 pub(crate) mod nodes;
+mod pages;
 pub(crate) mod reads;
 pub(crate) mod records;
 pub(crate) mod submit;

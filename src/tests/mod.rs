@@ -12,6 +12,7 @@ mod invariants;
 mod lineages;
 mod model;
 mod moves;
+mod pages;
 mod proposals;
 mod replicas;
 mod reports;
