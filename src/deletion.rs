@@ -24,11 +24,11 @@ use sp_runtime::{DispatchResult, Saturating};
 pub(crate) const DELETIONS_MAX: u32 = 32;
 
 /// Most deletions, and most restores, that one block looks at in its idle time.
-const IDLE_STEPS_MAX: u64 = 4;
+pub(crate) const IDLE_STEPS_MAX: u64 = 4;
 
-/// How many steps of such a weight fit what is left of a block.
-pub(crate) fn idle_steps(room: Weight, each: Weight) -> u64 {
-	room.checked_div_per_component(&each).unwrap_or(0).min(IDLE_STEPS_MAX)
+/// How many steps of such a weight fit what is left of a block, at most so many.
+pub(crate) fn idle_steps(room: Weight, each: Weight, most: u64) -> u64 {
+	room.checked_div_per_component(&each).unwrap_or(0).min(most)
 }
 
 /// What a node's word on a deletion is worth.
@@ -334,7 +334,7 @@ impl<T: Config> Pallet<T> {
 	/// that has cost.
 	pub(crate) fn carry_out_deletions(room: Weight) -> Weight {
 		let each = T::WeightInfo::close_deletion(1);
-		let count = idle_steps(room, each);
+		let count = idle_steps(room, each, IDLE_STEPS_MAX);
 		if count == 0 {
 			return Weight::zero();
 		}

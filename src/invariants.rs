@@ -39,7 +39,8 @@ impl<T: Config> Pallet<T> {
 			"an owner's holds would leave no room for new snapshots"
 		);
 		let settings: ChainSettings<_> = T::DefaultSettings::get();
-		assert!(Self::settings_in_bounds(&settings), "DefaultSettings are out of bounds");
+		let in_bounds = Self::ensure_in_bounds(&settings);
+		assert!(in_bounds.is_ok(), "DefaultSettings are out of bounds: {in_bounds:?}");
 		assert!(
 			T::MaxReportDelay::get() >= T::MinFrequency::get(),
 			"a snapshot would be too old before the next one is due"

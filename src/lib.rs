@@ -45,7 +45,7 @@
 //!    the worker reports with [`Call::report_restore`].
 //!
 //! 6. Other nodes hold copies and say so with [`Call::report_held`]. What they confirm is what
-//!    [`Pallet::protection`] counts.
+//!    [`Pallet::protection`] counts. From one that leaves or falls silent another takes over.
 //!
 //! ## Example
 //!
@@ -108,7 +108,8 @@
 //! - Deposits are taken and returned by signed calls and in idle time only.
 //! - Eviction, choosing of holders and judging of reports read a constant number of records,
 //!   however many there are.
-//! - Expiry is computed on read; there is no `on_initialize`. What has expired goes in `on_idle`.
+//! - Expiry is computed on read; there is no `on_initialize`. What has expired goes in `on_idle`,
+//!   where other nodes also take over from holders that are missing.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![expect(missing_debug_implementations, reason = "FRAME's macros write types without it")]
@@ -126,6 +127,7 @@ mod invariants;
 mod lineages;
 mod moves;
 mod owner_keys;
+pub mod pages;
 mod proposals;
 mod reads;
 mod replicas;
@@ -133,6 +135,7 @@ mod restores;
 pub mod runtime_api;
 mod serving;
 mod snapshots;
+mod take_over;
 mod traits;
 mod types;
 pub mod weights;
@@ -152,9 +155,9 @@ pub use traits::{
 };
 pub use types::{
 	BackupBytes, BackupMetadata, ChainSettings, DeletionTarget, Eligibility, Failure, Grant,
-	Holder, Lineage, LineageSettings, LineageView, OwedCopy, OwnerKey, Proposal, Protection,
-	RestoreOptions, RestoreRequest, RestoreState, SnapshotLock, SnapshotMetadata, SnapshotPoint,
-	UserDeletion,
+	Holder, KeyPlace, Lineage, LineageSettings, LineageView, OwedCopy, OwnerKey, Proposal,
+	Protection, RestoreOptions, RestoreRequest, RestoreState, SnapshotLock, SnapshotMetadata,
+	SnapshotPoint, UserDeletion,
 };
 pub use weights::WeightInfo;
 
@@ -253,6 +256,7 @@ pub(crate) fn lineage_id(request: &impl codec::Encode, salt: [u8; 32]) -> Lineag
 )]
 pub mod pallet {
 	use super::*;
+	use crate::pages::Page;
 	use alloc::vec::Vec;
 	use backup_primitives::{
 		BlockRef, Cid, FailureReason, Recipient,
@@ -375,13 +379,14 @@ pub mod pallet {
 		#[pallet::no_default_bounds]
 		type RestoreConsideration: Consideration<Self::AccountId, Footprint>;
 
-		/// Shortest cadence, in blocks. Reports are feeless, so this bounds what a node can
-		/// put into blocks: not below a few times the time that a backup takes.
+		/// Shortest cadence that governance may allow, in blocks. Reports are feeless, so this
+		/// bounds what a node can put into blocks: not below a few times the time that a backup
+		/// takes.
 		#[pallet::no_default]
 		#[pallet::constant]
 		type MinFrequency: Get<ClockFor<Self>>;
 
-		/// Longest cadence, in blocks.
+		/// Longest cadence that governance may allow, in blocks.
 		#[pallet::no_default]
 		#[pallet::constant]
 		type MaxFrequency: Get<ClockFor<Self>>;
@@ -625,6 +630,10 @@ pub mod pallet {
 	#[pallet::storage]
 	pub type Replacements<T: Config> = StorageValue<_, (ClockFor<T>, u32)>;
 
+	/// The request behind which the search for holders to be replaced goes on.
+	#[pallet::storage]
+	pub type TakeOverCursor<T: Config> = StorageValue<_, T::RequestId>;
+
 	/// When governance last resumed what it had paused. Nobody was silent before that.
 	#[pallet::storage]
 	pub type ResumedAt<T: Config> = StorageValue<_, ClockFor<T>, ValueQuery>;
@@ -662,9 +671,10 @@ pub mod pallet {
 		fn build(&self) {
 			if let Some(settings) = &self.settings {
 				let settings = settings.clone().map(SaturatedConversion::saturated_into);
+				let in_bounds = Pallet::<T>::ensure_in_bounds(&settings);
 				assert!(
-					Pallet::<T>::settings_in_bounds(&settings),
-					"backup settings of the genesis are out of bounds"
+					in_bounds.is_ok(),
+					"backup settings of the genesis are out of bounds: {in_bounds:?}"
 				);
 				Settings::<T>::put(settings);
 			}
@@ -1048,6 +1058,8 @@ pub mod pallet {
 		SnapshotPending,
 		/// The last snapshot is younger than the shortest cadence that the chain allows.
 		TooSoon,
+		/// The bounds of the cadence are upside down, or beyond those of the runtime.
+		FrequencyBoundsInvalid,
 	}
 
 	#[pallet::hooks]
@@ -1058,7 +1070,8 @@ pub mod pallet {
 
 		fn on_idle(_: BlockNumberFor<T>, room: Weight) -> Weight {
 			let spent = Self::close_those_over(room);
-			spent.saturating_add(Self::carry_out_deletions(room.saturating_sub(spent)))
+			let spent = spent.saturating_add(Self::carry_out_deletions(room.saturating_sub(spent)));
+			spent.saturating_add(Self::take_over(room.saturating_sub(spent)))
 		}
 
 		fn integrity_test() {
@@ -1104,6 +1117,21 @@ pub mod pallet {
 			Self::view_lineages_of(&owner)
 		}
 
+		/// The restores that an account asked for and that are not closed, among 4,096 of the chain
+		/// from behind one on, and the one to go on behind if there are more.
+		pub fn restores_of(requester: T::AccountId, after: Option<u64>) -> Page<u64, RestoreOf<T>> {
+			Self::view_restores_of(&requester, after)
+		}
+
+		/// The account that registered a key, and its version, if it is among 4,096 keys of the
+		/// chain from behind one on; and the key to go on behind if it is not, and there are more.
+		pub fn owner_of_key(
+			recipient: Recipient,
+			after: Option<KeyPlace<T::AccountId>>,
+		) -> (Option<KeyPlace<T::AccountId>>, Option<KeyPlace<T::AccountId>>) {
+			Self::view_owner_of_key(recipient, after)
+		}
+
 		/// What the backups of an account take.
 		pub fn bytes_of(owner: T::AccountId) -> BackupBytes {
 			Self::view_bytes_of(&owner)
@@ -1135,11 +1163,16 @@ pub mod pallet {
 
 	#[pallet::call]
 	impl<T: Config> Pallet<T> {
-		/// Set the cadence, in blocks: governance for the chain, an account for itself.
+		/// Set the cadence, in blocks: governance for the chain, an account for itself, both
+		/// within the bounds of [`ChainSettings`].
 		///
 		/// An account needs a backup for it. Snapshots that are running are not affected.
 		#[pallet::call_index(0)]
-		#[pallet::weight(T::WeightInfo::set_backup_offchain_worker_frequency())]
+		// It was measured before there were bounds among the settings to be read.
+		#[pallet::weight(
+			T::WeightInfo::set_backup_offchain_worker_frequency()
+				.saturating_add(T::DbWeight::get().reads(1))
+		)]
 		pub fn set_backup_offchain_worker_frequency(
 			origin: OriginFor<T>,
 			new_frequency: ClockFor<T>,
@@ -1512,7 +1545,8 @@ pub mod pallet {
 		}
 
 		/// Choose other nodes for the copies of a request where holders are silent, dismissed or
-		/// gone, and further ones where there are too few. Everyone may; the chain chooses.
+		/// gone, and further ones where there are too few. Everyone may; the chain chooses. It
+		/// does the same by itself in the idle time of blocks, a few requests in each.
 		#[pallet::call_index(28)]
 		#[pallet::weight(
 			T::WeightInfo::replace_holders().saturating_add(Pallet::<T>::weight_of_probes())

@@ -25,17 +25,26 @@ impl<T: Config> Pallet<T> {
 		Settings::<T>::get().unwrap_or_else(T::DefaultSettings::get)
 	}
 
-	pub(crate) fn settings_in_bounds(settings: &ChainSettings<ClockFor<T>>) -> bool {
-		Self::frequency_in_bounds(settings.frequency)
-			&& Self::keep_last_in_bounds(settings.keep_last)
+	/// Check settings by themselves and against the limits of the runtime.
+	pub(crate) fn ensure_in_bounds(settings: &ChainSettings<ClockFor<T>>) -> Result<(), Error<T>> {
+		let (min, max) = (settings.min_frequency, settings.max_frequency);
+		let are_bounds = T::MinFrequency::get() <= min && min <= max;
+		ensure!(are_bounds && max <= T::MaxFrequency::get(), Error::<T>::FrequencyBoundsInvalid);
+		ensure!((min..=max).contains(&settings.frequency), Error::<T>::FrequencyOutOfBounds);
+		let is_fine = Self::keep_last_in_bounds(settings.keep_last)
 			&& !settings.restore_lifetime.is_zero()
 			&& !settings.proposal_lifetime.is_zero()
 			&& settings.replicas <= T::MaxHolders::get()
-			&& settings.holder_silence > settings.holder_period
+			&& settings.holder_silence > settings.holder_period;
+		ensure!(is_fine, Error::<T>::SettingsOutOfBounds);
+		Ok(())
 	}
 
-	fn frequency_in_bounds(frequency: ClockFor<T>) -> bool {
-		(T::MinFrequency::get()..=T::MaxFrequency::get()).contains(&frequency)
+	fn ensure_frequency_in_bounds(frequency: ClockFor<T>) -> DispatchResult {
+		let ChainSettings { min_frequency, max_frequency, .. } = Self::settings();
+		let is_fine = (min_frequency..=max_frequency).contains(&frequency);
+		ensure!(is_fine, Error::<T>::FrequencyOutOfBounds);
+		Ok(())
 	}
 
 	fn keep_last_in_bounds(keep_last: u32) -> bool {
@@ -43,14 +52,14 @@ impl<T: Config> Pallet<T> {
 	}
 
 	pub(crate) fn set_chain_settings(settings: ChainSettings<ClockFor<T>>) -> DispatchResult {
-		ensure!(Self::settings_in_bounds(&settings), Error::<T>::SettingsOutOfBounds);
+		Self::ensure_in_bounds(&settings)?;
 		Settings::<T>::put(&settings);
 		Self::deposit_event(Event::SettingsUpdated { settings });
 		Ok(())
 	}
 
 	pub(crate) fn set_chain_frequency(frequency: ClockFor<T>) -> DispatchResult {
-		ensure!(Self::frequency_in_bounds(frequency), Error::<T>::FrequencyOutOfBounds);
+		Self::ensure_frequency_in_bounds(frequency)?;
 		Settings::<T>::put(ChainSettings { frequency, ..Self::settings() });
 		Self::deposit_event(Event::BackupOffchainWorkerFrequencyUpdated {
 			account: None,
@@ -60,7 +69,7 @@ impl<T: Config> Pallet<T> {
 	}
 
 	pub(crate) fn set_own_frequency(who: T::AccountId, frequency: ClockFor<T>) -> DispatchResult {
-		ensure!(Self::frequency_in_bounds(frequency), Error::<T>::FrequencyOutOfBounds);
+		Self::ensure_frequency_in_bounds(frequency)?;
 		ensure!(LineageCountOfAccount::<T>::get(&who) > 0, Error::<T>::BackupNotFound);
 		BackupOffchainWorkerFrequency::<T>::insert(&who, frequency);
 		Self::deposit_event(Event::BackupOffchainWorkerFrequencyUpdated {
@@ -70,14 +79,17 @@ impl<T: Config> Pallet<T> {
 		Ok(())
 	}
 
-	/// Cadence that applies to an account, in blocks.
+	/// Cadence that applies to an account, in blocks: what it set, or the nearest that governance
+	/// allows now.
 	pub fn frequency_of(owner: &T::AccountId) -> ClockFor<T> {
-		BackupOffchainWorkerFrequency::<T>::get(owner).unwrap_or_else(|| Self::settings().frequency)
+		let ChainSettings { frequency, min_frequency, max_frequency, .. } = Self::settings();
+		let own = BackupOffchainWorkerFrequency::<T>::get(owner);
+		own.map_or(frequency, |own| own.max(min_frequency).min(max_frequency))
 	}
 
 	/// When the next snapshot of a lineage is due.
 	pub(crate) fn due_at(lineage: &LineageOf<T>) -> ClockFor<T> {
-		lineage.due_at(Self::frequency_of(&lineage.owner), T::MinFrequency::get())
+		lineage.due_at(Self::frequency_of(&lineage.owner), Self::settings().min_frequency)
 	}
 
 	/// Number of snapshots of a lineage that are kept.
@@ -268,7 +280,7 @@ impl<T: Config> Pallet<T> {
 		ensure!(failed_at.is_some() || !is_awaited, Error::<T>::SnapshotPending);
 		let events = [lineage.last_taken_at, lineage.last_recorded_at, failed_at];
 		let last = events.into_iter().flatten().max();
-		let allowed_at = last.map(|at| at.saturating_add(T::MinFrequency::get()));
+		let allowed_at = last.map(|at| at.saturating_add(Self::settings().min_frequency));
 		ensure!(allowed_at.is_none_or(|at| now >= at), Error::<T>::TooSoon);
 		lineage.asked_at = Some(now);
 		Lineages::<T>::insert(request_id, &lineage);

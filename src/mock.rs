@@ -86,6 +86,8 @@ impl frame_system::Config for Test {
 parameter_types! {
 	pub const Settings: ChainSettings<u64> = ChainSettings {
 		frequency: FREQUENCY,
+		min_frequency: 10,
+		max_frequency: 1_000,
 		keep_last: 3,
 		min_age: 0,
 		deletion_grace: 20,

@@ -1,12 +1,14 @@
 //! Reads: the same answers for view functions and for the runtime API.
 
 use crate::{
-	BackupBytes, ClockFor, Compute, Config, Eligibility, GrantOf, Grants, HoldersOf, LineageOf,
-	LineageView, LineageViewOf, Lineages, LineagesOfAccount, LineagesOfNode, Owed, OwedCopy,
-	OwedCopyOf, Pallet, Protection, ProtectionOf, SnapshotOf, SnapshotPoint, Snapshots, lineage_id,
+	BackupBytes, ClockFor, Compute, Config, Eligibility, GrantOf, Grants, HoldersOf, KeyPlace,
+	LineageOf, LineageView, LineageViewOf, Lineages, LineagesOfAccount, LineagesOfNode, Owed,
+	OwedCopy, OwedCopyOf, OwnerKeys, Pallet, Protection, ProtectionOf, RestoreOf, RestoreRequests,
+	SnapshotOf, SnapshotPoint, Snapshots, lineage_id,
+	pages::{ENTRIES_MAX, Page, page},
 };
 use alloc::vec::Vec;
-use backup_primitives::RecordedRoot;
+use backup_primitives::{Recipient, RecordedRoot};
 use frame_support::{storage::IterableStorageDoubleMap, traits::Get};
 
 /// Most snapshots that one read returns.
@@ -52,6 +54,37 @@ impl<T: Config> Pallet<T> {
 			last_taken_at: lineage.last_taken_at,
 			last_failure: lineage.failure.map(|failure| failure.reason),
 			eligibility,
+		}
+	}
+
+	pub(crate) fn view_restores_of(
+		requester: &T::AccountId,
+		after: Option<u64>,
+	) -> Page<u64, RestoreOf<T>> {
+		let restores = match after {
+			Some(after) => {
+				RestoreRequests::<T>::iter_from(RestoreRequests::<T>::hashed_key_for(after))
+			}
+			None => RestoreRequests::<T>::iter(),
+		};
+		page(restores, ENTRIES_MAX, |restore| restore.requester == *requester)
+	}
+
+	pub(crate) fn view_owner_of_key(
+		recipient: Recipient,
+		after: Option<KeyPlace<T::AccountId>>,
+	) -> (Option<KeyPlace<T::AccountId>>, Option<KeyPlace<T::AccountId>>) {
+		let keys = match after {
+			Some((owner, version)) => {
+				OwnerKeys::<T>::iter_from(OwnerKeys::<T>::hashed_key_for(owner, version))
+			}
+			None => OwnerKeys::<T>::iter(),
+		};
+		let keys = keys.map(|(owner, version, key)| ((owner, version), key));
+		let (found, next) = page(keys, ENTRIES_MAX, |key| key.recipient == recipient);
+		match found.into_iter().next() {
+			Some((place, _)) => (Some(place), None),
+			None => (None, next),
 		}
 	}
 

@@ -6,8 +6,8 @@
 //! is probed from a place that a hash names.
 //!
 //! A holder says once a period how much it has, for up to 64 lineages in one feeless report. That
-//! is its sign of life, too. Silence is computed on read; everyone may have a silent holder
-//! replaced, within a quota for the chain.
+//! is its sign of life, too. Silence is computed on read; a silent holder is replaced in the idle
+//! time of blocks ([`crate::take_over`]), or when somebody asks, within a quota for the chain.
 
 use crate::{
 	Call, ClockFor, Compute, Config, Error, Event, Holder, HoldersOf, Invalidity, LineageOf,
@@ -139,7 +139,7 @@ impl<T: Config> Pallet<T> {
 
 	/// Whether a holder is gone for good: its node is not registered any more, or who runs it hosts
 	/// the machine now.
-	fn is_gone(holder: &Holder<T::NodeId, ClockFor<T>>, lineage: &LineageOf<T>) -> bool {
+	pub(crate) fn is_gone(holder: &Holder<T::NodeId, ClockFor<T>>, lineage: &LineageOf<T>) -> bool {
 		let host = T::Compute::node(&lineage.node).map(|info| info.operator);
 		holder.node == lineage.node
 			|| T::Compute::node(&holder.node).is_none_or(|info| Some(info.operator) == host)
@@ -191,7 +191,7 @@ impl<T: Config> Pallet<T> {
 	}
 
 	/// Whether a holder is admitted and heard of.
-	fn is_good(holder: &Holder<T::NodeId, ClockFor<T>>) -> bool {
+	pub(crate) fn is_good(holder: &Holder<T::NodeId, ClockFor<T>>) -> bool {
 		StorageNodePlaces::<T>::contains_key(holder.node) && !Self::is_silent(holder)
 	}
 

@@ -4,7 +4,10 @@ use crate::{
 	Call, Compute, Config, Error, Event, Invalidity, LineageOf, Lineages, NextRestoreId, Pallet,
 	RestoreCountOfAccount, RestoreCursor, RestoreOf, RestoreOptions, RestoreRequest,
 	RestoreRequests, RestoreState, RestoresOfNode, SignatureOf, SnapshotDeletions, SnapshotOf,
-	Snapshots, SnapshotsByCid, WeightInfo, authorize::ReportKind, deletion::idle_steps, lineage_id,
+	Snapshots, SnapshotsByCid, WeightInfo,
+	authorize::ReportKind,
+	deletion::{IDLE_STEPS_MAX, idle_steps},
+	lineage_id,
 	lineages::decrease,
 };
 use alloc::vec::Vec;
@@ -155,7 +158,7 @@ impl<T: Config> Pallet<T> {
 	/// than it may. Returns what that has cost.
 	pub(crate) fn close_those_over(room: Weight) -> Weight {
 		let each = T::WeightInfo::close_restore();
-		let count = idle_steps(room, each);
+		let count = idle_steps(room, each, IDLE_STEPS_MAX);
 		if count == 0 {
 			return Weight::zero();
 		}

@@ -1,6 +1,9 @@
 //! The runtime API: what agents, tools and polkadot.js read at any block.
 
-use crate::{BackupBytes, Eligibility, Grant, LineageView, OwedCopy, Protection, SnapshotMetadata};
+use crate::{
+	BackupBytes, Eligibility, Grant, KeyPlace, LineageView, OwedCopy, Protection, RestoreRequest,
+	SnapshotMetadata, pages::Page,
+};
 use alloc::vec::Vec;
 use backup_primitives::{Cid, KeptRoot, Reader, Recipient, RecordedRoot, RootStatus, job::Sources};
 use codec::Codec;
@@ -65,6 +68,20 @@ sp_api::decl_runtime_apis! {
 
 		/// Who may restore a request besides its owner.
 		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>>;
+
+		/// The restores that an account asked for and that are not closed, among 4,096 of the chain
+		/// from behind one on, and the one to go on behind if there are more.
+		fn restores_of(
+			requester: AccountId,
+			after: Option<u64>,
+		) -> Page<u64, RestoreRequest<AccountId, NodeId, RequestId, BlockNumber>>;
+
+		/// The account that registered a key, and its version, if it is among 4,096 keys of the
+		/// chain from behind one on; and the key to go on behind if it is not, and there are more.
+		fn owner_of_key(
+			recipient: Recipient,
+			after: Option<KeyPlace<AccountId>>,
+		) -> (Option<KeyPlace<AccountId>>, Option<KeyPlace<AccountId>>);
 
 		/// What the backups of an account take.
 		fn bytes_of(owner: AccountId) -> BackupBytes;

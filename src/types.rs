@@ -222,6 +222,9 @@ pub enum DeletionTarget<AccountId, RequestId> {
 	Snapshot(RequestId, u64),
 }
 
+/// A key among those of all owners: whose it is, and in which version.
+pub type KeyPlace<AccountId> = (AccountId, u32);
+
 /// A public key of an owner.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen, TypeInfo)]
 pub struct OwnerKey<BlockNumber> {
@@ -439,6 +442,12 @@ pub struct UserDeletion<BlockNumber> {
 pub struct ChainSettings<BlockNumber> {
 	/// Cadence of accounts that set none.
 	pub frequency: BlockNumber,
+	/// Shortest cadence that an account may set. One that was set before and is shorter counts as
+	/// this one.
+	pub min_frequency: BlockNumber,
+	/// Longest cadence that an account may set. One that was set before and is longer counts as
+	/// this one.
+	pub max_frequency: BlockNumber,
 	/// Snapshots kept of requests whose owner set no number.
 	pub keep_last: u32,
 	/// How long a snapshot is kept before it may be evicted, counted from its record.
@@ -466,6 +475,8 @@ impl<BlockNumber> ChainSettings<BlockNumber> {
 	pub fn map<Other>(self, convert: impl Fn(BlockNumber) -> Other) -> ChainSettings<Other> {
 		ChainSettings {
 			frequency: convert(self.frequency),
+			min_frequency: convert(self.min_frequency),
+			max_frequency: convert(self.max_frequency),
 			keep_last: self.keep_last,
 			min_age: convert(self.min_age),
 			deletion_grace: convert(self.deletion_grace),

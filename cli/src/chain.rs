@@ -8,6 +8,7 @@ pub(crate) mod follow;
 mod histories;
 pub(crate) mod machines;
 pub(crate) mod nodes;
+mod pages;
 pub(crate) mod reads;
 pub(crate) mod records;
 pub(crate) mod submit;

@@ -128,8 +128,8 @@ pub(crate) enum CliError {
 	RootAlone,
 	#[error("no place with the blocks was named")]
 	NoPlace,
-	#[error("there are more than {most} {what}, and only so many are read")]
-	TooMany { what: &'static str, most: usize },
+	#[error("the chain has more {what} than are looked through")]
+	TooMany { what: &'static str },
 	#[error("{path} is no CAR file that can be used: {reason}")]
 	BadCar { path: PathBuf, reason: String },
 	#[error("{path} holds no block store")]

@@ -126,7 +126,13 @@ pub(crate) fn dispatch_hint(error: &str) -> &'static str {
 		"TooManyRestores" => "close an old restore with 'backup close-restore ID'",
 		"OwnerKeyPending" => "wait until the key registered last is active",
 		"TooManyOwnerKeys" => "no further key can be registered for this account",
-		"FrequencyOutOfBounds" => "choose a cadence within the chain's bounds, in blocks",
+		"FrequencyOutOfBounds" => {
+			"choose a cadence from the chain's min_frequency to its max_frequency, in blocks"
+		}
+		"FrequencyBoundsInvalid" => {
+			"min_frequency may not be above max_frequency, nor either beyond the runtime's constants"
+		}
+		"SettingsOutOfBounds" => "a setting is zero, or beyond the constants of the runtime",
 		"DeletionPending" => "wait until the deletion is done",
 		"BackupsNotEnabled" | "NotSubscribed" => "subscribe first: 'backup subscribe --periods N'",
 		"PeriodsOutOfBounds" => "ask for fewer periods, and at least one",

@@ -14,6 +14,10 @@ use subxt_signer::sr25519::{Keypair, dev};
 /// The node that the development chain's first authority runs.
 pub const NODE: u32 = 1;
 
+/// The bounds of the cadence, in blocks: the widest that the reference runtime lets governance set.
+const FREQUENCY_MIN: u64 = 5;
+const FREQUENCY_MAX: u64 = 432_000;
+
 /// The node's operator and authority, and the only member of the council.
 pub fn operator() -> Keypair {
 	dev::alice()
@@ -99,6 +103,8 @@ pub struct Contact {
 pub async fn open(chain: &Chain, pace: Pace, agent: Contact) -> Result<()> {
 	let settings = Value::named_composite([
 		("frequency", number(pace.frequency.into())),
+		("min_frequency", number(FREQUENCY_MIN)),
+		("max_frequency", number(FREQUENCY_MAX)),
 		("keep_last", number(pace.keep_last.into())),
 		("min_age", number(0)),
 		("deletion_grace", number(pace.deletion_grace.into())),

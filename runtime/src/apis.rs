@@ -1,9 +1,9 @@
 //! What the node and clients may ask of the runtime.
 
 use crate::{
-	AccountId, Aura, Backup, Balance, Block, BlockNumber, Executive, Grandpa, InherentDataExt,
-	Nonce, Runtime, RuntimeCall, RuntimeGenesisConfig, SessionKeys, System, TransactionPayment,
-	VERSION, genesis,
+	AccountId, Aura, Backup, Balance, Block, BlockNumber, Compute, Executive, Grandpa,
+	InherentDataExt, Nonce, Runtime, RuntimeCall, RuntimeGenesisConfig, SessionKeys, System,
+	TransactionPayment, VERSION, genesis,
 };
 use alloc::vec::Vec;
 use backup_primitives::{Cid, KeptRoot, Reader, Recipient, RecordedRoot, RootStatus, job::Sources};
@@ -13,9 +13,10 @@ use frame_support::{
 	weights::Weight,
 };
 use pallet_backup::{
-	BackupBytes, Eligibility, Grant, LineageView, OwedCopy, Protection, SnapshotMetadata,
+	BackupBytes, Eligibility, Grant, KeyPlace, LineageView, OwedCopy, Protection, RestoreRequest,
+	SnapshotMetadata, crypto::AuthorityId, pages::Page,
 };
-use pallet_compute::{NodeId, RequestId};
+use pallet_compute::{Node, NodeId, Request, RequestId};
 use pallet_transaction_payment::{FeeDetails, RuntimeDispatchInfo};
 use sp_consensus_aura::sr25519::AuthorityId as AuraId;
 use sp_core::{OpaqueMetadata, crypto::KeyTypeId};
@@ -128,6 +129,20 @@ sp_api::impl_runtime_apis! {
 			Backup::grants(request_id)
 		}
 
+		fn restores_of(
+			requester: AccountId,
+			after: Option<u64>,
+		) -> Page<u64, RestoreRequest<AccountId, NodeId, RequestId, BlockNumber>> {
+			Backup::restores_of(requester, after)
+		}
+
+		fn owner_of_key(
+			recipient: Recipient,
+			after: Option<KeyPlace<AccountId>>,
+		) -> (Option<KeyPlace<AccountId>>, Option<KeyPlace<AccountId>>) {
+			Backup::owner_of_key(recipient, after)
+		}
+
 		fn bytes_of(owner: AccountId) -> BackupBytes {
 			Backup::bytes_of(owner)
 		}
@@ -155,6 +170,21 @@ sp_api::impl_runtime_apis! {
 			from: u64,
 		) -> Vec<(u64, SnapshotMetadata<RequestId, NodeId, BlockNumber>)> {
 			Backup::snapshots(request_id, from)
+		}
+	}
+
+	impl pallet_compute::runtime_api::ComputeApi<Block, AccountId, AuthorityId> for Runtime {
+		fn requests_of(
+			owner: AccountId,
+			after: Option<RequestId>,
+		) -> Page<RequestId, Request<AccountId>> {
+			Compute::requests_of(owner, after)
+		}
+
+		fn nodes(
+			after: Option<NodeId>,
+		) -> Page<NodeId, Node<AccountId, AuthorityId>> {
+			Compute::nodes(after)
 		}
 	}
 

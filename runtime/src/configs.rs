@@ -6,6 +6,7 @@ mod governance;
 mod system;
 mod tokens;
 
+pub(crate) use backup::{MAX_FREQUENCY, MIN_FREQUENCY};
 pub use governance::{Governance, GovernanceMajority};
 #[cfg(feature = "try-runtime")]
 pub(crate) use system::RuntimeBlockWeights;

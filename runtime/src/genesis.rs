@@ -4,6 +4,7 @@
 use crate::{
 	AccountId, AuraConfig, BackupConfig, BalancesConfig, CouncilConfig, GrandpaConfig, MILLI_UNIT,
 	MarketplaceConfig, RuntimeGenesisConfig, UNIT,
+	configs::{MAX_FREQUENCY, MIN_FREQUENCY},
 };
 use alloc::{vec, vec::Vec};
 use frame_support::build_struct_json_patch;
@@ -65,6 +66,8 @@ fn genesis(authorities: &[(Sr25519Keyring, Ed25519Keyring)]) -> serde_json::Valu
 fn quick_settings() -> ChainSettings<u64> {
 	ChainSettings {
 		frequency: 10,
+		min_frequency: MIN_FREQUENCY.into(),
+		max_frequency: MAX_FREQUENCY.into(),
 		keep_last: 7,
 		min_age: 0,
 		deletion_grace: 10,

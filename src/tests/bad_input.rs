@@ -236,19 +236,23 @@ fn boundary_numbers_out_of_bounds_are_refused() {
 			);
 		}
 		let right = Backup::settings();
+		let cadence: DispatchError = Error::<Test>::FrequencyOutOfBounds.into();
+		let bounds: DispatchError = Error::<Test>::FrequencyBoundsInvalid.into();
+		let other: DispatchError = Error::<Test>::SettingsOutOfBounds.into();
 		let wrong = [
-			ChainSettings { frequency: 0, ..right.clone() },
-			ChainSettings { frequency: u64::MAX, ..right.clone() },
-			ChainSettings { keep_last: 0, ..right.clone() },
-			ChainSettings { keep_last: 41, ..right.clone() },
-			ChainSettings { restore_lifetime: 0, ..right.clone() },
-			ChainSettings { proposal_lifetime: 0, ..right.clone() },
+			(ChainSettings { frequency: 0, ..right.clone() }, cadence),
+			(ChainSettings { frequency: u64::MAX, ..right.clone() }, cadence),
+			(ChainSettings { min_frequency: 0, ..right.clone() }, bounds),
+			(ChainSettings { min_frequency: u64::MAX, ..right.clone() }, bounds),
+			(ChainSettings { max_frequency: 0, ..right.clone() }, bounds),
+			(ChainSettings { max_frequency: u64::MAX, ..right.clone() }, bounds),
+			(ChainSettings { keep_last: 0, ..right.clone() }, other),
+			(ChainSettings { keep_last: 41, ..right.clone() }, other),
+			(ChainSettings { restore_lifetime: 0, ..right.clone() }, other),
+			(ChainSettings { proposal_lifetime: 0, ..right.clone() }, other),
 		];
-		for settings in wrong {
-			assert_noop!(
-				Backup::set_settings(RuntimeOrigin::root(), settings),
-				Error::<Test>::SettingsOutOfBounds
-			);
+		for (settings, error) in wrong {
+			assert_noop!(Backup::set_settings(RuntimeOrigin::root(), settings), error);
 		}
 		assert_noop!(
 			Backup::grant_access(signed(ALICE), REQUEST, BOB, Some(System::block_number()), None),

@@ -157,6 +157,7 @@ impl Model {
 		Backup::on_idle(self.now, Weight::MAX);
 		self.follow_idle_restores();
 		self.follow_idle_deletions();
+		self.follow_idle_holders();
 		(true, true)
 	}
 

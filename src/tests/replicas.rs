@@ -9,27 +9,27 @@ use frame_support::{assert_noop, assert_ok};
 use sp_runtime::{DispatchError, transaction_validity::InvalidTransaction};
 
 /// Nodes that hold copies, beside the host.
-const HOLDERS: [NodeId; 3] = [21, 22, 23];
+pub(super) const HOLDERS: [NodeId; 3] = [21, 22, 23];
 
 fn admit(node: NodeId) {
 	assert_ok!(Backup::admit_storage_node(RuntimeOrigin::root(), node));
 }
 
 /// Nodes join the chain and are admitted.
-fn with_holders(nodes: &[NodeId]) {
+pub(super) fn with_holders(nodes: &[NodeId]) {
 	for node in nodes {
 		World::add_node(*node);
 		admit(*node);
 	}
 }
 
-fn replicas(replicas: u32) {
+pub(super) fn replicas(replicas: u32) {
 	let settings = crate::ChainSettings { replicas, ..Backup::settings() };
 	assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
 }
 
 /// Tell a story of Alice's machine, whose copies these nodes may hold.
-fn story_with(nodes: &[NodeId], tell: impl FnOnce()) {
+pub(super) fn story_with(nodes: &[NodeId], tell: impl FnOnce()) {
 	story(|| {
 		with_holders(nodes);
 		begin(REQUEST, ALICE);
@@ -37,7 +37,7 @@ fn story_with(nodes: &[NodeId], tell: impl FnOnce()) {
 	});
 }
 
-fn holders(request: RequestId) -> Vec<NodeId> {
+pub(super) fn holders(request: RequestId) -> Vec<NodeId> {
 	let mut nodes: Vec<_> = HoldersOf::<Test>::get(request).iter().map(|h| h.node).collect();
 	nodes.sort_unstable();
 	nodes
@@ -49,7 +49,7 @@ fn holder(node: NodeId) -> Holder<NodeId, u64> {
 }
 
 /// A holder says that it has Alice's snapshots up to a place.
-fn hold_up_to(node: NodeId, to: u64) {
+pub(super) fn hold_up_to(node: NodeId, to: u64) {
 	submit(held_report(node, &[(REQUEST, 0, to)])).expect("it is its time");
 }
 

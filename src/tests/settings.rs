@@ -6,6 +6,7 @@ use crate::{
 };
 use backup_primitives::RootStatus;
 use frame_support::{assert_noop, assert_ok, traits::BuildGenesisConfig};
+use proptest::prelude::*;
 use sp_runtime::{DispatchError, transaction_validity::InvalidTransaction};
 
 #[test]
@@ -109,7 +110,6 @@ fn governance_changes_the_settings_within_bounds() {
 		for wrong in [
 			ChainSettings { keep_last: 0, ..settings.clone() },
 			ChainSettings { keep_last: 41, ..settings.clone() },
-			ChainSettings { frequency: 9, ..settings.clone() },
 			ChainSettings { restore_lifetime: 0, ..settings },
 		] {
 			assert_noop!(
@@ -118,6 +118,131 @@ fn governance_changes_the_settings_within_bounds() {
 			);
 		}
 	});
+}
+
+/// Settings with these bounds of the cadence, and a default.
+fn bounds(min_frequency: u64, frequency: u64, max_frequency: u64) -> ChainSettings<u64> {
+	ChainSettings { min_frequency, frequency, max_frequency, ..Backup::settings() }
+}
+
+fn bound(min: u64, max: u64) {
+	assert_ok!(Backup::set_settings(RuntimeOrigin::root(), bounds(min, FREQUENCY, max)));
+}
+
+#[test]
+fn boundary_governance_bounds_the_cadence_within_the_constants_of_the_runtime() {
+	story(|| {
+		let invalid = Err(Error::<Test>::FrequencyBoundsInvalid.into());
+		let outside = Err(Error::<Test>::FrequencyOutOfBounds.into());
+		for (min, default, max, expected) in [
+			(10, 10, 1_000, Ok(())),
+			(10, 1_000, 1_000, Ok(())),
+			(100, 100, 100, Ok(())),
+			(9, 100, 1_000, invalid),
+			(0, 100, 1_000, invalid),
+			(10, 100, 1_001, invalid),
+			(10, 100, u64::MAX, invalid),
+			(101, 100, 100, invalid),
+			(101, 100, 1_000, outside),
+			(10, 100, 99, outside),
+		] {
+			let settings = bounds(min, default, max);
+			let result = Backup::set_settings(RuntimeOrigin::root(), settings);
+			assert_eq!(result, expected, "{min} to {max}, {default} as the default");
+		}
+	});
+}
+
+#[test]
+fn boundary_a_cadence_is_within_what_governance_allows() {
+	story_of_alice(|| {
+		bound(50, 200);
+		for (frequency, is_fine) in [(49, false), (50, true), (200, true), (201, false)] {
+			for origin in [signed(ALICE), RuntimeOrigin::root()] {
+				let result = Backup::set_backup_offchain_worker_frequency(origin, frequency);
+				match is_fine {
+					true => assert_eq!(result, Ok(())),
+					false => assert_eq!(result, Err(Error::<Test>::FrequencyOutOfBounds.into())),
+				}
+			}
+		}
+	});
+}
+
+#[test]
+fn a_cadence_outside_of_new_bounds_counts_as_the_nearest_within_and_is_not_forgotten() {
+	story_of_alice(|| {
+		assert_ok!(Backup::set_backup_offchain_worker_frequency(signed(ALICE), 20));
+		record(REQUEST, 1);
+		let taken_at = System::block_number();
+		let due_at = || Backup::due_at(&crate::Lineages::<Test>::get(REQUEST).unwrap());
+		assert_eq!((Backup::frequency_of(&ALICE), due_at()), (20, taken_at + 20));
+		bound(50, 200);
+		assert_eq!((Backup::frequency_of(&ALICE), due_at()), (50, taken_at + 50));
+		assert_eq!(Backup::frequency_of(&BOB), FREQUENCY, "it set none");
+		assert_eq!(Backup::lineage(REQUEST).unwrap().frequency, 50);
+		run_for(49);
+		let not_due = crate::Eligibility::NotDue { due_at: taken_at + 50 };
+		assert_eq!(Backup::eligibility(REQUEST), not_due);
+		let early = snapshot(REQUEST, 2).with(|report| report.claim.taken_at = taken_at + 20);
+		assert_refused(early.call(), InvalidTransaction::Future);
+		bound(10, 1_000);
+		assert_eq!((Backup::frequency_of(&ALICE), due_at()), (20, taken_at + 20));
+		assert_ok!(Backup::set_backup_offchain_worker_frequency(signed(ALICE), 500));
+		bound(10, 200);
+		assert_eq!(Backup::frequency_of(&ALICE), 200);
+	});
+}
+
+#[test]
+fn no_snapshot_out_of_turn_is_younger_than_the_shortest_cadence_that_governance_allows() {
+	story_of_alice(|| {
+		bound(50, 200);
+		record(REQUEST, 1);
+		run_for(49);
+		let soon = Error::<Test>::TooSoon;
+		assert_noop!(Backup::request_snapshot(signed(ALICE), REQUEST), soon);
+		run_for(1);
+		assert_ok!(Backup::request_snapshot(signed(ALICE), REQUEST));
+		assert_ok!(snapshot(REQUEST, 2).submit());
+	});
+}
+
+#[test]
+#[should_panic(expected = "FrequencyBoundsInvalid")]
+fn a_chain_does_not_begin_with_bounds_beyond_those_of_the_runtime() {
+	new_test_ext().execute_with(|| {
+		let settings = Some(bounds(1, FREQUENCY, 1_000));
+		crate::GenesisConfig::<Test> { settings, ..Default::default() }.build();
+	});
+}
+
+proptest! {
+	#![proptest_config(ProptestConfig::with_cases(64))]
+
+	/// Whatever an account and governance set one after the other, what applies is allowed; what the
+	/// account set is what applies where that is allowed.
+	#[test]
+	fn the_cadence_that_applies_is_always_within_bounds(
+		own in 10..=1_000u64,
+		min in 0..1_100u64,
+		default in 0..1_100u64,
+		max in 0..1_100u64,
+	) {
+		story_of_alice(|| {
+			assert_ok!(Backup::set_backup_offchain_worker_frequency(signed(ALICE), own));
+			let before = Backup::settings();
+			let is_fine = Backup::set_settings(RuntimeOrigin::root(), bounds(min, default, max));
+			let valid = 10 <= min && min <= default && default <= max && max <= 1_000;
+			assert_eq!(is_fine.is_ok(), valid);
+			let allowed = if valid { min..=max } else { 10..=1_000 };
+			let now = Backup::frequency_of(&ALICE);
+			assert!(allowed.contains(&now));
+			assert!(now == own || !allowed.contains(&own));
+			assert!(allowed.contains(&Backup::frequency_of(&BOB)));
+			assert!(valid || Backup::settings() == before);
+		});
+	}
 }
 
 #[test]

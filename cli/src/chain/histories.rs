@@ -5,7 +5,8 @@
 
 use super::{
 	AtBlock, Chain, ENTRIES_PAGE,
-	reads::{ENTRIES_MAX, Listed},
+	pages::Listed,
+	reads::SNAPSHOTS_MAX,
 	records::{Lineage, Snapshot, SnapshotRecord},
 };
 use crate::error::CliError;
@@ -82,7 +83,7 @@ async fn search(at: &AtBlock, request: u64) -> Result<Listed<Snapshot>, CliError
 	let mut records: Vec<(u64, SnapshotRecord)> = Vec::new();
 	let mut truncated = false;
 	while let Some(entry) = entries.next().await {
-		if records.len() == ENTRIES_MAX {
+		if records.len() == SNAPSHOTS_MAX {
 			truncated = true;
 			break;
 		}

@@ -2,7 +2,8 @@
 
 use super::{
 	AtBlock,
-	reads::{AT_ONCE, Listed, lineages_of, request, requests_of},
+	pages::Listed,
+	reads::{AT_ONCE, lineages_of, request, requests_of},
 	records::RequestState,
 };
 use crate::{
@@ -36,8 +37,8 @@ pub(crate) async fn request_of(
 	name: &str,
 	owner: &AccountId32,
 ) -> Result<u64, CliError> {
-	// Those with backups are asked for one by one; for the others all requests of the chain have to
-	// be looked through.
+	// Those with backups are asked for one by one; for the others the runtime has to look through all
+	// requests of the chain, a page at a time.
 	let lineages = lineages_of(at, owner).await?;
 	let machines = stream::iter(lineages).map(|lineage| async move {
 		let record = request(at, lineage.request).await?;

@@ -2,13 +2,14 @@
 
 use super::{
 	AtBlock,
-	nodes::{CopyAt, NodeRecord, OwnerKey, OwnerKeyRecord},
+	nodes::{CopyAt, NodeRecord, OwnerKey},
+	pages::{Listed, Page, all_pages, ask},
 	records::{
 		BytesRecord, Deposit, Grant, GrantRecord, HoldRecord, Lineage, LineageRecord, Protection,
 		ProtectionRecord, RequestRecord, Restore, RestoreRecord, Snapshot, SnapshotRecord,
 	},
 };
-use crate::{args::GatewayAddress, error::CliError, output::Output};
+use crate::{args::GatewayAddress, error::CliError};
 use backup_primitives::Recipient;
 use subxt::{
 	dynamic,
@@ -23,11 +24,14 @@ use subxt::{
 /// Requests to a node that are under way side by side.
 pub(crate) const AT_ONCE: usize = 16;
 
-/// Most entries of a map of the whole chain that are looked through.
-pub(super) const ENTRIES_MAX: usize = 100_000;
+/// Most snapshots of a machine that are read.
+pub(super) const SNAPSHOTS_MAX: usize = 100_000;
 
 /// Most keys of one account that are read. A chain lets accounts have far fewer.
 const OWNER_KEYS_MAX: u32 = 1_000;
+
+/// Who registered a key in which version, if it was found, and the key to go on behind if not.
+type OwnerOfKey = (Option<(AccountId32, u32)>, Option<(AccountId32, u32)>);
 
 /// The lineages of an account.
 pub(crate) async fn lineages_of(
@@ -115,67 +119,12 @@ pub(crate) async fn requests_of(
 	at: &AtBlock,
 	owner: &AccountId32,
 ) -> Result<Listed<(u64, RequestRecord)>, CliError> {
-	let is_its_own = |record: &RequestRecord| record.owner == *owner;
-	entries::<u64, RequestRecord>(at, "Compute", "Requests", is_its_own).await
-}
-
-/// What was found in a map, and whether the map was too long to be looked through.
-#[derive(Debug)]
-pub(crate) struct Listed<T> {
-	pub(crate) items: Vec<T>,
-	pub(crate) truncated: bool,
-}
-
-impl<T> Listed<T> {
-	/// All that there is, for whom a part of it is not enough.
-	pub(crate) fn complete(self, what: &'static str) -> Result<Vec<T>, CliError> {
-		match self.truncated {
-			false => Ok(self.items),
-			true => Err(CliError::TooMany { what, most: ENTRIES_MAX }),
-		}
-	}
-
-	/// What was found; a person is told if it may not be all.
-	pub(crate) fn told(self, what: &str, output: Output) -> (Vec<T>, bool) {
-		if self.truncated {
-			output.note(format_args!(
-				"not all: the chain has more than {ENTRIES_MAX} {what}, and only so many are read"
-			));
-		}
-		(self.items, self.truncated)
-	}
-}
-
-/// The entries of a map that are asked for, by their keys, among the first of all.
-async fn entries<Key, Record>(
-	at: &AtBlock,
-	pallet: &str,
-	map: &str,
-	is_wanted: impl Fn(&Record) -> bool,
-) -> Result<Listed<(Key, Record)>, CliError>
-where
-	Key: Ord + Copy,
-	(Key,): IntoEncodableValues + IntoDecodableValues,
-	Record: DecodeAsType,
-{
-	let address = dynamic::storage::<(Key,), Record>(pallet.to_owned(), map.to_owned());
-	let mut entries = at.storage().iter(address, ()).await.map_err(subxt::Error::from)?;
-	let mut listed = Listed { items: Vec::new(), truncated: false };
-	let mut seen = 0;
-	while let Some(entry) = entries.next().await {
-		if seen == ENTRIES_MAX {
-			listed.truncated = true;
-			break;
-		}
-		seen += 1;
-		let entry = entry.map_err(subxt::Error::from)?;
-		let key = entry.key().and_then(|key| key.decode());
-		let (id,) = key.map_err(subxt::Error::from)?;
-		let record = entry.value().decode().map_err(subxt::Error::from)?;
-		if is_wanted(&record) {
-			listed.items.push((id, record));
-		}
-	}
+	let read = async |after: Option<u64>| {
+		let arguments = (owner.0, after);
+		ask::<_, Page<(u64, RequestRecord), u64>>(at, "ComputeApi", "requests_of", arguments).await
+	};
+	let mut listed = all_pages(read).await?;
+	// In storage they stand by their hashes.
 	listed.items.sort_by_key(|(id, _)| *id);
 	Ok(listed)
 }
@@ -197,8 +146,12 @@ pub(crate) async fn restores_of(
 	at: &AtBlock,
 	owner: &AccountId32,
 ) -> Result<Listed<Restore>, CliError> {
-	let is_its_own = |record: &RestoreRecord| record.requester == *owner;
-	let Listed { items, truncated } = entries(at, "Backup", "RestoreRequests", is_its_own).await?;
+	let read = async |after: Option<u64>| {
+		let arguments = (owner.0, after);
+		ask::<_, Page<(u64, RestoreRecord), u64>>(at, "BackupApi", "restores_of", arguments).await
+	};
+	let Listed { mut items, truncated } = all_pages(read).await?;
+	items.sort_by_key(|(id, _)| *id);
 	let now = at.block_number();
 	let restores = items.into_iter().map(|(id, record)| Restore::new(id, record, now));
 	Ok(Listed { items: restores.collect(), truncated })
@@ -211,8 +164,12 @@ pub(crate) async fn node(at: &AtBlock, id: u64) -> Result<Option<NodeRecord>, Cl
 
 /// The gateways of all nodes, with the keys of these.
 pub(crate) async fn gateways(at: &AtBlock) -> Result<Vec<GatewayAddress>, CliError> {
-	let nodes = entries::<u64, NodeRecord>(at, "Compute", "Nodes", |_| true).await?;
-	Ok(nodes.items.into_iter().flat_map(|(_, node)| node.addresses()).collect())
+	let read = async |after: Option<u64>| {
+		ask::<_, Page<(u64, NodeRecord), u64>>(at, "ComputeApi", "nodes", (after,)).await
+	};
+	let mut nodes = all_pages(read).await?.items;
+	nodes.sort_by_key(|(id, _)| *id);
+	Ok(nodes.into_iter().flat_map(|(_, node)| node.addresses()).collect())
 }
 
 /// Who has the snapshots of a request, its own node first.
@@ -248,24 +205,24 @@ pub(crate) async fn owners_of_key(
 	at: &AtBlock,
 	recipients: &[Recipient],
 ) -> Result<Vec<(AccountId32, usize)>, CliError> {
-	let address = dynamic::storage::<(AccountId32, u32), OwnerKeyRecord>("Backup", "OwnerKeys");
-	let mut entries = at.storage().iter(address, ()).await.map_err(subxt::Error::from)?;
-	let mut found = Vec::new();
-	for _ in 0..ENTRIES_MAX {
-		let Some(entry) = entries.next().await else { return Ok(found) };
-		let entry = entry.map_err(subxt::Error::from)?;
-		let record = entry.value().decode().map_err(subxt::Error::from)?;
-		let is_key = |recipient: &Recipient| record.recipient() == *recipient;
-		if let Some(place) = recipients.iter().position(is_key) {
-			let key = entry.key().and_then(|key| key.decode());
-			let (account, _) = key.map_err(subxt::Error::from)?;
-			found.push((account, place));
+	let mut owners = Vec::new();
+	for (place, recipient) in recipients.iter().enumerate() {
+		let read = async |after: Option<(AccountId32, u32)>| {
+			let after = after.map(|(account, version)| (account.0, version));
+			let arguments = (recipient.0, after);
+			let (found, next) =
+				ask::<_, OwnerOfKey>(at, "BackupApi", "owner_of_key", arguments).await?;
+			// Behind one there may be more.
+			let next = next.or(found);
+			Ok((found.into_iter().collect(), next))
+		};
+		let found = all_pages(read).await?;
+		if found.truncated && found.items.is_empty() {
+			return Err(CliError::TooMany { what: "keys of owners" });
 		}
+		owners.extend(found.items.into_iter().map(|(account, _)| (account, place)));
 	}
-	match found.is_empty() {
-		false => Ok(found),
-		true => Err(CliError::TooMany { what: "keys of owners", most: ENTRIES_MAX }),
-	}
+	Ok(owners)
 }
 
 /// What the pallet calls a `Reader`, as far as it is needed here.
@@ -281,9 +238,7 @@ pub(crate) async fn is_reader(
 	owner: &AccountId32,
 	recipient: &Recipient,
 ) -> Result<bool, CliError> {
-	let arguments = (Reader::Owner(owner.0), recipient.0);
-	let call = dynamic::runtime_api_call::<_, bool>("BackupApi", "is_reader", arguments);
-	Ok(at.runtime_apis().call(call).await.map_err(subxt::Error::from)?)
+	ask(at, "BackupApi", "is_reader", (Reader::Owner(owner.0), recipient.0)).await
 }
 
 /// First block that an account has not paid for, if it has a subscription.

@@ -118,9 +118,21 @@ async fn settings_change_one_by_one_and_a_motion_that_is_turned_down_changes_non
 
 	decide("propose set keep_last=9", "aye")?;
 	decide("propose cadence 77", "aye")?;
+	decide("propose set min_frequency=70 max_frequency=90", "aye")?;
 	let mut expected = before;
 	expected["keep_last"] = 9.into();
 	expected["frequency"] = 77.into();
+	expected["min_frequency"] = 70.into();
+	expected["max_frequency"] = 90.into();
+	for (words, error) in [
+		("propose cadence 91", "FrequencyOutOfBounds"),
+		("propose set min_frequency=78", "FrequencyOutOfBounds"),
+		("propose set min_frequency=91", "FrequencyBoundsInvalid"),
+		("propose set min_frequency=4", "FrequencyBoundsInvalid"),
+	] {
+		let refused = decide(words, "aye").expect_err("it is out of bounds").to_string();
+		ensure!(refused.contains(error), "{words}: {refused}");
+	}
 	let after = chamber.settings().await?;
 	ensure!(after == expected, "{after}");
 	Ok(())

@@ -8,7 +8,8 @@ use crate::{
 use alloc::vec::Vec;
 use backup_primitives::{Cid, KeptRoot, Reader, Recipient, RecordedRoot, RootStatus, job::Sources};
 use pallet_backup::{
-	BackupBytes, Eligibility, Grant, LineageView, OwedCopy, Protection, SnapshotMetadata,
+	BackupBytes, Eligibility, Grant, KeyPlace, LineageView, OwedCopy, Protection, RestoreRequest,
+	SnapshotMetadata, pages::Page,
 };
 use sp_runtime::{ExtrinsicInclusionMode, traits::Block as BlockT};
 use sp_version::RuntimeVersion;
@@ -88,6 +89,20 @@ sp_api::impl_runtime_apis! {
 
 		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>> {
 			Backup::grants(request_id)
+		}
+
+		fn restores_of(
+			requester: AccountId,
+			after: Option<u64>,
+		) -> Page<u64, RestoreRequest<AccountId, NodeId, RequestId, BlockNumber>> {
+			Backup::restores_of(requester, after)
+		}
+
+		fn owner_of_key(
+			recipient: Recipient,
+			after: Option<KeyPlace<AccountId>>,
+		) -> (Option<KeyPlace<AccountId>>, Option<KeyPlace<AccountId>>) {
+			Backup::owner_of_key(recipient, after)
 		}
 
 		fn bytes_of(owner: AccountId) -> BackupBytes {

@@ -91,10 +91,16 @@ impl frame_system::Config for Runtime {
 const HOURS: BlockNumber = 600;
 const DAYS: BlockNumber = 24 * HOURS;
 
+/// The bounds that governance starts with are the widest that it may set.
+const MIN_FREQUENCY: BlockNumber = HOURS;
+const MAX_FREQUENCY: BlockNumber = 30 * DAYS;
+
 parameter_types! {
 	/// One backup a day, thirty of them, and time to change one's mind.
 	pub const DefaultSettings: ChainSettings<BlockNumber> = ChainSettings {
 		frequency: DAYS,
+		min_frequency: MIN_FREQUENCY,
+		max_frequency: MAX_FREQUENCY,
 		keep_last: 30,
 		min_age: 2 * DAYS,
 		deletion_grace: DAYS,
@@ -119,8 +125,8 @@ impl pallet_backup::Config for Runtime {
 	// A parachain takes the relay chain's block number: its own blocks come irregularly.
 	type BlockNumberProvider = System;
 	type DefaultSettings = DefaultSettings;
-	type MinFrequency = ConstU32<HOURS>;
-	type MaxFrequency = ConstU32<{ 30 * DAYS }>;
+	type MinFrequency = ConstU32<MIN_FREQUENCY>;
+	type MaxFrequency = ConstU32<MAX_FREQUENCY>;
 	type MaxReportDelay = ConstU32<DAYS>;
 	type WeightInfo = pallet_backup::weights::SubstrateWeight<Runtime>;
 }

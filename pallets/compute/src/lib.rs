@@ -20,6 +20,8 @@
 
 extern crate alloc;
 
+pub mod runtime_api;
+
 #[cfg(test)]
 mod mock;
 #[cfg(test)]
@@ -33,7 +35,10 @@ use backup_primitives::{
 	report::possession_payload,
 };
 use codec::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen};
-use pallet_backup::{BackupHooks, Compute, NodeInfo, RequestInfo};
+use pallet_backup::{
+	BackupHooks, Compute, NodeInfo, RequestInfo,
+	pages::{ENTRIES_MAX, Page, page},
+};
 use scale_info::TypeInfo;
 use sp_application_crypto::RuntimeAppPublic;
 use sp_runtime::traits::Zero;
@@ -43,6 +48,9 @@ pub type NodeId = u32;
 
 /// Id of a request. Given in order, never twice.
 pub type RequestId = u64;
+
+/// Most nodes that one read returns.
+const NODES_PAGE: usize = 256;
 
 /// A registered node.
 #[derive(
@@ -234,6 +242,28 @@ pub mod pallet {
 		/// The tag that the machine of a request must carry: its QEMU UUID.
 		pub fn vm_tag(request_id: RequestId) -> Option<VmTag> {
 			Requests::<T>::get(request_id).map(|request| Self::tag(request_id, &request.owner))
+		}
+
+		/// The requests of an account, among 4,096 of the chain from behind one on, and the one to
+		/// go on behind if there are more.
+		pub fn requests_of(
+			owner: T::AccountId,
+			after: Option<RequestId>,
+		) -> Page<RequestId, Request<T::AccountId>> {
+			let requests = match after {
+				Some(after) => Requests::<T>::iter_from(Requests::<T>::hashed_key_for(after)),
+				None => Requests::<T>::iter(),
+			};
+			page(requests, ENTRIES_MAX, |request| request.owner == owner)
+		}
+
+		/// At most 256 nodes, from behind one on, and the one to go on behind if there are more.
+		pub fn nodes(after: Option<NodeId>) -> Page<NodeId, Node<T::AccountId, T::AuthorityId>> {
+			let nodes = match after {
+				Some(after) => Nodes::<T>::iter_from(Nodes::<T>::hashed_key_for(after)),
+				None => Nodes::<T>::iter(),
+			};
+			page(nodes, NODES_PAGE, |_| true)
 		}
 	}
 

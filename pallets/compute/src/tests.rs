@@ -1,6 +1,6 @@
 //! Tests of the compute pallet.
 
-use crate::{Error, Event, NodeOfAuthority, RequestState, Requests, mock::*};
+use crate::{Error, Event, NodeOfAuthority, Nodes, RequestState, Requests, mock::*};
 use backup_primitives::Recipient;
 use frame_support::{assert_noop, assert_ok};
 use pallet_backup::Compute as _;
@@ -264,5 +264,60 @@ fn an_owner_takes_its_machine_from_a_node_and_another_runs_it() {
 		// The name is free again.
 		assert_ok!(Compute::fulfil_request(signed(OPERATOR), request, vm("web")));
 		assert_eq!(Compute::vm_tag(request), tag, "it is the same machine");
+	});
+}
+
+/// All that pages give, and how many there were.
+fn pages<Item, Cursor>(
+	read: impl Fn(Option<Cursor>) -> (Vec<Item>, Option<Cursor>),
+) -> (Vec<Item>, usize) {
+	let (mut items, mut after, mut reads) = (Vec::new(), None, 0);
+	loop {
+		let (page, next) = read(after);
+		items.extend(page);
+		reads += 1;
+		match next {
+			None => return (items, reads),
+			Some(_) => after = next,
+		}
+	}
+}
+
+#[test]
+fn an_owners_requests_are_found_among_those_of_many_and_no_read_looks_at_all() {
+	story(|| {
+		let requests_of = |owner| {
+			let (requests, reads) = pages(|after| Compute::requests_of(owner, after));
+			assert!(requests.iter().all(|(_, request)| request.owner == owner));
+			let mut ids: Vec<_> = requests.into_iter().map(|(id, _)| id).collect();
+			ids.sort_unstable();
+			(ids, reads)
+		};
+		assert_eq!(requests_of(OWNER), (vec![], 1));
+		for number in 0..9_000 {
+			let owner = if number % 3_000 == 7 { OWNER } else { 77 };
+			assert_ok!(Compute::create_request(signed(owner), 1));
+		}
+		assert_eq!(requests_of(OWNER), (vec![7, 3_007, 6_007], 3));
+		let (others, reads) = requests_of(77);
+		assert_eq!((others.len(), reads), (8_997, 3));
+		assert!(others.windows(2).all(|pair| pair[0] < pair[1]), "none is there twice");
+		assert_eq!(requests_of(78), (vec![], 3));
+	});
+}
+
+#[test]
+fn nodes_are_listed_page_by_page() {
+	story(|| {
+		assert_ok!(register());
+		let model = Nodes::<Test>::get(NODE).unwrap();
+		for id in 1_000..1_600 {
+			Nodes::<Test>::insert(id, model.clone());
+		}
+		let (nodes, reads) = pages(Compute::nodes);
+		let mut ids: Vec<_> = nodes.into_iter().map(|(id, _)| id).collect();
+		ids.sort_unstable();
+		let expected: Vec<_> = std::iter::once(NODE).chain(1_000..1_600).collect();
+		assert_eq!((ids, reads), (expected, 3));
 	});
 }

@@ -17,10 +17,16 @@ use {
 	pallet_compute::{NodeId, RequestId},
 };
 
+/// For development. A chain with money on it wants an hour here.
+pub(crate) const MIN_FREQUENCY: BlockNumber = 5;
+pub(crate) const MAX_FREQUENCY: BlockNumber = 30 * DAYS;
+
 parameter_types! {
 	/// One backup a day, thirty of them, and time to change one's mind.
 	pub const DefaultSettings: ChainSettings<BlockNumber> = ChainSettings {
 		frequency: DAYS,
+		min_frequency: MIN_FREQUENCY,
+		max_frequency: MAX_FREQUENCY,
 		keep_last: 30,
 		min_age: 2 * DAYS,
 		deletion_grace: DAYS,
@@ -32,9 +38,8 @@ parameter_types! {
 		holder_period: HOURS,
 		holder_silence: DAYS,
 	};
-	/// For development. A chain with money on it wants an hour here.
-	pub const MinFrequency: BlockNumber = 5;
-	pub const MaxFrequency: BlockNumber = 30 * DAYS;
+	pub const MinFrequency: BlockNumber = MIN_FREQUENCY;
+	pub const MaxFrequency: BlockNumber = MAX_FREQUENCY;
 	pub const MaxReportDelay: BlockNumber = DAYS;
 	pub const Period: BlockNumber = 30 * DAYS;
 	pub const HistoryReason: RuntimeHoldReason =

@@ -112,24 +112,51 @@ impl Model {
 	}
 
 	pub(super) fn take_replace(&mut self, machine: usize) -> Verdict {
-		let choice = self.is_free(machine).then(|| self.plan_replacement(machine));
-		let window = self.now - self.now % QUOTA_WINDOW;
-		let (begun, count) = self.replacements;
-		let count = if begun == window { count } else { 0 };
-		let choice = choice.filter(|choice| {
-			let before = self.histories[&machine].holders.len();
-			let is_other = choice.added > 0 || choice.stay.len() < before;
-			is_other && count + choice.replacements <= REPLACEMENTS_MAX
-		});
+		let choice = self.choice(machine);
 		let expected = choice.is_some();
 		let replaced = Backup::replace_holders(signed(CHARLIE), MACHINES[machine].0).is_ok();
 		if let Some(choice) = choice.filter(|_| replaced) {
-			if choice.replacements > 0 {
-				self.replacements = (window, count + choice.replacements);
-			}
-			self.adopt(machine, choice);
+			self.carry_out(machine, choice);
 		}
 		(replaced, expected)
+	}
+
+	/// Idle time replaces all holders that can be replaced, in the chain's order of requests: there
+	/// are fewer machines than one block looks at.
+	pub(super) fn follow_idle_holders(&mut self) {
+		let order: Vec<RequestId> = crate::Lineages::<Test>::iter_keys().collect();
+		for machine in order.into_iter().map(machine_of) {
+			if let Some(choice) = self.choice(machine) {
+				self.carry_out(machine, choice);
+			}
+		}
+	}
+
+	/// Who holds a machine's copies after a replacement, if there is anything to replace and the
+	/// quota allows it.
+	fn choice(&self, machine: usize) -> Option<Choice> {
+		let choice = self.is_free(machine).then(|| self.plan_replacement(machine))?;
+		let before = self.histories[&machine].holders.len();
+		let is_other = choice.added > 0 || choice.stay.len() < before;
+		let count = self.replaced_in_window() + choice.replacements;
+		(is_other && count <= REPLACEMENTS_MAX).then_some(choice)
+	}
+
+	fn carry_out(&mut self, machine: usize, choice: Choice) {
+		if choice.replacements > 0 {
+			let count = self.replaced_in_window() + choice.replacements;
+			self.replacements = (self.window(), count);
+		}
+		self.adopt(machine, choice);
+	}
+
+	fn window(&self) -> u64 {
+		self.now - self.now % QUOTA_WINDOW
+	}
+
+	fn replaced_in_window(&self) -> usize {
+		let (begun, count) = self.replacements;
+		if begun == self.window() { count } else { 0 }
 	}
 
 	fn is_good(&self, holder: &Holder) -> bool {
