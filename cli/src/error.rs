@@ -5,7 +5,7 @@ use backup_primitives::{Cid, FailureReason};
 use std::{io, net::IpAddr, path::PathBuf};
 use thiserror::Error;
 
-/// Exit codes, as `docs/cli.md` lists them. Code 2 belongs to the parser of arguments.
+/// Exit codes, as `docs/cli.md` lists them. Code 2 is that of the parser of arguments, too.
 pub(crate) mod exit {
 	pub(crate) const UNEXPECTED: u8 = 1;
 	pub(crate) const USAGE: u8 = 2;
@@ -32,6 +32,9 @@ pub(crate) enum CliError {
 	Answer { source: io::Error },
 	#[error("interrupted")]
 	Interrupted,
+	/// The parser of arguments turned the command line down.
+	#[error("{message}")]
+	Usage { message: String, hint: String },
 	#[error("{path} was not written to its end: {reason}")]
 	DeviceUnfinished { path: PathBuf, reason: String, exit: u8 },
 	#[error("several machines are called '{name}': requests {requests}")]
@@ -159,7 +162,8 @@ impl CliError {
 			| Self::Chain { .. }
 			| Self::TooMany { .. }
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
-			Self::NoAccount
+			Self::Usage { .. }
+			| Self::NoAccount
 			| Self::WhoseMachine { .. }
 			| Self::NoSetting { .. }
 			| Self::NoChain { .. }
@@ -344,6 +348,7 @@ impl CliError {
 				"its agent runs: use --gateway with the agent's address, or stop it".into()
 			}
 			Self::BadStore { .. } => "check the folder, its permissions and free space".into(),
+			Self::Usage { hint, .. } => hint.clone(),
 			Self::Snapshot { hint, .. } => (*hint).into(),
 		}
 	}

@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod secret;
 mod terminal;
+mod usage;
 mod words;
 
 use crate::{args::Args, error::CliError, interrupt::Interrupt, output::Output};
@@ -27,7 +28,10 @@ use std::{process::ExitCode, time::Duration};
 const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-	let mut args = Args::parse();
+	let mut args = match Args::try_parse() {
+		Ok(args) => args,
+		Err(error) => return usage::answer(&error, std::env::args_os()),
+	};
 	let output = Output::new(args.global.json);
 	if let Err(error) = config::complete(&mut args.global) {
 		return output.fail(&error);
