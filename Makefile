@@ -94,8 +94,9 @@ e2e: ## Run the end-to-end tests: real node, agent and guests
 	cargo test --locked --workspace --lib -- book:: lab::
 
 .PHONY: packaging
-packaging: compile ## Check deploy/, and install its packages into a throw-away copy of this machine
+packaging: compile ## Check deploy/, make a release, and install its packages into a throw-away copy of this machine
 	deploy/test/lint.sh
+	deploy/test/release.sh "$${CARGO_TARGET_DIR:-target}/debug"
 	tests=$$(deploy/test/daemon.sh) \
 		&& deploy/test/package.sh "$${CARGO_TARGET_DIR:-target}/debug" "$$tests"
 

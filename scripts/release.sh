@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds what users install: the agent and the command for this kind of machine and, where Debian's tools
-# are, their packages, with the SHA-256 of each. All of it lands in `dist/VERSION/`, which is made anew.
+# are, their packages, with the SHA-256 of each. All of it lands in `dist/VERSION/`, or in the folder that
+# DIST names in place of `dist`; it is made anew.
 # The reference node is not in it: it is for trying, and who runs a chain has a node of its own.
 #
 #   cd dist/VERSION && sha256sum --check SHA256SUMS
@@ -22,7 +23,7 @@ if [[ -z ${BINARIES:-} ]]; then
 	BINARIES=${CARGO_TARGET_DIR:-target}/release
 fi
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-folder=dist/${version:?no version in Cargo.toml}
+folder=${DIST:-dist}/${version:?no version in Cargo.toml}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for program in "${PROGRAMS[@]}"; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a machine ready to build and test: system packages, and a compiler that
-# can build the runtime for WASM. Safe to run again; what is there is left alone.
+# Makes a machine ready to build and test: system packages, Node.js, and a compiler
+# that can build the runtime for WASM. Safe to run again; what is there is left alone.
 #
 # Installs only on Debian and as root. Elsewhere it installs nothing with the
 # package manager, names what is missing, and ends with 1.
@@ -20,6 +20,8 @@ readonly TEST_PACKAGES=(
 )
 readonly PACKAGING_PACKAGES=(debhelper lintian systemd systemd-container)
 readonly COMPILER_PACKAGES=(rustc-web cargo-web rust-web-src lld-19)
+readonly NODEJS_PACKAGES=(nodejs npm)
+readonly NODEJS_VERSION_MIN=20
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() {
@@ -90,6 +92,23 @@ python_venv() {
 	say "$(python3 --version): present"
 }
 
+debian_nodejs_is_new_enough() {
+	local version
+	command -v apt-cache >/dev/null || return 1
+	version=$(apt-cache policy nodejs 2>/dev/null | sed -n 's/^ *Candidate: //p')
+	[[ -n $version && $version != "(none)" ]] && dpkg --compare-versions "$version" ge "$NODEJS_VERSION_MIN"
+}
+
+# What is installed; else the distribution's, if that is new enough; else one that is fetched.
+nodejs() {
+	local folder
+	if ! scripts/nodejs.sh --installed >/dev/null 2>&1 && can_install && debian_nodejs_is_new_enough; then
+		install_packages "${NODEJS_PACKAGES[@]}" || say "its packages cannot be installed"
+	fi
+	folder=$(scripts/nodejs.sh)
+	say "Node.js $("$folder/node" --version) in $folder: present"
+}
+
 # The target of the pinned compiler, from its own distributor.
 add_target_with_rustup() {
 	command -v rustup >/dev/null || fail "rustup is missing; see https://rustup.rs"
@@ -139,5 +158,6 @@ wasm_target() {
 
 system_packages
 python_venv
+nodejs
 wasm_target
 say "done"

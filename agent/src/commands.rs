@@ -141,3 +141,17 @@ fn exit_code(all_good: bool) -> ExitCode {
 fn parse_cid(text: &str) -> Result<Cid, String> {
 	text.parse().map_err(|error: backup_primitives::cid::CidError| error.to_string())
 }
+
+#[cfg(test)]
+#[path = "../tests/fixtures/book.rs"]
+mod book;
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn every_call_in_the_book_is_one_that_is_understood() {
+		book::assert_understood::<Arguments>("backup-agent", &[], 20);
+	}
+}

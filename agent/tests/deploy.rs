@@ -27,6 +27,19 @@ fn shipped(name: &str) -> String {
 	fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)).unwrap()
 }
 
+fn page(name: &str) -> String {
+	fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
+}
+
+/// The words in the first column of a page's table that are code, without labels.
+fn first_column(page: &str, head: &str) -> BTreeSet<String> {
+	let rows = page.split_once(head).unwrap().1.lines().skip(2);
+	let rows = rows.take_while(|line| line.starts_with('|'));
+	let cells = rows.map(|row| row.trim_start_matches('|').split(" | ").next().unwrap());
+	let words = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+	words.map(|word| word.split('{').next().unwrap().to_owned()).collect()
+}
+
 fn settings() -> Command {
 	Settings::augment_args(Command::new("settings"))
 }
@@ -75,8 +88,9 @@ fn the_shipped_configuration_changes_nothing_and_shows_what_holds_without_it() {
 #[test]
 fn containers_set_nothing_that_the_agent_does_not_know() {
 	let command = settings();
-	let known: BTreeSet<&str> =
-		command.get_arguments().filter_map(|flag| flag.get_env()?.to_str()).collect();
+	let settings = command.get_arguments().filter_map(|flag| flag.get_env()?.to_str());
+	// The file itself is no setting.
+	let known: BTreeSet<&str> = settings.chain(["BACKUP_AGENT_CONFIG"]).collect();
 	for file in ["docker/Dockerfile", "docker/compose.yaml", "kubernetes/agent.yaml"] {
 		let text = shipped(file);
 		let is_word = |c: char| c.is_ascii_uppercase() || c == '_';
@@ -86,4 +100,54 @@ fn containers_set_nothing_that_the_agent_does_not_know() {
 		}
 	}
 	assert!(shipped("docker/compose.yaml").contains("BACKUP_AGENT_NODE_RPC"));
+}
+
+#[test]
+fn every_alert_is_told_in_the_book() {
+	let alerts = shipped("monitoring/alerts.yml");
+	let alerts = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+	let alerts: BTreeSet<String> = alerts.map(str::to_owned).collect();
+	assert!(alerts.len() > 10, "{alerts:?}");
+	assert_eq!(first_column(&page("operations.md"), "| alert | when | severity |"), alerts);
+}
+
+#[test]
+fn what_alerts_and_dashboard_ask_for_is_told_in_the_book() {
+	const PREFIX: &str = "backup_agent_";
+	let told = first_column(&page("operations.md"), "| metric | what |");
+	for file in ["monitoring/alerts.yml", "monitoring/dashboard.json"] {
+		let text = shipped(file);
+		let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+		let names: BTreeSet<&str> = text
+			.match_indices(PREFIX)
+			.map(|(start, _)| text[start + PREFIX.len()..].split(|c| !is_word(c)).next().unwrap())
+			.collect();
+		assert!(names.len() > 5, "{file}: {names:?}");
+		for name in names {
+			// A histogram is several series.
+			let ends = ["_bucket", "_count", "_sum"];
+			let series = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+			assert!(
+				told.contains(series),
+				"{file} asks for {series}, which the book does not tell"
+			);
+		}
+	}
+}
+
+#[test]
+fn the_agent_in_containers_has_the_daemons_there_for_replicas() {
+	let config = load(&shipped("docker/agent.toml"));
+	let compose = shipped("docker/compose.yaml");
+	assert_eq!((config.kubo.len(), config.quorum), (2, 2));
+	for daemon in &config.kubo {
+		assert!(compose.contains(&format!("\n  {}:", daemon.name)), "{}", daemon.name);
+		let port = daemon.url.strip_prefix("http://127.0.0.1:").unwrap();
+		let published = format!("ports: [\"127.0.0.1:{port}:5001\"]");
+		assert!(compose.contains(&published), "{published}");
+		let secret = format!("file: {}\n", daemon.token_file.as_ref().unwrap().display());
+		assert!(compose.contains(&secret), "{secret}");
+	}
+	assert!(compose.contains("./agent.toml:/etc/backup-agent/agent.toml:ro"));
+	assert!(compose.contains("BACKUP_AGENT_CONFIG: /etc/backup-agent/agent.toml"));
 }

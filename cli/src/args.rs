@@ -341,6 +341,10 @@ impl Command {
 }
 
 #[cfg(test)]
+#[path = "../../agent/tests/fixtures/book.rs"]
+mod book;
+
+#[cfg(test)]
 mod tests {
 	use super::*;
 	use clap::CommandFactory;
@@ -348,6 +352,11 @@ mod tests {
 	#[test]
 	fn the_definition_is_consistent() {
 		Args::command().debug_assert();
+	}
+
+	#[test]
+	fn every_call_in_the_book_is_one_that_is_understood() {
+		book::assert_understood::<Args>("backup", &["backup VERB --help"], 100);
 	}
 
 	/// One that had would be read as the other.

@@ -5,7 +5,7 @@ use backup_primitives::{Cid, FailureReason};
 use std::{io, net::IpAddr, path::PathBuf};
 use thiserror::Error;
 
-/// Exit codes, as `docs/cli.md` lists them. Code 2 belongs to the parser of arguments.
+/// Exit codes, as `docs/cli.md` lists them. Code 2 is that of the parser of arguments, too.
 pub(crate) mod exit {
 	pub(crate) const UNEXPECTED: u8 = 1;
 	pub(crate) const USAGE: u8 = 2;
@@ -30,10 +30,11 @@ pub(crate) enum CliError {
 	Runtime { source: io::Error },
 	#[error("the answer could not be written: {source}")]
 	Answer { source: io::Error },
-	#[error("{reason}")]
-	Misused { reason: String },
 	#[error("interrupted")]
 	Interrupted,
+	/// The parser of arguments turned the command line down.
+	#[error("{message}")]
+	Usage { message: String, hint: String },
 	#[error("{path} was not written to its end: {reason}")]
 	DeviceUnfinished { path: PathBuf, reason: String, exit: u8 },
 	#[error("several machines are called '{name}': requests {requests}")]
@@ -163,7 +164,7 @@ impl CliError {
 			| Self::Chain { .. }
 			| Self::TooMany { .. }
 			| Self::EventMissing { .. } => exit::UNEXPECTED,
-			Self::Misused { .. }
+			Self::Usage { .. }
 			| Self::NoAccount
 			| Self::WhoseMachine { .. }
 			| Self::NoSetting { .. }
@@ -238,7 +239,6 @@ impl CliError {
 		match self {
 			Self::Runtime { .. } => "check the limits of this user (ulimit -a)".into(),
 			Self::Answer { .. } => "check where standard output goes".into(),
-			Self::Misused { .. } => "'backup --help' and 'backup VERB --help' say what there is".into(),
 			Self::Interrupted => "no unfinished file was left behind; what was already sent to the chain may still happen: look with 'backup status'".into(),
 			Self::DeviceUnfinished { .. } => {
 				"what was on it is lost and the disk is not all there: restore again before it is used"
@@ -351,6 +351,7 @@ impl CliError {
 				"its agent runs: use --gateway with the agent's address, or stop it".into()
 			}
 			Self::BadStore { .. } => "check the folder, its permissions and free space".into(),
+			Self::Usage { hint, .. } => hint.clone(),
 			Self::Snapshot { hint, .. } => (*hint).into(),
 		}
 	}

@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod secret;
 mod terminal;
+mod usage;
 mod words;
 
 use crate::{args::Args, error::CliError, interrupt::Interrupt, output::Output};
@@ -31,7 +32,7 @@ const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(30);
 fn main() -> ExitCode {
 	let mut args = match Args::try_parse() {
 		Ok(args) => args,
-		Err(error) => return misused(&error),
+		Err(error) => return usage::answer(&error, env::args_os()),
 	};
 	let output = Output::new(args.global.json);
 	if let Err(error) = config::complete(&mut args.global) {
@@ -57,23 +58,6 @@ fn main() -> ExitCode {
 	}
 }
 
-/// Tell what is wrong with the arguments, or the help that they ask for. Programs are told an error as they are
-/// told every other.
-fn misused(error: &clap::Error) -> ExitCode {
-	let is_for_programs = env::args_os().any(|argument| argument == "--json");
-	if !is_for_programs || !error.use_stderr() {
-		error.exit();
-	}
-	Output::new(true).fail(&CliError::Misused { reason: reason_of(&error.to_string()) })
-}
-
-/// What is wrong, without the advice that stands below.
-fn reason_of(words: &str) -> String {
-	let lines = words.lines().take_while(|line| !line.trim().is_empty());
-	let reason = lines.map(str::trim).collect::<Vec<_>>().join(" ");
-	reason.trim_start_matches("error: ").to_owned()
-}
-
 /// Run to the end, or until Ctrl-C or the like: then `command` is dropped, and with it whatever file
 /// it had not finished.
 async fn until_interrupted(
@@ -83,21 +67,5 @@ async fn until_interrupted(
 	tokio::select! {
 		result = command => result,
 		() = interrupt.told() => Err(CliError::Interrupted),
-	}
-}
-
-#[cfg(test)]
-mod tests {
-	use super::*;
-
-	#[test]
-	fn what_is_wrong_with_arguments_is_one_line() {
-		for (call, reason) in [
-			("backup vms --bogus", "unexpected argument '--bogus' found"),
-			("backup hold 7", "the following required arguments were not provided: <SEQUENCE>"),
-		] {
-			let error = Args::try_parse_from(call.split_whitespace()).unwrap_err();
-			assert_eq!(reason_of(&error.to_string()), reason);
-		}
 	}
 }

@@ -1,5 +1,9 @@
 //! Where answers and errors go: text for people, JSON for programs.
 
+mod table;
+
+pub(crate) use table::Table;
+
 use crate::error::CliError;
 use serde::Serialize;
 use serde_json::json;
@@ -109,36 +113,6 @@ fn write_line(mut to: impl Write, line: &impl Display) -> io::Result<ControlFlow
 	}
 }
 
-/// A table with columns as wide as their widest cell.
-#[derive(Debug)]
-pub(crate) struct Table {
-	rows: Vec<Vec<String>>,
-}
-
-impl Table {
-	pub(crate) fn new(head: &[&str]) -> Self {
-		Self { rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()] }
-	}
-
-	pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-		self.rows.push(cells.into_iter().collect());
-	}
-
-	pub(crate) fn render(&self) -> String {
-		let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-		let width = |column: usize| {
-			let cells = self.rows.iter().filter_map(|row| row.get(column));
-			cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-		};
-		let widths: Vec<usize> = (0..columns).map(width).collect();
-		let line = |row: &Vec<String>| {
-			let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-			cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-		};
-		self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
-	}
-}
-
 #[cfg(test)]
 mod tests {
 	use super::*;
@@ -148,12 +122,5 @@ mod tests {
 		let answer = json!({ "root": 1 });
 		let text = serde_json::to_string(&Versioned::new(&answer)).unwrap();
 		assert_eq!(text, r#"{"version":1,"root":1}"#);
-	}
-
-	#[test]
-	fn columns_are_aligned() {
-		let mut table = Table::new(&["a", "bb"]);
-		table.row(["long".into(), "x".into()]);
-		assert_eq!(table.render(), "a     bb\nlong  x");
 	}
 }

@@ -291,3 +291,33 @@ fn colours_are_turned_off_by_the_variable_for_that() {
 	assert!(coloured.contains("bogus") && coloured.contains(ESCAPE), "{coloured:?}");
 	assert!(plain.contains("bogus") && !plain.contains(ESCAPE), "{plain:?}");
 }
+
+#[test]
+fn a_table_fits_its_terminal_and_is_whole_elsewhere() {
+	let world = World::new();
+	let name = "a-disk-whose-name-is-longer-than-a-narrow-terminal-is-wide";
+	let root = world.snapshot(&[(name, &[1; 5000])]);
+	let program = env!("CARGO_BIN_EXE_backup");
+	let call = format!("{program} show --root {root} --identity owner.key --store blocks");
+	let row = |command: &str| {
+		let output = Command::new("script")
+			.args(["--quiet", "--return", "--command", command, "/dev/null"])
+			.current_dir(world.folder.path())
+			.env_remove("COLUMNS")
+			.stdin(Stdio::null())
+			.output()
+			.unwrap();
+		let shown = String::from_utf8(output.stdout).unwrap();
+		assert!(output.status.success(), "{shown}");
+		shown.lines().find(|line| line.starts_with("disk ")).unwrap().trim_end().to_owned()
+	};
+	let narrow = row(&format!("stty cols 40; {call}"));
+	assert!(narrow.chars().count() <= 40 && narrow.contains('…'), "{narrow}");
+	for whole in [
+		format!("stty cols 100; {call}"),
+		format!("stty cols 40; {call} | cat"),
+		format!("stty cols 40; COLUMNS=100 {call}"),
+	] {
+		assert!(row(&whole).contains(name), "{whole}");
+	}
+}

@@ -14,7 +14,7 @@ readonly UNIT=backup-agent
 readonly URL=http://127.0.0.1:9955
 readonly STATE=/var/lib/backup-agent
 # What changes by itself in a machine that runs, and where dpkg keeps its books.
-readonly RESTLESS='^/(dev|proc|run|sys|tmp)(/|$)|^/var/(log|tmp|cache/ldconfig|lib/(dpkg|systemd))(/|$)'
+readonly RESTLESS='^/(dev|proc|run|sys|tmp)(/|$)|^/var/(log|tmp|cache/(ldconfig|man)|lib/(dpkg|systemd))(/|$)'
 
 say() { printf 'package: %s\n' "$*"; }
 fail() {
@@ -60,6 +60,24 @@ starts_only_when_told() {
 		fail "the shipped configuration is refused"
 	machine_run backup --version >/dev/null || fail "the command does not run"
 	say "installed; it waits to be started"
+}
+
+# Not whether they are in place: a machine may be set up to install no manual pages.
+explains_itself() {
+	local contents page shell
+	contents=$(dpkg-deb --contents "$packages/backup-cli.deb")
+	for page in backup backup-restore backup-key-new backup-governance-propose-set; do
+		grep -q "/usr/share/man/man1/$page\.1\.gz$" <<<"$contents" || fail "the package has no manual page $page"
+	done
+	dpkg-deb --fsys-tarfile "$packages/backup-cli.deb" |
+		tar --extract --to-stdout ./usr/share/man/man1/backup-restore.1.gz | gunzip |
+		grep -q -- '\\-\\-identity' || fail "the manual page of 'backup restore' has no --identity"
+	for shell in zsh/vendor-completions/_backup fish/vendor_completions.d/backup.fish; do
+		machine_run grep -q restore-file "/usr/share/$shell" || fail "/usr/share/$shell completes no verb"
+	done
+	machine_run bash -c "source /usr/share/bash-completion/completions/backup && complete -p backup" >/dev/null ||
+		fail "bash does not complete the command"
+	say "manual pages and completions are there"
 }
 
 runs() {
@@ -201,6 +219,7 @@ lintian --fail-on error,warning --allow-root "$packages"/*.deb
 machine_boot "$packages:/packages" ${tests:+"$tests:/tests" "$program"}
 before=$(files)
 starts_only_when_told
+explains_itself
 runs
 needs_no_privilege_where_it_is_the_machines_user
 lets_hooks_out

@@ -16,6 +16,7 @@ use crate::{
 	lab::Lab,
 	node::raw_spec,
 	process::{Process, built},
+	script as nodejs,
 };
 use anyhow::{Context, Result, bail, ensure};
 use page::Page;
@@ -110,6 +111,8 @@ fn path_with_programs() -> Result<std::ffi::OsString> {
 	}
 	let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 	let polkadotjs = Path::new(env!("CARGO_MANIFEST_DIR")).join("polkadotjs/node_modules/.bin");
-	let folders = [folder, polkadotjs].into_iter().chain(system.map(PathBuf::from));
+	// Its scripts look for `node`, which a machine may have in another place.
+	let folders =
+		[folder, polkadotjs, nodejs::programs()?].into_iter().chain(system.map(PathBuf::from));
 	env::join_paths(folders).context("a folder's name has a colon")
 }

@@ -1,7 +1,7 @@
 //! The command `backup`, as owners and operators run it.
 
-use crate::process::built;
-use anyhow::{Context, Result, bail};
+use crate::{process::built, shapes};
+use anyhow::{Context, Error, Result, bail};
 use serde_json::Value;
 use std::{
 	ffi::OsStr,
@@ -17,9 +17,18 @@ pub fn backup<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result
 	serde_json::from_slice(&output.stdout).context("the answer of backup is not JSON")
 }
 
-/// Run `backup` and give all that came of it.
+/// Run `backup` and give all that came of it. Fails if it answers with other fields than its documentation
+/// tells of.
 pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<Output> {
-	program()?.arg("--json").args(arguments).output().context("failed to run backup")
+	let words = arguments.into_iter().map(|word| word.as_ref().to_string_lossy().into_owned());
+	let words: Vec<String> = words.collect();
+	let output = program()?.arg("--json").args(&words).output().context("failed to run backup")?;
+	// What `cat` writes is no answer.
+	if let (true, Ok(answer)) = (output.status.success(), serde_json::from_slice(&output.stdout)) {
+		let words: Vec<&str> = words.iter().map(String::as_str).collect();
+		shapes::compare(&words, &answer).map_err(Error::msg)?;
+	}
+	Ok(output)
 }
 
 /// Run `backup` and give what it tells a person. Fails with its own words if it fails.

@@ -14,6 +14,7 @@
 //! - [`host`]: further nodes that run machines or hold copies.
 //! - [`link`]: the line to an agent's gateway, to be slowed, cut and joined.
 //! - [`script`]: other people's clients, on Node.js.
+//! - [`shapes`]: what the documentation tells of the command's answers, compared with them.
 //! - [`recovery`]: the way back when the node of a machine is gone.
 //! - [`network`]: links between nodes, to be cut and joined.
 //!
@@ -34,6 +35,7 @@ pub mod node;
 pub mod process;
 pub mod recovery;
 pub mod script;
+pub mod shapes;
 pub mod story;
 pub mod wait;
 pub mod world;

@@ -4,13 +4,49 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 use std::{
+	env,
 	path::{Path, PathBuf},
 	process::Command,
-	sync::{Mutex, PoisonError},
+	sync::{Mutex, OnceLock, PoisonError},
 };
 
 fn folder(name: &str) -> PathBuf {
 	Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The folder that has `node` and `npm` of a version that will do, which a script finds or fetches.
+///
+/// # Errors
+///
+/// If there are none and they cannot be fetched.
+pub fn programs() -> Result<PathBuf> {
+	static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+	let found = FOUND.get_or_init(|| find().map_err(|error| format!("{error:#}")));
+	found.clone().map_err(anyhow::Error::msg)
+}
+
+fn find() -> Result<PathBuf> {
+	let script = folder("../scripts/nodejs.sh");
+	let output = Command::new(&script)
+		.output()
+		.with_context(|| format!("failed to run {}", script.display()))?;
+	ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+	Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+}
+
+/// A program of Node.js, `node` or `npm`, to be run in a folder beside the tests.
+///
+/// # Errors
+///
+/// If there is no Node.js that will do.
+pub fn command(program: &str, name: &str) -> Result<Command> {
+	let programs = programs()?;
+	let path = env::var_os("PATH").unwrap_or_default();
+	let path = [programs].into_iter().chain(env::split_paths(&path));
+	// It is looked for there, and so is `node` by what comes from npm.
+	let mut command = Command::new(program);
+	command.env("PATH", env::join_paths(path)?).current_dir(folder(name));
+	Ok(command)
 }
 
 /// Install what a folder's lock file names, unless it is there.
@@ -25,22 +61,17 @@ pub fn install(name: &str) -> Result<()> {
 	if is_newer(&done) >= is_newer(&lock) && done.exists() {
 		return Ok(());
 	}
-	let output = Command::new("npm")
+	let output = command("npm", name)?
 		.args(["ci", "--prefer-offline", "--no-audit", "--no-fund"])
-		.current_dir(folder)
 		.output()
-		.context("failed to run npm; Node.js 20 or newer is needed")?;
+		.context("failed to run npm")?;
 	ensure!(output.status.success(), "npm ci: {}", String::from_utf8_lossy(&output.stderr));
 	Ok(())
 }
 
 /// Run `node` with these words in a folder, and read what it prints.
 pub fn run(name: &str, words: &[&str]) -> Result<Json> {
-	let output = Command::new("node")
-		.args(words)
-		.current_dir(folder(name))
-		.output()
-		.context("failed to run node; Node.js 20 or newer is needed")?;
+	let output = command("node", name)?.args(words).output().context("failed to run node")?;
 	let errors = String::from_utf8_lossy(&output.stderr);
 	ensure!(output.status.success(), "the script failed: {errors}");
 	serde_json::from_slice(&output.stdout).context("the script printed no JSON")

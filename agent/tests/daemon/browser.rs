@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use std::{
 	io::{BufRead, BufReader, Write},
 	path::{Path, PathBuf},
-	process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+	process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
 /// The script's folder, seen from this crate's.
@@ -38,11 +38,11 @@ impl Browser {
 	/// A browser for the page of the agent at a port.
 	pub(crate) fn open(program: &Path, port: u16) -> Self {
 		script::install(FOLDER).unwrap();
-		let mut process = Command::new("node")
+		let mut process = script::command("node", FOLDER)
+			.unwrap()
 			.arg("look.mjs")
 			.arg(program)
 			.arg(format!("http://127.0.0.1:{port}/"))
-			.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER))
 			.stdin(Stdio::piped())
 			.stdout(Stdio::piped())
 			.spawn()

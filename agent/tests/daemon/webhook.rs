@@ -4,7 +4,10 @@ use crate::{
 	orders::nothing,
 	world::{World, noise, until},
 };
-use backup_primitives::FailureReason;
+use backup_primitives::{
+	FailureReason,
+	job::{Copied, Desired, LineagePlace, SnapshotOrder},
+};
 use std::{
 	fs,
 	io::{BufRead, BufReader, Read, Write},
@@ -64,6 +67,48 @@ fn a_failed_backup_is_told_again_until_somebody_takes_it_in() {
 		format!("{}{}", world.log(), String::from_utf8_lossy(&world.run("check-config").stdout));
 	assert!(!words.contains("s3cret"), "{words}");
 	assert!(!told[0].to_string().contains(&hex::encode(world.secret())));
+}
+
+/// What the chain tells of the machine's history.
+fn told_of(order: &SnapshotOrder, copied: Copied) -> Desired {
+	let place = LineagePlace { lineage: order.lineage.clone(), next: 1, copied: Some(copied) };
+	Desired { lineages: vec![place].try_into().unwrap(), ..nothing() }
+}
+
+#[test]
+fn a_backup_that_no_other_node_confirms_in_time_is_told() {
+	let (url, received) = listen(&[204]);
+	let mut world = World::prepare();
+	let node_rpc = world.node.url();
+	world.configure(&format!("node_rpc = \"{node_rpc}\"\nwebhook_url = \"{url}\"\n"));
+	world.start_agent();
+	let order = world.machine(7, &noise(1, 1 << 20));
+	world.take(&order).unwrap();
+	world.reconcile(&told_of(&order, Copied { confirmed: None, is_late: true }));
+	let told = until("the news", || received.try_recv().ok());
+	assert_eq!((&told["event"], &told["vm"]), (&"backup-late".into(), &"vm-7".into()));
+	assert_eq!((&told["request"], &told["reason"]), (&"7".into(), &serde_json::Value::Null));
+	assert!(told["detail"].as_str().unwrap().contains("no other node"), "{told}");
+	assert!(told["last_taken_at_ms"].is_u64() && told["last_confirmed_at_ms"].is_null(), "{told}");
+	assert_eq!(world.get("/v1/machines").json()[0]["age"], "late");
+}
+
+/// No copies are wanted, and no backup is ordered any more.
+#[test]
+fn a_backup_that_is_not_taken_for_longer_than_usual_is_told() {
+	let (url, received) = listen(&[204]);
+	let mut world = World::prepare();
+	let node_rpc = world.node.url();
+	world.configure(&format!("node_rpc = \"{node_rpc}\"\nwebhook_url = \"{url}\"\n"));
+	world.start_agent();
+	let first = world.machine(7, &noise(1, 1 << 20));
+	let taken = world.take(&first).unwrap();
+	let parent = Some(taken.cid);
+	world.take(&SnapshotOrder { sequence: 1, slot: 1, parent, ..first }).unwrap();
+	let told = until("the news, a minute after the usual interval", || received.try_recv().ok());
+	assert_eq!((&told["event"], &told["vm"]), (&"backup-late".into(), &"vm-7".into()));
+	assert!(told["detail"].as_str().unwrap().contains("longer than is usual"), "{told}");
+	assert!(told["last_taken_at_ms"].as_u64() < told["at_ms"].as_u64(), "{told}");
 }
 
 /// Nobody listens: orders are answered all the same.

@@ -1,5 +1,9 @@
 //! A folder with a store and its owner's identity, and the command run in it.
 
+#[path = "../../../e2e/src/shapes.rs"]
+#[expect(unreachable_pub, reason = "the end-to-end tests compare answers, too")]
+mod shapes;
+
 use age::x25519::Identity;
 use backup_agent::{
 	format::{Compression, Geometry, RepositoryKey},
@@ -99,12 +103,15 @@ impl World {
 			.unwrap()
 	}
 
-	/// The JSON of a call that succeeds.
+	/// The JSON of a call that succeeds, with the fields that the book tells of.
 	pub(crate) fn answer(&self, arguments: &str) -> Value {
 		let output = self.backup(&format!("{arguments} --json"));
 		let errors = String::from_utf8_lossy(&output.stderr);
 		assert_eq!(output.status.code(), Some(0), "{arguments}: {errors}");
-		serde_json::from_slice(&output.stdout).unwrap()
+		let answer = serde_json::from_slice(&output.stdout).unwrap();
+		let call: Vec<_> = arguments.split_whitespace().collect();
+		shapes::compare(&call, &answer).unwrap();
+		answer
 	}
 
 	/// The exit code and the words of a call that fails.

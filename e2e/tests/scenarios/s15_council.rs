@@ -1,9 +1,11 @@
-//! A council of three decides about backups, with the command alone: a motion is carried out when
+//! A council of three decides about backups, with the command and with polkadot.js: a motion is carried out when
 //! enough members said aye, and not before; one that is turned down changes nothing.
 
 use anyhow::{Context, Result, ensure};
-use backup_e2e::{chain::Chain, command, lab::Lab, network::wait_for_peers, node::Node};
-use serde_json::Value as Json;
+use backup_e2e::{
+	book, chain::Chain, command, lab::Lab, network::wait_for_peers, node::Node, script,
+};
+use serde_json::{Value as Json, json};
 use std::{fs, path::PathBuf, process::Output};
 
 /// The council, and somebody who is no member.
@@ -98,6 +100,22 @@ async fn a_motion_is_carried_out_with_enough_votes_and_not_before() -> Result<()
 	ensure!(chamber.is_paused().await?, "the motion was carried out and nothing is paused");
 	let open = chamber.answer("Bob", "motions")?;
 	ensure!(open["motions"].as_array().is_some_and(Vec::is_empty), "{open}");
+	Ok(())
+}
+
+/// The program of the book's page, as it stands there: three motions of two ayes each.
+#[tokio::test(flavor = "multi_thread")]
+async fn polkadotjs_has_the_council_set_the_cadence_pause_and_resume() -> Result<()> {
+	script::install("polkadotjs")?;
+	let chamber = Chamber::open().await?;
+	let url = chamber.nodes[0].url();
+	let page = book::pages().join("governance.md").to_string_lossy().into_owned();
+	let words = move || script::run("polkadotjs", &["guide.mjs", &url, &page]);
+	let seen = tokio::task::spawn_blocking(words).await??;
+	ensure!(seen["logged"] == json!([77, true, false]), "{seen}");
+	// On chain, too, by another client.
+	ensure!(chamber.settings().await?["frequency"] == 77, "{}", chamber.settings().await?);
+	ensure!(!chamber.is_paused().await?, "the chain was not resumed");
 	Ok(())
 }
 
