@@ -30,6 +30,9 @@ const ROOTS_PAGE: usize = 256;
 /// Lineages that one read looks at to find these.
 const LINEAGES_PAGE: usize = 512;
 
+/// What a read has found, and behind what to go on where it has not.
+type Search<Place> = (Option<Place>, Option<Place>);
+
 impl<T: Config> Pallet<T> {
 	pub(crate) fn view_lineage(request_id: &T::RequestId) -> Option<LineageViewOf<T>> {
 		Lineages::<T>::get(request_id).map(|lineage| Self::show_lineage(*request_id, lineage))
@@ -73,7 +76,7 @@ impl<T: Config> Pallet<T> {
 	pub(crate) fn view_owner_of_key(
 		recipient: Recipient,
 		after: Option<KeyPlace<T::AccountId>>,
-	) -> (Option<KeyPlace<T::AccountId>>, Option<KeyPlace<T::AccountId>>) {
+	) -> Search<KeyPlace<T::AccountId>> {
 		let keys = match after {
 			Some((owner, version)) => {
 				OwnerKeys::<T>::iter_from(OwnerKeys::<T>::hashed_key_for(owner, version))
