@@ -48,18 +48,21 @@ impl Reading {
 	}
 }
 
-/// Choose chunks by chance that are not among these.
+/// Choose chunks by chance that are not among these, and the last one: of a disk that was cut and
+/// grew back, it is the one that has changed, however little was cut off.
 fn choose(taken: &[Range<u64>], count: usize, chunks: u64) -> BTreeSet<u64> {
 	let mut chance = rand::rng();
+	let is_taken = |chunk: u64| overlaps(taken, &(chunk..chunk + 1));
+	let last = chunks.checked_sub(1).filter(|last| count > 0 && !is_taken(*last));
 	// Where nearly all is taken few are found, and few are needed.
 	let tries = if chunks == 0 { 0 } else { count * 4 };
-	let mut chosen = BTreeSet::new();
+	let mut chosen: BTreeSet<u64> = last.into_iter().collect();
 	for _ in 0..tries {
 		if chosen.len() == count {
 			break;
 		}
 		let chunk = chance.random_range(0..chunks);
-		if !overlaps(taken, &(chunk..chunk + 1)) {
+		if !is_taken(chunk) {
 			chosen.insert(chunk);
 		}
 	}
@@ -102,6 +105,7 @@ mod tests {
 			assert!(!written.iter().any(|range| range.contains(&start)), "{sample}");
 			assert!(reading.ranges.iter().any(|range| range.contains(&start)), "{sample}");
 		}
+		assert!(reading.samples.contains(&99), "the last one is always among them");
 		let other = read(&written, 10, 100 * CHUNK);
 		assert_ne!(reading.samples, other.samples, "it is others each time");
 	}

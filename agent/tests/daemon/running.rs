@@ -100,7 +100,8 @@ fn a_record_of_writes_that_lies_is_found_out_and_all_is_read() {
 	machine.write(0xa1, 0, 64 << 20);
 	let blocks = machine.monitor().run("query-block", json!({})).unwrap();
 	let inserted = &blocks[0]["inserted"];
-	let name = inserted["dirty-bitmaps"][0]["name"].clone();
+	let bitmaps = inserted["dirty-bitmaps"].as_array().unwrap();
+	let name = bitmaps.iter().find(|bitmap| bitmap["recording"] == true).unwrap()["name"].clone();
 	let bitmap = json!({ "node": inserted["node-name"], "name": name });
 	machine.monitor().run("block-dirty-bitmap-clear", bitmap).unwrap();
 

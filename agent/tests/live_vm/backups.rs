@@ -89,9 +89,11 @@ pub(crate) fn bitmaps(machine: &Machine) -> Vec<String> {
 	bitmaps.iter().map(|bitmap| bitmap["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Check that the first disk has one bitmap, which records since a checkpoint.
+/// Check that the first disk has one bitmap, which records since a checkpoint, and its witness.
 pub(crate) fn assert_only_bitmap(machine: &Machine, checkpoint: Checkpoint) {
-	let names = bitmaps(machine);
-	let prefix = format!("pbk-{checkpoint}-");
-	assert!(names.len() == 1 && names[0].starts_with(&prefix), "{names:?}, not {prefix}");
+	let mut names = bitmaps(machine);
+	names.sort();
+	let prefixes = [format!("pbk-{checkpoint}-"), format!("pbk-size-{checkpoint}-")];
+	let fits = names.len() == 2 && names.iter().zip(&prefixes).all(|(n, p)| n.starts_with(p));
+	assert!(fits, "{names:?}, not {prefixes:?}");
 }
