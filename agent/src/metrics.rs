@@ -63,6 +63,12 @@ struct Verified {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MendedFrom {
+	/// `replica`, `holder` or `disk`: the machine's own.
+	from: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CopiesIn {
 	/// `whole`, `fetching`, `waiting` or `unknown`.
 	state: &'static str,
@@ -122,6 +128,8 @@ struct All {
 	available: Gauge,
 	pinned: Gauge,
 	verifications: Family<Verified, Gauge>,
+	bad_blocks: Counter,
+	mended_blocks: Family<MendedFrom, Counter>,
 	copies: Family<CopiesIn, Gauge>,
 	copies_behind: Gauge,
 	replicas: ReplicaGauges,
@@ -158,6 +166,8 @@ impl Default for Metrics {
 			available: Gauge::default(),
 			pinned: Gauge::default(),
 			verifications: Family::default(),
+			bad_blocks: Counter::default(),
+			mended_blocks: Family::default(),
 			copies: Family::default(),
 			copies_behind: Gauge::default(),
 			replicas: ReplicaGauges::default(),
@@ -238,6 +248,16 @@ impl All {
 			"verifications",
 			"Snapshots by the last verdict on them at each depth",
 			self.verifications.clone(),
+		);
+		registry.register(
+			"bad_blocks",
+			"Blocks that verifications found missing or damaged",
+			self.bad_blocks.clone(),
+		);
+		registry.register(
+			"mended_blocks",
+			"Blocks that were bad and are good again, by where they came from",
+			self.mended_blocks.clone(),
 		);
 		registry.register(
 			"copies",
@@ -324,6 +344,15 @@ impl Metrics {
 		all.last_snapshot.get_or_create(&machine).set(sealed.taken_at_ms as f64 / 1000.0);
 	}
 
+	/// Count blocks that were found bad, and those that are good again: from replicas, from holders,
+	/// and from the machine's disks.
+	pub(crate) fn count_mending(&self, bad: u64, mended: [u64; 3]) {
+		self.0.bad_blocks.inc_by(bad);
+		for (from, blocks) in ["replica", "holder", "disk"].into_iter().zip(mended) {
+			self.0.mended_blocks.get_or_create(&MendedFrom { from }).inc_by(blocks);
+		}
+	}
+
 	/// Everything as text, as of now.
 	pub(crate) fn render(&self, now: &Now<'_>) -> Result<String, fmt::Error> {
 		let all = &self.0;
@@ -396,7 +425,7 @@ impl fmt::Debug for Metrics {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::verification::Depth;
+	use crate::verification::{Depth, Mending};
 	use backup_primitives::{Cid, FailureReason};
 
 	#[test]
@@ -415,6 +444,7 @@ mod tests {
 			pause: Duration::from_millis(3),
 			taken_at_ms: 1_500,
 		});
+		metrics.count_mending(6, [1, 2, 3]);
 		let usage = Usage { blocks: 2, bytes: 3, available_bytes: 4 };
 		let copies = [copy(3), copy(5)];
 		let replicas = [replica()];
@@ -448,6 +478,10 @@ mod tests {
 			"backup_agent_replica_behind{replica=\"rack-2\"} 3",
 			"backup_agent_replica_last_success_timestamp_seconds{replica=\"rack-2\"} 1.5",
 			"backup_agent_snapshots_below_quorum 2",
+			"backup_agent_bad_blocks_total 6",
+			"backup_agent_mended_blocks_total{from=\"replica\"} 1",
+			"backup_agent_mended_blocks_total{from=\"holder\"} 2",
+			"backup_agent_mended_blocks_total{from=\"disk\"} 3",
 			"# EOF",
 		] {
 			assert!(words.lines().any(|found| found == line), "{line} in\n{words}");
@@ -515,7 +549,9 @@ mod tests {
 			blocks: 1,
 			bytes: 1,
 			verdict: Verdict::Good,
+			mending: Mending::default(),
 		};
+		metrics.count_mending(1, [1, 0, 0]);
 		let now = Now {
 			usage: Some(Usage { blocks: 1, bytes: 1, available_bytes: 1 }),
 			pinned_roots: Some(1),

@@ -48,6 +48,20 @@ impl Reading {
 	}
 }
 
+/// The ranges of two lists that are sorted, in one that is sorted and has them apart.
+pub(crate) fn union(one: &[Range<u64>], other: &[Range<u64>]) -> Vec<Range<u64>> {
+	let mut all: Vec<Range<u64>> = one.iter().chain(other).cloned().collect();
+	all.sort_by_key(|range| range.start);
+	let mut union: Vec<Range<u64>> = Vec::with_capacity(all.len());
+	for range in all.into_iter().filter(|range| !range.is_empty()) {
+		match union.last_mut() {
+			Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+			Some(_) | None => union.push(range),
+		}
+	}
+	union
+}
+
 /// Choose chunks by chance that are not among these, and the last one: of a disk that was cut and
 /// grew back, it is the one that has changed, however little was cut off.
 fn choose(taken: &[Range<u64>], count: usize, chunks: u64) -> BTreeSet<u64> {
@@ -93,6 +107,14 @@ mod tests {
 		assert!(reading.samples.is_empty());
 		assert!(read(&[], 0, 20_100).ranges.is_empty());
 		assert!(read(&[7..7, 8 * CHUNK..9 * CHUNK], 0, 8 * CHUNK).ranges.is_empty());
+	}
+
+	#[test]
+	fn a_union_has_what_is_in_either() {
+		assert_eq!(union(&[1..3, 7..9, 20..21], &[2..5, 9..10, 30..30]), [1..5, 7..10, 20..21]);
+		let one = 4..5;
+		assert_eq!(union(&[], std::slice::from_ref(&one)), [one]);
+		assert!(union(&[], &[]).is_empty());
 	}
 
 	#[test]

@@ -18,7 +18,7 @@ const MIB: usize = 1 << 20;
 
 /// How many bytes the last snapshot has read, and whether the writes since the one before were
 /// recorded.
-fn last_reading(world: &World) -> (u64, bool) {
+pub(crate) fn last_reading(world: &World) -> (u64, bool) {
 	let log = world.log();
 	let line = log.lines().rfind(|line| line.contains("the machine was sealed")).unwrap();
 	let value = |key: &str| {
