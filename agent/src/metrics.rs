@@ -9,6 +9,7 @@ use crate::{
 	jobs::{Confirmed, JobView, Outcome},
 	replicas::ReplicaView,
 	repositories::Usage,
+	stage::{Stage, Times},
 	verification::{Verdict, Verification},
 };
 use prometheus_client::{
@@ -29,6 +30,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// Upper bounds of the time that jobs take, in seconds.
 const JOB_SECONDS: [f64; 9] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0];
 
+/// Upper bounds of the time that jobs spend at something, in seconds.
+const STAGE_SECONDS: [f64; 8] = [0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 14_400.0];
+
 /// Upper bounds of the time that machines stand still, in seconds.
 const PAUSE_SECONDS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0];
 
@@ -36,6 +40,13 @@ const PAUSE_SECONDS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.
 struct OfKind {
 	/// `snapshot` or `restore`.
 	kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AtStage {
+	kind: &'static str,
+	/// The word of a [`Stage`].
+	stage: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -115,6 +126,7 @@ struct All {
 	registry: Mutex<Registry>,
 	endings: Family<Ending, Counter>,
 	job_time: Family<OfKind, Histogram>,
+	stage_time: Family<AtStage, Histogram>,
 	read: Counter,
 	stored: Counter,
 	readings: Family<Reading, Counter>,
@@ -149,10 +161,12 @@ struct ReplicaGauges {
 impl Default for Metrics {
 	fn default() -> Self {
 		let job_time = || Histogram::new(JOB_SECONDS);
+		let stage_time = || Histogram::new(STAGE_SECONDS);
 		let all = All {
 			registry: Mutex::new(Registry::with_prefix("backup_agent")),
 			endings: Family::default(),
 			job_time: Family::new_with_constructor(job_time),
+			stage_time: Family::new_with_constructor(stage_time),
 			read: Counter::default(),
 			stored: Counter::default(),
 			readings: Family::default(),
@@ -188,6 +202,12 @@ impl All {
 			"How long jobs took that have ended",
 			seconds.clone(),
 			self.job_time.clone(),
+		);
+		registry.register_with_unit(
+			"job_stage",
+			"How long jobs that have ended were at each stage that they came to",
+			seconds.clone(),
+			self.stage_time.clone(),
 		);
 		registry.register("jobs_running", "Jobs that run", self.running.clone());
 		registry.register_with_unit(
@@ -332,6 +352,14 @@ impl Metrics {
 		self.0.job_time.get_or_create(&OfKind { kind }).observe(took.as_secs_f64());
 	}
 
+	/// Count how long a job was at each stage that it came to.
+	pub(crate) fn count_stages(&self, kind: &'static str, times: &Times) {
+		for (stage, took) in Stage::ALL.into_iter().zip(times).filter(|(_, took)| !took.is_zero()) {
+			let stage = AtStage { kind, stage: stage.word() };
+			self.0.stage_time.get_or_create(&stage).observe(took.as_secs_f64());
+		}
+	}
+
 	/// Count a snapshot.
 	pub(crate) fn count_snapshot(&self, sealed: &Sealed<'_>) {
 		let all = &self.0;
@@ -445,6 +473,9 @@ mod tests {
 			taken_at_ms: 1_500,
 		});
 		metrics.count_mending(6, [1, 2, 3]);
+		let mut times = Times::default();
+		times[Stage::Freeze as usize] = Duration::from_millis(50);
+		metrics.count_stages("snapshot", &times);
 		let usage = Usage { blocks: 2, bytes: 3, available_bytes: 4 };
 		let copies = [copy(3), copy(5)];
 		let replicas = [replica()];
@@ -478,6 +509,8 @@ mod tests {
 			"backup_agent_replica_behind{replica=\"rack-2\"} 3",
 			"backup_agent_replica_last_success_timestamp_seconds{replica=\"rack-2\"} 1.5",
 			"backup_agent_snapshots_below_quorum 2",
+			"backup_agent_job_stage_seconds_count{kind=\"snapshot\",stage=\"freeze\"} 1",
+			"backup_agent_job_stage_seconds_bucket{le=\"0.1\",kind=\"snapshot\",stage=\"freeze\"} 1",
 			"backup_agent_bad_blocks_total 6",
 			"backup_agent_mended_blocks_total{from=\"replica\"} 1",
 			"backup_agent_mended_blocks_total{from=\"holder\"} 2",
@@ -552,6 +585,7 @@ mod tests {
 			mending: Mending::default(),
 		};
 		metrics.count_mending(1, [1, 0, 0]);
+		metrics.count_stages("snapshot", &[Duration::from_secs(1); Stage::ALL.len()]);
 		let now = Now {
 			usage: Some(Usage { blocks: 1, bytes: 1, available_bytes: 1 }),
 			pinned_roots: Some(1),

@@ -8,6 +8,7 @@ use crate::{
 	pipeline::{Backup, BackupError, Base, Blob, Cancel, Disk, DiskReader, Progress, Stored},
 	repositories::{Repository, RepositoryError, Session},
 	sources::{Checkpoint, DESCRIPTION_FILE, OpenDisk, OpenVm, SourceError, Vm},
+	stage::{self, Stage},
 	verification::make_whole,
 };
 use backup_primitives::{
@@ -71,6 +72,7 @@ impl NodeExecutor {
 		let taken = machine
 			.map_err(opened)
 			.and_then(|machine| self.back_up(origin, order, taken_at, machine, vm, known, context));
+		let _close = stage::enter(Stage::Close);
 		let settled = match (&taken, begun) {
 			(Ok(Attempt::Taken(_)), Some(begun)) => vm.settle(&[begun]),
 			(Ok(Attempt::BaseIsOfNoUse), _) => {
@@ -134,7 +136,11 @@ impl NodeExecutor {
 		let description = (DESCRIPTION_FILE.to_owned(), vm.describe().into_bytes());
 		let blobs = machine.files.drain(..).chain([description]);
 		let blobs = blobs.map(|(name, bytes)| Blob { name, bytes }).collect();
-		let report = match backup.run(disks, blobs) {
+		let run = || {
+			let _read = stage::enter(Stage::Read);
+			backup.run(disks, blobs)
+		};
+		let report = match run() {
 			Err(error) if is_recorded && error.is_of_base() => {
 				tracing::warn!(%error, "the machine is read in full");
 				return Ok(Attempt::BaseIsOfNoUse);
@@ -148,9 +154,14 @@ impl NodeExecutor {
 		let (consistency, checkpoint) = (machine.consistency, machine.checkpoint);
 		let pause = machine.pause;
 		// The blocks are whole: a machine that does not let go well is tried again beside.
-		if let Err(error) = machine.close() {
+		let close = || {
+			let _close = stage::enter(Stage::Close);
+			machine.close()
+		};
+		if let Err(error) = close() {
 			tracing::error!(%error, "failed to take the backup's nodes out of the machine");
 		}
+		let _pin = stage::enter(Stage::Pin);
 		match self.pin(session.as_ref(), order, &report.root, checkpoint) {
 			Err(error @ RepositoryError::SessionLost) => {
 				tracing::warn!(%error, "the machine is read again");

@@ -29,7 +29,10 @@ use super::{
 	scratch::{Overwritten, Room, Scratch, remove_file},
 	socket::is_hang_up,
 };
-use crate::pipeline::source::DiskReader;
+use crate::{
+	pipeline::source::DiskReader,
+	stage::{self, Stage},
+};
 use backup_primitives::{Consistency, VmTag};
 use bitmaps::{Bitmap, Record, keeps_bitmaps};
 use nodes::{Marker, drive_property, filter_node, mark, unmark, view_node};
@@ -300,6 +303,7 @@ impl LiveVm {
 		new: Checkpoint,
 		time_max: Duration,
 	) -> Result<(Consistency, Duration), SourceError> {
+		let _freeze = stage::enter(Stage::Freeze);
 		let Some(agent) =
 			self.vm.guest_agent.as_deref().and_then(|socket| find_agent(socket, time_max))
 		else {

@@ -37,6 +37,7 @@ mod running;
 )]
 mod script;
 mod snapshots;
+mod stages;
 mod start;
 mod verification;
 mod webhook;
