@@ -6,6 +6,7 @@
 mod add_vm;
 mod api;
 mod browser;
+mod cancels;
 mod copies;
 mod deletions;
 mod disks;
