@@ -27,7 +27,11 @@ pub use confirmed::Confirmed;
 pub use executor::{Effort, Executor, HeldRoot, JobContext, JobError};
 pub use ledger::{Ledger, LedgerError};
 
-use crate::{metrics::Metrics, pipeline::Cancel};
+use crate::{
+	metrics::Metrics,
+	pipeline::Cancel,
+	stage::{self, StageCell},
+};
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId,
 	job::{
@@ -170,6 +174,7 @@ struct Running {
 	started_at_ms: u64,
 	cancel: Cancel,
 	progress: Arc<ProgressCell>,
+	stage: StageCell,
 }
 
 /// All jobs of an agent.
@@ -260,6 +265,9 @@ pub struct JobView {
 	pub number: u64,
 	/// `running`, `done` or `failed`.
 	pub state: &'static str,
+	/// What it is at, while it runs: `hooks`, `open`, `freeze`, `read`, `pin`, `close`, `write` or
+	/// `replace`.
+	pub stage: Option<&'static str>,
 	/// Bytes that are done, of those that are to do.
 	pub done_bytes: u64,
 	/// Bytes that are to do, as far as known.
@@ -525,20 +533,25 @@ impl Jobs {
 			started_at_ms: now_ms(),
 			cancel: context.cancel.clone(),
 			progress: context.progress.clone(),
+			stage: StageCell::default(),
 		};
 		let jobs = self.clone();
 		let key = subject.clone();
 		let short = hex::encode(&id.0[..4]);
 		let span = tracing::info_span!("job", id = short, kind = subject.kind(), vm);
+		let stage = running.stage.clone();
 		let spawned = thread::Builder::new().name(format!("job-{short}")).spawn(move || {
 			let _in_job = span.entered();
 			if let Subject::Snapshot { .. } = &key {
 				priority::give_way();
 			}
 			// A panic is a fault of ours; it must not leave a job that never ends.
-			let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-				work(jobs.executor.as_ref(), &context)
-			}));
+			let (result, times) = stage::watch(stage, || {
+				std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+					work(jobs.executor.as_ref(), &context)
+				}))
+			});
+			jobs.metrics.count_stages(key.kind(), &times);
 			let result = result.unwrap_or_else(|_| Err(JobError::internal("the job panicked")));
 			jobs.finish(key, slot, &context, result);
 		});
@@ -774,7 +787,7 @@ impl Jobs {
 			let (done_bytes, total_bytes) = running.progress.get();
 			let state = ("running", running.started_at_ms, None);
 			let view = view(subject, &running.id, state, (done_bytes, total_bytes));
-			JobView { vm: Some(running.vm.clone()), ..view }
+			JobView { vm: Some(running.vm.clone()), stage: running.stage.word(), ..view }
 		});
 		let ended = state.ended.iter().map(|(subject, ended)| {
 			let (state, detail) = match &ended.outcome {
@@ -807,6 +820,7 @@ fn view(
 		request: lineage.request.to_string(),
 		number,
 		state,
+		stage: None,
 		done_bytes,
 		total_bytes,
 		since_ms,

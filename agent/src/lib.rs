@@ -28,6 +28,7 @@ pub mod replicas;
 pub mod repositories;
 pub mod secret;
 pub mod sources;
+mod stage;
 pub mod targets;
 pub mod verification;
 pub mod webhook;

@@ -9,6 +9,7 @@ use crate::{
 	jobs::{Confirmed, JobView, Outcome},
 	replicas::ReplicaView,
 	repositories::Usage,
+	stage::{Stage, Times},
 	verification::{Verdict, Verification},
 };
 use prometheus_client::{
@@ -29,6 +30,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// Upper bounds of the time that jobs take, in seconds.
 const JOB_SECONDS: [f64; 9] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0];
 
+/// Upper bounds of the time that jobs spend at something, in seconds.
+const STAGE_SECONDS: [f64; 8] = [0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 14_400.0];
+
 /// Upper bounds of the time that machines stand still, in seconds.
 const PAUSE_SECONDS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0];
 
@@ -36,6 +40,13 @@ const PAUSE_SECONDS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.
 struct OfKind {
 	/// `snapshot` or `restore`.
 	kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AtStage {
+	kind: &'static str,
+	/// The word of a [`Stage`].
+	stage: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,6 +71,12 @@ struct Reading {
 struct Verified {
 	depth: String,
 	verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MendedFrom {
+	/// `replica`, `holder` or `disk`: the machine's own.
+	from: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,6 +126,7 @@ struct All {
 	registry: Mutex<Registry>,
 	endings: Family<Ending, Counter>,
 	job_time: Family<OfKind, Histogram>,
+	stage_time: Family<AtStage, Histogram>,
 	read: Counter,
 	stored: Counter,
 	readings: Family<Reading, Counter>,
@@ -122,6 +140,8 @@ struct All {
 	available: Gauge,
 	pinned: Gauge,
 	verifications: Family<Verified, Gauge>,
+	bad_blocks: Counter,
+	mended_blocks: Family<MendedFrom, Counter>,
 	copies: Family<CopiesIn, Gauge>,
 	copies_behind: Gauge,
 	replicas: ReplicaGauges,
@@ -141,10 +161,12 @@ struct ReplicaGauges {
 impl Default for Metrics {
 	fn default() -> Self {
 		let job_time = || Histogram::new(JOB_SECONDS);
+		let stage_time = || Histogram::new(STAGE_SECONDS);
 		let all = All {
 			registry: Mutex::new(Registry::with_prefix("backup_agent")),
 			endings: Family::default(),
 			job_time: Family::new_with_constructor(job_time),
+			stage_time: Family::new_with_constructor(stage_time),
 			read: Counter::default(),
 			stored: Counter::default(),
 			readings: Family::default(),
@@ -158,6 +180,8 @@ impl Default for Metrics {
 			available: Gauge::default(),
 			pinned: Gauge::default(),
 			verifications: Family::default(),
+			bad_blocks: Counter::default(),
+			mended_blocks: Family::default(),
 			copies: Family::default(),
 			copies_behind: Gauge::default(),
 			replicas: ReplicaGauges::default(),
@@ -178,6 +202,12 @@ impl All {
 			"How long jobs took that have ended",
 			seconds.clone(),
 			self.job_time.clone(),
+		);
+		registry.register_with_unit(
+			"job_stage",
+			"How long jobs that have ended were at each stage that they came to",
+			seconds.clone(),
+			self.stage_time.clone(),
 		);
 		registry.register("jobs_running", "Jobs that run", self.running.clone());
 		registry.register_with_unit(
@@ -238,6 +268,16 @@ impl All {
 			"verifications",
 			"Snapshots by the last verdict on them at each depth",
 			self.verifications.clone(),
+		);
+		registry.register(
+			"bad_blocks",
+			"Blocks that verifications found missing or damaged",
+			self.bad_blocks.clone(),
+		);
+		registry.register(
+			"mended_blocks",
+			"Blocks that were bad and are good again, by where they came from",
+			self.mended_blocks.clone(),
 		);
 		registry.register(
 			"copies",
@@ -312,6 +352,14 @@ impl Metrics {
 		self.0.job_time.get_or_create(&OfKind { kind }).observe(took.as_secs_f64());
 	}
 
+	/// Count how long a job was at each stage that it came to.
+	pub(crate) fn count_stages(&self, kind: &'static str, times: &Times) {
+		for (stage, took) in Stage::ALL.into_iter().zip(times).filter(|(_, took)| !took.is_zero()) {
+			let stage = AtStage { kind, stage: stage.word() };
+			self.0.stage_time.get_or_create(&stage).observe(took.as_secs_f64());
+		}
+	}
+
 	/// Count a snapshot.
 	pub(crate) fn count_snapshot(&self, sealed: &Sealed<'_>) {
 		let all = &self.0;
@@ -322,6 +370,15 @@ impl Metrics {
 		all.pause.observe(sealed.pause.as_secs_f64());
 		let machine = OfMachine { vm: sealed.vm.to_owned() };
 		all.last_snapshot.get_or_create(&machine).set(sealed.taken_at_ms as f64 / 1000.0);
+	}
+
+	/// Count blocks that were found bad, and those that are good again: from replicas, from holders,
+	/// and from the machine's disks.
+	pub(crate) fn count_mending(&self, bad: u64, mended: [u64; 3]) {
+		self.0.bad_blocks.inc_by(bad);
+		for (from, blocks) in ["replica", "holder", "disk"].into_iter().zip(mended) {
+			self.0.mended_blocks.get_or_create(&MendedFrom { from }).inc_by(blocks);
+		}
 	}
 
 	/// Everything as text, as of now.
@@ -396,7 +453,7 @@ impl fmt::Debug for Metrics {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::verification::Depth;
+	use crate::verification::{Depth, Mending};
 	use backup_primitives::{Cid, FailureReason};
 
 	#[test]
@@ -415,6 +472,10 @@ mod tests {
 			pause: Duration::from_millis(3),
 			taken_at_ms: 1_500,
 		});
+		metrics.count_mending(6, [1, 2, 3]);
+		let mut times = Times::default();
+		times[Stage::Freeze as usize] = Duration::from_millis(50);
+		metrics.count_stages("snapshot", &times);
 		let usage = Usage { blocks: 2, bytes: 3, available_bytes: 4 };
 		let copies = [copy(3), copy(5)];
 		let replicas = [replica()];
@@ -448,6 +509,12 @@ mod tests {
 			"backup_agent_replica_behind{replica=\"rack-2\"} 3",
 			"backup_agent_replica_last_success_timestamp_seconds{replica=\"rack-2\"} 1.5",
 			"backup_agent_snapshots_below_quorum 2",
+			"backup_agent_job_stage_seconds_count{kind=\"snapshot\",stage=\"freeze\"} 1",
+			"backup_agent_job_stage_seconds_bucket{le=\"0.1\",kind=\"snapshot\",stage=\"freeze\"} 1",
+			"backup_agent_bad_blocks_total 6",
+			"backup_agent_mended_blocks_total{from=\"replica\"} 1",
+			"backup_agent_mended_blocks_total{from=\"holder\"} 2",
+			"backup_agent_mended_blocks_total{from=\"disk\"} 3",
 			"# EOF",
 		] {
 			assert!(words.lines().any(|found| found == line), "{line} in\n{words}");
@@ -515,7 +582,10 @@ mod tests {
 			blocks: 1,
 			bytes: 1,
 			verdict: Verdict::Good,
+			mending: Mending::default(),
 		};
+		metrics.count_mending(1, [1, 0, 0]);
+		metrics.count_stages("snapshot", &[Duration::from_secs(1); Stage::ALL.len()]);
 		let now = Now {
 			usage: Some(Usage { blocks: 1, bytes: 1, available_bytes: 1 }),
 			pinned_roots: Some(1),

@@ -255,13 +255,7 @@ impl Executor for NodeExecutor {
 		recipients::check(order, &self.identities)?;
 		self.ensure_not_filling(&order.vm)?;
 		let vm: Vm = self.inventory.find(&order.vm).map_err(opened)?;
-		let known = self.known(Some(&order.lineage))?;
-		let origin = (genesis, node);
-		if let Some(taken) = self.take(origin, order, &vm, &known, context)? {
-			return Ok(taken);
-		}
-		let taken = self.take(origin, order, &vm, &[], context)?;
-		taken.ok_or_else(|| JobError::internal("a full reading needs no base"))
+		self.take((genesis, node), order, &vm, context)
 	}
 
 	fn restore(

@@ -35,7 +35,10 @@ pub use vm::{
 };
 pub(crate) use vm::{FILES_MAX, MACHINE_FILE_BYTES_MAX};
 
-use crate::pipeline::source::DiskReader;
+use crate::{
+	pipeline::source::DiskReader,
+	stage::{self, Stage},
+};
 use backup_primitives::{Consistency, VmTag};
 use std::{
 	ops::Range,
@@ -139,6 +142,7 @@ impl Vm {
 	) -> Result<OpenVm, SourceError> {
 		let is_left_over = options.leftovers.take_over(self);
 		let hooks = hooks::Around::of(self, &options.scratch_dir);
+		let _open = stage::enter(Stage::Open);
 		let ready = hooks.as_ref().map_or(Ok(()), hooks::Around::before);
 		let opened = ready.and_then(|()| self.open_now(tag, known, options));
 		if let Some(hooks) = hooks {

@@ -7,7 +7,8 @@
 //! 3. *Drill*: the snapshot is opened with the node's own identity, and all its disks and blobs
 //!    are written to scratch and removed again.
 //!
-//! What is found missing or damaged is fetched from other nodes that have it, and looked at again.
+//! What is found missing or damaged is fetched from replicas and other nodes that have it, and looked
+//! at again; what nobody has is left to the machine's next backup, and looked at after it.
 //! Each result is written down, logged and shown at `/v1/verifications`. One verification runs
 //! at a time, so that backups are not slowed by more than one reader.
 
@@ -19,7 +20,8 @@ pub mod schedule;
 mod tests;
 
 pub use mending::Mender;
-pub use record::{Verdict, Verification};
+pub(crate) use mending::make_whole;
+pub use record::{Mending, Verdict, Verification};
 pub use schedule::Schedule;
 
 use crate::{
@@ -186,6 +188,14 @@ impl Verifier {
 	}
 }
 
+/// What looking at a root came to.
+struct Found {
+	blocks: u64,
+	bytes: u64,
+	verdict: Verdict,
+	mending: Mending,
+}
+
 /// The one verification that may run now. Dropping it gives the turn back.
 #[derive(Debug)]
 pub struct Turn {
@@ -204,7 +214,8 @@ impl Turn {
 	/// as soon as it is there.
 	pub fn run(self, on_result: &mut dyn FnMut(&Verification)) -> Result<(), LedgerError> {
 		for root in &self.roots {
-			let result = self.one(root, self.depth);
+			let prior = self.prior(root)?;
+			let result = self.one(root, prior.as_ref());
 			if self.verifier.cancel.is_cancelled() {
 				break;
 			}
@@ -219,18 +230,42 @@ impl Turn {
 		Ok(())
 	}
 
-	fn one(&self, root: &Cid, depth: Depth) -> Verification {
-		let verifier = &self.verifier;
+	/// The last result of a root, at whatever depth.
+	fn prior(&self, root: &Cid) -> Result<Option<Verification>, LedgerError> {
+		let results = self.verifier.results()?;
+		Ok(results.into_iter().find(|result| result.root == *root))
+	}
+
+	fn one(&self, root: &Cid, prior: Option<&Verification>) -> Verification {
+		let (verifier, depth) = (&self.verifier, self.depth);
 		let since_ms = now_ms();
 		*verifier.state() = Some(Running { root: *root, depth, since_ms, done_bytes: 0 });
-		let (blocks, bytes, verdict) = match depth {
+		let found = match depth {
 			Depth::Presence => self.walk(root, Chunks::Asked),
 			Depth::Blocks => self.walk(root, Chunks::Hashed),
 			Depth::Drill => self.drill(root),
 		};
 		*verifier.state() = None;
 		let took = Duration::from_millis(now_ms().saturating_sub(since_ms));
-		Verification { root: *root, depth, at_ms: since_ms, took, blocks, bytes, verdict }
+		let Found { blocks, bytes, verdict, mut mending } = found;
+		if !matches!(verdict, Verdict::Failed { .. }) {
+			let left = prior.map_or(0, Verification::left);
+			mending.from_disk = left.saturating_sub(mending.found);
+		}
+		let mut result = Verification {
+			root: *root,
+			depth,
+			at_ms: since_ms,
+			took,
+			blocks,
+			bytes,
+			verdict,
+			mending,
+		};
+		if let Some(mender) = verifier.mender.get() {
+			mender.conclude(&mut result, prior);
+		}
+		result
 	}
 
 	fn progress(&self, done_bytes: u64) {
@@ -239,29 +274,68 @@ impl Turn {
 		}
 	}
 
-	fn walk(&self, root: &Cid, chunks: Chunks) -> (u64, u64, Verdict) {
+	/// Reads what is below a root, and once more if anything that was bad is good now.
+	fn walk(&self, root: &Cid, chunks: Chunks) -> Found {
 		let mut proceed = |report: &VerifyReport| {
 			self.progress(report.good_bytes);
 			!self.verifier.cancel.is_cancelled()
 		};
 		let mut walk = || verify(&self.verifier.store, root, chunks, &mut proceed);
-		let report = walk().and_then(|report| match self.mend(root, &report) {
-			true => walk(),
-			false => Ok(report),
+		let mut mending = Mending::default();
+		let report = walk().and_then(|report| {
+			mending = self.mend(root, &report);
+			// If nothing had to be noted, something could not be read for a moment only.
+			match self.has_mender() && (mending.mended() > 0 || !mending.is_noted) {
+				true if !report.is_good() => walk(),
+				true | false => Ok(report),
+			}
 		});
 		match report {
-			Ok(report) => (report.good_blocks, report.good_bytes, Verdict::of(&report)),
-			Err(error) => (0, 0, Verdict::Failed { detail: error.to_string() }),
+			Ok(report) => Found {
+				blocks: report.good_blocks,
+				bytes: report.good_bytes,
+				verdict: Verdict::of(&report),
+				mending,
+			},
+			Err(error) => {
+				let verdict = Verdict::Failed { detail: error.to_string() };
+				Found { blocks: 0, bytes: 0, verdict, mending }
+			}
 		}
 	}
 
-	/// Whether anything that was bad is good now.
-	fn mend(&self, root: &Cid, report: &VerifyReport) -> bool {
-		let mender = self.verifier.mender.get().filter(|_| !report.is_good());
-		mender.is_some_and(|mender| mender.mend(root, report, &self.verifier.cancel) > 0)
+	fn has_mender(&self) -> bool {
+		self.verifier.mender.get().is_some()
 	}
 
-	fn drill(&self, root: &Cid) -> (u64, u64, Verdict) {
+	fn mend(&self, root: &Cid, report: &VerifyReport) -> Mending {
+		let unmended = Mending { found: report.bad_blocks, ..Mending::default() };
+		let mender = self.verifier.mender.get().filter(|_| !report.is_good());
+		mender.map_or(unmended, |mender| mender.mend(root, report, &self.verifier.cancel))
+	}
+
+	/// Restores a snapshot, and once more if it was bad and is good now: a drill ends at the first
+	/// bad block, so all are looked for then.
+	fn drill(&self, root: &Cid) -> Found {
+		let (bytes, verdict) = self.restore(root);
+		let found = Found { blocks: 0, bytes, verdict, mending: Mending::default() };
+		if !matches!(found.verdict, Verdict::Bad { .. }) || !self.has_mender() {
+			return found;
+		}
+		let walked = self.walk(root, Chunks::Hashed);
+		match walked.verdict {
+			Verdict::Good if walked.mending.found > 0 => {
+				let (bytes, verdict) = self.restore(root);
+				Found { bytes, verdict, mending: walked.mending, ..found }
+			}
+			// What is wrong with it is not that blocks are bad.
+			Verdict::Good | Verdict::Failed { .. } => found,
+			Verdict::Bad { .. } => Found { blocks: 0, ..walked },
+		}
+	}
+
+	/// Writes a snapshot to scratch, and says how many bytes that were.
+	fn restore(&self, root: &Cid) -> (u64, Verdict) {
 		let verifier = &self.verifier;
 		let on_progress = |progress: Progress| self.progress(progress.done_bytes);
 		let drilled = open_root(&verifier.store, root)
@@ -281,8 +355,8 @@ impl Turn {
 				drill.run(&opened)
 			});
 		match drilled {
-			Ok(bytes) => (0, bytes, Verdict::Good),
-			Err(error) => (0, 0, error.verdict()),
+			Ok(bytes) => (bytes, Verdict::Good),
+			Err(error) => (0, error.verdict()),
 		}
 	}
 }

@@ -98,11 +98,12 @@ impl Display {
 fn words(result: &Verification) -> String {
 	let seconds = result.took.as_secs_f64();
 	let bytes = indicatif::HumanBytes(result.bytes);
+	let mended = result.mending.words().map_or_else(String::new, |words| format!("; {words}"));
 	match &result.verdict {
-		Verdict::Good => format!("{}  good     {bytes} in {seconds:.1} s", result.root),
+		Verdict::Good => format!("{}  good     {bytes} in {seconds:.1} s{mended}", result.root),
 		Verdict::Bad { detail, first, .. } => {
 			let first = first.map_or_else(String::new, |cid| format!(", such as {cid}"));
-			format!("{}  BAD      {detail}{first}", result.root)
+			format!("{}  BAD      {detail}{first}{mended}", result.root)
 		}
 		Verdict::Failed { detail } => format!("{}  UNKNOWN  {detail}", result.root),
 	}

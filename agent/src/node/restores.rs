@@ -12,6 +12,7 @@ use crate::{
 	pipeline::{OnProgress, Progress, Restore, RestoreTarget, open_root},
 	repositories::BlockSource,
 	sources::{Disk, ImageFormat, Vm},
+	stage::{self, Stage},
 	targets::{Qcow2Target, RawTarget, TargetError},
 };
 use backup_primitives::{
@@ -118,7 +119,10 @@ impl NodeExecutor {
 		folder: &Path,
 		context: &JobContext,
 	) -> Result<(), JobError> {
-		let root = self.ordered_root(order, source)?;
+		let root = {
+			let _open = stage::enter(Stage::Open);
+			self.ordered_root(order, source)?
+		};
 		let format: ImageFormat = self.in_force.borrow().restore_format.into();
 		let ending = format.driver();
 		self.write_disks((&root, source), context, |disk| {
@@ -179,6 +183,7 @@ impl NodeExecutor {
 			}
 			return Err(error);
 		}
+		let _replace = stage::enter(Stage::Replace);
 		held.ensure_held().map_err(opened)?;
 		replacement.commit().map_err(written)?;
 		Ok(first)
@@ -191,6 +196,7 @@ impl NodeExecutor {
 		context: &JobContext,
 		target: impl Fn(&Object) -> Result<Option<Box<dyn RestoreTarget>>, JobError>,
 	) -> Result<(), JobError> {
+		let _write = stage::enter(Stage::Write);
 		let total: u64 = root.disks.iter().map(|disk| disk.logical_bytes).sum();
 		let mut before = 0;
 		for disk in &root.disks {

@@ -5,26 +5,60 @@ use crate::{
 	format::{Geometry, Object, Root},
 	jobs::{Effort, JobContext, JobError, now_ms},
 	metrics::Sealed,
-	pipeline::{Backup, Base, Blob, Disk, DiskReader, Progress, Stored},
-	repositories::{Repository, Session},
+	pipeline::{Backup, BackupError, Base, Blob, Cancel, Disk, DiskReader, Progress, Stored},
+	repositories::{Repository, RepositoryError, Session},
 	sources::{Checkpoint, DESCRIPTION_FILE, OpenDisk, OpenVm, SourceError, Vm},
+	stage::{self, Stage},
+	verification::make_whole,
 };
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId, job::SnapshotOrder, report::TakenSnapshot,
 };
 use codec::Encode;
 
+/// How often a snapshot is begun: once more in full, and as often again because damage was found in
+/// the store meanwhile.
+const ATTEMPTS_MAX: usize = 4;
+
+/// What came of beginning a snapshot.
+enum Attempt {
+	/// It is pinned.
+	Taken(TakenSnapshot),
+	/// The record of what was written, or the snapshot that it goes by, proved to be of no use.
+	BaseIsOfNoUse,
+	/// The store has noted damage in what the snapshot relied on.
+	StoreHasLost,
+}
+
 impl NodeExecutor {
-	/// Take a snapshot of a machine, reading what was written since one of the known ones if that
-	/// was recorded. Returns nothing if that record or that snapshot proved to be of no use.
+	/// Take a snapshot of a machine, again if that shows that it must be begun otherwise.
 	pub(super) fn take(
+		&self,
+		origin: (&[u8; 32], &OpaqueId),
+		order: &SnapshotOrder,
+		vm: &Vm,
+		context: &JobContext,
+	) -> Result<TakenSnapshot, JobError> {
+		let mut known = self.known(Some(&order.lineage))?;
+		for _ in 0..ATTEMPTS_MAX {
+			match self.attempt(origin, order, vm, &known, context)? {
+				Attempt::Taken(taken) => return Ok(taken),
+				Attempt::BaseIsOfNoUse => known.clear(),
+				Attempt::StoreHasLost => {}
+			}
+		}
+		Err(JobError::internal("a full reading needs no base"))
+	}
+
+	/// Take a snapshot, reading what was written since one of the known ones if that was recorded.
+	fn attempt(
 		&self,
 		origin: (&[u8; 32], &OpaqueId),
 		order: &SnapshotOrder,
 		vm: &Vm,
 		known: &[Known],
 		context: &JobContext,
-	) -> Result<Option<TakenSnapshot>, JobError> {
+	) -> Result<Attempt, JobError> {
 		let checkpoints: Vec<Checkpoint> = known.iter().map(|known| known.checkpoint).collect();
 		// Before the disks stand still: the chain must never hear of a later time than the true
 		// one.
@@ -38,9 +72,10 @@ impl NodeExecutor {
 		let taken = machine
 			.map_err(opened)
 			.and_then(|machine| self.back_up(origin, order, taken_at, machine, vm, known, context));
+		let _close = stage::enter(Stage::Close);
 		let settled = match (&taken, begun) {
-			(Ok(Some(_)), Some(begun)) => vm.settle(&[begun]),
-			(Ok(None), _) => {
+			(Ok(Attempt::Taken(_)), Some(begun)) => vm.settle(&[begun]),
+			(Ok(Attempt::BaseIsOfNoUse), _) => {
 				// Before all else, and for good: the next samples may find nothing.
 				self.discredit(known)?;
 				vm.settle(&[])
@@ -64,7 +99,7 @@ impl NodeExecutor {
 		vm: &Vm,
 		known: &[Known],
 		context: &JobContext,
-	) -> Result<Option<TakenSnapshot>, JobError> {
+	) -> Result<Attempt, JobError> {
 		let in_force = self.in_force.borrow().clone();
 		let disk_bytes = machine.disks.iter().map(|disk| disk.reader.logical_bytes()).sum();
 		ensure_capacity(order, disk_bytes)?;
@@ -101,20 +136,40 @@ impl NodeExecutor {
 		let description = (DESCRIPTION_FILE.to_owned(), vm.describe().into_bytes());
 		let blobs = machine.files.drain(..).chain([description]);
 		let blobs = blobs.map(|(name, bytes)| Blob { name, bytes }).collect();
-		let report = match backup.run(disks, blobs) {
+		let run = || {
+			let _read = stage::enter(Stage::Read);
+			backup.run(disks, blobs)
+		};
+		let report = match run() {
 			Err(error) if is_recorded && error.is_of_base() => {
 				tracing::warn!(%error, "the machine is read in full");
-				return Ok(None);
+				return Ok(Attempt::BaseIsOfNoUse);
+			}
+			Err(BackupError::Repository(error @ RepositoryError::SessionLost)) => {
+				tracing::warn!(%error, "the machine is read again");
+				return Ok(Attempt::StoreHasLost);
 			}
 			result => result.map_err(backed_up)?,
 		};
 		let (consistency, checkpoint) = (machine.consistency, machine.checkpoint);
 		let pause = machine.pause;
 		// The blocks are whole: a machine that does not let go well is tried again beside.
-		if let Err(error) = machine.close() {
+		let close = || {
+			let _close = stage::enter(Stage::Close);
+			machine.close()
+		};
+		if let Err(error) = close() {
 			tracing::error!(%error, "failed to take the backup's nodes out of the machine");
 		}
-		self.pin(session.as_ref(), order, &report.root, checkpoint)?;
+		let _pin = stage::enter(Stage::Pin);
+		match self.pin(session.as_ref(), order, &report.root, checkpoint) {
+			Err(error @ RepositoryError::SessionLost) => {
+				tracing::warn!(%error, "the machine is read again");
+				return Ok(Attempt::StoreHasLost);
+			}
+			result => result.map_err(stored)?,
+		}
+		self.mend_older(&order.lineage, &context.cancel);
 		let read_bytes = report.stored.read_bytes;
 		// It is told once: a snapshot that is taken a second time has not come this far.
 		let _ = context.effort.set(Effort {
@@ -133,7 +188,7 @@ impl NodeExecutor {
 			taken_at_ms,
 		});
 		tracing::info!(root = %report.root, read_bytes, is_recorded, "the machine was sealed");
-		Ok(Some(TakenSnapshot {
+		Ok(Attempt::Taken(TakenSnapshot {
 			cid: report.root,
 			taken_at,
 			logical_bytes: disk_bytes,
@@ -143,13 +198,38 @@ impl NodeExecutor {
 		}))
 	}
 
+	/// What damage had taken from older snapshots may have been stored again with this one. Those of
+	/// the same machine that still lack something will not get it from its disks any more.
+	fn mend_older(&self, lineage: &LineageId, cancel: &Cancel) {
+		let lost = match make_whole(&self.store, cancel) {
+			Ok(made) => made.lost,
+			Err(error) => {
+				return tracing::warn!(%error, "damaged snapshots are looked at after the next one");
+			}
+		};
+		if lost.is_empty() {
+			return;
+		}
+		let labels = self.labels().unwrap_or_default().into_iter();
+		let of_machine = labels.filter(|(root, label)| {
+			lost.contains(root) && label.lineage == *lineage && label.copy_for.is_none()
+		});
+		for (root, PinLabel { sequence, .. }) in of_machine {
+			tracing::error!(
+				%root,
+				sequence,
+				"a snapshot stays damaged: what it has lost is not on the machine's disks any more"
+			);
+		}
+	}
+
 	fn pin(
 		&self,
 		session: &dyn Session,
 		order: &SnapshotOrder,
 		root: &Cid,
 		checkpoint: Option<Checkpoint>,
-	) -> Result<(), JobError> {
+	) -> Result<(), RepositoryError> {
 		let label = PinLabel {
 			lineage: order.lineage.clone(),
 			sequence: order.sequence,
@@ -157,8 +237,8 @@ impl NodeExecutor {
 			checkpoint,
 			copy_for: None,
 		};
-		session.flush().map_err(stored)?;
-		session.pin(root, &label.encode()).map_err(stored)?;
+		session.flush()?;
+		session.pin(root, &label.encode())?;
 		self.replicas.wake();
 		Ok(())
 	}

@@ -5,7 +5,7 @@ use crate::{
 	pipeline::{
 		Base, Cancel, DiskReader, OnProgress, Progress,
 		base::{BaseError, Cursor},
-		recorded::Reading,
+		recorded::{Reading, union},
 		store::{ObjectPlan, Storing},
 	},
 	repositories::{BlockSource, Put, RepositoryError, Session},
@@ -67,7 +67,8 @@ pub struct Disk<'a> {
 	/// The only ranges that may differ from the base, sorted and apart from each other; `None`
 	/// when that is not known. What lies outside is not read but taken from the base, so it
 	/// must come from whoever recorded every write since that very snapshot. A few samples
-	/// outside are read, and must be as in the base.
+	/// outside are read, and must be as in the base. What the base has lost is read, too, and so
+	/// stored again.
 	pub changed: Option<Vec<Range<u64>>>,
 }
 
@@ -251,14 +252,20 @@ impl Run<'_> {
 		if disk.changed.is_some() && !fits {
 			return Err(BackupError::NoBase { disk: disk.name });
 		}
-		let reading = disk
-			.changed
-			.as_deref()
-			.map(|changed| Reading::of(changed, backup.samples, backup.geometry, logical_bytes));
-		if let Some(reading) = &reading {
-			disk.reader.restrict(&reading.ranges);
+		let mut base = base.map(|base| Cursor::new(backup.repository, backup.geometry, base));
+		let mut reading = None;
+		if let (Some(changed), Some(base)) = (&disk.changed, &mut base) {
+			let lost = base.lost(&|cid| backup.session.has(cid))?;
+			if !lost.is_empty() {
+				let bytes = lost.iter().map(|range| range.end - range.start).sum::<u64>();
+				let disk = &disk.name;
+				tracing::warn!(target: "backup", disk, bytes, "what the base has lost is read again");
+			}
+			let wanted = union(changed, &lost);
+			let found = Reading::of(&wanted, backup.samples, backup.geometry, logical_bytes);
+			disk.reader.restrict(&found.ranges);
+			reading = Some(found);
 		}
-		let base = base.map(|base| Cursor::new(backup.repository, backup.geometry, base));
 		let plan = ObjectPlan { base, reading };
 		self.object(disk.name, &mut *disk.reader, plan)
 	}

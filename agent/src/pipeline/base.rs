@@ -1,7 +1,7 @@
 //! The snapshot before, walked in step with the disk that is read now.
 
 use crate::{
-	format::{ChildRef, Geometry, Node, NodeBlock, NodeError, Object, Root},
+	format::{ChildRef, Cid, Geometry, Node, NodeBlock, NodeError, Object, Root},
 	repositories::{BlockSource, RepositoryError},
 };
 use std::ops::{Deref, Range};
@@ -85,6 +85,36 @@ impl<S: Deref<Target: BlockSource>> Cursor<S> {
 		let child = node.and_then(|node| node.children[place].clone());
 		child.as_ref().map_or(Ok(()), |child| child.ensure_level(level))?;
 		Ok(child)
+	}
+
+	/// Ranges of the disk whose chunks, or the nodes above them, are not there, in order and apart
+	/// from each other. What is there with everything below it is not looked into.
+	pub(crate) fn lost(
+		&mut self,
+		has: &dyn Fn(&Cid) -> Result<bool, RepositoryError>,
+	) -> Result<Vec<Range<u64>>, RepositoryError> {
+		let fan_out = u64::from(self.geometry.fan_out());
+		let mut lost: Vec<Range<u64>> = Vec::new();
+		let mut pending = vec![(self.levels(), 0)];
+		while let Some((level, index)) = pending.pop() {
+			match self.child(level, index) {
+				Ok(None) => continue,
+				Ok(Some(child)) if has(&child.cid)? => continue,
+				Ok(Some(_)) | Err(_) => {}
+			}
+			// What is below a node that cannot be read is unknown, so all of it is lost.
+			if level > 0 && matches!(self.node(level, index), Ok(Some(_))) {
+				let below = index * fan_out..(index + 1) * fan_out;
+				pending.extend(below.rev().map(|index| (level - 1, index)));
+				continue;
+			}
+			let range = self.range(level, index);
+			match lost.last_mut() {
+				Some(last) if last.end == range.start => last.end = range.end,
+				Some(_) | None => lost.push(range),
+			}
+		}
+		Ok(lost)
 	}
 
 	fn node(&mut self, level: usize, index: u64) -> Result<Option<&Node>, BaseError> {

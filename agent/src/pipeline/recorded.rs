@@ -48,18 +48,35 @@ impl Reading {
 	}
 }
 
-/// Choose chunks by chance that are not among these.
+/// The ranges of two lists that are sorted, in one that is sorted and has them apart.
+pub(crate) fn union(one: &[Range<u64>], other: &[Range<u64>]) -> Vec<Range<u64>> {
+	let mut all: Vec<Range<u64>> = one.iter().chain(other).cloned().collect();
+	all.sort_by_key(|range| range.start);
+	let mut union: Vec<Range<u64>> = Vec::with_capacity(all.len());
+	for range in all.into_iter().filter(|range| !range.is_empty()) {
+		match union.last_mut() {
+			Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+			Some(_) | None => union.push(range),
+		}
+	}
+	union
+}
+
+/// Choose chunks by chance that are not among these, and the last one: of a disk that was cut and
+/// grew back, it is the one that has changed, however little was cut off.
 fn choose(taken: &[Range<u64>], count: usize, chunks: u64) -> BTreeSet<u64> {
 	let mut chance = rand::rng();
+	let is_taken = |chunk: u64| overlaps(taken, &(chunk..chunk + 1));
+	let last = chunks.checked_sub(1).filter(|last| count > 0 && !is_taken(*last));
 	// Where nearly all is taken few are found, and few are needed.
 	let tries = if chunks == 0 { 0 } else { count * 4 };
-	let mut chosen = BTreeSet::new();
+	let mut chosen: BTreeSet<u64> = last.into_iter().collect();
 	for _ in 0..tries {
 		if chosen.len() == count {
 			break;
 		}
 		let chunk = chance.random_range(0..chunks);
-		if !overlaps(taken, &(chunk..chunk + 1)) {
+		if !is_taken(chunk) {
 			chosen.insert(chunk);
 		}
 	}
@@ -93,6 +110,14 @@ mod tests {
 	}
 
 	#[test]
+	fn a_union_has_what_is_in_either() {
+		assert_eq!(union(&[1..3, 7..9, 20..21], &[2..5, 9..10, 30..30]), [1..5, 7..10, 20..21]);
+		let one = 4..5;
+		assert_eq!(union(&[], std::slice::from_ref(&one)), [one]);
+		assert!(union(&[], &[]).is_empty());
+	}
+
+	#[test]
 	fn samples_are_chunks_that_nothing_was_written_to() {
 		let written = [CHUNK..2 * CHUNK, 50 * CHUNK..90 * CHUNK];
 		let reading = read(&written, 10, 100 * CHUNK);
@@ -102,6 +127,7 @@ mod tests {
 			assert!(!written.iter().any(|range| range.contains(&start)), "{sample}");
 			assert!(reading.ranges.iter().any(|range| range.contains(&start)), "{sample}");
 		}
+		assert!(reading.samples.contains(&99), "the last one is always among them");
 		let other = read(&written, 10, 100 * CHUNK);
 		assert_ne!(reading.samples, other.samples, "it is others each time");
 	}

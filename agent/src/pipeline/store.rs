@@ -98,8 +98,16 @@ impl Storing<'_> {
 				scope.spawn(|| self.work(&jobs_end, results, &stop));
 			}
 			let collector = scope.spawn(|| self.collect(results_end, free, &stop));
-			let mut feed =
-				Feed { storing: self, plan, jobs, results, free: free_end, stop: &stop, turn: 0 };
+			let mut feed = Feed {
+				storing: self,
+				plan,
+				jobs,
+				results,
+				free: free_end,
+				stop: &stop,
+				turn: 0,
+				has_warned: false,
+			};
 			let fed = feed.run(reader);
 			// The workers end when no job can come any more, and then the collector does.
 			drop(feed);
@@ -208,6 +216,8 @@ struct Feed<'a, 'b> {
 	free: Receiver<Vec<u8>>,
 	stop: &'a AtomicBool,
 	turn: u64,
+	/// Whether it was said that the base cannot be read.
+	has_warned: bool,
 }
 
 impl Feed<'_, '_> {
@@ -306,7 +316,10 @@ impl Feed<'_, '_> {
 			Ok(child) => child,
 			Err(error) => {
 				let disk = self.storing.name;
-				tracing::warn!(target: "backup", disk, %error, "the base cannot be read");
+				// Once: the next chunk may stand below the same node.
+				if !core::mem::replace(&mut self.has_warned, true) {
+					tracing::warn!(target: "backup", disk, %error, "the base cannot be read");
+				}
 				if self.plan.reading.is_none() {
 					self.plan.base = None;
 				}

@@ -170,15 +170,18 @@ impl EmbeddedStore {
 		repair::repair(&self.shared, proceed)
 	}
 
-	/// Notes that the bytes of a block are not what its CID says, if that is so: it counts as absent
-	/// from then on, and is stored anew when it is put again. Says whether it was noted.
-	pub fn note_damage(&self, cid: &Cid) -> Result<bool, RepositoryError> {
-		match self.get(cid) {
-			Err(error) if error.is_loss() || matches!(error, RepositoryError::Corrupt { .. }) => {
-				repair::note_damage(&self.shared, cid)
-			}
-			read => read.map(|_| false),
-		}
+	/// Reads blocks again that somebody found missing or damaged, and notes what is so: a damaged
+	/// block counts as absent from then on, and all nodes above it as incomplete, so whoever puts
+	/// them again stores them anew. What can be read again after all counts as present again. Says
+	/// how many are newly noted as damaged.
+	///
+	/// All of it is one durable step, beside readers and writers. Nothing is removed. Open sessions
+	/// end with [`RepositoryError::SessionLost`] if one of them relies on what was noted.
+	///
+	/// # Errors
+	/// [`RepositoryError::Collecting`] while a collection runs.
+	pub fn note_lost(&self, cids: &[Cid]) -> Result<u64, RepositoryError> {
+		repair::note_lost(&self.shared, cids)
 	}
 
 	/// Says that the pins are complete again, and allows collections.

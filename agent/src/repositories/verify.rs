@@ -7,8 +7,9 @@ use crate::{
 use backup_primitives::cid::BlockCodec;
 use std::collections::HashSet;
 
-/// Most bad blocks that a report names. The walk goes on and counts the others.
-pub const REPORTED_BLOCKS_MAX: usize = 1000;
+/// Most missing, and most damaged blocks that a report names. The walk goes on and counts the
+/// others.
+pub const NAMED_BLOCKS_MAX: usize = 1 << 16;
 
 /// How closely chunks are looked at. Nodes are always read and hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,8 @@ pub struct VerifyReport {
 	pub good_blocks: u64,
 	/// Bytes of those that were read.
 	pub good_bytes: u64,
-	/// Blocks that are missing or damaged.
+	/// Blocks that are missing or damaged. One that stands in several places counts once, as long
+	/// as all are named.
 	pub bad_blocks: u64,
 	/// The first of the missing blocks.
 	pub missing: Vec<Cid>,
@@ -41,10 +43,22 @@ impl VerifyReport {
 		self.bad_blocks == 0
 	}
 
-	fn bad(list: &mut Vec<Cid>, count: &mut u64, cid: Cid) {
+	fn note_missing(&mut self, cid: Cid, named: &mut HashSet<Cid>) {
+		Self::bad(&mut self.missing, &mut self.bad_blocks, cid, named);
+	}
+
+	fn note_corrupt(&mut self, cid: Cid, named: &mut HashSet<Cid>) {
+		Self::bad(&mut self.corrupt, &mut self.bad_blocks, cid, named);
+	}
+
+	fn bad(list: &mut Vec<Cid>, count: &mut u64, cid: Cid, named: &mut HashSet<Cid>) {
+		if named.contains(&cid) {
+			return;
+		}
 		*count += 1;
-		if list.len() < REPORTED_BLOCKS_MAX {
+		if list.len() < NAMED_BLOCKS_MAX {
 			list.push(cid);
+			named.insert(cid);
 		}
 	}
 }
@@ -59,6 +73,7 @@ pub fn verify(
 ) -> Result<VerifyReport, RepositoryError> {
 	let mut report = VerifyReport::default();
 	let mut seen = HashSet::new();
+	let mut named = HashSet::new();
 	let mut pending = vec![*root];
 	while let Some(cid) = pending.pop() {
 		if !proceed(&report) {
@@ -71,7 +86,7 @@ pub fn verify(
 		if !is_node && chunks == Chunks::Asked {
 			match repository.has(&cid)? {
 				true => report.good_blocks += 1,
-				false => VerifyReport::bad(&mut report.missing, &mut report.bad_blocks, cid),
+				false => report.note_missing(cid, &mut named),
 			}
 			continue;
 		}
@@ -81,7 +96,7 @@ pub fn verify(
 				if is_node { links(&block).ok() } else { Some(Vec::new()) }
 			}
 			Ok(None) => {
-				VerifyReport::bad(&mut report.missing, &mut report.bad_blocks, cid);
+				report.note_missing(cid, &mut named);
 				continue;
 			}
 			Err(RepositoryError::Corrupt { .. }) => None,
@@ -93,7 +108,7 @@ pub fn verify(
 				report.good_blocks += 1;
 				pending.extend(children.into_iter().rev());
 			}
-			None => VerifyReport::bad(&mut report.corrupt, &mut report.bad_blocks, cid),
+			None => report.note_corrupt(cid, &mut named),
 		}
 	}
 	Ok(report)

@@ -5,6 +5,7 @@
 //! in the scratch folder says that it is owed.
 
 use super::{PREFIX, SourceError, Vm, vm::Hooks};
+use crate::stage::{self, Stage};
 use std::{
 	fs::{self, File},
 	io::{self, Read, Seek, SeekFrom},
@@ -35,6 +36,7 @@ impl<'v> Around<'v> {
 
 	/// Run the one before.
 	pub(super) fn before(&self) -> Result<(), SourceError> {
+		let _hooks = stage::enter(Stage::Hooks);
 		File::create(&self.note)?;
 		run(&self.hooks.before, self.hooks.seconds).map_err(|reason| SourceError::Hook {
 			program: self.hooks.before.first().cloned().unwrap_or_default(),
@@ -44,6 +46,7 @@ impl<'v> Around<'v> {
 
 	/// Run the one after. The snapshot is what it is by then.
 	pub(super) fn after(&self) {
+		let _hooks = stage::enter(Stage::Hooks);
 		if let Err(reason) = run(&self.hooks.after, self.hooks.seconds) {
 			let program = self.hooks.after.first();
 			tracing::error!(program, reason, "the hook after the snapshot failed");

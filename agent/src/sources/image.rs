@@ -111,13 +111,25 @@ fn bitmaps(disk: &Disk) -> Vec<Bitmap> {
 	info.map(|info| Bitmap::list_stored(&info)).unwrap_or_default()
 }
 
-/// What was written to an image; nothing, and a word why, if the record cannot be read.
+/// What was written to an image; nothing, and a word why, if the record cannot be read, or its
+/// witness says that the disk was cut.
 fn written(disk: &Disk, record: &Record, scratch: &Path) -> Option<Vec<Range<u64>>> {
-	let ask = |socket: &Path| nbd::written(socket, EXPORT, &record.bitmap);
-	serve_to(disk, Some(&record.bitmap), scratch, ask)
+	let ask = |bitmap: &str| {
+		let ask = |socket: &Path| nbd::written(socket, EXPORT, bitmap);
+		serve_to(disk, Some(bitmap), scratch, ask).map(|(_image, written)| written)
+	};
+	let asked = match record.witness.as_deref().map(ask).transpose() {
+		Ok(Some(last)) if last.is_empty() => {
+			let why = "the disk was cut since, even if it has its old size";
+			tracing::warn!(disk = disk.name, why, "the disk is read in full");
+			return None;
+		}
+		Ok(_) => ask(&record.bitmap),
+		Err(error) => Err(error),
+	};
+	asked
 		.inspect_err(|error| tracing::warn!(disk = disk.name, %error, "the disk is read in full"))
 		.ok()
-		.map(|(_image, written)| written)
 }
 
 /// An image that nobody else can use.

@@ -36,6 +36,7 @@ use super::{
 	nbd::{self, AfterRead, NbdDisk},
 	scratch::{Overwritten, Room, Scratch},
 };
+use crate::stage::{self, Stage};
 use backup_primitives::{Consistency, VmTag};
 use begin::{Order, begin};
 use definition::Definition;
@@ -251,6 +252,7 @@ impl LibvirtVm {
 		base: Option<Checkpoint>,
 		time_max: Duration,
 	) -> Result<Begun, SourceError> {
+		let _freeze = stage::enter(Stage::Freeze);
 		let orders = self.orders(drives, definition, base)?;
 		// A guest that is paused cannot answer.
 		let frozen = match self.domain.is_awake()? {

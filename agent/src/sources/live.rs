@@ -29,7 +29,10 @@ use super::{
 	scratch::{Overwritten, Room, Scratch, remove_file},
 	socket::is_hang_up,
 };
-use crate::pipeline::source::DiskReader;
+use crate::{
+	pipeline::source::DiskReader,
+	stage::{self, Stage},
+};
 use backup_primitives::{Consistency, VmTag};
 use bitmaps::{Bitmap, Record, keeps_bitmaps};
 use nodes::{Marker, drive_property, filter_node, mark, unmark, view_node};
@@ -73,6 +76,8 @@ struct Drive {
 	keeps_bitmaps: bool,
 	/// Whether other machines may write to it, too, unseen by this one.
 	is_shared: bool,
+	/// Whether there is a node from which a witness of its size can be copied.
+	has_witness: bool,
 	/// Bitmaps of ours, as they were when the drive was found.
 	bitmaps: Vec<Bitmap>,
 	/// What one of them has recorded, if it has all writes.
@@ -142,7 +147,9 @@ pub(super) fn open(
 		is_closed: false,
 	};
 	machine.add_scratch(&drives)?;
-	let (consistency, pause) = machine.freeze(&drives, options.freeze_time_max)?;
+	let new = Checkpoint::new();
+	machine.make_witnesses(&mut drives, new)?;
+	let (consistency, pause) = machine.freeze(&drives, new, options.freeze_time_max)?;
 	tracing::info!(%tag, ?pause, ?consistency, "the machine's disks stand still");
 	let disks = machine.export(&drives)?;
 	let (base, checkpoint) = (machine.base, machine.checkpoint);
@@ -232,6 +239,7 @@ fn find_drive(blocks: &Value, disk: &Disk) -> Result<Drive, SourceError> {
 			keeps_bitmaps: keeps_bitmaps(inserted),
 			bitmaps: Bitmap::list(inserted),
 			is_shared: false,
+			has_witness: false,
 			record: None,
 		})
 	});
@@ -273,21 +281,38 @@ impl LiveVm {
 		Ok(())
 	}
 
+	/// Prepare what tells later whether a disk was cut. A QEMU that cannot do that records writes all
+	/// the same.
+	fn make_witnesses(&mut self, drives: &mut [Drive], new: Checkpoint) -> Result<(), SourceError> {
+		for drive in drives.iter_mut().filter(|drive| !drive.is_shared) {
+			match bitmaps::make_witness(&mut self.monitor, drive, new) {
+				Ok(()) => drive.has_witness = true,
+				Err(error @ SourceError::Refused { .. }) => {
+					tracing::warn!(disk = drive.name, %error, "a disk that is cut is not noticed");
+				}
+				Err(error) => return Err(error),
+			}
+		}
+		Ok(())
+	}
+
 	/// Fix the instant, with the guest's file systems still where its agent can.
 	fn freeze(
 		&mut self,
 		drives: &[Drive],
+		new: Checkpoint,
 		time_max: Duration,
 	) -> Result<(Consistency, Duration), SourceError> {
+		let _freeze = stage::enter(Stage::Freeze);
 		let Some(agent) =
 			self.vm.guest_agent.as_deref().and_then(|socket| find_agent(socket, time_max))
 		else {
-			return Ok((Consistency::Crash, self.place_filters(drives)?));
+			return Ok((Consistency::Crash, self.place_filters(drives, new)?));
 		};
 		mark(&mut self.monitor, Marker::Frozen)?;
 		let frozen = agent.freeze();
 		// Whatever comes of it, the file systems go on before anything else is done.
-		let placed = self.place_filters(drives);
+		let placed = self.place_filters(drives, new);
 		let thawed = frozen.and_then(|frozen| {
 			let thawed = frozen.map(|frozen| frozen.thaw().map(|()| Consistency::Application));
 			thawed.transpose()
@@ -307,9 +332,12 @@ impl LiveVm {
 	}
 
 	/// Put the filters in place at one instant. The machine runs again in every case.
-	fn place_filters(&mut self, drives: &[Drive]) -> Result<Duration, SourceError> {
+	fn place_filters(
+		&mut self,
+		drives: &[Drive],
+		new: Checkpoint,
+	) -> Result<Duration, SourceError> {
 		let pause = Pause::begin(&mut self.monitor)?;
-		let new = Checkpoint::new();
 		let begun = bitmaps::begin(pause.monitor, drives, self.base, new);
 		let placed = match &begun {
 			// Without bitmaps all is read, now and the next time.

@@ -1,18 +1,40 @@
-//! What a verification finds missing or damaged is fetched again from replicas and other nodes.
+//! What a verification finds missing or damaged is put right.
 //!
-//! The good bytes are fetched before the bad ones are noted, so that a block which nobody has stays
-//! as it is: a part of it may be good, and the next backup may bring it back.
+//! 1. It is noted, with all nodes above it: nobody relies on it any more, and whoever puts it
+//!    stores it anew.
+//! 2. Replicas and other nodes that have it give it again.
+//! 3. What nobody has is left to the next backup, which reads the disk at those places even if
+//!    nothing was written there, and stores what still stands there.
+//! 4. Nodes below which nothing is missing any more count as whole again.
+//!
+//! The first step is one transaction, and each other one only adds blocks. So whoever is killed in
+//! between leaves a snapshot that is known to lack something, and the next verification or backup
+//! goes on.
 
 use crate::{
-	jobs::Jobs,
+	jobs::{HeldRoot, Jobs},
 	peers::{Elsewhere, Peers},
-	pipeline::{Cancel, copy},
-	repositories::{BlockSource, EmbeddedStore, Repository, RepositoryError, VerifyReport},
+	pipeline::{Cancel, CopyError, copy},
+	repositories::{
+		BlockSource, EmbeddedStore, Repository, RepositoryError, Session, VerifyReport,
+	},
+	verification::{Mending, Verdict, Verification},
 };
 use backup_primitives::{Cid, OpaqueId};
-use std::{fmt, num::NonZero, sync::Arc};
+use std::{
+	fmt,
+	num::NonZero,
+	sync::Arc,
+	time::{Duration, Instant},
+};
 
-/// Fetches blocks for a verification.
+/// How long to wait until it is tried again to note what is lost, while blocks are being freed.
+const NOTE_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// How long it is tried at most. A later verification tries again.
+const NOTE_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Puts right what a verification finds.
 pub struct Mender {
 	store: EmbeddedStore,
 	elsewhere: Arc<Elsewhere>,
@@ -25,43 +47,90 @@ impl Mender {
 		Self { store, elsewhere, jobs }
 	}
 
-	/// Fetch what a walk below a root found missing or damaged, and say how many blocks came.
-	/// Blocks below a bad node were not seen; whoever wants to know walks again.
-	pub(super) fn mend(&self, root: &Cid, report: &VerifyReport, cancel: &Cancel) -> u64 {
-		let replicas = self.elsewhere.replicas();
+	/// Note what a walk below a root found missing or damaged, fetch what others have of it, and say
+	/// how many blocks came. Blocks below a bad node were not seen; whoever wants to know walks
+	/// again.
+	pub(super) fn mend(&self, root: &Cid, report: &VerifyReport, cancel: &Cancel) -> Mending {
 		let bad: Vec<Cid> = report.missing.iter().chain(&report.corrupt).copied().collect();
+		let mut mending = Mending { found: report.bad_blocks, ..Mending::default() };
+		if let Err(error) = self.note(&bad, cancel) {
+			tracing::warn!(%root, %error, "what is damaged is not noted, and so not mended");
+			return mending;
+		}
 		// Those of replicas are near, and need no leave of the chain's.
+		let replicas = self.elsewhere.replicas();
 		let left: Vec<Cid> = match replicas.is_empty() {
 			true => bad.clone(),
 			false => bad
 				.iter()
-				.filter(|cid| self.mend_block(replicas, cid, cancel).is_err())
+				.filter(|cid| self.fetch(replicas, cid, cancel).is_err())
 				.copied()
 				.collect(),
 		};
-		let mended = (bad.len() - left.len()) as u64 + self.mend_by_peers(root, &left, cancel);
+		mending.from_replicas = (bad.len() - left.len()) as u64;
+		mending.from_holders = self.fetch_from_holders(root, &left, cancel);
+		if let Err(error) = make_whole(&self.store, cancel) {
+			tracing::warn!(%root, %error, "what was mended is taken up by the next backup");
+		}
+		let mended = mending.mended();
 		if mended > 0 {
 			tracing::warn!(%root, mended, "bad blocks were replaced by good ones of others");
 		}
-		mended
+		mending.is_noted = matches!(self.store.has(root), Ok(false));
+		mending
 	}
 
-	fn mend_by_peers(&self, root: &Cid, bad: &[Cid], cancel: &Cancel) -> u64 {
+	/// Count what was found and mended, and say in words what becomes of the rest.
+	pub(super) fn conclude(&self, result: &mut Verification, prior: Option<&Verification>) {
+		let roots = self.jobs.executor().roots().unwrap_or_default();
+		let held = roots.iter().find(|held| held.cid == result.root);
+		if held.is_some_and(|held| held.copy_for.is_some()) {
+			// What came back of another node's snapshot was fetched again.
+			result.mending.from_holders += std::mem::take(&mut result.mending.from_disk);
+		}
+		let known = prior.map_or(0, Verification::left);
+		let Mending { found, from_replicas, from_holders, from_disk, .. } = result.mending;
+		let new = found.saturating_sub(known);
+		self.jobs.metrics().count_mending(new, [from_replicas, from_holders, from_disk]);
+		let outlook = held.and_then(|held| outlook(held, &roots, prior));
+		let is_noted = result.mending.is_noted;
+		if let (Verdict::Bad { detail, .. }, Some(outlook), true) =
+			(&mut result.verdict, outlook, is_noted)
+		{
+			detail.push_str("; ");
+			detail.push_str(outlook);
+		}
+	}
+
+	/// Waits until blocks are not being freed.
+	fn note(&self, bad: &[Cid], cancel: &Cancel) -> Result<u64, RepositoryError> {
+		let end = Instant::now() + NOTE_TIME_MAX;
+		loop {
+			match self.store.note_lost(bad) {
+				Err(RepositoryError::Collecting)
+					if Instant::now() < end
+						&& cancel.wait_until(Instant::now() + NOTE_AGAIN_AFTER) => {}
+				noted => return noted,
+			}
+		}
+	}
+
+	fn fetch_from_holders(&self, root: &Cid, bad: &[Cid], cancel: &Cancel) -> u64 {
 		if bad.is_empty() {
 			return 0;
 		}
 		let Some(peers) = self.peers(root, cancel) else { return 0 };
-		let mut mended = 0;
+		let mut fetched = 0;
 		for cid in bad {
-			match self.mend_block(&peers, cid, cancel) {
-				Ok(()) => mended += 1,
+			match self.fetch(&peers, cid, cancel) {
+				Ok(()) => fetched += 1,
 				Err(error) => tracing::warn!(%root, block = %cid, error, "a block is not mended"),
 			}
 			if peers.are_away() || cancel.is_cancelled() {
 				break;
 			}
 		}
-		mended
+		fetched
 	}
 
 	/// Those who have the snapshot, too.
@@ -76,22 +145,81 @@ impl Mender {
 		nodes.iter().filter_map(peers).find(|peers| !peers.is_empty())
 	}
 
-	fn mend_block(
-		&self,
-		others: &dyn BlockSource,
-		cid: &Cid,
-		cancel: &Cancel,
-	) -> Result<(), String> {
+	fn fetch(&self, others: &dyn BlockSource, cid: &Cid, cancel: &Cancel) -> Result<(), String> {
 		let words = |error: RepositoryError| error.to_string();
-		if others.get(cid).map_err(words)?.is_none() {
-			return Err("nobody else has it".to_owned());
-		}
-		self.store.note_damage(cid).map_err(words)?;
 		let session = self.store.open_session().map_err(words)?;
-		copy(others, session.as_ref(), cid, NonZero::<usize>::MIN, &|_| (), cancel)
-			.map_err(|error| error.to_string())?;
+		put_again(others, session.as_ref(), cid, cancel).map_err(|error| error.to_string())?;
 		session.flush().map_err(words)
 	}
+}
+
+/// What becomes of blocks of a snapshot that nobody else has; nothing is said of other nodes' ones.
+fn outlook(
+	held: &HeldRoot,
+	roots: &[HeldRoot],
+	prior: Option<&Verification>,
+) -> Option<&'static str> {
+	if held.copy_for.is_some() {
+		return None;
+	}
+	let left = prior.filter(|prior| prior.left() > 0);
+	let was_backed_up_since = |prior: &Verification| {
+		let ended_at_ms = u128::from(prior.at_ms) + prior.took.as_millis();
+		let is_later = |other: &HeldRoot| {
+			other.cid != held.cid && u128::from(other.pinned_at_ms) > ended_at_ms
+		};
+		roots.iter().any(|other| other.lineage == held.lineage && is_later(other))
+	};
+	Some(match left.is_some_and(was_backed_up_since) {
+		true => {
+			"nobody else has them, and they are not on the machine's disks any more: this snapshot stays damaged"
+		}
+		false => "nobody else has them; the next backup of the machine looks for them on its disks",
+	})
+}
+
+/// What became of pinned snapshots that lacked something.
+#[derive(Debug, Default)]
+pub(crate) struct MadeWhole {
+	/// They lack nothing any more.
+	pub(crate) whole: Vec<Cid>,
+	/// They still do.
+	pub(crate) lost: Vec<Cid>,
+}
+
+/// Has pinned snapshots count as whole below which nothing is missing any more. Costs a look-up for
+/// each that is whole already.
+pub(crate) fn make_whole(
+	store: &EmbeddedStore,
+	cancel: &Cancel,
+) -> Result<MadeWhole, RepositoryError> {
+	let session = store.open_session()?;
+	let mut made = MadeWhole::default();
+	for pin in store.pins()? {
+		if session.has(&pin.root)? {
+			continue;
+		}
+		match put_again(store, session.as_ref(), &pin.root, cancel) {
+			Ok(()) => made.whole.push(pin.root),
+			Err(CopyError::Write(error)) => return Err(error),
+			Err(_) => made.lost.push(pin.root),
+		}
+	}
+	session.flush()?;
+	for root in &made.whole {
+		tracing::info!(%root, "a damaged snapshot is whole again");
+	}
+	Ok(made)
+}
+
+/// Puts a block, and what is missing below it.
+fn put_again(
+	from: &dyn BlockSource,
+	to: &dyn Session,
+	cid: &Cid,
+	cancel: &Cancel,
+) -> Result<(), CopyError> {
+	copy(from, to, cid, NonZero::<usize>::MIN, &|_| (), cancel).map(|_| ())
 }
 
 impl fmt::Debug for Mender {

@@ -3,6 +3,7 @@
 use crate::{
 	config::InForce,
 	jobs::{Executor, HeldRoot, JobError, LedgerError, now_ms},
+	repositories::BlockSource,
 	verification::{Depth, Verification, VerificationError, Verifier},
 };
 use backup_primitives::{Cid, LineageId};
@@ -37,8 +38,17 @@ impl Schedule {
 		intervals.into_iter().flatten().fold(REST_MAX, Duration::min)
 	}
 
-	/// What is due: what has not been verified for the longest time. The cheap depths go first.
+	/// What is due: at first snapshots that had lost blocks and are whole again, then what has not
+	/// been verified for the longest time. The cheap depths go first.
 	fn due(&self, roots: &Roots, results: &[Verification], now_ms: u64) -> Option<(Cid, Depth)> {
+		// Noted as lost, it was not whole when it was looked at.
+		let is_mended = |result: &&Verification| {
+			result.left() > 0
+				&& roots.all.iter().any(|root| root.cid == result.root && root.is_whole)
+		};
+		if let Some(result) = results.iter().filter(is_mended).min_by_key(|result| result.depth) {
+			return Some((result.root, result.depth));
+		}
 		let last: HashMap<_, _> =
 			results.iter().map(|result| ((result.root, result.depth), result.at_ms)).collect();
 		[Depth::Presence, Depth::Blocks, Depth::Drill].into_iter().find_map(|depth| {
@@ -63,6 +73,8 @@ impl Schedule {
 struct Root {
 	cid: Cid,
 	pinned_at_ms: u64,
+	/// Whether nothing below it is known to be lost.
+	is_whole: bool,
 }
 
 /// The roots that are verified.
@@ -74,11 +86,11 @@ struct Roots {
 }
 
 impl Roots {
-	fn of(held: Vec<HeldRoot>) -> Self {
+	fn of(held: Vec<HeldRoot>, is_whole: impl Fn(&Cid) -> bool) -> Self {
 		let mut newest: HashMap<LineageId, Root> = HashMap::new();
 		let mut all = Vec::with_capacity(held.len());
 		for HeldRoot { lineage, cid, pinned_at_ms, copy_for, .. } in held {
-			let root = Root { cid, pinned_at_ms };
+			let root = Root { cid, pinned_at_ms, is_whole: is_whole(&cid) };
 			all.push(root);
 			// No key of this node opens what others sealed.
 			if copy_for.is_some() {
@@ -130,7 +142,8 @@ fn verify_one(
 	executor: &dyn Executor,
 	schedule: &Schedule,
 ) -> Result<bool, ScheduleError> {
-	let roots = Roots::of(executor.roots()?);
+	let is_whole = |cid: &Cid| verifier.store.has(cid).unwrap_or(false);
+	let roots = Roots::of(executor.roots()?, is_whole);
 	let is_gone = |cid: &Cid| !verifier.store.is_pinned(cid);
 	verifier.ledger.forget_verifications(&is_gone)?;
 	let results = verifier.ledger.verifications()?;
@@ -142,7 +155,7 @@ fn verify_one(
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::verification::Verdict;
+	use crate::verification::{Mending, Verdict};
 
 	const HOUR_MS: u64 = 3_600_000;
 
@@ -158,8 +171,12 @@ mod tests {
 
 	fn result(tag: u8, depth: Depth, at_ms: u64) -> Verification {
 		let took = Duration::ZERO;
-		let verdict = Verdict::Good;
-		Verification { root: cid(tag), depth, at_ms, took, blocks: 1, bytes: 1, verdict }
+		let (verdict, mending) = (Verdict::Good, Mending::default());
+		Verification { root: cid(tag), depth, at_ms, took, blocks: 1, bytes: 1, verdict, mending }
+	}
+
+	fn roots_of(held: Vec<HeldRoot>) -> Roots {
+		Roots::of(held, |_| true)
 	}
 
 	fn hourly(depth: Depth) -> Schedule {
@@ -173,7 +190,7 @@ mod tests {
 
 	#[test]
 	fn a_root_is_verified_an_interval_after_it_was_pinned() {
-		let roots = Roots::of(vec![held(1, 1, 1_000)]);
+		let roots = roots_of(vec![held(1, 1, 1_000)]);
 		for depth in [Depth::Presence, Depth::Blocks, Depth::Drill] {
 			let schedule = hourly(depth);
 			assert_eq!(schedule.due(&roots, &[], 1_000 + HOUR_MS - 1), None);
@@ -186,7 +203,7 @@ mod tests {
 
 	#[test]
 	fn what_waited_longest_is_verified_first() {
-		let roots = Roots::of(vec![held(1, 1, 1), held(2, 1, 2), held(3, 1, 3)]);
+		let roots = roots_of(vec![held(1, 1, 1), held(2, 1, 2), held(3, 1, 3)]);
 		let done = [result(1, Depth::Blocks, 50), result(2, Depth::Blocks, 40)];
 		let due = |done| hourly(Depth::Blocks).due(&roots, done, HOUR_MS * 9);
 		assert_eq!(due(&done), Some((cid(3), Depth::Blocks)));
@@ -196,7 +213,7 @@ mod tests {
 
 	#[test]
 	fn drills_are_of_the_newest_of_each_machine() {
-		let roots = Roots::of(vec![held(1, 1, 1), held(2, 1, 5), held(3, 2, 4), held(4, 2, 3)]);
+		let roots = roots_of(vec![held(1, 1, 1), held(2, 1, 5), held(3, 2, 4), held(4, 2, 3)]);
 		let mut done = Vec::new();
 		for expected in [3, 2] {
 			let due = hourly(Depth::Drill).due(&roots, &done, HOUR_MS * 9);
@@ -209,15 +226,31 @@ mod tests {
 	#[test]
 	fn copies_are_verified_and_not_drilled() {
 		let copy_for = backup_primitives::OpaqueId::of(&9).ok();
-		let roots = Roots::of(vec![HeldRoot { copy_for, ..held(1, 1, 1) }]);
+		let roots = roots_of(vec![HeldRoot { copy_for, ..held(1, 1, 1) }]);
 		let due = |depth| hourly(depth).due(&roots, &[], HOUR_MS * 9);
 		assert_eq!(due(Depth::Blocks), Some((cid(1), Depth::Blocks)));
 		assert_eq!(due(Depth::Drill), None);
 	}
 
 	#[test]
+	fn a_snapshot_that_had_lost_blocks_is_due_as_soon_as_it_is_whole_again() {
+		let verdict = Verdict::Bad { missing: 0, corrupt: 1, first: None, detail: String::new() };
+		let bad = |is_noted| {
+			let mending = Mending { found: 1, is_noted, ..Mending::default() };
+			[Verification { verdict: verdict.clone(), mending, ..result(1, Depth::Drill, 5) }]
+		};
+		let due = |is_whole, is_noted| {
+			let roots = Roots::of(vec![held(2, 1, 0), held(1, 1, 1)], |_| is_whole);
+			hourly(Depth::Blocks).due(&roots, &bad(is_noted), 6)
+		};
+		assert_eq!(due(true, true), Some((cid(1), Depth::Drill)));
+		assert_eq!(due(false, true), None, "it lacks something still");
+		assert_eq!(due(true, false), None, "or it would be looked at for ever");
+	}
+
+	#[test]
 	fn what_is_switched_off_is_never_due() {
-		let roots = Roots::of(vec![held(1, 1, 0)]);
+		let roots = roots_of(vec![held(1, 1, 0)]);
 		let never = Schedule { presence: None, blocks: None, drill: None };
 		assert_eq!(never.due(&roots, &[], u64::MAX), None);
 	}

@@ -205,9 +205,15 @@ fn results_keep_their_form() {
 		blocks: 5,
 		bytes: 6,
 		verdict,
+		mending: Mending { found: 7, from_disk: 2, is_noted: true, ..Mending::default() },
 	};
 	assert_eq!(Verification::decode(&mut result.encode().as_slice()), Ok(result.clone()));
+	// What the first agents wrote down ended before the mending.
+	let old = &result.encode()[..result.encode().len() - result.mending.encoded_size()];
+	let found = Verification::decode(&mut &*old).unwrap();
+	assert_eq!((found.bytes, found.mending), (6, Mending::default()));
 	let json = serde_json::to_value(&result).unwrap();
+	assert_eq!(json["mending"]["from_disk"], 2);
 	assert_eq!(json["verdict"], "bad");
 	assert_eq!(json["took_ms"], 4);
 	assert_eq!(serde_json::from_value::<Verification>(json).unwrap(), result);

@@ -106,3 +106,36 @@ fn what_a_killed_agent_owes_the_machine_is_run_by_the_next() {
 	world.start_agent();
 	assert_eq!(fs::read_to_string(&log).unwrap(), "after\n");
 }
+
+/// Around a machine that runs: a hook before the snapshot that hangs prevents it, one after it does not.
+#[test]
+fn a_hook_that_hangs_is_ended_when_its_time_is_over() {
+	let world = World::start();
+	let machine = Machine::start(ImageFormat::Qcow2);
+	let log = world.path("hooks");
+	let say = |word: &str| format!("echo {word} >> {}", log.display());
+	let with = |before: &str, after: &str| {
+		let hooks = Hooks { before: shell(before), after: shell(after), seconds: 1 };
+		Vm { hooks: Some(hooks), ..machine.vm() }
+	};
+	let hangs = |word: &str| format!("{}; sleep 1000", say(word));
+
+	let first = world.running_machine(7, &with(&hangs("before"), &say("after")));
+	assert_eq!(world.take(&first), Err(FailureReason::Internal));
+	// The one after is owed whatever became of the one before.
+	assert_eq!(fs::read_to_string(&log).unwrap(), "before\nafter\n");
+	assert!(world.log().contains("it did not end within 1 s"), "{}", world.log());
+	let is_untouched = || machine.is_running() && machine.leftovers().is_empty();
+	assert!(is_untouched() && world.roots().is_empty());
+	let scratch = || fs::read_dir(world.path("state/scratch")).unwrap().count();
+	assert_eq!(scratch(), 0, "nothing is owed any more");
+
+	world.running_machine(7, &with(&say("before"), &hangs("after")));
+	let second = SnapshotOrder { slot: 1, ..first };
+	let taken = world.take(&second).unwrap();
+	assert_eq!(fs::read_to_string(&log).unwrap(), "before\nafter\nbefore\nafter\n");
+	assert!(world.log().contains("the hook after the snapshot failed"), "{}", world.log());
+	assert!(is_untouched() && scratch() == 0);
+	let folder = world.restore(&restore_of(&second, taken.cid, 1)).unwrap();
+	assert!(fs::read(folder.join("disk0.raw")).unwrap() == pattern(0));
+}

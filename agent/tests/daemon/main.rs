@@ -6,6 +6,7 @@
 mod add_vm;
 mod api;
 mod browser;
+mod cancels;
 mod copies;
 mod deletions;
 mod disks;
@@ -37,6 +38,7 @@ mod running;
 )]
 mod script;
 mod snapshots;
+mod stages;
 mod start;
 mod verification;
 mod webhook;

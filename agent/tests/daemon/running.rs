@@ -18,7 +18,7 @@ const MIB: usize = 1 << 20;
 
 /// How many bytes the last snapshot has read, and whether the writes since the one before were
 /// recorded.
-fn last_reading(world: &World) -> (u64, bool) {
+pub(crate) fn last_reading(world: &World) -> (u64, bool) {
 	let log = world.log();
 	let line = log.lines().rfind(|line| line.contains("the machine was sealed")).unwrap();
 	let value = |key: &str| {
@@ -100,7 +100,8 @@ fn a_record_of_writes_that_lies_is_found_out_and_all_is_read() {
 	machine.write(0xa1, 0, 64 << 20);
 	let blocks = machine.monitor().run("query-block", json!({})).unwrap();
 	let inserted = &blocks[0]["inserted"];
-	let name = inserted["dirty-bitmaps"][0]["name"].clone();
+	let bitmaps = inserted["dirty-bitmaps"].as_array().unwrap();
+	let name = bitmaps.iter().find(|bitmap| bitmap["recording"] == true).unwrap()["name"].clone();
 	let bitmap = json!({ "node": inserted["node-name"], "name": name });
 	machine.monitor().run("block-dirty-bitmap-clear", bitmap).unwrap();
 

@@ -2,10 +2,13 @@
 //! by the schedule.
 
 use crate::{
+	machine::{Machine, pattern},
 	orders::restore_of,
+	running::last_reading,
 	world::{World, noise, until},
 };
-use backup_primitives::job::SnapshotOrder;
+use backup_agent::sources::ImageFormat;
+use backup_primitives::{Cid, job::SnapshotOrder};
 use serde_json::Value as Json;
 use std::{fs, os::unix::fs::FileExt, process::Output};
 
@@ -24,9 +27,14 @@ impl World {
 
 	/// Changes a byte in the middle of the first pack.
 	fn damage_the_store(&self) {
+		self.damage_a_byte(|length| length / 2);
+	}
+
+	/// Changes a byte of the first pack, chosen by its length.
+	fn damage_a_byte(&self, choose: impl Fn(u64) -> u64) {
 		let pack = self.path("state/blocks/00000001.pack");
 		let file = fs::File::options().read(true).write(true).open(pack).unwrap();
-		let at = file.metadata().unwrap().len() / 2;
+		let at = choose(file.metadata().unwrap().len());
 		let mut byte = [0];
 		file.read_exact_at(&mut byte, at).unwrap();
 		file.write_all_at(&[!byte[0]], at).unwrap();
@@ -71,9 +79,10 @@ fn damage_is_found_named_and_told_by_the_exit_code() {
 	world.take(&order).unwrap();
 	world.damage_the_store();
 	assert_eq!(world.results(&["--depth", "presence"], 0)[0]["verdict"], "good");
-	for depth in ["blocks", "drill"] {
+	// Once it is noted, it counts as absent.
+	for (depth, kind) in [("blocks", "corrupt"), ("drill", "missing")] {
 		let result = &world.results(&["--depth", depth], 3)[0];
-		assert_eq!((&result["verdict"], &result["corrupt"]), (&"bad".into(), &1.into()));
+		assert_eq!((&result["verdict"], &result[kind]), (&"bad".into(), &1.into()));
 		assert!(result["first"].as_str().unwrap().starts_with('b'), "{result}");
 	}
 	assert!(world.log().contains("a snapshot cannot be restored from here"));
@@ -150,4 +159,128 @@ fn a_damaged_store_is_repaired_and_the_next_backup_makes_it_whole() {
 		let folder = world.restore(&restore_of(&order, cid, id)).unwrap();
 		assert!(fs::read(folder.join("vda.raw")).unwrap() == disk);
 	}
+}
+
+/// The order after one that was carried out.
+fn next(order: &SnapshotOrder, parent: Cid) -> SnapshotOrder {
+	let (sequence, slot) = (order.sequence + 1, order.slot + 1);
+	SnapshotOrder { sequence, slot, parent: Some(parent), ..order.clone() }
+}
+
+/// Waits until the schedule has found a snapshot good again, and gives what was mended.
+fn mended(world: &World, root: &Cid) -> Json {
+	let root = root.to_string();
+	until("the schedule to look at the snapshot again", || {
+		let shown = world.get("/v1/verifications").json();
+		let results = shown["results"].as_array().unwrap().iter();
+		let mut good = results.filter(|one| one["root"] == *root && one["verdict"] == "good");
+		good.find(|one| one["mending"]["from_disk"] != 0).map(|one| one["mending"].clone())
+	})
+}
+
+impl World {
+	fn has_metric(&self, line: &str) -> bool {
+		self.get("/metrics").text().lines().any(|found| found == line)
+	}
+}
+
+#[test]
+fn what_nobody_else_has_is_mended_by_the_next_backup_of_a_running_agent() {
+	for depth in ["blocks", "drill"] {
+		let world = World::start();
+		let disk = noise(1, 3 << 20);
+		let order = world.machine(7, &disk);
+		let first = world.take(&order).unwrap().cid;
+		world.damage_the_store();
+		let found = &world.results(&["--depth", depth], 3)[0];
+		assert_eq!((&found["verdict"], &found["corrupt"]), (&"bad".into(), &1.into()));
+		assert_eq!(
+			(&found["mending"]["found"], &found["mending"]["is_noted"]),
+			(&1.into(), &true.into())
+		);
+		let detail = found["detail"].as_str().unwrap();
+		assert!(detail.contains("the next backup of the machine"), "{detail}");
+
+		let second = next(&order, first);
+		let taken = world.take(&second).unwrap();
+		assert!(taken.new_bytes > 200 << 10, "what was lost is stored again");
+		assert!(world.log().contains("a damaged snapshot is whole again"), "{}", world.log());
+		for (id, cid) in [(1, first), (2, taken.cid)] {
+			let folder = world.restore(&restore_of(&order, cid, id)).unwrap();
+			assert!(fs::read(folder.join("vda.raw")).unwrap() == disk, "{depth}: the disks differ");
+		}
+		for one in world.results(&["--depth", "blocks"], 0) {
+			assert_eq!(one["verdict"], "good");
+		}
+		assert!(world.has_metric("backup_agent_bad_blocks_total 1"));
+		assert!(world.has_metric("backup_agent_mended_blocks_total{from=\"disk\"} 1"));
+	}
+}
+
+/// By QEMU's record nothing was written there, so nothing else would have been read.
+#[test]
+fn a_running_machine_is_read_where_a_snapshot_has_lost_something() {
+	let mut world = World::prepare();
+	let node_rpc = world.node.url();
+	let fast = "verify_presence_seconds = 1\n";
+	world.configure(&format!("node_rpc = \"{node_rpc}\"\nrestore_format = \"raw\"\n{fast}"));
+	world.start_agent();
+	let machine = Machine::start(ImageFormat::Qcow2);
+	let mut disk = pattern(0);
+	let order = world.running_machine(7, &machine.vm());
+	let first = world.take(&order).unwrap().cid;
+	world.damage_a_byte(|length| length / 8);
+	assert_eq!(world.results(&["--depth", "blocks"], 3)[0]["mending"]["found"], 1);
+
+	machine.write(0xa1, 40 << 20, 1 << 20);
+	let second = next(&order, first);
+	let taken = world.take(&second).unwrap();
+	let (read_bytes, is_recorded) = last_reading(&world);
+	assert!(is_recorded && read_bytes < 20 << 20, "{read_bytes} bytes");
+	assert!(world.log().contains("what the base has lost is read again"), "{}", world.log());
+	assert_eq!(mended(&world, &first)["from_disk"], 1);
+	let folder = world.restore(&restore_of(&order, first, 1)).unwrap();
+	assert!(fs::read(folder.join("disk0.raw")).unwrap() == disk, "the first differs");
+	disk[40 << 20..41 << 20].fill(0xa1);
+	let folder = world.restore(&restore_of(&second, taken.cid, 2)).unwrap();
+	assert!(fs::read(folder.join("disk0.raw")).unwrap() == disk, "the second differs");
+}
+
+#[test]
+fn a_snapshot_whose_content_is_gone_from_the_disk_is_named() {
+	let world = World::start();
+	let order = world.machine(7, &noise(1, 3 << 20));
+	let first = world.take(&order).unwrap().cid;
+	world.damage_the_store();
+	world.results(&["--depth", "blocks"], 3);
+	let disk = noise(2, 3 << 20);
+	fs::write(world.image(7), &disk).unwrap();
+	let second = next(&order, first);
+	let taken = world.take(&second).unwrap();
+	let log = world.log();
+	let line = log.lines().find(|line| line.contains("a snapshot stays damaged")).unwrap();
+	assert!(line.contains(&first.to_string()), "{line}");
+	let results = world.results(&["--depth", "presence"], 3);
+	let of = |cid: Cid| results.iter().find(|one| one["root"] == cid.to_string()).unwrap();
+	assert_eq!(of(taken.cid)["verdict"], "good");
+	let detail = of(first)["detail"].as_str().unwrap();
+	assert!(detail.ends_with("this snapshot stays damaged"), "{detail}");
+	let folder = world.restore(&restore_of(&second, taken.cid, 1)).unwrap();
+	assert!(fs::read(folder.join("vda.raw")).unwrap() == disk, "the disks differ");
+}
+
+/// Between noting and the next backup the agent may be killed: it is written down.
+#[test]
+fn damage_that_was_noted_is_known_after_a_kill() {
+	let mut world = World::start();
+	let disk = noise(1, 3 << 20);
+	let order = world.machine(7, &disk);
+	let first = world.take(&order).unwrap().cid;
+	world.damage_the_store();
+	world.results(&["--depth", "blocks"], 3);
+	world.kill();
+	world.start_agent();
+	world.take(&next(&order, first)).unwrap();
+	let folder = world.restore(&restore_of(&order, first, 1)).unwrap();
+	assert!(fs::read(folder.join("vda.raw")).unwrap() == disk, "the disks differ");
 }

@@ -67,31 +67,48 @@ pub(crate) fn read_written(reader: &mut dyn DiskReader, written: &[Range<u64>], 
 /// A disk whose content is known beside it.
 pub(crate) struct Written<'m> {
 	machine: &'m Machine,
+	index: usize,
 	pub(crate) bytes: Vec<u8>,
 }
 
 impl<'m> Written<'m> {
 	pub(crate) fn of(machine: &'m Machine) -> Self {
-		Self { machine, bytes: pattern(0) }
+		Self::of_disk(machine, 0)
+	}
+
+	pub(crate) fn of_disk(machine: &'m Machine, index: usize) -> Self {
+		Self { machine, index, bytes: pattern(index as u8) }
 	}
 
 	pub(crate) fn write(&mut self, byte: u8, offset: u64, length: u64) {
-		self.machine.write(byte, offset, length);
+		self.machine.write_to(self.index, byte, offset, length);
 		self.bytes[offset as usize..(offset + length) as usize].fill(byte);
 	}
 }
 
 /// Names of all bitmaps on the first disk.
 pub(crate) fn bitmaps(machine: &Machine) -> Vec<String> {
+	bitmaps_of(machine, 0)
+}
+
+/// The same of another disk.
+fn bitmaps_of(machine: &Machine, disk: usize) -> Vec<String> {
 	let blocks = machine.monitor().run("query-block", json!({})).unwrap();
-	let bitmaps = &blocks[0]["inserted"]["dirty-bitmaps"];
+	let bitmaps = &blocks[disk]["inserted"]["dirty-bitmaps"];
 	let bitmaps = bitmaps.as_array().map(Vec::as_slice).unwrap_or_default();
 	bitmaps.iter().map(|bitmap| bitmap["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Check that the first disk has one bitmap, which records since a checkpoint.
+/// Check that the first disk has one bitmap, which records since a checkpoint, and its witness.
 pub(crate) fn assert_only_bitmap(machine: &Machine, checkpoint: Checkpoint) {
-	let names = bitmaps(machine);
-	let prefix = format!("pbk-{checkpoint}-");
-	assert!(names.len() == 1 && names[0].starts_with(&prefix), "{names:?}, not {prefix}");
+	assert_only_bitmap_of(machine, 0, checkpoint);
+}
+
+/// The same of another disk.
+pub(crate) fn assert_only_bitmap_of(machine: &Machine, disk: usize, checkpoint: Checkpoint) {
+	let mut names = bitmaps_of(machine, disk);
+	names.sort();
+	let prefixes = [format!("pbk-{checkpoint}-"), format!("pbk-size-{checkpoint}-")];
+	let fits = names.len() == 2 && names.iter().zip(&prefixes).all(|(n, p)| n.starts_with(p));
+	assert!(fits, "{names:?}, not {prefixes:?}");
 }

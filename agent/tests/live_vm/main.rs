@@ -4,6 +4,7 @@
 
 mod backups;
 mod devices;
+mod guest;
 mod kills;
 #[path = "../fixtures/loop_device.rs"]
 mod loop_device;

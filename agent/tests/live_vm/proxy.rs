@@ -1,5 +1,7 @@
-//! A control socket before QEMU's own, which counts the agent's commands and breaks at one of them.
+//! Sockets before those of a machine, QEMU's own and its guest agent's, which together count the
+//! agent's commands and break at one of them.
 
+use serde_json::Value;
 use std::{
 	fs,
 	io::{self, BufRead, BufReader, Write},
@@ -8,7 +10,7 @@ use std::{
 	path::{Path, PathBuf},
 	process::Command,
 	sync::{
-		Arc,
+		Arc, Mutex,
 		atomic::{AtomicU64, Ordering},
 	},
 	thread,
@@ -27,60 +29,74 @@ pub(crate) enum Break {
 
 /// The proxy. It ends when it breaks for good or is dropped.
 pub(crate) struct Proxy {
-	pub(crate) socket: PathBuf,
+	/// One for each socket behind it.
+	pub(crate) sockets: Vec<PathBuf>,
 	state: Arc<State>,
 }
 
 struct State {
-	socket: PathBuf,
-	qemu: PathBuf,
+	sockets: Vec<PathBuf>,
 	/// Commands until the break; [`BROKEN`] after it.
 	left: AtomicU64,
+	/// The commands that were counted, the one of the break included.
+	steps: Mutex<Vec<String>>,
 	kind: Break,
 }
 
 const BROKEN: u64 = u64::MAX;
 
 impl Proxy {
-	/// Stand before QEMU's socket and break at the command with this number, from 0 on.
-	pub(crate) fn before(qemu: &Path, at: u64, kind: Break) -> Self {
-		let socket = qemu.with_extension("proxy");
-		let _ = fs::remove_file(&socket);
-		let listener = UnixListener::bind(&socket).unwrap();
+	/// Stand before these sockets and break at the command with this number, from 0 on.
+	pub(crate) fn before(behind: &[PathBuf], at: u64, kind: Break) -> Self {
+		let sockets: Vec<PathBuf> =
+			behind.iter().map(|path| path.with_extension("proxy")).collect();
 		let left = AtomicU64::new(at);
-		let state = Arc::new(State { socket: socket.clone(), qemu: qemu.to_owned(), left, kind });
-		let serving = state.clone();
-		thread::spawn(move || {
-			for client in listener.incoming() {
-				if !serving.socket.exists() {
-					return;
+		let steps = Mutex::default();
+		let state = Arc::new(State { sockets: sockets.clone(), left, steps, kind });
+		for (socket, behind) in sockets.iter().cloned().zip(behind.iter().cloned()) {
+			let _ = fs::remove_file(&socket);
+			let listener = UnixListener::bind(&socket).unwrap();
+			let serving = state.clone();
+			thread::spawn(move || {
+				for client in listener.incoming() {
+					if !socket.exists() {
+						return;
+					}
+					let (serving, behind) = (serving.clone(), behind.clone());
+					// A connection that breaks has served its purpose.
+					thread::spawn(move || client.and_then(|client| serving.serve(client, &behind)));
 				}
-				let serving = serving.clone();
-				// A connection that breaks has served its purpose.
-				thread::spawn(move || client.and_then(|client| serving.serve(client)));
-			}
-		});
-		Self { socket, state }
+			});
+		}
+		Self { sockets, state }
 	}
 
 	/// Whether it has come to the break.
 	pub(crate) fn is_broken(&self) -> bool {
 		self.state.left.load(Ordering::SeqCst) == BROKEN
 	}
+
+	/// The commands that were counted, the one of the break included.
+	pub(crate) fn steps(&self) -> Vec<String> {
+		let steps = self.state.steps.lock().unwrap();
+		steps.iter().map(|step| step.split(' ').next().unwrap_or_default().to_owned()).collect()
+	}
 }
 
 impl Drop for Proxy {
 	fn drop(&mut self) {
-		// In this order, so that whom this wakes sees that it is over.
-		let woken = UnixStream::connect(&self.socket);
-		let _ = fs::remove_file(&self.socket);
-		drop(woken);
+		for socket in &self.sockets {
+			// In this order, so that whom this wakes sees that it is over.
+			let woken = UnixStream::connect(socket);
+			let _ = fs::remove_file(socket);
+			drop(woken);
+		}
 	}
 }
 
 impl State {
-	fn serve(&self, client: UnixStream) -> io::Result<()> {
-		let mut qemu = UnixStream::connect(&self.qemu)?;
+	fn serve(&self, client: UnixStream, behind: &Path) -> io::Result<()> {
+		let mut qemu = UnixStream::connect(behind)?;
 		let (mut answers, mut to_client) = (qemu.try_clone()?, client.try_clone()?);
 		thread::spawn(move || {
 			let _ = io::copy(&mut answers, &mut to_client);
@@ -97,7 +113,8 @@ impl State {
 	fn forward(&self, commands: &mut impl BufRead, qemu: &mut UnixStream) -> io::Result<()> {
 		let mut line = Vec::new();
 		while commands.read_until(b'\n', &mut line)? > 0 {
-			if self.is_time() {
+			let is_dead = self.kind != Break::Once && self.left.load(Ordering::SeqCst) == BROKEN;
+			if is_dead || self.is_time(&line) {
 				return self.strike();
 			}
 			qemu.write_all(&line)?;
@@ -109,16 +126,36 @@ impl State {
 	fn strike(&self) -> io::Result<()> {
 		match self.kind {
 			Break::Once => Ok(()),
-			Break::ForGood => fs::remove_file(&self.socket),
+			Break::ForGood => {
+				self.close();
+				Ok(())
+			}
 			Break::Process(id) => {
-				fs::remove_file(&self.socket)?;
+				self.close();
 				Command::new("kill").args(["-KILL", &id.to_string()]).status().map(drop)
 			}
 		}
 	}
 
-	/// Count a command, and say whether it is the one.
-	fn is_time(&self) -> bool {
+	fn close(&self) {
+		for socket in &self.sockets {
+			let _ = fs::remove_file(socket);
+		}
+	}
+
+	/// Count a command, and say whether it is the one. One that is only given again, since it was
+	/// too early for it, is none.
+	fn is_time(&self, line: &[u8]) -> bool {
+		let line = line.strip_prefix(b"\xff").unwrap_or(line);
+		let request: Value = serde_json::from_slice(line).unwrap();
+		let step = format!("{} {}", request["execute"].as_str().unwrap(), request["arguments"]);
+		let mut steps = self.steps.lock().unwrap();
+		if steps.last() == Some(&step) && self.left.load(Ordering::SeqCst) != BROKEN {
+			return false;
+		}
+		if self.left.load(Ordering::SeqCst) != BROKEN {
+			steps.push(step);
+		}
 		let count = |left: u64| match left {
 			BROKEN => None,
 			0 => Some(BROKEN),

@@ -5,7 +5,7 @@ use crate::{
 		Backup, GRANULE, MIB, Written, assert_only_bitmap, back_up, back_up_through, bitmaps,
 		close, read_since,
 	},
-	machine::{Attached, DISK_BYTES, Machine, tag},
+	machine::{Attached, DISK_BYTES, Machine, read, run, tag, text},
 };
 use backup_agent::sources::{Checkpoint, ImageFormat, OpenOptions, Vm};
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ fn a_backup_that_was_committed_counts_although_nobody_cleaned_up() {
 	let mut open = vm.open(tag(), &[first.checkpoint], &machine.options()).unwrap();
 	let (bytes, written) = read_since(&mut open.disks[0], Some(&first));
 	let second = Backup { checkpoint: close(open), bytes, written };
-	assert_eq!(bitmaps(&machine).len(), 2);
+	assert_eq!(bitmaps(&machine).len(), 4, "two records, each with its witness");
 	disk.write(0xa2, 20 * MIB, MIB);
 	let known = [second.checkpoint, first.checkpoint];
 	let mut open = vm.open(tag(), &known, &machine.options()).unwrap();
@@ -278,6 +278,95 @@ fn the_bitmap_of_somebody_else_is_left_alone() {
 	back_up(&machine, Some(&first));
 	machine.vm().settle(&[]).unwrap();
 	assert_eq!(bitmaps(&machine), ["nightly"]);
+}
+
+fn resize(machine: &Machine, size_bytes: u64) {
+	let resize = json!({ "node-name": node(machine), "size": size_bytes });
+	machine.monitor().run("block_resize", resize).unwrap();
+}
+
+/// QEMU cuts its bitmaps, and calls what comes back clean.
+#[test]
+fn a_disk_that_shrank_and_grew_back_is_read_in_full() {
+	for format in [ImageFormat::Raw, ImageFormat::Qcow2] {
+		let machine = Machine::start(format);
+		let mut disk = Written::of(&machine);
+		let first = back_up(&machine, None);
+		resize(&machine, DISK_BYTES - MIB);
+		resize(&machine, DISK_BYTES);
+		disk.bytes[(DISK_BYTES - MIB) as usize..].fill(0);
+		let second = back_up(&machine, Some(&first));
+		assert!(second.written.is_none(), "{format:?}");
+		assert!(second.bytes == disk.bytes, "{format:?}");
+		let third = back_up(&machine, Some(&second));
+		assert_eq!(third.written.as_deref(), Some(&[][..]), "and recorded anew");
+	}
+}
+
+#[test]
+fn a_disk_that_was_cut_is_read_in_full_although_a_backup_failed_since() {
+	for is_cut_before in [true, false] {
+		let machine = Machine::start(ImageFormat::Qcow2);
+		let mut disk = Written::of(&machine);
+		let first = back_up(&machine, None);
+		let cut = || {
+			resize(&machine, DISK_BYTES / 2);
+			resize(&machine, DISK_BYTES);
+		};
+		if is_cut_before {
+			cut();
+		}
+		let failed = machine.vm().open(tag(), &[first.checkpoint], &machine.options()).unwrap();
+		assert_eq!(failed.disks[0].written.is_none(), is_cut_before);
+		drop(failed);
+		if !is_cut_before {
+			cut();
+		}
+		machine.vm().settle(&[first.checkpoint]).unwrap();
+		disk.bytes[DISK_BYTES as usize / 2..].fill(0);
+		let second = back_up(&machine, Some(&first));
+		assert!(second.written.is_none() && second.bytes == disk.bytes);
+	}
+}
+
+#[test]
+fn a_disk_that_has_another_size_is_read_as_it_is() {
+	for size_bytes in [DISK_BYTES / 2, DISK_BYTES * 2] {
+		let machine = Machine::start(ImageFormat::Qcow2);
+		let mut disk = Written::of(&machine);
+		let first = back_up(&machine, None);
+		disk.write(0xa1, MIB, MIB);
+		resize(&machine, size_bytes);
+		disk.bytes.resize(size_bytes as usize, 0);
+		let mut open = machine.vm().open(tag(), &[first.checkpoint], &machine.options()).unwrap();
+		// Whoever knows the size before reads all of it, whatever was recorded.
+		assert_eq!(open.disks[0].reader.logical_bytes(), size_bytes);
+		assert!(read(open.disks[0].reader.as_mut()).unwrap() == disk.bytes);
+		drop(open);
+	}
+}
+
+/// The record and its witness are in the image, and `qemu-img resize` cuts both.
+#[test]
+fn a_disk_that_was_cut_while_its_machine_was_off_is_read_in_full() {
+	let machine = Machine::start(ImageFormat::Qcow2);
+	let mut disk = Written::of(&machine);
+	let first = back_up(&machine, None);
+	machine.quit();
+	let mut vm = machine.vm();
+	vm.disks[0].format = ImageFormat::Qcow2;
+	let image = vm.disks[0].image.clone();
+	for size in ["32M", "64M"] {
+		run("qemu-img", &["resize", "-q", "--shrink", "-f", "qcow2", text(&image), size]);
+	}
+	disk.bytes[DISK_BYTES as usize / 2..].fill(0);
+	let mut open = vm.open(tag(), &[first.checkpoint], &machine.options()).unwrap();
+	let (bytes, written) = read_since(&mut open.disks[0], Some(&first));
+	assert!(written.is_none() && bytes == disk.bytes);
+	open.close().unwrap();
+	machine.start_again();
+	let second = back_up(&machine, Some(&first));
+	assert!(second.written.is_none() && second.bytes == disk.bytes);
 }
 
 #[test]

@@ -279,12 +279,19 @@ function showVerifications(all, now) {
 		words((one) => one.depth),
 		column((cell, one) => {
 			const [word, mood] = VERDICTS[one.verdict] ?? ["running", ""];
-			badge(cell, word, mood, one.verdict === "running" ? bytes(one.done_bytes) : "", one.detail ?? "", mood);
+			badge(cell, word, mood, one.verdict === "running" ? bytes(one.done_bytes) : mended(one.mending), one.detail ?? "", mood);
 		}),
 		number((one) => (one.took_ms === undefined ? "–" : duration(one.took_ms))),
 	];
 	const shown = running.concat(all.results.slice(0, ROWS_MAX - running.length));
 	fillTable("verifications", shown, (one) => `${one.root}-${one.depth}-${one.verdict}`, columns);
+}
+
+/** How many blocks are good again, and where they came from. */
+function mended(mending) {
+	const from = { from_replicas: "replicas", from_holders: "holders", from_disk: "the disk" };
+	const parts = Object.entries(from).filter(([key]) => mending?.[key] > 0);
+	return parts.map(([key, place]) => `${mending[key]} mended from ${place}`).join(", ");
 }
 
 const COPIES = { whole: "good", fetching: "", waiting: "warn", unknown: "" };

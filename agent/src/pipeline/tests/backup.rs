@@ -1,12 +1,14 @@
 use super::fixture::*;
 use crate::{
-	format::{Geometry, Node, NodeBlock, Root},
+	format::{Geometry, Node, NodeBlock, Root, links},
 	pipeline::{BackupError, Blob, Disk, Restore},
 	repositories::{
 		BlockSource, Chunks, EmbeddedStore, Repository, StoreOptions,
 		embedded::tests::simulated::SimulatedFiles, verify,
 	},
+	verification::make_whole,
 };
+use backup_primitives::cid::BlockCodec;
 use proptest::prelude::*;
 use std::{num::NonZero, ops::Range, sync::Arc};
 
@@ -172,21 +174,17 @@ fn fails_with_changes_but_without_a_fitting_base() {
 }
 
 #[test]
-fn fails_when_the_base_is_gone_and_not_all_is_read() {
-	let world = World::new();
+fn a_base_of_which_everything_is_gone_is_read_in_full_whatever_was_recorded() {
 	let bytes = noise(1, 100 * CHUNK);
-	let (report, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
-	world.store.unpin(&report.root).unwrap();
-	world.store.collect().unwrap();
-	let session = world.store.open_session().unwrap();
-	let disks = vec![disk(MemoryDisk::new(bytes.clone()), Some(vec![]))];
-	let result = world.backup(&*session, Some(&first), disks, vec![]);
-	assert!(matches!(result, Err(BackupError::Base { .. })), "{result:?}");
-	// Reading everything does without the base.
-	drop(session);
-	let (report, root) = world.keep(Some(&first), MemoryDisk::new(bytes.clone()), None);
-	assert_eq!(report.stored.new_chunks, 100);
-	world.assert_restores(&root, 0, &bytes);
+	for changed in [Some(vec![]), None] {
+		let world = World::new();
+		let (report, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+		world.store.unpin(&report.root).unwrap();
+		world.store.collect().unwrap();
+		let (report, root) = world.keep(Some(&first), MemoryDisk::new(bytes.clone()), changed);
+		assert_eq!(report.stored.new_chunks, 100);
+		world.assert_restores(&root, 0, &bytes);
+	}
 }
 
 #[test]
@@ -414,4 +412,43 @@ fn chunks_are_shared_after_the_index_was_lost() {
 	// By walking the root before, without sealing anything.
 	let (report, _) = world.keep(Some(&first), MemoryDisk::new(bytes), None);
 	assert_eq!((report.stored.new_chunks, report.stored.unchanged_chunks), (0, 20));
+}
+
+/// A chunk that is lost, and a node with its siblings: what is below it is unknown.
+#[test]
+fn what_the_base_has_lost_is_read_although_nothing_was_written_there() {
+	for is_node in [false, true] {
+		let files = SimulatedFiles::default();
+		let options = StoreOptions { pack_bytes: 1 << 20, reserve_bytes: 0 };
+		let store = EmbeddedStore::open_files(Arc::new(files.clone()), options).unwrap();
+		let world = World { store, ..World::new() };
+		let bytes = noise(1, 20 * CHUNK);
+		let (report, first) = world.keep(None, MemoryDisk::new(bytes.clone()), None);
+		// The first leaf, and its first chunk.
+		let mut path = vec![first.disks[0].tree.clone().unwrap().cid];
+		while path.last().unwrap().codec() == BlockCodec::DagCbor {
+			let block = world.store.get(path.last().unwrap()).unwrap().unwrap();
+			path.push(links(&block).unwrap()[0]);
+		}
+		let lost = path[path.len() - 1 - usize::from(is_node)];
+		let block = world.store.get(&lost).unwrap().unwrap();
+		files.edit("00000001.pack", |pack| {
+			let at = pack.windows(block.len()).position(|bytes| bytes == block).unwrap();
+			pack[at + 9] ^= 1;
+		});
+		assert_eq!(world.store.note_lost(&[lost]).unwrap(), 1);
+		assert!(!world.store.has(&report.root).unwrap());
+
+		let reader = MemoryDisk::new(bytes.clone());
+		let read = reader.read.clone();
+		let (again, second) = world.keep(Some(&first), reader, Some(vec![]));
+		let chunks = if is_node { 4 } else { 1 };
+		assert_eq!(read.lock().unwrap().len(), chunks, "and no more than that");
+		assert_eq!(again.stored.read_bytes, (chunks * CHUNK) as u64);
+		assert!(world.store.has(&again.root).unwrap());
+		world.assert_restores(&second, 0, &bytes);
+		world.assert_restores(&first, 0, &bytes);
+		let made = make_whole(&world.store, &world.cancel).unwrap();
+		assert_eq!((made.whole, made.lost), (vec![report.root], vec![]));
+	}
 }

@@ -22,7 +22,6 @@ use crate::{
 			is_node, lock,
 			record::{HEADER_BYTES, Header, Kind, find_magic},
 		},
-		verify::REPORTED_BLOCKS_MAX,
 	},
 };
 use backup_primitives::cid::BlockCodec;
@@ -38,9 +37,12 @@ const GROUP_BLOCKS: u64 = 1 << 20;
 /// Damaged blocks after which a check goes no further. A repair notes those and begins again.
 const DAMAGED_MAX: usize = 1 << 20;
 
+/// Most blocks of a kind that a report names. The counts go on.
+const REPORTED_BLOCKS_MAX: usize = 1000;
+
 type Digest = [u8; 32];
 
-/// What a check found. Lists name the first [`REPORTED_BLOCKS_MAX`]; the counts go on.
+/// What a check found. Lists name the first thousand; the counts go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreReport {
 	/// Blocks that are there and are what their digests say.
@@ -198,18 +200,9 @@ impl Check<'_> {
 		}
 		self.found.nodes.broken = self.found.damaged.keys().copied().collect();
 		self.found.nodes.nodes = nodes_from(self.store, 0)?;
-		loop {
-			let mut has_changed = false;
-			for at in 0..self.found.nodes.nodes.len() {
-				if !(self.proceed)(&self.found.report) {
-					return Ok(false);
-				}
-				let _gate = self.store.enter();
-				has_changed |= self.found.nodes.look_at(self.store, at)?;
-			}
-			if !has_changed {
-				break;
-			}
+		let Findings { report, nodes, .. } = &mut self.found;
+		if !nodes.look_at_all(self.store, &mut || (self.proceed)(report))? {
+			return Ok(false);
 		}
 		self.count_nodes();
 		self.roots()?;
@@ -363,7 +356,56 @@ impl Check<'_> {
 	}
 }
 
+impl Findings {
+	/// Reads a block again of which somebody says that it is damaged or missing.
+	pub(crate) fn look_again(
+		&mut self,
+		store: &Shared,
+		name: &Digest,
+	) -> Result<(), RepositoryError> {
+		let _gate = store.enter();
+		let Some(entry) = store.index.get(name)? else { return Ok(()) };
+		let record = read_record(store, name, &entry)?;
+		let is_known = entry.flaw == Some(Flaw::Damaged);
+		match record.verdict(&entry) {
+			Verdict::GoodAgain => {
+				let is_node = record.codec == Some(BlockCodec::DagCbor);
+				let flaw = is_node.then_some(Flaw::Incomplete);
+				self.good_again.push((*name, Entry { flaw, ..entry }));
+			}
+			Verdict::Damaged | Verdict::Strange if !is_known => {
+				self.damaged.insert(*name, entry);
+			}
+			Verdict::Damaged | Verdict::Strange => {}
+			Verdict::Good | Verdict::BadHeader | Verdict::WrongEntry => {}
+		}
+		Ok(())
+	}
+}
+
 impl NodeFindings {
+	/// Looks at all nodes until no more broken ones are found, holding the gate for one at a time.
+	/// Says whether it came to the end.
+	pub(crate) fn look_at_all(
+		&mut self,
+		store: &Shared,
+		proceed: &mut dyn FnMut() -> bool,
+	) -> Result<bool, RepositoryError> {
+		loop {
+			let mut has_changed = false;
+			for at in 0..self.nodes.len() {
+				if !proceed() {
+					return Ok(false);
+				}
+				let _gate = store.enter();
+				has_changed |= self.look_at(store, at)?;
+			}
+			if !has_changed {
+				return Ok(true);
+			}
+		}
+	}
+
 	/// Adds the node to the broken ones if it belongs there. Says whether that is new. Needs the
 	/// gate.
 	pub(crate) fn look_at(&mut self, store: &Shared, at: usize) -> Result<bool, RepositoryError> {

@@ -53,16 +53,22 @@ pub(crate) fn repair(
 	Ok(found.report)
 }
 
-/// Notes one block that was found to be damaged, if the index has it. Says whether it has.
-pub(crate) fn note_damage(store: &Shared, cid: &Cid) -> Result<bool, RepositoryError> {
-	let _shut = shut(store);
+/// Notes those of some blocks that are damaged, with all that stands on them or on what is absent,
+/// and says how many are.
+pub(crate) fn note_lost(store: &Shared, cids: &[Cid]) -> Result<u64, RepositoryError> {
+	let _running = Running::begin(store)?;
+	let first_young = lock(&store.writer).next_id();
 	store.commit()?;
-	let name = cid.digest();
-	let Some(entry) = store.index.get(&name)? else { return Ok(false) };
-	let entry = Entry { is_node: false, flaw: Some(Flaw::Damaged), ..entry };
-	store.index.note(&[(name, entry)])?;
-	tracing::error!(target: "store", %cid, "a damaged block was found");
-	Ok(true)
+	let mut found = Findings::default();
+	for cid in cids {
+		found.look_again(store, &cid.digest())?;
+	}
+	// What is absent, or was noted before, is found by looking it up.
+	found.nodes.broken = found.damaged.keys().copied().collect();
+	found.nodes.nodes = nodes_from(store, 0)?;
+	found.nodes.look_at_all(store, &mut || true)?;
+	note(store, &mut found, first_young)?;
+	Ok(found.damaged.len() as u64)
 }
 
 /// Writes the headers anew without which a rebuild would miss good blocks.
@@ -83,21 +89,25 @@ fn mend_headers(store: &Shared, found: &Findings) -> Result<(), RepositoryError>
 fn note(store: &Shared, found: &mut Findings, first_young: u64) -> Result<(), RepositoryError> {
 	let _shut = shut(store);
 	store.commit()?;
-	// What was stored meanwhile may stand on what is broken.
+	// What was stored meanwhile may stand on what is broken. What is older cannot have got worse.
+	let mut unseen = found.nodes.nodes.len();
 	found.nodes.nodes.extend(nodes_from(store, first_young)?);
 	if found.has_more {
 		// The nodes were not looked at yet.
 		found.nodes.nodes = nodes_from(store, 0)?;
 		found.nodes.broken = found.damaged.keys().copied().collect();
+		unseen = 0;
 	}
-	while (0..found.nodes.nodes.len()).try_fold(false, |any, at| {
+	while (unseen..found.nodes.nodes.len()).try_fold(false, |any, at| {
 		Ok::<_, RepositoryError>(any | found.nodes.look_at(store, at)?)
 	})? {}
 	let (notes, is_worse) = notes(store, found)?;
 	store.index.note(&notes)?;
 	if is_worse {
 		tracing::error!(target: "store", blocks = found.damaged.len(), "damage was found");
-		lock(&store.writer).end_sessions();
+		if is_relied_on(store, &notes) {
+			lock(&store.writer).end_sessions();
+		}
 		store.has_garbage.store(true, Ordering::Release);
 	}
 	for root in &found.absent_roots {
@@ -107,6 +117,14 @@ fn note(store: &Shared, found: &mut Findings, first_young: u64) -> Result<(), Re
 		}
 	}
 	Ok(())
+}
+
+/// Whether an open session was told that something is there of which this is no longer so. Needs
+/// the gate to be shut.
+fn is_relied_on(store: &Shared, notes: &[Note]) -> bool {
+	let sessions: Vec<_> = lock(&store.sessions).all().cloned().collect();
+	let mut worse = notes.iter().filter(|(_, entry)| entry.flaw.is_some());
+	worse.any(|(_, entry)| sessions.iter().any(|session| session.protects(entry.id)))
 }
 
 type Note = ([u8; 32], Entry);

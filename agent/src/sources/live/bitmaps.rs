@@ -17,14 +17,25 @@
 //! crash QEMU calls them inconsistent, and the disk is read in full.
 //!
 //! What a bitmap cannot see: writes of others than its own QEMU, so disks that are shared have
-//! none; and that a disk shrank and grew back.
+//! none.
+//!
+//! When a disk shrinks, QEMU cuts its bitmaps, and when it grows back calls what came back clean. So
+//! each checkpoint has a second bitmap, its *witness* `pbk-size-<checkpoint>-<disk>`: stopped from the
+//! beginning, with nothing in it but the disk's last granule. Once that was cut off it is empty for
+//! good, and the record beside it counts for nothing.
 
-use super::{Drive, PREFIX, nodes::list};
+use super::{
+	Drive, PREFIX,
+	nodes::{list, witness_node},
+};
 use crate::{
 	format::Geometry,
 	sources::{Checkpoint, SourceError, qmp::Monitor},
 };
 use serde_json::{Value, json};
+
+/// The least that can be written.
+const SECTOR_BYTES: u64 = 512;
 
 /// A bitmap of ours, as QEMU reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +43,8 @@ pub(in crate::sources) struct Bitmap {
 	name: String,
 	is_recording: bool,
 	is_inconsistent: bool,
+	/// Bytes that it calls dirty, if that was asked.
+	dirty_bytes: Option<u64>,
 }
 
 impl Bitmap {
@@ -42,6 +55,7 @@ impl Bitmap {
 				name: bitmap["name"].as_str()?.to_owned(),
 				is_recording: bitmap["recording"] == true,
 				is_inconsistent: bitmap["inconsistent"] == true,
+				dirty_bytes: bitmap["count"].as_u64(),
 			})
 		});
 		bitmaps.filter(|bitmap| bitmap.name.starts_with(PREFIX)).collect()
@@ -57,6 +71,7 @@ impl Bitmap {
 				name: bitmap["name"].as_str()?.to_owned(),
 				is_recording: has("auto"),
 				is_inconsistent: has("in-use"),
+				dirty_bytes: None,
 			})
 		});
 		bitmaps.filter(|bitmap| bitmap.name.starts_with(PREFIX)).collect()
@@ -72,6 +87,23 @@ impl Bitmap {
 	fn goes_on(&self, checkpoint: Checkpoint, disk: &str) -> bool {
 		self.name.starts_with(PREFIX) && self.name.ends_with(&format!("-{checkpoint}-{disk}"))
 	}
+
+	fn is_witness(&self) -> bool {
+		self.name.starts_with(WITNESS_PREFIX)
+	}
+
+	/// Whether a witness says that its disk was cut.
+	fn is_cut(&self) -> bool {
+		self.is_inconsistent || self.dirty_bytes == Some(0)
+	}
+}
+
+/// What the names of witnesses begin with.
+const WITNESS_PREFIX: &str = "pbk-size-";
+
+/// The name of a disk's witness since a checkpoint.
+fn witness_name(checkpoint: Checkpoint, disk: &str) -> String {
+	format!("{WITNESS_PREFIX}{checkpoint}-{disk}")
 }
 
 /// Whether an image keeps bitmaps when QEMU ends, by what `query-block` says of it.
@@ -91,7 +123,13 @@ fn bitmap_name(checkpoint: Checkpoint, base: Option<Checkpoint>, disk: &str) -> 
 enum Worth<'b> {
 	/// One has recorded all writes since its checkpoint, together with another that began when it
 	/// was stopped.
-	Complete { checkpoint: Checkpoint, bitmap: &'b Bitmap, absorbs: Option<&'b Bitmap> },
+	Complete {
+		checkpoint: Checkpoint,
+		bitmap: &'b Bitmap,
+		absorbs: Option<&'b Bitmap>,
+		/// The witness of the disk's size, if there is one.
+		witness: Option<&'b Bitmap>,
+	},
 	/// Writes since any checkpoint that is known may be missing.
 	None { why: &'static str },
 }
@@ -106,14 +144,23 @@ fn judge<'b>(bitmaps: &'b [Bitmap], disk: &str, known: &[Checkpoint]) -> Worth<'
 	let Some((checkpoint, base)) = known.iter().find_map(of) else {
 		return Worth::None { why: "none is of a backup that is there" };
 	};
-	let others: Vec<&Bitmap> = bitmaps.iter().filter(|bitmap| *bitmap != base).collect();
+	let (witnesses, records): (Vec<&Bitmap>, Vec<&Bitmap>) =
+		bitmaps.iter().partition(|bitmap| bitmap.is_witness());
+	let witness_name = witness_name(checkpoint, disk);
+	let witness = witnesses.into_iter().find(|witness| witness.name == witness_name);
+	let others: Vec<&Bitmap> = records.into_iter().filter(|bitmap| *bitmap != base).collect();
 	match others[..] {
 		_ if base.is_inconsistent => Worth::None { why: "QEMU or its host crashed" },
-		_ if base.is_recording => Worth::Complete { checkpoint, bitmap: base, absorbs: None },
+		_ if witness.is_some_and(Bitmap::is_cut) => {
+			Worth::None { why: "the disk was cut since, even if it has its old size" }
+		}
+		_ if base.is_recording => {
+			Worth::Complete { checkpoint, bitmap: base, absorbs: None, witness }
+		}
 		[other]
 			if other.is_recording && !other.is_inconsistent && other.goes_on(checkpoint, disk) =>
 		{
-			Worth::Complete { checkpoint, bitmap: base, absorbs: Some(other) }
+			Worth::Complete { checkpoint, bitmap: base, absorbs: Some(other), witness }
 		}
 		_ => Worth::None { why: "it was stopped, and nothing recorded what came then" },
 	}
@@ -126,6 +173,15 @@ pub(in crate::sources) struct Record {
 	pub(in crate::sources) checkpoint: Checkpoint,
 	/// The bitmap's name.
 	pub(in crate::sources) bitmap: String,
+	/// The name of the witness beside it, if there is one.
+	pub(in crate::sources) witness: Option<String>,
+}
+
+impl Record {
+	fn of(checkpoint: Checkpoint, bitmap: &Bitmap, witness: Option<&Bitmap>) -> Self {
+		let witness = witness.map(|witness| witness.name.clone());
+		Self { checkpoint, bitmap: bitmap.name.clone(), witness }
+	}
 }
 
 /// What a disk has recorded whose bitmaps cannot be settled now: nothing where two would have to
@@ -136,8 +192,8 @@ pub(in crate::sources) fn recorded(
 	known: &[Checkpoint],
 ) -> Option<Record> {
 	match judge(bitmaps, disk, known) {
-		Worth::Complete { checkpoint, bitmap, absorbs: None } => {
-			Some(Record { checkpoint, bitmap: bitmap.name.clone() })
+		Worth::Complete { checkpoint, bitmap, absorbs: None, witness } => {
+			Some(Record::of(checkpoint, bitmap, witness))
 		}
 		Worth::Complete { .. } | Worth::None { .. } => None,
 	}
@@ -151,8 +207,7 @@ pub(in crate::sources) fn recorded_as(
 	checkpoint: Checkpoint,
 ) -> Option<Record> {
 	let bitmap = bitmaps.iter().find(|bitmap| bitmap.name == name)?;
-	(bitmap.is_recording && !bitmap.is_inconsistent)
-		.then(|| Record { checkpoint, bitmap: bitmap.name.clone() })
+	(bitmap.is_recording && !bitmap.is_inconsistent).then(|| Record::of(checkpoint, bitmap, None))
 }
 
 /// Make of a disk's bitmaps one that goes on recording, or none, and say which.
@@ -162,8 +217,8 @@ pub(super) fn settle(
 	known: &[Checkpoint],
 ) -> Result<Option<Record>, SourceError> {
 	let (kept, absorbs) = match judge(&drive.bitmaps, &drive.name, known) {
-		Worth::Complete { checkpoint, bitmap, absorbs } => {
-			(Some(Record { checkpoint, bitmap: bitmap.name.clone() }), absorbs)
+		Worth::Complete { checkpoint, bitmap, absorbs, witness } => {
+			(Some(Record::of(checkpoint, bitmap, witness)), absorbs)
 		}
 		Worth::None { why } => {
 			if !known.is_empty() {
@@ -172,6 +227,7 @@ pub(super) fn settle(
 			(None, None)
 		}
 	};
+	// The other's witness goes: it knows nothing of what came before it.
 	if let (Some(Record { bitmap: base, .. }), Some(other)) = (&kept, absorbs) {
 		let merge = json!({ "node": drive.node, "target": base, "bitmaps": [other.name] });
 		let actions = [
@@ -182,7 +238,9 @@ pub(super) fn settle(
 		monitor.run("transaction", json!({ "actions": actions }))?;
 	}
 	let is_rest = |one: &&Bitmap| {
-		Some(&one.name) != kept.as_ref().map(|kept| &kept.bitmap) && Some(*one) != absorbs
+		let is_kept =
+			|kept: &Record| kept.bitmap == one.name || kept.witness.as_ref() == Some(&one.name);
+		!kept.as_ref().is_some_and(is_kept) && Some(*one) != absorbs
 	};
 	for rest in drive.bitmaps.iter().filter(is_rest) {
 		match monitor.run("block-dirty-bitmap-remove", bitmap(drive, &rest.name)) {
@@ -208,11 +266,24 @@ pub(super) fn begin(
 	for drive in drives.iter().filter(|drive| !drive.is_shared) {
 		let stopped = drive.record.as_ref().filter(|record| Some(record.checkpoint) == base);
 		let goes_on = stopped.map(|record| record.checkpoint);
-		let mut add = bitmap(drive, &bitmap_name(new, goes_on, &drive.name));
-		add["persistent"] = drive.keeps_bitmaps.into();
-		// Finer than chunks would tell nothing more.
-		add["granularity"] = Geometry::V1.chunk_bytes().into();
-		actions.push(action("block-dirty-bitmap-add", add));
+		let add = |name: &str| {
+			let mut add = bitmap(drive, name);
+			add["persistent"] = drive.keeps_bitmaps.into();
+			// Finer than chunks would tell nothing more.
+			add["granularity"] = Geometry::V1.chunk_bytes().into();
+			add
+		};
+		let record = add(&bitmap_name(new, goes_on, &drive.name));
+		actions.push(action("block-dirty-bitmap-add", record));
+		if drive.has_witness {
+			let name = witness_name(new, &drive.name);
+			let mut witness = add(&name);
+			witness["disabled"] = true.into();
+			let last = json!({ "node": witness_node(&drive.name), "name": name });
+			let merge = json!({ "node": drive.node, "target": name, "bitmaps": [last] });
+			actions.push(action("block-dirty-bitmap-add", witness));
+			actions.push(action("block-dirty-bitmap-merge", merge));
+		}
 		if let Some(record) = stopped {
 			actions.push(action("block-dirty-bitmap-disable", bitmap(drive, &record.bitmap)));
 		}
@@ -221,6 +292,26 @@ pub(super) fn begin(
 		true => Ok(()),
 		false => monitor.run("transaction", json!({ "actions": actions })).map(drop),
 	}
+}
+
+/// Make a node as large as a drive, with a bitmap that has the last granule: QEMU marks what is
+/// written and nothing else, so that is written, where it goes nowhere.
+pub(super) fn make_witness(
+	monitor: &mut Monitor,
+	drive: &Drive,
+	new: Checkpoint,
+) -> Result<(), SourceError> {
+	let node = witness_node(&drive.name);
+	let size_bytes = drive.size_bytes;
+	let place = size_bytes.saturating_sub(SECTOR_BYTES);
+	let made = json!({ "driver": "null-co", "node-name": node, "size": size_bytes });
+	monitor.run("blockdev-add", made)?;
+	let name = witness_name(new, &drive.name);
+	let granularity = Geometry::V1.chunk_bytes();
+	let bitmap = json!({ "node": node, "name": name, "granularity": granularity });
+	monitor.run("block-dirty-bitmap-add", bitmap)?;
+	let line = format!("qemu-io {node} \"write -q {place} {SECTOR_BYTES}\"");
+	monitor.run("human-monitor-command", json!({ "command-line": line })).map(drop)
 }
 
 fn bitmap(drive: &Drive, name: &str) -> Value {
@@ -243,6 +334,7 @@ mod tests {
 			name: bitmap_name(*checkpoint, *base, disk),
 			is_recording: *state == "recording",
 			is_inconsistent: *state == "inconsistent",
+			dirty_bytes: Some(0),
 		};
 		all.iter().map(bitmap).collect()
 	}
@@ -304,6 +396,35 @@ mod tests {
 	}
 
 	#[test]
+	fn a_record_counts_as_long_as_its_witness_says_that_the_disk_was_not_cut() {
+		let [old, new] = [Checkpoint::new(), Checkpoint::new()];
+		let witness = |checkpoint, dirty_bytes, is_inconsistent| Bitmap {
+			name: witness_name(checkpoint, "vda"),
+			is_recording: false,
+			is_inconsistent,
+			dirty_bytes,
+		};
+		let one = bitmaps(&[(old, None, "vda", "recording")]);
+		let both = bitmaps(&[(old, None, "vda", "stopped"), (new, Some(old), "vda", "recording")]);
+		let with = |bitmaps: &[Bitmap], witnesses: &[Bitmap]| {
+			let all = [bitmaps, witnesses].concat();
+			judged(&all, &[old])
+		};
+		assert_eq!(with(&one, &[witness(old, Some(262_144), false)]), Some((old, false)));
+		assert_eq!(with(&one, &[witness(old, None, false)]), Some((old, false)), "asked later");
+		assert_eq!(with(&one, &[witness(old, Some(0), false)]), None);
+		assert_eq!(with(&one, &[witness(old, Some(262_144), true)]), None);
+		// What was merged is as old as what it is merged into.
+		let [whole, cut] = [Some(262_144), Some(0)];
+		let witnesses = [witness(old, whole, false), witness(new, cut, false)];
+		assert_eq!(with(&both, &witnesses), Some((old, true)));
+		let witnesses = [witness(old, cut, false), witness(new, whole, false)];
+		assert_eq!(with(&both, &witnesses), None);
+		let other = Bitmap { name: witness_name(old, "x-vda"), ..witness(old, cut, false) };
+		assert_eq!(with(&one, &[other]), Some((old, false)), "another disk's");
+	}
+
+	#[test]
 	fn disks_whose_names_end_alike_are_told_apart() {
 		let [old, new] = [Checkpoint::new(), Checkpoint::new()];
 		let other =
@@ -335,8 +456,12 @@ mod tests {
 			{ "name": "pbk-1-0-vda", "recording": false, "inconsistent": true },
 			{ "recording": true },
 		] });
-		let expected =
-			Bitmap { name: "pbk-1-0-vda".into(), is_recording: false, is_inconsistent: true };
+		let expected = Bitmap {
+			name: "pbk-1-0-vda".into(),
+			is_recording: false,
+			is_inconsistent: true,
+			dirty_bytes: None,
+		};
 		assert_eq!(Bitmap::list(&medium), [expected]);
 	}
 }

@@ -168,6 +168,7 @@ pub(in crate::sources) fn clean(
 	}
 	remove_nodes(monitor, &nodes, "filter-")?;
 	remove_nodes(monitor, &nodes, "scratch-")?;
+	remove_nodes(monitor, &nodes, "size-")?;
 	thawed
 }
 
@@ -247,6 +248,11 @@ pub(super) fn drive_property(device: &str, node: &str) -> Value {
 
 pub(super) fn scratch_node(disk: &str) -> String {
 	format!("{PREFIX}scratch-{}", short(disk))
+}
+
+/// The node from which a disk's witness is copied.
+pub(super) fn witness_node(disk: &str) -> String {
+	format!("{PREFIX}size-{}", short(disk))
 }
 
 pub(super) fn filter_node(disk: &str) -> String {

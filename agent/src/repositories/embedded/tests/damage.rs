@@ -8,6 +8,7 @@ use super::{
 use crate::repositories::{
 	BlockSource, Chunks, EmbeddedStore, Repository, RepositoryError, StoreReport,
 	embedded::{
+		collect::Marked,
 		index::{Entry, INDEX_FILE},
 		pins::PINS_FILE,
 		record::HEADER_BYTES,
@@ -700,20 +701,126 @@ fn a_pack_that_was_away_is_taken_up_again() {
 	assert!(store.has(&root.cid).unwrap());
 }
 
+/// Has a pinned tree count as whole again, as a backup does that puts the same nodes.
+fn put_again(store: &EmbeddedStore, blocks: &[&Block]) {
+	let session = store.open_session().unwrap();
+	put_all(&*session, blocks);
+	session.flush().unwrap();
+}
+
 #[test]
-fn a_block_that_is_noted_as_damaged_is_stored_anew() {
+fn a_block_that_is_noted_as_lost_is_stored_anew() {
 	let (files, snapshots) = disk();
 	flip_in(&files, &snapshots.shared[0], DATA);
 	let store = open_on(&files);
-	let damaged = &snapshots.shared[0];
-	assert!(store.note_damage(&damaged.cid).unwrap());
-	assert!(!store.note_damage(&snapshots.shared[1].cid).unwrap(), "it is good");
-	assert!(!store.has(&damaged.cid).unwrap());
-	let session = store.open_session().unwrap();
-	put_all(&*session, &[damaged]);
-	session.flush().unwrap();
-	drop(session);
+	let Snapshots { shared: [damaged, good], .. } = &snapshots;
+	assert_eq!(store.note_lost(&[damaged.cid, good.cid]).unwrap(), 1, "the other one is good");
+	assert_eq!(store.note_lost(&[damaged.cid]).unwrap(), 0, "it is known");
+	assert!(!store.has(&damaged.cid).unwrap() && store.has(&good.cid).unwrap());
+	assert_eq!(check(&store).unnoted, 0, "a repair finds nothing new");
+	for node in [&snapshots.shared_node, &snapshots.roots[0], &snapshots.roots[1]] {
+		assert!(!store.has(&node.cid).unwrap(), "nobody relies on what stands on it");
+		assert!(store.get(&node.cid).unwrap().is_some(), "and all of it can be read");
+	}
+	put_again(&store, &[damaged, &snapshots.shared_node, &snapshots.roots[0], &snapshots.roots[1]]);
 	assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)));
 	store.collect().unwrap();
 	assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)));
+}
+
+#[test]
+fn what_was_noted_as_lost_and_can_be_read_again_is_there_again() {
+	let (files, snapshots) = disk();
+	let Snapshots { shared: [block, _], .. } = &snapshots;
+	flip_in(&files, block, DATA);
+	let store = open_on(&files);
+	store.note_lost(&[block.cid]).unwrap();
+	flip_in(&files, block, DATA);
+	assert_eq!(store.note_lost(&[block.cid]).unwrap(), 0);
+	assert!(store.has(&block.cid).unwrap());
+	put_again(&store, &[&snapshots.shared_node, &snapshots.roots[0], &snapshots.roots[1]]);
+	assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)));
+}
+
+#[test]
+fn only_sessions_that_rely_on_what_is_lost_end() {
+	for relies in [true, false] {
+		let (files, snapshots) = disk();
+		flip_in(&files, &snapshots.own[0], DATA);
+		let store = open_on(&files);
+		let session = store.open_session().unwrap();
+		let above = snapshots.own_nodes[usize::from(!relies)].cid;
+		assert!(session.has(&above).unwrap());
+		store.note_lost(&[snapshots.own[0].cid]).unwrap();
+		let flushed = session.flush();
+		match relies {
+			true => assert!(matches!(flushed, Err(RepositoryError::SessionLost))),
+			false => flushed.unwrap(),
+		}
+	}
+}
+
+#[test]
+fn nothing_is_noted_while_blocks_are_freed() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.own[0], DATA);
+	let store = open_on(&files);
+	let collecting = Marked::new(&store.shared).unwrap();
+	let refused = store.note_lost(&[snapshots.own[0].cid]);
+	assert!(matches!(refused, Err(RepositoryError::Collecting)));
+	collecting.sweep().unwrap();
+	assert_eq!(store.note_lost(&[snapshots.own[0].cid]).unwrap(), 1);
+}
+
+/// Notes damage, and stores again what is lost, as the next backup does.
+fn note_and_mend(files: &SimulatedFiles, snapshots: &Snapshots) -> Result<(), RepositoryError> {
+	let store = EmbeddedStore::open_files(Arc::new(files.clone()), SMALL)?;
+	store.note_lost(&[snapshots.shared[0].cid])?;
+	let session = store.open_session()?;
+	let blocks = [0, 1].map(|snapshot| snapshots.blocks(snapshot));
+	for block in blocks.into_iter().flatten() {
+		put(&*session, block)?;
+	}
+	session.flush()
+}
+
+/// At each step, the store either does not know of the damage yet, or nobody relies on it any more.
+#[test]
+fn a_power_cut_at_any_step_of_noting_and_mending_leaves_a_store_that_tells_the_truth() {
+	let prepared = || {
+		let (files, snapshots) = disk();
+		flip_in(&files, &snapshots.shared[0], DATA);
+		(files, snapshots)
+	};
+	let (files, snapshots) = prepared();
+	let before = files.steps();
+	note_and_mend(&files, &snapshots).unwrap();
+	let steps = files.steps() - before;
+	assert!(steps > 20, "{steps} steps");
+	let (mut unknown, mut noted, mut mended) = (0, 0, 0);
+	for step in 0..steps {
+		let (files, snapshots) = prepared();
+		files.cut_after(step);
+		let _ = note_and_mend(&files, &snapshots);
+		let files = files.after_power_cut(step);
+		let store = open_on(&files);
+		let (lost, above) = (&snapshots.shared[0].cid, &snapshots.shared_node.cid);
+		let is_readable = matches!(store.get(lost), Ok(Some(_)));
+		match (store.has(lost).unwrap(), is_readable) {
+			(true, false) => unknown += 1,
+			(false, _) => {
+				noted += 1;
+				let nodes = [above, &snapshots.roots[0].cid, &snapshots.roots[1].cid];
+				assert!(nodes.iter().all(|node| !store.has(node).unwrap()), "step {step}");
+			}
+			(true, true) => mended += 1,
+		}
+		drop(store);
+		// Whatever was done before, doing it all again leads to the end.
+		note_and_mend(&files, &snapshots).unwrap_or_else(|error| panic!("step {step}: {error}"));
+		let store = open_on(&files);
+		assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)), "step {step}");
+		assert!(check(&store).is_good(), "step {step}");
+	}
+	assert!(unknown > 0 && noted > 0 && mended > 0, "{unknown}, {noted}, {mended}");
 }
