@@ -121,17 +121,18 @@ fn due_deletion_is_carried_out(town: &Town) -> Result<()> {
 	Ok(())
 }
 
+/// The chain does it by itself, in the block that admits a node; anybody may still ask for it.
 fn holders_are_chosen(town: &Town) -> Result<()> {
 	let replace = format!("upkeep replace-holders {MACHINE}");
 	// Nobody may hold copies yet.
 	town.fails("Dave", &replace, REFUSED, "NothingToReplace")?;
 	town.answer("Alice", &format!("governance propose admit {HOLDER}"))?;
-	let replaced = town.answer("Dave", &replace)?;
-	ensure!(events(&replaced) == ["HolderChosen"], "{replaced}");
-	let copies = town.answer("Dave", &format!("copies {MACHINE}"))?;
-	let holder = &copies["copies"][1];
-	ensure!(holder["node"] == HOLDER && holder["role"] == "holder", "{copies}");
-	Ok(())
+	wait::until("a holder to be chosen", COMMAND_TIME_MAX, || {
+		let copies = town.answer("Dave", &format!("copies {MACHINE}"))?;
+		let holder = &copies["copies"][1];
+		Ok((holder["node"] == HOLDER && holder["role"] == "holder").then_some(()))
+	})?;
+	town.fails("Dave", &replace, REFUSED, "NothingToReplace")
 }
 
 /// A machine that ran before its owner subscribed.
