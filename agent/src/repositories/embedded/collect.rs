@@ -301,7 +301,11 @@ fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
 	if runs.is_empty() {
 		return Ok(());
 	}
-	let file = store.packs.file(pack)?;
+	let file = match store.packs.file(pack) {
+		// A pack that is gone takes no space, and is dead in the same places when it comes back.
+		Err(error) if error.is_loss() => return Ok(()),
+		file => file?,
+	};
 	let io = RepositoryError::io;
 	let mut records = Vec::new();
 	for run in &runs {
