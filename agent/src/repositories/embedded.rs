@@ -172,16 +172,27 @@ impl EmbeddedStore {
 
 	/// Reads blocks again that somebody found missing or damaged, and notes what is so: a damaged
 	/// block counts as absent from then on, and all nodes above it as incomplete, so whoever puts
-	/// them again stores them anew. What can be read again after all counts as present again. Says
-	/// how many are newly noted as damaged.
+	/// them again stores them anew. So is what is damaged in the same packs, and any node that turns
+	/// out to be. What can be read again after all counts as present again. Says how many are newly
+	/// noted as damaged. `proceed` is asked before each block, and ends it by saying no: nothing is
+	/// noted then.
+	///
+	/// Until a damaged node is stored again, nothing needs it, or a [`repair`](Self::repair) gives it
+	/// up, [`collect`](Repository::collect) frees nothing: it may come back, and what hangs below it
+	/// is unknown.
 	///
 	/// All of it is one durable step, beside readers and writers. Nothing is removed. Open sessions
 	/// end with [`RepositoryError::SessionLost`] if one of them relies on what was noted.
 	///
 	/// # Errors
-	/// [`RepositoryError::Collecting`] while a collection runs.
-	pub fn note_lost(&self, cids: &[Cid]) -> Result<u64, RepositoryError> {
-		repair::note_lost(&self.shared, cids)
+	/// [`RepositoryError::Collecting`] while a collection runs, [`RepositoryError::Index`] when
+	/// the index is at fault rather than the blocks.
+	pub fn note_lost(
+		&self,
+		cids: &[Cid],
+		proceed: &mut dyn FnMut() -> bool,
+	) -> Result<u64, RepositoryError> {
+		repair::note_lost(&self.shared, cids, proceed)
 	}
 
 	/// Says that the pins are complete again, and allows collections.

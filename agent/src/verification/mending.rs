@@ -57,6 +57,10 @@ impl Mender {
 			tracing::warn!(%root, %error, "what is damaged is not noted, and so not mended");
 			return mending;
 		}
+		// Then perhaps nothing was noted.
+		if cancel.is_cancelled() {
+			return mending;
+		}
 		// Those of replicas are near, and need no leave of the chain's.
 		let replicas = self.elsewhere.replicas();
 		let left: Vec<Cid> = match replicas.is_empty() {
@@ -106,7 +110,7 @@ impl Mender {
 	fn note(&self, bad: &[Cid], cancel: &Cancel) -> Result<u64, RepositoryError> {
 		let end = Instant::now() + NOTE_TIME_MAX;
 		loop {
-			match self.store.note_lost(bad) {
+			match self.store.note_lost(bad, &mut || !cancel.is_cancelled()) {
 				Err(RepositoryError::Collecting)
 					if Instant::now() < end
 						&& cancel.wait_until(Instant::now() + NOTE_AGAIN_AFTER) => {}

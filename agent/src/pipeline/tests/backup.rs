@@ -436,7 +436,7 @@ fn what_the_base_has_lost_is_read_although_nothing_was_written_there() {
 			let at = pack.windows(block.len()).position(|bytes| bytes == block).unwrap();
 			pack[at + 9] ^= 1;
 		});
-		assert_eq!(world.store.note_lost(&[lost]).unwrap(), 1);
+		assert_eq!(world.store.note_lost(&[lost], &mut || true).unwrap(), 1);
 		assert!(!world.store.has(&report.root).unwrap());
 
 		let reader = MemoryDisk::new(bytes.clone());

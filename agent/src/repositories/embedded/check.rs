@@ -26,7 +26,7 @@ use crate::{
 };
 use backup_primitives::cid::BlockCodec;
 use std::{
-	collections::{BTreeMap, HashMap, HashSet},
+	collections::{BTreeMap, BTreeSet, HashMap, HashSet},
 	io,
 	ops::RangeInclusive,
 };
@@ -106,6 +106,8 @@ pub(crate) struct Findings {
 pub(crate) struct NodeFindings {
 	/// All nodes that something is wrong with or below.
 	pub(crate) broken: HashSet<Digest>,
+	/// Those among them whose own bytes are gone or wrong, although nobody had said so.
+	pub(crate) damaged: HashMap<Digest, Entry>,
 	/// Nodes to be looked at, by rising id.
 	pub(crate) nodes: Vec<(Digest, Entry)>,
 	/// Whether a child is missing of which nothing is known to be wrong.
@@ -150,6 +152,8 @@ struct Record {
 	is_node: bool,
 	/// The codec in the header, if that is the header of this block.
 	codec: Option<BlockCodec>,
+	/// Whether there was anything to read.
+	is_readable: bool,
 }
 
 /// What is to be said of it.
@@ -168,7 +172,7 @@ enum Verdict {
 }
 
 impl Record {
-	const NOTHING: Self = Self { is_good: false, is_node: false, codec: None };
+	const NOTHING: Self = Self { is_good: false, is_node: false, codec: None, is_readable: false };
 
 	fn verdict(&self, entry: &Entry) -> Verdict {
 		use BlockCodec::{DagCbor, Raw};
@@ -200,9 +204,16 @@ impl Check<'_> {
 		}
 		self.found.nodes.broken = self.found.damaged.keys().copied().collect();
 		self.found.nodes.nodes = nodes_from(self.store, 0)?;
-		let Findings { report, nodes, .. } = &mut self.found;
+		let Findings { report, damaged, nodes, .. } = &mut self.found;
 		if !nodes.look_at_all(self.store, &mut || (self.proceed)(report))? {
 			return Ok(false);
+		}
+		for (name, entry) in nodes.damaged.drain() {
+			// It was good a moment ago.
+			report.damaged_blocks += 1;
+			report.unnoted += 1;
+			name_some(&mut report.damaged, cid_of(&name, &entry));
+			damaged.insert(name, entry);
 		}
 		self.count_nodes();
 		self.roots()?;
@@ -357,29 +368,109 @@ impl Check<'_> {
 }
 
 impl Findings {
-	/// Reads a block again of which somebody says that it is damaged or missing.
+	/// Reads a block again of which somebody says that it is damaged or missing. Says whether that
+	/// is known already, or not so.
 	pub(crate) fn look_again(
 		&mut self,
 		store: &Shared,
-		name: &Digest,
-	) -> Result<(), RepositoryError> {
+		cid: &Cid,
+	) -> Result<bool, RepositoryError> {
+		let name = &cid.digest();
 		let _gate = store.enter();
-		let Some(entry) = store.index.get(name)? else { return Ok(()) };
+		// What is absent is known to nobody: the nodes above it may still vouch for it.
+		let Some(entry) = store.index.get(name)? else { return Ok(false) };
 		let record = read_record(store, name, &entry)?;
 		let is_known = entry.flaw == Some(Flaw::Damaged);
-		match record.verdict(&entry) {
+		let verdict = record.verdict(&entry);
+		self.report.is_index_suspect |=
+			verdict == Verdict::Strange && record.is_readable && !is_known;
+		match verdict {
 			Verdict::GoodAgain => {
 				let is_node = record.codec == Some(BlockCodec::DagCbor);
 				let flaw = is_node.then_some(Flaw::Incomplete);
 				self.good_again.push((*name, Entry { flaw, ..entry }));
+				Ok(false)
 			}
-			Verdict::Damaged | Verdict::Strange if !is_known => {
-				self.damaged.insert(*name, entry);
+			Verdict::Damaged | Verdict::Strange => {
+				if !is_known {
+					self.damaged.insert(*name, entry);
+				}
+				Ok(is_known)
 			}
-			Verdict::Damaged | Verdict::Strange => {}
-			Verdict::Good | Verdict::BadHeader | Verdict::WrongEntry => {}
+			Verdict::Good | Verdict::BadHeader | Verdict::WrongEntry => {
+				Ok(!is_node(cid) || counts_as_node(&entry))
+			}
 		}
-		Ok(())
+	}
+
+	/// Looks at all that stands on what is damaged or absent, and at all that stands in the same
+	/// packs: whatever hit a block rarely hit it alone, and nobody sees what hangs below a node
+	/// that is gone. Says whether it came to the end.
+	pub(crate) fn look_around(
+		&mut self,
+		store: &Shared,
+		proceed: &mut dyn FnMut() -> bool,
+	) -> Result<bool, RepositoryError> {
+		self.nodes.nodes = nodes_from(store, 0)?;
+		let mut seen = BTreeSet::new();
+		let mut packs = self.packs_not_in(&seen);
+		loop {
+			if !self.look_at_packs(store, &packs, proceed)? {
+				return Ok(false);
+			}
+			self.nodes.broken.extend(self.damaged.keys().copied());
+			if !self.nodes.look_at_all(store, proceed)? {
+				return Ok(false);
+			}
+			self.damaged.extend(self.nodes.damaged.drain());
+			seen.append(&mut packs);
+			packs = self.packs_not_in(&seen);
+			if packs.is_empty() {
+				return Ok(true);
+			}
+		}
+	}
+
+	/// Further packs in which something changed.
+	fn packs_not_in(&self, seen: &BTreeSet<u32>) -> BTreeSet<u32> {
+		let good_again = self.good_again.iter().map(|(_, entry)| entry);
+		let packs = self.damaged.values().chain(good_again).map(|entry| entry.pack);
+		packs.filter(|pack| !seen.contains(pack)).collect()
+	}
+
+	fn look_at_packs(
+		&mut self,
+		store: &Shared,
+		packs: &BTreeSet<u32>,
+		proceed: &mut dyn FnMut() -> bool,
+	) -> Result<bool, RepositoryError> {
+		if packs.is_empty() {
+			return Ok(true);
+		}
+		let mut states = store.index.packs()?;
+		states.retain(|pack, _| packs.contains(pack));
+		for group in groups(&states) {
+			let mut entries = Vec::new();
+			scan(store, &mut |name, entry| {
+				if packs.contains(&entry.pack) && group.contains(&entry.pack) {
+					entries.push((cid_of(name, entry), *entry));
+				}
+			})?;
+			entries.sort_unstable_by_key(|(_, entry)| (entry.pack, entry.offset));
+			for (cid, _) in &entries {
+				if !proceed() {
+					return Ok(false);
+				}
+				// The rest is found when it is looked for.
+				if self.damaged.len() >= DAMAGED_MAX {
+					return Ok(true);
+				}
+				if !self.damaged.contains_key(&cid.digest()) {
+					self.look_again(store, cid)?;
+				}
+			}
+		}
+		Ok(true)
 	}
 }
 
@@ -416,9 +507,15 @@ impl NodeFindings {
 		// Meanwhile it was removed.
 		let Some(entry) = store.look_up(&name)? else { return Ok(false) };
 		let is_whole = match store.read(&entry) {
-			Ok(block) => self.has_children(store, &block, listed.flaw.is_none())?,
-			Err(error) if error.is_loss() => false,
-			Err(error) => return Err(error),
+			Ok(block) if digest(&block) == name => {
+				self.has_children(store, &block, listed.flaw.is_none())?
+			}
+			Err(error) if !error.is_loss() => return Err(error),
+			Ok(_) | Err(_) => {
+				// Were it called incomplete, nobody would store its bytes anew.
+				self.damaged.insert(name, entry);
+				false
+			}
 		};
 		Ok(!is_whole && self.broken.insert(name))
 	}
@@ -500,11 +597,11 @@ fn read_record(store: &Shared, name: &Digest, entry: &Entry) -> Result<Record, R
 	});
 	let is_node = counts_as_node(entry) && links(block).is_ok();
 	let codec = header.map(|header| header.cid.codec());
-	Ok(Record { is_good: digest(block) == *name, is_node, codec })
+	Ok(Record { is_good: digest(block) == *name, is_node, codec, is_readable: true })
 }
 
 /// Whether the entry is that of a node, complete or not.
-fn counts_as_node(entry: &Entry) -> bool {
+pub(crate) fn counts_as_node(entry: &Entry) -> bool {
 	entry.is_node || entry.flaw == Some(Flaw::Incomplete)
 }
 

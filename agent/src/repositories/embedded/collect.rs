@@ -10,7 +10,10 @@
 //!
 //! It stops without removing anything when a node that is needed cannot be read: what is below
 //! it is unknown. Only what the index knows to be lost is passed over, and all that can still be
-//! reached of a pinned tree stays. A crash leaves dead space noted in the index; the next collection frees it.
+//! reached of a pinned tree stays. What a running agent noted as lost may come back, so it stops at
+//! such a node, too, until the node is stored again, nothing needs it, or a repair gives it up.
+//!
+//! A crash leaves dead space noted in the index; the next collection frees it.
 
 use crate::{
 	format::{Cid, digest, links},
@@ -62,6 +65,9 @@ impl<'a> Marked<'a> {
 		live.mark_all(lock(&store.pins).roots())?;
 		live.mark_sessions()?;
 		live.mark_all(young_nodes(store, keep_from)?)?;
+		if live.may_come_back && !live.has_damaged_nodes {
+			store.index.none_may_come_back()?;
+		}
 		Ok(Self { store, live, keep_from, _running: running })
 	}
 
@@ -133,6 +139,10 @@ struct Live<'a> {
 	nodes: HashSet<Digest>,
 	/// May hold more than is live, which only keeps garbage.
 	chunks: Bloom,
+	/// Whether damaged nodes may be readable again one day, or be given by others.
+	may_come_back: bool,
+	/// Whether there are any, readable or not.
+	has_damaged_nodes: bool,
 }
 
 impl<'a> Live<'a> {
@@ -141,7 +151,9 @@ impl<'a> Live<'a> {
 		// Without randomness the same garbage may stay again, nothing worse.
 		let _ = aws_lc_rs::rand::fill(&mut seed);
 		let chunks = Bloom::for_digests(store.index.len()?, u64::from_le_bytes(seed));
-		Ok(Self { store, nodes: HashSet::new(), chunks })
+		let may_come_back = store.index.may_come_back()?;
+		let nodes = HashSet::new();
+		Ok(Self { store, nodes, chunks, may_come_back, has_damaged_nodes: false })
 	}
 
 	fn mark_all(&mut self, roots: Vec<Cid>) -> Result<(), RepositoryError> {
@@ -185,17 +197,26 @@ impl<'a> Live<'a> {
 			}
 		};
 		let is_damaged = entry.flaw == Some(Flaw::Damaged);
+		self.has_damaged_nodes |= is_damaged;
 		let block = match self.store.read(&entry) {
-			Err(error) if is_damaged && error.is_loss() => return Ok((Vec::new(), expected)),
-			read => read?,
-		};
-		if digest(&block) != node.digest() {
+			Ok(block) if digest(&block) == node.digest() => block,
+			Err(error) if !(is_damaged && error.is_loss()) => return Err(error),
 			// Where it can be read again after all, what is below it stays.
-			if is_damaged {
+			Ok(_) | Err(_) if is_damaged && !self.may_come_back => {
 				return Ok((Vec::new(), expected));
 			}
-			return Err(RepositoryError::Corrupt { cid: *node });
-		}
+			Ok(_) | Err(_) => {
+				if is_damaged {
+					tracing::warn!(
+						target: "store",
+						%node,
+						"nothing is freed: what hangs below a damaged node is unknown, until it is \
+						 mended, its snapshots are given up, or `fsck --repair` goes on without it"
+					);
+				}
+				return Err(RepositoryError::Corrupt { cid: *node });
+			}
+		};
 		let children = links(&block);
 		let children =
 			children.map_err(|source| RepositoryError::NotANode { cid: *node, source })?;
@@ -301,7 +322,11 @@ fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
 	if runs.is_empty() {
 		return Ok(());
 	}
-	let file = store.packs.file(pack)?;
+	let file = match store.packs.file(pack) {
+		// A pack that is gone takes no space, and is dead in the same places when it comes back.
+		Err(error) if error.is_loss() => return Ok(()),
+		file => file?,
+	};
 	let io = RepositoryError::io;
 	let mut records = Vec::new();
 	for run in &runs {

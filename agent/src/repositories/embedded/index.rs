@@ -37,6 +37,7 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const META_VERSION: &str = "version";
 const META_NEXT_ID: &str = "next-id";
 const META_UNCONFIRMED: &str = "pins-unconfirmed";
+const META_MAY_COME_BACK: &str = "nodes-may-come-back";
 
 /// Where a block stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +194,16 @@ impl Index {
 		Ok(self.read(|database| meta(database, META_UNCONFIRMED))? == Some(1))
 	}
 
+	/// Whether nodes were noted as damaged that nobody gave up: what is below them is unknown.
+	pub(crate) fn may_come_back(&self) -> Result<bool, RepositoryError> {
+		Ok(self.read(|database| meta(database, META_MAY_COME_BACK))? == Some(1))
+	}
+
+	/// Says that there are no such nodes any more.
+	pub(crate) fn none_may_come_back(&self) -> Result<(), RepositoryError> {
+		self.note(&[], Some(false))
+	}
+
 	/// The least id that no block has.
 	pub(crate) fn next_id(&self) -> Result<u64, RepositoryError> {
 		Ok(self.read(|database| meta(database, META_NEXT_ID))?.unwrap_or(0))
@@ -241,8 +252,13 @@ impl Index {
 	}
 
 	/// Takes over what became known of blocks, in one commit. Passes over those that meanwhile
-	/// stand elsewhere.
-	pub(crate) fn note(&self, entries: &[(Digest, Entry)]) -> Result<(), RepositoryError> {
+	/// stand elsewhere. `may_come_back` says anew whether there are damaged nodes that nobody gave
+	/// up.
+	pub(crate) fn note(
+		&self,
+		entries: &[(Digest, Entry)],
+		may_come_back: Option<bool>,
+	) -> Result<(), RepositoryError> {
 		self.write(|transaction| {
 			let mut blocks = transaction.open_table(BLOCKS)?;
 			for (digest, entry) in entries {
@@ -250,6 +266,9 @@ impl Index {
 				if there.is_some_and(|there| there.is_at(entry)) {
 					blocks.insert(digest, &entry.encode())?;
 				}
+			}
+			if let Some(may) = may_come_back {
+				transaction.open_table(META)?.insert(META_MAY_COME_BACK, u64::from(may))?;
 			}
 			Ok(())
 		})

@@ -18,6 +18,7 @@ use crate::{
 };
 use std::{
 	collections::{BTreeSet, HashMap},
+	io,
 	ops::Deref,
 	sync::{Arc, Mutex, PoisonError},
 };
@@ -92,7 +93,10 @@ impl Packs {
 	/// Removes a pack that nobody reads any more.
 	pub(crate) fn remove(&self, pack: u32) -> Result<(), RepositoryError> {
 		self.open.lock().unwrap_or_else(PoisonError::into_inner).files.remove(&pack);
-		self.files.remove(&pack_name(pack)).map_err(RepositoryError::io("remove a pack"))
+		match self.files.remove(&pack_name(pack)) {
+			Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+			removed => removed.map_err(RepositoryError::io("remove a pack")),
+		}
 	}
 }
 

@@ -335,7 +335,7 @@ impl Rebuild {
 			if notes.is_empty() {
 				return Ok(());
 			}
-			self.index.note(&notes)?;
+			self.index.note(&notes, None)?;
 		}
 	}
 

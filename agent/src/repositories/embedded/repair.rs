@@ -19,7 +19,7 @@ use crate::{
 		RepositoryError,
 		embedded::{
 			Shared, StoreReport,
-			check::{Findings, header_of, inspect, nodes_from},
+			check::{Findings, counts_as_node, header_of, inspect, nodes_from},
 			collect::{Running, shut},
 			index::{Entry, Flaw},
 			lock,
@@ -49,25 +49,49 @@ pub(crate) fn repair(
 		return Ok(found.report);
 	}
 	mend_headers(store, &found)?;
-	note(store, &mut found, first_young)?;
+	note(store, &mut found, first_young, Outlook::GivenUp)?;
 	Ok(found.report)
 }
 
-/// Notes those of some blocks that are damaged, with all that stands on them or on what is absent,
-/// and says how many are.
-pub(crate) fn note_lost(store: &Shared, cids: &[Cid]) -> Result<u64, RepositoryError> {
+/// What becomes of nodes that are noted as damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outlook {
+	/// Somebody decided to go on without them: what only they lead to can go.
+	GivenUp,
+	/// The disk may have them again, or others give them: nothing is freed until then.
+	MayComeBack,
+}
+
+/// Notes those of some blocks that are damaged, those beside them that are, and all that stands on
+/// them or on what is absent. Says how many are damaged.
+pub(crate) fn note_lost(
+	store: &Shared,
+	cids: &[Cid],
+	proceed: &mut dyn FnMut() -> bool,
+) -> Result<u64, RepositoryError> {
 	let _running = Running::begin(store)?;
 	let first_young = lock(&store.writer).next_id();
-	store.commit()?;
 	let mut found = Findings::default();
+	let mut is_known = true;
 	for cid in cids {
-		found.look_again(store, &cid.digest())?;
+		if !proceed() {
+			return Ok(0);
+		}
+		is_known &= found.look_again(store, cid)?;
 	}
-	// What is absent, or was noted before, is found by looking it up.
-	found.nodes.broken = found.damaged.keys().copied().collect();
-	found.nodes.nodes = nodes_from(store, 0)?;
-	found.nodes.look_at_all(store, &mut || true)?;
-	note(store, &mut found, first_young)?;
+	// Then so is all that stands on it.
+	if is_known {
+		return Ok(0);
+	}
+	store.commit()?;
+	if !found.look_around(store, proceed)? {
+		return Ok(0);
+	}
+	if found.report.is_index_suspect && !store.index.is_sound()? {
+		let advice = "its checksums are wrong: stop the agent and run `backup-agent fsck --repair`";
+		return Err(RepositoryError::index(redb::Error::Corrupted(advice.to_owned())));
+	}
+	note(store, &mut found, first_young, Outlook::MayComeBack)?;
 	Ok(found.damaged.len() as u64)
 }
 
@@ -86,12 +110,23 @@ fn mend_headers(store: &Shared, found: &Findings) -> Result<(), RepositoryError>
 }
 
 /// Takes the findings into the index, in one commit, while nobody looks anything up.
-fn note(store: &Shared, found: &mut Findings, first_young: u64) -> Result<(), RepositoryError> {
+fn note(
+	store: &Shared,
+	found: &mut Findings,
+	first_young: u64,
+	outlook: Outlook,
+) -> Result<(), RepositoryError> {
 	let _shut = shut(store);
 	store.commit()?;
-	// What was stored meanwhile may stand on what is broken. What is older cannot have got worse.
+	// What was stored meanwhile may stand on what is broken, and what was put again may be whole.
+	// What is older cannot have got worse.
 	let mut unseen = found.nodes.nodes.len();
-	found.nodes.nodes.extend(nodes_from(store, first_young)?);
+	let mut again = put_again_since(store, found)?;
+	again.extend(nodes_from(store, first_young)?);
+	for (name, _) in again.iter().filter(|(name, _)| !found.damaged.contains_key(name)) {
+		found.nodes.broken.remove(name);
+	}
+	found.nodes.nodes.extend(again);
 	if found.has_more {
 		// The nodes were not looked at yet.
 		found.nodes.nodes = nodes_from(store, 0)?;
@@ -101,8 +136,13 @@ fn note(store: &Shared, found: &mut Findings, first_young: u64) -> Result<(), Re
 	while (unseen..found.nodes.nodes.len()).try_fold(false, |any, at| {
 		Ok::<_, RepositoryError>(any | found.nodes.look_at(store, at)?)
 	})? {}
+	found.damaged.extend(found.nodes.damaged.drain());
 	let (notes, is_worse) = notes(store, found)?;
-	store.index.note(&notes)?;
+	let may_come_back = match outlook {
+		Outlook::GivenUp => Some(false),
+		Outlook::MayComeBack => found.damaged.values().any(counts_as_node).then_some(true),
+	};
+	store.index.note(&notes, may_come_back)?;
 	if is_worse {
 		tracing::error!(target: "store", blocks = found.damaged.len(), "damage was found");
 		if is_relied_on(store, &notes) {
@@ -117,6 +157,16 @@ fn note(store: &Shared, found: &mut Findings, first_young: u64) -> Result<(), Re
 		}
 	}
 	Ok(())
+}
+
+/// Nodes that something was wrong with when they were listed, and that a backup put since.
+fn put_again_since(store: &Shared, found: &Findings) -> Result<Vec<Note>, RepositoryError> {
+	let mut again = Vec::new();
+	for (name, _) in found.nodes.nodes.iter().filter(|(_, listed)| listed.flaw.is_some()) {
+		let entry = store.index.get(name)?;
+		again.extend(entry.filter(|entry| entry.flaw.is_none()).map(|entry| (*name, entry)));
+	}
+	Ok(again)
 }
 
 /// Whether an open session was told that something is there of which this is no longer so. Needs

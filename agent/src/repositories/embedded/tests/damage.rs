@@ -5,15 +5,18 @@ use super::{
 	fixture::*,
 	simulated::{Chance, SimulatedFiles},
 };
-use crate::repositories::{
-	BlockSource, Chunks, EmbeddedStore, Repository, RepositoryError, StoreReport,
-	embedded::{
-		collect::Marked,
-		index::{Entry, INDEX_FILE},
-		pins::PINS_FILE,
-		record::HEADER_BYTES,
+use crate::{
+	format::Cid,
+	repositories::{
+		BlockSource, Chunks, EmbeddedStore, Repository, RepositoryError, StoreReport,
+		embedded::{
+			collect::Marked,
+			index::{Entry, INDEX_FILE},
+			pins::PINS_FILE,
+			record::HEADER_BYTES,
+		},
+		verify,
 	},
-	verify,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -708,20 +711,25 @@ fn put_again(store: &EmbeddedStore, blocks: &[&Block]) {
 	session.flush().unwrap();
 }
 
+fn note_lost(store: &EmbeddedStore, cids: &[Cid]) -> u64 {
+	store.note_lost(cids, &mut || true).unwrap()
+}
+
 #[test]
 fn a_block_that_is_noted_as_lost_is_stored_anew() {
 	let (files, snapshots) = disk();
 	flip_in(&files, &snapshots.shared[0], DATA);
 	let store = open_on(&files);
 	let Snapshots { shared: [damaged, good], .. } = &snapshots;
-	assert_eq!(store.note_lost(&[damaged.cid, good.cid]).unwrap(), 1, "the other one is good");
-	assert_eq!(store.note_lost(&[damaged.cid]).unwrap(), 0, "it is known");
+	assert_eq!(note_lost(&store, &[damaged.cid, good.cid]), 1, "the other one is good");
+	assert_eq!(note_lost(&store, &[damaged.cid]), 0, "it is known");
 	assert!(!store.has(&damaged.cid).unwrap() && store.has(&good.cid).unwrap());
 	assert_eq!(check(&store).unnoted, 0, "a repair finds nothing new");
 	for node in [&snapshots.shared_node, &snapshots.roots[0], &snapshots.roots[1]] {
 		assert!(!store.has(&node.cid).unwrap(), "nobody relies on what stands on it");
 		assert!(store.get(&node.cid).unwrap().is_some(), "and all of it can be read");
 	}
+	store.collect().unwrap();
 	put_again(&store, &[damaged, &snapshots.shared_node, &snapshots.roots[0], &snapshots.roots[1]]);
 	assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)));
 	store.collect().unwrap();
@@ -734,9 +742,9 @@ fn what_was_noted_as_lost_and_can_be_read_again_is_there_again() {
 	let Snapshots { shared: [block, _], .. } = &snapshots;
 	flip_in(&files, block, DATA);
 	let store = open_on(&files);
-	store.note_lost(&[block.cid]).unwrap();
+	note_lost(&store, &[block.cid]);
 	flip_in(&files, block, DATA);
-	assert_eq!(store.note_lost(&[block.cid]).unwrap(), 0);
+	assert_eq!(note_lost(&store, &[block.cid]), 0);
 	assert!(store.has(&block.cid).unwrap());
 	put_again(&store, &[&snapshots.shared_node, &snapshots.roots[0], &snapshots.roots[1]]);
 	assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)));
@@ -751,7 +759,7 @@ fn only_sessions_that_rely_on_what_is_lost_end() {
 		let session = store.open_session().unwrap();
 		let above = snapshots.own_nodes[usize::from(!relies)].cid;
 		assert!(session.has(&above).unwrap());
-		store.note_lost(&[snapshots.own[0].cid]).unwrap();
+		note_lost(&store, &[snapshots.own[0].cid]);
 		let flushed = session.flush();
 		match relies {
 			true => assert!(matches!(flushed, Err(RepositoryError::SessionLost))),
@@ -766,16 +774,16 @@ fn nothing_is_noted_while_blocks_are_freed() {
 	flip_in(&files, &snapshots.own[0], DATA);
 	let store = open_on(&files);
 	let collecting = Marked::new(&store.shared).unwrap();
-	let refused = store.note_lost(&[snapshots.own[0].cid]);
+	let refused = store.note_lost(&[snapshots.own[0].cid], &mut || true);
 	assert!(matches!(refused, Err(RepositoryError::Collecting)));
 	collecting.sweep().unwrap();
-	assert_eq!(store.note_lost(&[snapshots.own[0].cid]).unwrap(), 1);
+	assert_eq!(note_lost(&store, &[snapshots.own[0].cid]), 1);
 }
 
 /// Notes damage, and stores again what is lost, as the next backup does.
 fn note_and_mend(files: &SimulatedFiles, snapshots: &Snapshots) -> Result<(), RepositoryError> {
 	let store = EmbeddedStore::open_files(Arc::new(files.clone()), SMALL)?;
-	store.note_lost(&[snapshots.shared[0].cid])?;
+	store.note_lost(&[snapshots.shared[0].cid], &mut || true)?;
 	let session = store.open_session()?;
 	let blocks = [0, 1].map(|snapshot| snapshots.blocks(snapshot));
 	for block in blocks.into_iter().flatten() {
@@ -823,4 +831,230 @@ fn a_power_cut_at_any_step_of_noting_and_mending_leaves_a_store_that_tells_the_t
 		assert!(check(&store).is_good(), "step {step}");
 	}
 	assert!(unknown > 0 && noted > 0 && mended > 0, "{unknown}, {noted}, {mended}");
+}
+
+/// A pinned tree in three packs, and a block that nothing needs.
+struct Spread {
+	/// In the first pack, with the block that nothing needs.
+	first: Block,
+	/// In the second, with all that hangs below it.
+	inner: Block,
+	leaf: Block,
+	chunks: [Block; 2],
+	/// In the third.
+	last: Block,
+	root: Block,
+	unneeded: Block,
+}
+
+impl Spread {
+	fn new() -> (SimulatedFiles, Self, EmbeddedStore) {
+		let chunks = [chunk(1, 10_000), chunk(2, 10_000)];
+		let leaf = node(3, &[&chunks[0], &chunks[1]]);
+		let inner = node(4, &[&leaf]);
+		let (first, last) = (chunk(5, 55_000), chunk(6, 60_000));
+		let root = node(7, &[&first, &inner, &last]);
+		let spread = Self { first, inner, leaf, chunks, last, root, unneeded: chunk(8, 5_000) };
+		let files = SimulatedFiles::default();
+		let store = open_on(&files);
+		put_again(&store, &[&spread.unneeded]);
+		spread.back_up(&store);
+		let place = |block: &Block| store.shared.index.get(&block.cid.digest()).unwrap().unwrap();
+		let Self { chunks: [child, _], .. } = &spread;
+		assert_eq!([&spread.first, child, &spread.inner].map(|b| place(b).pack), [1, 2, 2]);
+		assert_eq!([&spread.last, &spread.root].map(|block| place(block).pack), [3, 3]);
+		(files, spread, store)
+	}
+
+	fn back_up(&self, store: &EmbeddedStore) {
+		let Self { first, inner, leaf, chunks: [one, two], last, root, .. } = self;
+		let session = store.open_session().unwrap();
+		put_all(&*session, &[first, one, two, leaf, inner, last, root]);
+		session.pin(&root.cid, b"label").unwrap();
+	}
+
+	fn is_whole(&self, store: &EmbeddedStore) -> bool {
+		let root = &self.root.cid;
+		store.has(root).unwrap()
+			&& verify(store, root, Chunks::Hashed, &mut |_| true).unwrap().is_good()
+	}
+}
+
+const PACKS: [&str; 3] = [PACK, "00000002.pack", "00000003.pack"];
+
+/// Flips a bit within the bytes of a block in some pack.
+fn rot(files: &SimulatedFiles, pack: &str, block: &Block) {
+	files.edit(pack, |bytes| {
+		let found = bytes.windows(block.bytes.len()).position(|window| window == block.bytes);
+		bytes[found.unwrap() + 3] ^= 1;
+	});
+}
+
+/// Cause: what is below a node that is gone was never seen, so it counted as there, and its own
+/// nodes as merely incomplete. Effect: the next backup pinned a snapshot with a hole.
+#[test]
+fn what_was_in_the_same_pack_as_a_lost_node_is_stored_anew_too() {
+	for is_removed in [false, true] {
+		let (files, spread, store) = Spread::new();
+		match is_removed {
+			true => files.take_away(PACKS[1]),
+			false => files.edit(PACKS[1], Vec::clear),
+		}
+		assert_eq!(note_lost(&store, &[spread.inner.cid]), 4);
+		for block in [&spread.inner, &spread.leaf, &spread.chunks[0], &spread.chunks[1]] {
+			assert!(!store.has(&block.cid).unwrap());
+		}
+		assert!(store.has(&spread.first.cid).unwrap() && store.has(&spread.last.cid).unwrap());
+		spread.back_up(&store);
+		assert!(spread.is_whole(&store));
+		assert_eq!(store.collect().unwrap().blocks, 1, "what nothing needs");
+		assert!(spread.is_whole(&store));
+		assert!(check(&store).is_good());
+	}
+}
+
+#[test]
+fn a_rotten_node_that_nobody_named_is_stored_anew_too() {
+	let (files, spread, store) = Spread::new();
+	rot(&files, PACKS[1], &spread.inner);
+	rot(&files, PACKS[2], &spread.root);
+	assert_eq!(note_lost(&store, &[spread.root.cid]), 2, "the other one is in another pack");
+	assert!(store.get(&spread.inner.cid).unwrap().is_none());
+	assert_eq!(check(&store).unnoted, 0);
+	spread.back_up(&store);
+	assert!(spread.is_whole(&store));
+	assert!(check(&store).is_good());
+}
+
+/// Cause: a node that was noted as damaged led nowhere, so nothing below it was needed. Effect: all
+/// of a snapshot was freed because its root could not be read for a while.
+#[test]
+fn nothing_is_freed_because_a_pack_was_away() {
+	let (files, spread, store) = Spread::new();
+	let pack = files.content(PACKS[2]);
+	files.edit(PACKS[2], Vec::clear);
+	assert_eq!(note_lost(&store, &[spread.root.cid]), 2);
+	for _ in 0..2 {
+		let stopped = store.collect();
+		assert!(
+			matches!(stopped, Err(RepositoryError::Corrupt { cid }) if cid == spread.root.cid),
+			"{stopped:?}"
+		);
+	}
+	assert!(store.has(&spread.unneeded.cid).unwrap() && store.has_garbage());
+
+	files.edit(PACKS[2], |bytes| *bytes = pack);
+	assert_eq!(note_lost(&store, &[spread.root.cid]), 0);
+	assert!(store.has(&spread.last.cid).unwrap(), "it came back with the root");
+	put_again(&store, &[&spread.root]);
+	assert!(spread.is_whole(&store));
+	assert_eq!(store.collect().unwrap().blocks, 1);
+	assert!(spread.is_whole(&store) && check(&store).is_good());
+}
+
+#[test]
+fn blocks_are_freed_again_once_a_damaged_node_is_mended_given_up_or_repaired() {
+	type WayOut = fn(&EmbeddedStore, &Spread);
+	// What is freed then, and what is left.
+	let ways: [(WayOut, u64, bool); 3] = [
+		(|store, spread| spread.back_up(store), 1, true),
+		(|store, spread| assert!(store.unpin(&spread.root.cid).unwrap()), 8, false),
+		(|store, _| assert_eq!(repair(store).unnoted, 0), 4, false),
+	];
+	for (number, (way_out, freed, is_whole)) in ways.into_iter().enumerate() {
+		let (files, spread, store) = Spread::new();
+		rot(&files, PACKS[1], &spread.inner);
+		assert_eq!(note_lost(&store, &[spread.inner.cid]), 1);
+		drop(store);
+		let store = open_on(&files);
+		assert!(store.collect().is_err(), "way {number}: it is known at the next start, too");
+		assert!(store.has(&spread.leaf.cid).unwrap());
+		way_out(&store, &spread);
+		assert_eq!(spread.is_whole(&store), is_whole, "way {number}");
+		let collected = store.collect().unwrap_or_else(|error| panic!("way {number}: {error}"));
+		assert_eq!(collected.blocks, freed, "way {number}");
+		assert_eq!(spread.is_whole(&store), is_whole, "way {number}");
+		assert!(!store.shared.index.may_come_back().unwrap(), "way {number}");
+	}
+}
+
+/// Cause: what was broken when it was looked at counted as broken although it was put again since.
+#[test]
+fn what_a_backup_makes_whole_while_something_else_is_noted_stays_whole() {
+	let mut asked = 0;
+	for put_at in 1..=30 {
+		let (files, snapshots) = disk();
+		flip_in(&files, &snapshots.shared[0], DATA);
+		let store = open_on(&files);
+		note_lost(&store, &[snapshots.shared[0].cid]);
+		let Snapshots { shared: [lost, _], shared_node, .. } = &snapshots;
+		let session = store.open_session().unwrap();
+		let above = node(60, &[shared_node]);
+		// All nodes are looked at for it.
+		let absent = chunk(99, 10).cid;
+		let mut calls = 0;
+		store
+			.note_lost(&[absent], &mut || {
+				calls += 1;
+				if calls == put_at {
+					put_all(&*session, &[lost, shared_node, &above]);
+				}
+				true
+			})
+			.unwrap();
+		asked = calls;
+		if calls < put_at {
+			break;
+		}
+		session.pin(&above.cid, b"").unwrap_or_else(|error| panic!("call {put_at}: {error}"));
+		assert!(store.has(&above.cid).unwrap(), "call {put_at}");
+		assert!(verify(&store, &above.cid, Chunks::Hashed, &mut |_| true).unwrap().is_good());
+	}
+	assert!((8..30).contains(&asked), "asked {asked} times");
+}
+
+#[test]
+fn what_is_known_as_lost_is_not_looked_into_again_and_noting_can_be_ended() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.own_nodes[0], DATA);
+	let store = open_on(&files);
+	let lost = [snapshots.own_nodes[0].cid];
+	let mut end_after = 0;
+	loop {
+		let mut calls = 0;
+		let noted = store.note_lost(&lost, &mut || {
+			calls += 1;
+			calls <= end_after
+		});
+		if noted.unwrap() == 1 {
+			break;
+		}
+		assert!(store.has(&lost[0]).unwrap() && store.has(&snapshots.roots[0].cid).unwrap());
+		end_after += 1;
+	}
+	assert!(end_after > 10, "one at a time");
+	let mut calls = 0;
+	let again = store.note_lost(&lost, &mut || {
+		calls += 1;
+		true
+	});
+	assert_eq!((again.unwrap(), calls), (0, 1));
+}
+
+#[test]
+fn nothing_is_noted_when_the_index_may_be_what_is_damaged() {
+	let (files, snapshots) = disk();
+	let store = open_on(&files);
+	let name = snapshots.own[0].cid.digest();
+	flip_in(&files, &snapshots.own[0], 3);
+	flip_in_data_at(&files, &snapshots.own[0]);
+	files.edit(INDEX_FILE, |bytes| {
+		let mut at = 0;
+		while let Some(found) = bytes[at..].windows(32).position(|window| window == name) {
+			at += found + 40;
+			bytes[at] ^= 1;
+		}
+	});
+	let refused = store.note_lost(&[snapshots.own[0].cid], &mut || true);
+	assert!(matches!(refused, Err(RepositoryError::Index { .. })), "{refused:?}");
 }
