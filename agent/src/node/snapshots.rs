@@ -256,11 +256,11 @@ impl NodeExecutor {
 
 	/// Forget from which checkpoints on writes were recorded: the record has proved to be wrong.
 	fn discredit(&self, known: &[Known]) -> Result<(), JobError> {
-		let session = self.store.open_session().map_err(stored)?;
 		for (root, label) in self.labels()? {
 			if label.checkpoint.is_some() && known.iter().any(|known| known.root == root) {
 				let label = PinLabel { checkpoint: None, ..label };
-				session.pin(&root, &label.encode()).map_err(stored)?;
+				// It may be damaged, too, and is known to be wrong all the same.
+				self.store.relabel(&root, &label.encode()).map_err(stored)?;
 			}
 		}
 		Ok(())

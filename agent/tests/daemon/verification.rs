@@ -246,6 +246,28 @@ fn a_running_machine_is_read_where_a_snapshot_has_lost_something() {
 	assert!(fs::read(folder.join("disk0.raw")).unwrap() == disk, "the second differs");
 }
 
+/// It is known to be wrong, whatever has become of the snapshot that it belongs to.
+#[test]
+fn a_record_of_writes_that_lies_is_forgotten_although_its_snapshot_is_damaged() {
+	let world = World::start();
+	let machine = Machine::start(ImageFormat::Raw);
+	let order = world.running_machine(7, &machine.vm());
+	let first = world.take(&order).unwrap().cid;
+	world.damage_a_byte(|length| length / 8);
+	assert_eq!(world.results(&["--depth", "blocks"], 3)[0]["mending"]["is_noted"], true);
+
+	machine.write(0xa1, 0, 64 << 20);
+	machine.clear_record();
+	let second = next(&order, first);
+	let taken = world.take(&second).unwrap();
+	assert!(!last_reading(&world).1, "{}", world.log());
+	let folder = world.restore(&restore_of(&second, taken.cid, 1)).unwrap();
+	assert!(fs::read(folder.join("disk0.raw")).unwrap() == vec![0xa1; 64 << 20]);
+	// And recorded anew.
+	world.take(&next(&second, taken.cid)).unwrap();
+	assert!(last_reading(&world).1, "{}", world.log());
+}
+
 #[test]
 fn a_snapshot_whose_content_is_gone_from_the_disk_is_named() {
 	let world = World::start();
