@@ -331,12 +331,13 @@ impl Executor for NodeExecutor {
 			let detail = "a machine's disks fill in from it; it is given up when they are complete";
 			return Err(JobError { reason: FailureReason::ImageInUse, detail: detail.into() });
 		}
-		let other_label = self.copies.other_label(&root.cid, &root.lineage);
-		let Some(label) = other_label.filter(|_| self.store.is_pinned(&root.cid)) else {
-			return self.replicas.give_up(root).map_err(stored);
-		};
-		let session = self.store.open_session().map_err(stored)?;
-		session.pin(&root.cid, &label).map_err(stored)
+		// It may be damaged, so nothing but its label is touched.
+		if let Some(label) = self.copies.other_label(&root.cid, &root.lineage)
+			&& self.store.relabel(&root.cid, &label).map_err(stored)?
+		{
+			return Ok(());
+		}
+		self.replicas.give_up(root).map_err(stored)
 	}
 
 	fn roots_elsewhere(&self) -> Vec<HeldRoot> {

@@ -34,6 +34,7 @@ use crate::{
 use backup_primitives::Cid;
 use codec::{Decode, Encode};
 use drill::DrillError;
+use mending::in_rounds;
 use std::{
 	num::NonZero,
 	path::PathBuf,
@@ -274,7 +275,7 @@ impl Turn {
 		}
 	}
 
-	/// Reads what is below a root, and once more if anything that was bad is good now.
+	/// Reads what is below a root, and again while that which was bad is mended.
 	fn walk(&self, root: &Cid, chunks: Chunks) -> Found {
 		let mut proceed = |report: &VerifyReport| {
 			self.progress(report.good_bytes);
@@ -282,14 +283,12 @@ impl Turn {
 		};
 		let mut walk = || verify(&self.verifier.store, root, chunks, &mut proceed);
 		let mut mending = Mending::default();
-		let report = walk().and_then(|report| {
-			mending = self.mend(root, &report);
-			// If nothing had to be noted, something could not be read for a moment only.
-			match self.has_mender() && (mending.mended() > 0 || !mending.is_noted) {
-				true if !report.is_good() => walk(),
-				true | false => Ok(report),
-			}
-		});
+		let report = match self.verifier.mender.get() {
+			Some(mender) => in_rounds(&mut mending, walk, |report| {
+				mender.mend(root, report, &self.verifier.cancel)
+			}),
+			None => walk().inspect(|report| mending.found = report.bad_blocks),
+		};
 		match report {
 			Ok(report) => Found {
 				blocks: report.good_blocks,
@@ -306,12 +305,6 @@ impl Turn {
 
 	fn has_mender(&self) -> bool {
 		self.verifier.mender.get().is_some()
-	}
-
-	fn mend(&self, root: &Cid, report: &VerifyReport) -> Mending {
-		let unmended = Mending { found: report.bad_blocks, ..Mending::default() };
-		let mender = self.verifier.mender.get().filter(|_| !report.is_good());
-		mender.map_or(unmended, |mender| mender.mend(root, report, &self.verifier.cancel))
 	}
 
 	/// Restores a snapshot, and once more if it was bad and is good now: a drill ends at the first

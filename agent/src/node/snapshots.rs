@@ -16,17 +16,13 @@ use backup_primitives::{
 };
 use codec::Encode;
 
-/// How often a snapshot is begun: once more in full, and as often again because damage was found in
-/// the store meanwhile.
-const ATTEMPTS_MAX: usize = 4;
-
 /// What came of beginning a snapshot.
 enum Attempt {
 	/// It is pinned.
 	Taken(TakenSnapshot),
 	/// The record of what was written, or the snapshot that it goes by, proved to be of no use.
 	BaseIsOfNoUse,
-	/// The store has noted damage in what the snapshot relied on.
+	/// The store has noted damage in what the snapshot relied on, or a sync has failed.
 	StoreHasLost,
 }
 
@@ -39,15 +35,8 @@ impl NodeExecutor {
 		vm: &Vm,
 		context: &JobContext,
 	) -> Result<TakenSnapshot, JobError> {
-		let mut known = self.known(Some(&order.lineage))?;
-		for _ in 0..ATTEMPTS_MAX {
-			match self.attempt(origin, order, vm, &known, context)? {
-				Attempt::Taken(taken) => return Ok(taken),
-				Attempt::BaseIsOfNoUse => known.clear(),
-				Attempt::StoreHasLost => {}
-			}
-		}
-		Err(JobError::internal("a full reading needs no base"))
+		let known = self.known(Some(&order.lineage))?;
+		persist(known, |known| self.attempt(origin, order, vm, known, context))
 	}
 
 	/// Take a snapshot, reading what was written since one of the known ones if that was recorded.
@@ -145,8 +134,7 @@ impl NodeExecutor {
 				tracing::warn!(%error, "the machine is read in full");
 				return Ok(Attempt::BaseIsOfNoUse);
 			}
-			Err(BackupError::Repository(error @ RepositoryError::SessionLost)) => {
-				tracing::warn!(%error, "the machine is read again");
+			Err(BackupError::Repository(RepositoryError::SessionLost)) => {
 				return Ok(Attempt::StoreHasLost);
 			}
 			result => result.map_err(backed_up)?,
@@ -163,10 +151,7 @@ impl NodeExecutor {
 		}
 		let _pin = stage::enter(Stage::Pin);
 		match self.pin(session.as_ref(), order, &report.root, checkpoint) {
-			Err(error @ RepositoryError::SessionLost) => {
-				tracing::warn!(%error, "the machine is read again");
-				return Ok(Attempt::StoreHasLost);
-			}
+			Err(RepositoryError::SessionLost) => return Ok(Attempt::StoreHasLost),
 			result => result.map_err(stored)?,
 		}
 		self.mend_older(&order.lineage, &context.cancel);
@@ -256,11 +241,11 @@ impl NodeExecutor {
 
 	/// Forget from which checkpoints on writes were recorded: the record has proved to be wrong.
 	fn discredit(&self, known: &[Known]) -> Result<(), JobError> {
-		let session = self.store.open_session().map_err(stored)?;
 		for (root, label) in self.labels()? {
 			if label.checkpoint.is_some() && known.iter().any(|known| known.root == root) {
 				let label = PinLabel { checkpoint: None, ..label };
-				session.pin(&root, &label.encode()).map_err(stored)?;
+				// It may be damaged, too, and is known to be wrong all the same.
+				self.store.relabel(&root, &label.encode()).map_err(stored)?;
 			}
 		}
 		Ok(())
@@ -304,6 +289,34 @@ impl NodeExecutor {
 	}
 }
 
+/// Begin until a snapshot is taken: once more in full, and once more if the store has lost something
+/// meanwhile. Each time the machine may stand still, so no more often than that.
+fn persist<K>(
+	mut known: Vec<K>,
+	mut attempt: impl FnMut(&[K]) -> Result<Attempt, JobError>,
+) -> Result<TakenSnapshot, JobError> {
+	let mut has_lost = false;
+	loop {
+		match attempt(&known)? {
+			Attempt::Taken(taken) => return Ok(taken),
+			Attempt::BaseIsOfNoUse if known.is_empty() => {
+				return Err(JobError::internal("a full reading needs no base"));
+			}
+			Attempt::BaseIsOfNoUse => known.clear(),
+			Attempt::StoreHasLost if has_lost => {
+				let detail = "the block store has twice lost what the snapshot relied on: \
+					its disk failed to sync, or damage was found in it";
+				let reason = FailureReason::StoreUnavailable;
+				return Err(JobError { reason, detail: detail.to_owned() });
+			}
+			Attempt::StoreHasLost => {
+				has_lost = true;
+				tracing::warn!("the block store has lost what the snapshot relied on; read again");
+			}
+		}
+	}
+}
+
 /// Whole chunks are counted, and no more than what was read: the last chunk of a disk is smaller.
 fn fresh_bytes(stored: &Stored) -> u64 {
 	let chunk_bytes = u64::from(Geometry::V1.chunk_bytes());
@@ -319,4 +332,62 @@ fn ensure_capacity(order: &SnapshotOrder, disk_bytes: u64) -> Result<(), JobErro
 		order.capacity_bytes
 	);
 	Err(JobError { reason: FailureReason::CapacityExceeded, detail })
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use backup_primitives::Consistency;
+
+	/// How often it is begun and with how much that is known, if these come of it.
+	fn persisted(attempts: Vec<Attempt>) -> (Vec<usize>, Result<TakenSnapshot, JobError>) {
+		let (mut begun, mut attempts) = (Vec::new(), attempts.into_iter());
+		let taken = persist(vec![(), ()], |known| {
+			begun.push(known.len());
+			Ok(attempts.next().expect("it is not begun more often"))
+		});
+		(begun, taken)
+	}
+
+	fn taken() -> Attempt {
+		Attempt::Taken(TakenSnapshot {
+			cid: Cid::dag_cbor([1; 32]),
+			taken_at: 2,
+			logical_bytes: 3,
+			new_bytes: 4,
+			consistency: Consistency::Crash,
+			owner_key_version: 5,
+		})
+	}
+
+	#[test]
+	fn a_snapshot_is_begun_once_more_in_full_and_once_more_if_the_store_lost_something() {
+		use Attempt::{BaseIsOfNoUse, StoreHasLost};
+		for (attempts, expected) in [
+			(vec![taken()], vec![2]),
+			(vec![BaseIsOfNoUse, taken()], vec![2, 0]),
+			(vec![StoreHasLost, taken()], vec![2, 2]),
+			(vec![StoreHasLost, BaseIsOfNoUse, taken()], vec![2, 2, 0]),
+			(vec![BaseIsOfNoUse, StoreHasLost, taken()], vec![2, 0, 0]),
+		] {
+			let (begun, taken) = persisted(attempts);
+			assert_eq!(begun, expected);
+			assert_eq!(taken.unwrap().taken_at, 2);
+		}
+	}
+
+	#[test]
+	fn a_store_that_goes_on_losing_is_told_of_and_the_machine_left_alone() {
+		use Attempt::{BaseIsOfNoUse, StoreHasLost};
+		for (attempts, expected) in [
+			(vec![StoreHasLost, StoreHasLost], vec![2, 2]),
+			(vec![StoreHasLost, BaseIsOfNoUse, StoreHasLost], vec![2, 2, 0]),
+		] {
+			let (begun, taken) = persisted(attempts);
+			assert_eq!(begun, expected);
+			let error = taken.unwrap_err();
+			assert_eq!(error.reason, FailureReason::StoreUnavailable);
+			assert!(error.detail.contains("failed to sync"), "{}", error.detail);
+		}
+	}
 }

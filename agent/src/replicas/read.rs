@@ -24,6 +24,9 @@ const PASSED_OVER_MAX: Duration = Duration::from_secs(30);
 /// Who had less time than this to answer has not failed.
 const FAIR_TIME: Duration = Duration::from_secs(1);
 
+/// How long replicas may take for a block, all together, when they are waited for.
+const BLOCK_TIME_MAX: Duration = Duration::from_secs(300);
+
 /// How long whoever is patient waits at first, and at most.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -50,6 +53,11 @@ impl Replicas {
 			}
 			pause = (pause * 2).min(PAUSE_MAX);
 		}
+	}
+
+	/// These replicas, with patience until a time for all blocks together.
+	pub(crate) fn patient<'a>(&'a self, until: Instant, cancel: &'a Cancel) -> Patient<'a> {
+		Patient { replicas: self, until, cancel }
 	}
 
 	/// The first sound answer counts. What fails, or is silent for its share of the time, is passed over
@@ -105,6 +113,20 @@ impl Replicas {
 			}
 		}
 		tracing::debug!(target: "replicas", replica = member.name, %error, "a block did not come");
+	}
+}
+
+/// Replicas for whoever reads many blocks: what fails in a way that may pass is waited for until a
+/// time, and then asked once for each block.
+pub(crate) struct Patient<'a> {
+	replicas: &'a Replicas,
+	until: Instant,
+	cancel: &'a Cancel,
+}
+
+impl BlockSource for Patient<'_> {
+	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		self.replicas.get_patiently(cid, self.until, Instant::now() + BLOCK_TIME_MAX, self.cancel)
 	}
 }
 

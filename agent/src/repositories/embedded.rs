@@ -195,6 +195,13 @@ impl EmbeddedStore {
 		repair::note_lost(&self.shared, cids, proceed)
 	}
 
+	/// Replaces the label of a root that is pinned, durably, and touches nothing else: it may lack
+	/// something below it, for which [`Session::pin`] refuses it. Says whether it is pinned; what is
+	/// not stays so.
+	pub fn relabel(&self, root: &Cid, label: &[u8]) -> Result<bool, RepositoryError> {
+		lock(&self.shared.pins).relabel(root, label)
+	}
+
 	/// Says that the pins are complete again, and allows collections.
 	pub fn confirm_pins(&self) -> Result<(), RepositoryError> {
 		self.shared.index.complete(false)?;

@@ -378,13 +378,28 @@ impl LiveVm {
 	}
 
 	/// What was written to a disk since the base, if that was recorded. A record that QEMU does not
-	/// hand out must not keep a machine from being backed up.
+	/// hand out must not keep a machine from being backed up. One that was cut since it was judged is
+	/// none: its witness is asked once more, behind it.
 	fn written(&mut self, drive: &Drive) -> Result<Option<Vec<Range<u64>>>, SourceError> {
 		let Some(record) = self.base.and_then(|base| drive.record_since(base)) else {
 			return Ok(None);
 		};
-		match self.ask_written(drive, &record.bitmap) {
-			Ok(written) => Ok(Some(written)),
+		let written = self.ask_written(drive, &record.bitmap).and_then(|written| {
+			let is_whole = match &record.witness {
+				Some(witness) => bitmaps::is_marked(&mut self.monitor, &drive.node, witness)?,
+				None => true,
+			};
+			Ok(is_whole.then_some(written))
+		});
+		match written {
+			Ok(None) => {
+				tracing::warn!(
+					disk = drive.name,
+					"the disk was cut meanwhile, and is read in full"
+				);
+				Ok(None)
+			}
+			Ok(written) => Ok(written),
 			Err(error @ (SourceError::Refused { .. } | SourceError::Nbd(_))) => {
 				tracing::warn!(disk = drive.name, %error, "the disk is read in full");
 				Ok(None)

@@ -22,14 +22,22 @@ use crate::{
 };
 use backup_primitives::{Cid, OpaqueId};
 use std::{
+	collections::HashSet,
 	fmt,
 	num::NonZero,
 	sync::Arc,
 	time::{Duration, Instant},
 };
 
+/// How long at most it is waited for replicas that fail for a moment, for all blocks of a round.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How long to wait until it is tried again to note what is lost, while blocks are being freed.
 const NOTE_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// How often at most blocks are mended that only came to light when others had been. A snapshot has
+/// few levels, so this is more than enough.
+const ROUNDS_MAX: usize = 8;
 
 /// How long it is tried at most. A later verification tries again.
 const NOTE_TIME_MAX: Duration = Duration::from_secs(600);
@@ -48,10 +56,9 @@ impl Mender {
 	}
 
 	/// Note what a walk below a root found missing or damaged, fetch what others have of it, and say
-	/// how many blocks came. Blocks below a bad node were not seen; whoever wants to know walks
-	/// again.
+	/// how many blocks came. Blocks below a bad node were not seen; see [`in_rounds`].
 	pub(super) fn mend(&self, root: &Cid, report: &VerifyReport, cancel: &Cancel) -> Mending {
-		let bad: Vec<Cid> = report.missing.iter().chain(&report.corrupt).copied().collect();
+		let bad: Vec<Cid> = bad_blocks(report).copied().collect();
 		let mut mending = Mending { found: report.bad_blocks, ..Mending::default() };
 		if let Err(error) = self.note(&bad, cancel) {
 			tracing::warn!(%root, %error, "what is damaged is not noted, and so not mended");
@@ -63,11 +70,12 @@ impl Mender {
 		}
 		// Those of replicas are near, and need no leave of the chain's.
 		let replicas = self.elsewhere.replicas();
+		let patient = replicas.patient(Instant::now() + PATIENCE, cancel);
 		let left: Vec<Cid> = match replicas.is_empty() {
 			true => bad.clone(),
 			false => bad
 				.iter()
-				.filter(|cid| self.fetch(replicas, cid, cancel).is_err())
+				.filter(|cid| self.fetch(&patient, cid, cancel).is_err())
 				.copied()
 				.collect(),
 		};
@@ -157,6 +165,41 @@ impl Mender {
 	}
 }
 
+/// Walks below a root and has mended what is bad, until a walk finds nothing bad that was not bad
+/// before: when a node is mended, blocks below it come to light. Gives what the last walk found.
+pub(super) fn in_rounds(
+	mending: &mut Mending,
+	mut walk: impl FnMut() -> Result<VerifyReport, RepositoryError>,
+	mut mend: impl FnMut(&VerifyReport) -> Mending,
+) -> Result<VerifyReport, RepositoryError> {
+	let mut seen = HashSet::new();
+	for _ in 0..ROUNDS_MAX {
+		let report = walk()?;
+		let before = seen.len();
+		seen.extend(bad_blocks(&report).copied());
+		if report.is_good() || seen.len() == before {
+			return Ok(report);
+		}
+		mending.found = mending.found.max(mending.mended() + report.bad_blocks);
+		let round = mend(&report);
+		mending.from_replicas += round.from_replicas;
+		mending.from_holders += round.from_holders;
+		mending.is_noted = round.is_noted;
+		// If nothing had to be noted, something could not be read for a moment only.
+		if round.mended() == 0 && round.is_noted {
+			return Ok(report);
+		}
+	}
+	let report = walk()?;
+	// Not all that is bad now.
+	mending.is_noted &= bad_blocks(&report).all(|cid| seen.contains(cid));
+	Ok(report)
+}
+
+fn bad_blocks(report: &VerifyReport) -> impl Iterator<Item = &Cid> {
+	report.missing.iter().chain(&report.corrupt)
+}
+
 /// What becomes of blocks of a snapshot that nobody else has; nothing is said of other nodes' ones.
 fn outlook(
 	held: &HeldRoot,
@@ -187,7 +230,7 @@ fn outlook(
 pub(crate) struct MadeWhole {
 	/// They lack nothing any more.
 	pub(crate) whole: Vec<Cid>,
-	/// They still do.
+	/// They still do: a block is missing or damaged. Of others it could not be found out.
 	pub(crate) lost: Vec<Cid>,
 }
 
@@ -206,7 +249,11 @@ pub(crate) fn make_whole(
 		match put_again(store, session.as_ref(), &pin.root, cancel) {
 			Ok(()) => made.whole.push(pin.root),
 			Err(CopyError::Write(error)) => return Err(error),
-			Err(_) => made.lost.push(pin.root),
+			Err(CopyError::Cancelled) => break,
+			Err(error) if is_of_a_block(&error) => made.lost.push(pin.root),
+			Err(error) => {
+				tracing::warn!(root = %pin.root, %error, "a damaged snapshot is looked at again later");
+			}
 		}
 	}
 	session.flush()?;
@@ -214,6 +261,17 @@ pub(crate) fn make_whole(
 		tracing::info!(%root, "a damaged snapshot is whole again");
 	}
 	Ok(made)
+}
+
+/// Whether a copy failed since a block is missing or damaged, and not for a moment only.
+fn is_of_a_block(error: &CopyError) -> bool {
+	match error {
+		CopyError::Missing { .. } | CopyError::NotANode { .. } | CopyError::Shape { .. } => true,
+		CopyError::Read(error) => {
+			matches!(error, RepositoryError::Corrupt { .. }) || error.is_loss()
+		}
+		CopyError::Write(_) | CopyError::Cancelled => false,
+	}
 }
 
 /// Puts a block, and what is missing below it.
@@ -229,5 +287,29 @@ fn put_again(
 impl fmt::Debug for Mender {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		f.debug_struct("Mender").field("elsewhere", &self.elsewhere).finish_non_exhaustive()
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::io;
+
+	#[test]
+	fn what_may_pass_says_nothing_of_a_block() {
+		let cid = Cid::raw([1; 32]);
+		let io = |kind: io::ErrorKind| {
+			CopyError::Read(RepositoryError::Io { action: "read a block", source: kind.into() })
+		};
+		for lost in [
+			CopyError::Missing { cid },
+			CopyError::Read(RepositoryError::Corrupt { cid }),
+			io(io::ErrorKind::UnexpectedEof),
+		] {
+			assert!(is_of_a_block(&lost), "{lost}");
+		}
+		for passing in [CopyError::Cancelled, io(io::ErrorKind::OutOfMemory)] {
+			assert!(!is_of_a_block(&passing), "{passing}");
+		}
 	}
 }

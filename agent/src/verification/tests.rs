@@ -4,7 +4,8 @@ use crate::{
 	repositories::{BlockSource, StoreOptions},
 	secret::NodeIdentities,
 };
-use std::{fs, os::unix::fs::FileExt, path::Path};
+use backup_primitives::cid::BlockCodec;
+use std::{collections::HashMap, fs, os::unix::fs::FileExt, path::Path};
 use tempfile::TempDir;
 
 /// A node with one snapshot on a real disk.
@@ -55,12 +56,20 @@ impl Node {
 
 	/// The first chunk of the disk.
 	fn chunk(&self) -> Cid {
+		let block = self.world.store.get(&self.tree()).unwrap().unwrap();
+		crate::format::links(&block).unwrap()[0]
+	}
+
+	/// The node above it.
+	fn tree(&self) -> Cid {
 		let mut cid = self.world.open(&self.root).disks[0].tree.clone().unwrap().cid;
-		while cid.codec() == backup_primitives::cid::BlockCodec::DagCbor {
+		loop {
 			let block = self.world.store.get(&cid).unwrap().unwrap();
-			cid = crate::format::links(&block).unwrap()[0];
+			match crate::format::links(&block).unwrap()[0] {
+				child if child.codec() == BlockCodec::DagCbor => cid = child,
+				_ => return cid,
+			}
 		}
-		cid
 	}
 
 	fn assert_scratch_is_empty(&self) {
@@ -70,6 +79,107 @@ impl Node {
 
 fn files(folder: &Path) -> usize {
 	fs::read_dir(folder).unwrap().count()
+}
+
+/// A store whose snapshot has bad blocks, and another that has some of them.
+struct Mended {
+	node: Node,
+	/// What others have, by its hash alone.
+	elsewhere: HashMap<Cid, Vec<u8>>,
+	/// What there was to mend, each time.
+	rounds: Vec<u64>,
+}
+
+impl Mended {
+	/// As a mender does it: all is noted, then fetched if others have it.
+	fn mend(&mut self, report: &VerifyReport) -> Mending {
+		let store = &self.node.world.store;
+		let bad: Vec<Cid> = report.missing.iter().chain(&report.corrupt).copied().collect();
+		self.rounds.push(bad.len() as u64);
+		store.note_lost(&bad, &mut || true).unwrap();
+		let mut mending = Mending { found: report.bad_blocks, ..Mending::default() };
+		let session = store.open_session().unwrap();
+		for cid in &bad {
+			let Some(block) = self.elsewhere.get(cid) else { continue };
+			session.put(cid, block).unwrap();
+			mending.from_replicas += 1;
+		}
+		session.flush().unwrap();
+		make_whole(store, &Cancel::new()).unwrap();
+		mending.is_noted = !store.has(&self.node.root).unwrap();
+		mending
+	}
+
+	/// Damages a node and the first chunk below it; others have what is said.
+	fn run(has_node: bool, has_chunk: bool) -> (Vec<u64>, VerifyReport, Mending, Node) {
+		let node = Node::new();
+		let (tree, chunk) = (node.tree(), node.chunk());
+		let block = |cid: &Cid| (*cid, node.world.store.get(cid).unwrap().unwrap());
+		let mut elsewhere = HashMap::from([block(&tree), block(&chunk)]);
+		elsewhere.retain(|cid, _| (has_node && *cid == tree) || (has_chunk && *cid == chunk));
+		node.damage(&tree);
+		node.damage(&chunk);
+		let store = node.world.store.clone();
+		let root = node.root;
+		let mut mended = Self { node, elsewhere, rounds: Vec::new() };
+		let mut mending = Mending::default();
+		let walk = || verify(&store, &root, Chunks::Hashed, &mut |_| true);
+		let report = in_rounds(&mut mending, walk, |report| mended.mend(report)).unwrap();
+		(mended.rounds, report, mending, mended.node)
+	}
+}
+
+#[test]
+fn what_comes_to_light_when_a_node_is_mended_is_mended_too() {
+	let (rounds, report, mending, _) = Mended::run(true, true);
+	assert_eq!(rounds, [1, 1]);
+	assert!(report.is_good(), "{report:?}");
+	assert_eq!((mending.found, mending.from_replicas, mending.is_noted), (2, 2, false));
+}
+
+#[test]
+fn what_comes_to_light_and_nobody_has_is_noted() {
+	let (rounds, report, mending, node) = Mended::run(true, false);
+	assert_eq!(rounds, [1, 1]);
+	assert_eq!(report.bad_blocks, 1);
+	assert_eq!((mending.found, mending.from_replicas, mending.is_noted), (2, 1, true));
+	assert!(!node.world.store.has(&node.chunk()).unwrap(), "the next backup looks for it");
+}
+
+#[test]
+fn what_nobody_has_is_asked_for_once() {
+	let (rounds, report, mending, _) = Mended::run(false, false);
+	assert_eq!((rounds, report.bad_blocks), (vec![1], 1));
+	assert_eq!((mending.found, mending.mended(), mending.is_noted), (1, 0, true));
+}
+
+#[test]
+fn damage_that_has_no_end_is_not_claimed_to_be_noted() {
+	let mut walks = 0;
+	let walk = || {
+		walks += 1;
+		let cid = Cid::raw([walks; 32]);
+		Ok(VerifyReport { bad_blocks: 1, corrupt: vec![cid], ..VerifyReport::default() })
+	};
+	let mut mending = Mending::default();
+	let mend = |_: &VerifyReport| Mending { from_holders: 1, is_noted: true, ..Mending::default() };
+	let report = in_rounds(&mut mending, walk, mend).unwrap();
+	assert_eq!((walks, mending.from_holders), (9, 8));
+	assert!(!report.is_good() && !mending.is_noted);
+}
+
+#[test]
+fn only_what_is_missing_or_damaged_is_called_lost() {
+	let node = Node::new();
+	let chunk = node.chunk();
+	node.damage(&chunk);
+	let store = &node.world.store;
+	store.note_lost(&[chunk], &mut || true).unwrap();
+	assert_eq!(make_whole(store, &Cancel::new()).unwrap().lost, [node.root]);
+	let cancelled = Cancel::new();
+	cancelled.cancel();
+	let made = make_whole(store, &cancelled).unwrap();
+	assert!(made.lost.is_empty() && made.whole.is_empty(), "{made:?}");
 }
 
 const DEPTHS: [Depth; 3] = [Depth::Presence, Depth::Blocks, Depth::Drill];

@@ -90,6 +90,18 @@ fn a_limit_holds_back_the_reading_and_nothing_else() {
 	assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
+impl Machine {
+	/// Has QEMU forget what was written to the first disk.
+	pub(crate) fn clear_record(&self) {
+		let blocks = self.monitor().run("query-block", json!({})).unwrap();
+		let inserted = &blocks[0]["inserted"];
+		let mut bitmaps = inserted["dirty-bitmaps"].as_array().unwrap().iter();
+		let name = &bitmaps.find(|bitmap| bitmap["recording"] == true).unwrap()["name"];
+		let bitmap = json!({ "node": inserted["node-name"], "name": name });
+		self.monitor().run("block-dirty-bitmap-clear", bitmap).unwrap();
+	}
+}
+
 /// A tool that writes past QEMU leaves bitmaps that lie. The samples find out.
 #[test]
 fn a_record_of_writes_that_lies_is_found_out_and_all_is_read() {
@@ -98,12 +110,7 @@ fn a_record_of_writes_that_lies_is_found_out_and_all_is_read() {
 	let first = world.running_machine(7, &machine.vm());
 	let one = world.take(&first).unwrap();
 	machine.write(0xa1, 0, 64 << 20);
-	let blocks = machine.monitor().run("query-block", json!({})).unwrap();
-	let inserted = &blocks[0]["inserted"];
-	let bitmaps = inserted["dirty-bitmaps"].as_array().unwrap();
-	let name = bitmaps.iter().find(|bitmap| bitmap["recording"] == true).unwrap()["name"].clone();
-	let bitmap = json!({ "node": inserted["node-name"], "name": name });
-	machine.monitor().run("block-dirty-bitmap-clear", bitmap).unwrap();
+	machine.clear_record();
 
 	let second = SnapshotOrder { sequence: 1, slot: 1, parent: Some(one.cid), ..first };
 	let two = world.take(&second).unwrap();

@@ -16,21 +16,31 @@ use std::{
 #[derive(Clone, Default)]
 pub(crate) struct Guest {
 	is_frozen: Arc<AtomicBool>,
+	/// What happens when its file systems are to stand still.
+	at_freeze: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Guest {
 	/// A guest whose agent listens on a socket, to one client after the other as QEMU's channel does.
 	pub(crate) fn behind(socket: &Path) -> Self {
-		let guest = Self::default();
+		Self::default().listen(socket)
+	}
+
+	/// The same, and something happens whenever its file systems are to stand still.
+	pub(crate) fn with(socket: &Path, at_freeze: impl Fn() + Send + Sync + 'static) -> Self {
+		Self { at_freeze: Some(Arc::new(at_freeze)), ..Self::default() }.listen(socket)
+	}
+
+	fn listen(self, socket: &Path) -> Self {
 		let listener = UnixListener::bind(socket).unwrap();
-		let played = guest.clone();
+		let played = self.clone();
 		thread::spawn(move || {
 			for client in listener.incoming() {
 				// One that is gone has nothing more to say.
 				let _ = client.and_then(|client| played.converse(client));
 			}
 		});
-		guest
+		self
 	}
 
 	/// Whether its file systems stand still.
@@ -55,6 +65,7 @@ impl Guest {
 					json!({ "return": if self.is_frozen() { "frozen" } else { "thawed" } })
 				}
 				"guest-fsfreeze-freeze" => {
+					self.at_freeze.iter().for_each(|happens| happens());
 					self.is_frozen.store(true, Ordering::SeqCst);
 					json!({ "return": 1 })
 				}

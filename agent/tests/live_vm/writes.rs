@@ -5,9 +5,10 @@ use crate::{
 		Backup, GRANULE, MIB, Written, assert_only_bitmap, back_up, back_up_through, bitmaps,
 		close, read_since,
 	},
+	guest::Guest,
 	machine::{Attached, DISK_BYTES, Machine, read, run, tag, text},
 };
-use backup_agent::sources::{Checkpoint, ImageFormat, OpenOptions, Vm};
+use backup_agent::sources::{Checkpoint, ImageFormat, OpenOptions, Vm, qmp::Monitor};
 use serde_json::{Value, json};
 use std::{fs, ops::Range};
 
@@ -327,6 +328,29 @@ fn a_disk_that_was_cut_is_read_in_full_although_a_backup_failed_since() {
 		let second = back_up(&machine, Some(&first));
 		assert!(second.written.is_none() && second.bytes == disk.bytes);
 	}
+}
+
+/// The record is judged before the guest stands still, and read after that.
+#[test]
+fn a_disk_that_is_cut_while_its_backup_begins_is_read_in_full() {
+	let machine = Machine::start(ImageFormat::Qcow2);
+	let mut disk = Written::of(&machine);
+	let first = back_up(&machine, None);
+	let socket = machine.folder.path().join("agent");
+	let (path, node) = (machine.folder.path().join("guest.qmp"), node(&machine));
+	let _guest = Guest::with(&socket, move || {
+		let mut monitor = Monitor::connect(&path).unwrap().unwrap();
+		for size_bytes in [DISK_BYTES / 2, DISK_BYTES] {
+			let resize = json!({ "node-name": node, "size": size_bytes });
+			monitor.run("block_resize", resize).unwrap();
+		}
+	});
+	disk.bytes[DISK_BYTES as usize / 2..].fill(0);
+	let vm = Vm { guest_agent: Some(socket), ..machine.vm() };
+	let second = back_up_through(&vm, &machine, Some(&first));
+	assert!(second.written.is_none() && second.bytes == disk.bytes);
+	let third = back_up(&machine, Some(&second));
+	assert_eq!(third.written.as_deref(), Some(&[][..]), "and recorded anew");
 }
 
 #[test]

@@ -210,6 +210,23 @@ fn whoever_reads_from_replicas_alone_waits_for_what_passes() {
 }
 
 #[test]
+fn whoever_mends_many_blocks_waits_for_what_passes_but_not_for_each() {
+	let mut bench = Bench::new(8);
+	let root = bench.take();
+	bench.pass().unwrap();
+	let cancel = Cancel::new();
+	let patient = bench.replicas.patient(Instant::now() + Duration::from_secs(60), &cancel);
+	bench.daemon.state().hiccups = 2;
+	assert!(patient.get(&root).unwrap().is_some());
+	assert_eq!(patient.get(&Cid::raw([5; 32])).unwrap(), None);
+	bench.daemon.state().is_down = true;
+	let began = Instant::now();
+	let patient = bench.replicas.patient(began, &cancel);
+	(0..100).for_each(|number| assert!(patient.get(&Cid::raw([number; 32])).is_err()));
+	assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
 fn a_forged_pin_at_one_daemon_takes_nothing_from_another() {
 	let mut bench = Bench::new(8);
 	let root = bench.take();

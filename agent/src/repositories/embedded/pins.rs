@@ -88,12 +88,24 @@ impl PinLog {
 	}
 
 	pub(crate) fn pin(&mut self, root: &Cid, label: &[u8]) -> Result<(), RepositoryError> {
+		let (found, max) = (label.len(), LABEL_BYTES_MAX);
+		if found > max {
+			return Err(RepositoryError::LabelTooLong { found, max });
+		}
 		if self.pins.get(root).is_some_and(|old| old == label) {
 			return Ok(());
 		}
 		self.append(Kind::Pin, root, label)?;
 		self.pins.insert(*root, label.to_vec());
 		Ok(())
+	}
+
+	/// Says whether it is pinned; what is not stays so.
+	pub(crate) fn relabel(&mut self, root: &Cid, label: &[u8]) -> Result<bool, RepositoryError> {
+		match self.is_pinned(root) {
+			true => self.pin(root, label).map(|()| true),
+			false => Ok(false),
+		}
 	}
 
 	pub(crate) fn unpin(&mut self, root: &Cid) -> Result<bool, RepositoryError> {

@@ -9,7 +9,7 @@
 use crate::{
 	format::{BLOCK_BYTES_MAX, Cid, links},
 	repositories::{
-		LABEL_BYTES_MAX, Put, RepositoryError, Session,
+		Put, RepositoryError, Session,
 		embedded::{
 			COMMIT_BLOCKS, COMMIT_BYTES, Shared,
 			index::{Entry, Flaw},
@@ -212,10 +212,6 @@ impl Session for StoreSession {
 	}
 
 	fn pin(&self, root: &Cid, label: &[u8]) -> Result<(), RepositoryError> {
-		let (found, max) = (label.len(), LABEL_BYTES_MAX);
-		if found > max {
-			return Err(RepositoryError::LabelTooLong { found, max });
-		}
 		let _gate = self.store.enter();
 		if !self.protect(root)? {
 			return Err(RepositoryError::Missing { cid: *root });

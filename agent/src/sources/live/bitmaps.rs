@@ -48,7 +48,8 @@ pub(in crate::sources) struct Bitmap {
 }
 
 impl Bitmap {
-	/// Ours among the bitmaps of a drive, by what `query-block` says of its medium.
+	/// Ours among the bitmaps of a drive, by what `query-block` says of its medium, or
+	/// `query-named-block-nodes` of its node.
 	pub(super) fn list(inserted: &Value) -> Vec<Self> {
 		let bitmaps = list(&inserted["dirty-bitmaps"]).iter().filter_map(|bitmap| {
 			Some(Self {
@@ -295,7 +296,9 @@ pub(super) fn begin(
 }
 
 /// Make a node as large as a drive, with a bitmap that has the last granule: QEMU marks what is
-/// written and nothing else, so that is written, where it goes nowhere.
+/// written and nothing else, so that is written, where it goes nowhere. A write that fails says so in
+/// words alone, so it is looked whether the mark is there: without it the disk would be called cut
+/// from then on.
 pub(super) fn make_witness(
 	monitor: &mut Monitor,
 	drive: &Drive,
@@ -311,7 +314,26 @@ pub(super) fn make_witness(
 	let bitmap = json!({ "node": node, "name": name, "granularity": granularity });
 	monitor.run("block-dirty-bitmap-add", bitmap)?;
 	let line = format!("qemu-io {node} \"write -q {place} {SECTOR_BYTES}\"");
-	monitor.run("human-monitor-command", json!({ "command-line": line })).map(drop)
+	let said = monitor.run("human-monitor-command", json!({ "command-line": line }))?;
+	if is_marked(monitor, &node, &name)? {
+		return Ok(());
+	}
+	let said = said.as_str().unwrap_or_default().trim();
+	let description = format!("the disk's last granule was not marked: {said:?}");
+	Err(SourceError::Refused { command: "qemu-io".into(), description })
+}
+
+/// Whether a witness is on a node, and has its mark.
+pub(super) fn is_marked(
+	monitor: &mut Monitor,
+	node: &str,
+	name: &str,
+) -> Result<bool, SourceError> {
+	let nodes = monitor.run("query-named-block-nodes", json!({ "flat": true }))?;
+	let found = list(&nodes).iter().find(|found| found["node-name"] == node);
+	let bitmaps = found.map(Bitmap::list).unwrap_or_default();
+	let witness = bitmaps.iter().find(|bitmap| bitmap.name == name);
+	Ok(witness.is_some_and(|one| !one.is_inconsistent && one.dirty_bytes > Some(0)))
 }
 
 fn bitmap(drive: &Drive, name: &str) -> Value {
@@ -325,6 +347,42 @@ fn action(kind: &str, data: Value) -> Value {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::sources::qmp::tests::{GREETING, server};
+
+	#[test]
+	fn a_witness_without_its_mark_is_none() {
+		let drive = Drive {
+			name: "vda".into(),
+			node: "disk".into(),
+			device: "/machine/disk".into(),
+			size_bytes: 1 << 20,
+			keeps_bitmaps: false,
+			is_shared: false,
+			has_witness: false,
+			bitmaps: Vec::new(),
+			record: None,
+		};
+		let new = Checkpoint::new();
+		let name = witness_name(new, &drive.name);
+		let made = |count: u64, said: &str| {
+			let done = json!({ "return": {} });
+			let bitmap = json!({ "name": name, "count": count, "recording": true });
+			let nodes = json!([
+				{ "node-name": "disk" },
+				{ "node-name": "pbk-size-vda", "dirty-bitmaps": [bitmap] },
+			]);
+			let said = json!({ "return": said });
+			let answers = [&done, &done, &done, &said, &json!({ "return": nodes })];
+			let answers = answers.map(|answer| &*format!("{answer}\n").leak());
+			let lines: &'static [&'static str] = [&[GREETING][..], &answers].concat().leak();
+			let (_folder, path) = server(vec![lines].leak());
+			make_witness(&mut Monitor::connect(&path).unwrap().unwrap(), &drive, new)
+		};
+		made(262_144, "").unwrap();
+		let error = made(0, "write failed: Input/output error\r\n").unwrap_err();
+		assert!(matches!(error, SourceError::Refused { .. }), "{error}");
+		assert!(error.to_string().contains("write failed: Input/output error"), "{error}");
+	}
 
 	/// A bitmap that began at a checkpoint, going on from another.
 	type Made = (Checkpoint, Option<Checkpoint>, &'static str, &'static str);

@@ -206,6 +206,28 @@ fn what_is_left_of_a_lost_root_stays_until_it_is_unpinned() {
 }
 
 #[test]
+fn a_pinned_root_takes_another_label_although_something_below_it_is_lost() {
+	let (files, snapshots) = disk();
+	flip_in(&files, &snapshots.own[0], DATA);
+	let store = open_on(&files);
+	repair(&store);
+	let roots = [snapshots.roots[0].cid, snapshots.roots[1].cid];
+	assert!(!store.has(&roots[0]).unwrap());
+	assert!(store.relabel(&roots[0], b"other").unwrap());
+	drop(store);
+	let store = open_on(&files);
+	let pins = store.pins().unwrap();
+	let label = |root| pins.iter().find(|pin| pin.root == root).unwrap().label.as_slice();
+	assert_eq!(roots.map(label), [&b"other"[..], b"label"]);
+	// What is not pinned does not become so.
+	assert!(store.unpin(&roots[0]).unwrap());
+	assert!(!store.relabel(&roots[0], b"other").unwrap());
+	let refused = store.open_session().unwrap().pin(&roots[0], b"label");
+	assert!(matches!(refused, Err(RepositoryError::Missing { cid }) if cid == roots[0]));
+	assert!(!store.is_pinned(&roots[0]));
+}
+
+#[test]
 fn a_session_that_may_rely_on_damage_is_told_so() {
 	let (files, snapshots) = disk();
 	flip_in(&files, &snapshots.shared[0], DATA);
