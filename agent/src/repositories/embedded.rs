@@ -185,8 +185,8 @@ impl EmbeddedStore {
 	/// end with [`RepositoryError::SessionLost`] if one of them relies on what was noted.
 	///
 	/// # Errors
-	/// [`RepositoryError::Collecting`] while a collection runs, [`RepositoryError::Index`] when
-	/// the index is at fault rather than the blocks.
+	/// [`RepositoryError::Collecting`] while a collection runs, [`RepositoryError::IndexDamaged`]
+	/// when the index is at fault rather than the blocks: the next start makes it anew.
 	pub fn note_lost(
 		&self,
 		cids: &[Cid],

@@ -275,7 +275,7 @@ fn is_of_a_block(error: &CopyError) -> bool {
 }
 
 /// Puts a block, and what is missing below it.
-fn put_again(
+pub(super) fn put_again(
 	from: &dyn BlockSource,
 	to: &dyn Session,
 	cid: &Cid,

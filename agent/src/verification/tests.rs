@@ -1,4 +1,4 @@
-use super::*;
+use super::{mending::put_again, *};
 use crate::{
 	pipeline::tests::fixture::{MemoryDisk, World, noise},
 	repositories::{BlockSource, StoreOptions},
@@ -81,11 +81,19 @@ fn files(folder: &Path) -> usize {
 	fs::read_dir(folder).unwrap().count()
 }
 
+/// What others have, by its hash alone.
+struct Others(HashMap<Cid, Vec<u8>>);
+
+impl BlockSource for Others {
+	fn get(&self, cid: &Cid) -> Result<Option<Vec<u8>>, RepositoryError> {
+		Ok(self.0.get(cid).cloned())
+	}
+}
+
 /// A store whose snapshot has bad blocks, and another that has some of them.
 struct Mended {
 	node: Node,
-	/// What others have, by its hash alone.
-	elsewhere: HashMap<Cid, Vec<u8>>,
+	elsewhere: Others,
 	/// What there was to mend, each time.
 	rounds: Vec<u64>,
 }
@@ -100,9 +108,8 @@ impl Mended {
 		let mut mending = Mending { found: report.bad_blocks, ..Mending::default() };
 		let session = store.open_session().unwrap();
 		for cid in &bad {
-			let Some(block) = self.elsewhere.get(cid) else { continue };
-			session.put(cid, block).unwrap();
-			mending.from_replicas += 1;
+			let put = put_again(&self.elsewhere, session.as_ref(), cid, &Cancel::new());
+			mending.from_replicas += u64::from(put.is_ok());
 		}
 		session.flush().unwrap();
 		make_whole(store, &Cancel::new()).unwrap();
@@ -110,8 +117,9 @@ impl Mended {
 		mending
 	}
 
-	/// Damages a node and the first chunk below it; others have what is said.
-	fn run(has_node: bool, has_chunk: bool) -> (Vec<u64>, VerifyReport, Mending, Node) {
+	/// Damages a node and the first chunk below it; others have what is said. Tells at last whether the
+	/// chunk counts as there.
+	fn run(has_node: bool, has_chunk: bool) -> (Vec<u64>, VerifyReport, Mending, bool) {
 		let node = Node::new();
 		let (tree, chunk) = (node.tree(), node.chunk());
 		let block = |cid: &Cid| (*cid, node.world.store.get(cid).unwrap().unwrap());
@@ -121,29 +129,48 @@ impl Mended {
 		node.damage(&chunk);
 		let store = node.world.store.clone();
 		let root = node.root;
-		let mut mended = Self { node, elsewhere, rounds: Vec::new() };
+		let mut mended = Self { node, elsewhere: Others(elsewhere), rounds: Vec::new() };
 		let mut mending = Mending::default();
 		let walk = || verify(&store, &root, Chunks::Hashed, &mut |_| true);
 		let report = in_rounds(&mut mending, walk, |report| mended.mend(report)).unwrap();
-		(mended.rounds, report, mending, mended.node)
+		let has_chunk = store.has(&chunk).unwrap();
+		(mended.rounds, report, mending, has_chunk)
 	}
 }
 
 #[test]
 fn what_comes_to_light_when_a_node_is_mended_is_mended_too() {
-	let (rounds, report, mending, _) = Mended::run(true, true);
-	assert_eq!(rounds, [1, 1]);
+	let found = |cids: &[u8]| VerifyReport {
+		bad_blocks: cids.len() as u64,
+		corrupt: cids.iter().map(|byte| Cid::raw([*byte; 32])).collect(),
+		..VerifyReport::default()
+	};
+	let mut walks = [found(&[1]), found(&[2, 3]), found(&[])].into_iter();
+	let mut rounds = Vec::new();
+	let mut mending = Mending::default();
+	let mend = |report: &VerifyReport| {
+		rounds.push(report.bad_blocks);
+		Mending { from_replicas: report.bad_blocks, ..Mending::default() }
+	};
+	let report = in_rounds(&mut mending, || Ok(walks.next().unwrap()), mend).unwrap();
 	assert!(report.is_good(), "{report:?}");
-	assert_eq!((mending.found, mending.from_replicas, mending.is_noted), (2, 2, false));
+	assert_eq!((rounds, mending.found, mending.from_replicas), (vec![1, 2], 3, 3));
 }
 
 #[test]
-fn what_comes_to_light_and_nobody_has_is_noted() {
-	let (rounds, report, mending, node) = Mended::run(true, false);
-	assert_eq!(rounds, [1, 1]);
-	assert_eq!(report.bad_blocks, 1);
-	assert_eq!((mending.found, mending.from_replicas, mending.is_noted), (2, 1, true));
-	assert!(!node.world.store.has(&node.chunk()).unwrap(), "the next backup looks for it");
+fn what_is_damaged_beside_a_node_comes_back_with_it() {
+	let (rounds, report, mending, is_there) = Mended::run(true, true);
+	assert_eq!(rounds, [1], "the walk sees nothing below the node");
+	assert!(report.is_good() && is_there, "{report:?}");
+	assert_eq!((mending.found, mending.from_replicas, mending.is_noted), (1, 1, false));
+}
+
+#[test]
+fn what_is_damaged_beside_a_node_and_nobody_has_is_noted() {
+	let (rounds, report, mending, is_there) = Mended::run(true, false);
+	assert_eq!((rounds, report.bad_blocks), (vec![1], 1));
+	assert_eq!((mending.found, mending.from_replicas, mending.is_noted), (1, 0, true));
+	assert!(!is_there, "the next backup looks for it");
 }
 
 #[test]

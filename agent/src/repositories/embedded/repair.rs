@@ -88,8 +88,10 @@ pub(crate) fn note_lost(
 		return Ok(0);
 	}
 	if found.report.is_index_suspect && !store.index.is_sound()? {
-		let advice = "its checksums are wrong: stop the agent and run `backup-agent fsck --repair`";
-		return Err(RepositoryError::index(redb::Error::Corrupted(advice.to_owned())));
+		// The look may have brought back what the index was before its last commit.
+		store.index.condemn()?;
+		lock(&store.writer).end_sessions();
+		return Err(RepositoryError::IndexDamaged);
 	}
 	note(store, &mut found, first_young, Outlook::MayComeBack)?;
 	Ok(found.damaged.len() as u64)

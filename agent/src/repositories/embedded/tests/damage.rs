@@ -1077,6 +1077,11 @@ fn nothing_is_noted_when_the_index_may_be_what_is_damaged() {
 			bytes[at] ^= 1;
 		}
 	});
+	let session = store.open_session().unwrap();
 	let refused = store.note_lost(&[snapshots.own[0].cid], &mut || true);
-	assert!(matches!(refused, Err(RepositoryError::Index { .. })), "{refused:?}");
+	assert!(matches!(refused, Err(RepositoryError::IndexDamaged)), "{refused:?}");
+	assert!(matches!(
+		session.flush(),
+		Err(RepositoryError::SessionLost | RepositoryError::IndexDamaged)
+	));
 }
