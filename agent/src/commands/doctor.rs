@@ -9,7 +9,12 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use std::{
+	io::{self, Write},
 	process::{self, ExitCode},
+	sync::{
+		Arc,
+		atomic::{AtomicBool, Ordering},
+	},
 	thread,
 	time::Duration,
 };
@@ -37,10 +42,16 @@ pub(super) fn run(context: &Context, arguments: Doctor) -> Result<ExitCode> {
 		context.log.show(&errors);
 	}
 	let holds = Holds::default();
-	end_in_order(&holds)?;
+	let told = end_in_order(&holds)?;
 	let report = doctor::examine(&context.source(settings), &holds);
 	// What was given up may still be about to let go.
 	holds.end(END_TIME_MAX);
+	if told.load(Ordering::Acquire) {
+		// Whoever listens for signals ends the program, and says by which.
+		loop {
+			thread::park();
+		}
+	}
 	match json {
 		true => println!("{}", serde_json::to_string(&report)?),
 		false => print!("{}", report.to_text()),
@@ -51,8 +62,9 @@ pub(super) fn run(context: &Context, arguments: Doctor) -> Result<ExitCode> {
 	})
 }
 
-/// When told to end, end with nothing left in machines, which would be a guest's burden.
-fn end_in_order(holds: &Holds) -> Result<()> {
+/// When told to end, end with nothing left in machines, which would be a guest's burden. What is
+/// returned says whether that was so.
+fn end_in_order(holds: &Holds) -> Result<Arc<AtomicBool>> {
 	let context = "failed to listen for signals";
 	let runtime = runtime::Builder::new_current_thread().enable_io().build().context(context)?;
 	let guard = runtime.enter();
@@ -62,6 +74,8 @@ fn end_in_order(holds: &Holds) -> Result<()> {
 	let mut hang_up = listen(SignalKind::hangup())?;
 	drop(guard);
 	let holds = holds.clone();
+	let told = Arc::new(AtomicBool::new(false));
+	let is_told = told.clone();
 	let wait = move || {
 		let kind = runtime.block_on(async {
 			tokio::select! {
@@ -70,9 +84,12 @@ fn end_in_order(holds: &Holds) -> Result<()> {
 				_ = hang_up.recv() => SignalKind::hangup(),
 			}
 		});
+		is_told.store(true, Ordering::Release);
+		// A terminal that hung up hears nothing.
+		let _ = writeln!(io::stderr(), "doctor ends as soon as nothing of it is left in machines");
 		holds.end(END_TIME_MAX);
 		process::exit(128 + kind.as_raw_value());
 	};
 	thread::Builder::new().name("signals".to_owned()).spawn(wait).context(context)?;
-	Ok(())
+	Ok(told)
 }

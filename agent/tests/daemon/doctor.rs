@@ -15,6 +15,7 @@ use backup_primitives::FailureReason;
 use serde_json::{Value as Json, json};
 use std::{
 	fs,
+	io::{BufRead, BufReader},
 	net::TcpListener,
 	os::unix::{fs::PermissionsExt, net::UnixListener},
 	path::Path,
@@ -361,10 +362,12 @@ fn one_that_is_told_to_end_takes_away_what_it_has_put_into_a_machine() {
 		let world = World::prepare();
 		let (machine, gate) = machine_behind_a_gate(&world);
 		let mut doctor = world.spawn("doctor");
+		let mut words = BufReader::new(doctor.stderr.take().unwrap()).lines();
 		until("it to be in the middle", || gate.is_shut().then_some(()));
 		assert!(!machine.leftovers().is_empty());
 		let id = doctor.id().to_string();
 		assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+		assert!(words.any(|line| line.unwrap().contains("doctor ends")), "{signal}");
 		gate.open();
 		let status = until("it to end", || doctor.try_wait().unwrap());
 		assert_eq!(status.code(), Some(code), "{signal}");

@@ -121,7 +121,7 @@ impl World {
 
 	/// Start a verb whose end is not waited for.
 	pub(crate) fn spawn(&self, verb: &str) -> Child {
-		self.command(verb).stdout(Stdio::null()).spawn().unwrap()
+		self.command(verb).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 	}
 
 	/// Run a verb to its end.
