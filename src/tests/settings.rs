@@ -35,20 +35,30 @@ fn an_account_sets_its_own_cadence() {
 	});
 }
 
+/// Which cadences an account and governance may set.
+fn assert_allowed(cadences: &[(u64, bool)]) {
+	for &(frequency, is_fine) in cadences {
+		for origin in [signed(ALICE), RuntimeOrigin::root()] {
+			let result = Backup::set_backup_offchain_worker_frequency(origin, frequency);
+			match is_fine {
+				true => assert_eq!(result, Ok(())),
+				false => assert_eq!(result, Err(Error::<Test>::FrequencyOutOfBounds.into())),
+			}
+		}
+	}
+}
+
 #[test]
 fn boundary_the_cadence_is_between_ten_and_a_thousand_blocks() {
 	story_of_alice(|| {
-		for (frequency, is_fine) in
-			[(0, false), (9, false), (10, true), (1_000, true), (1_001, false), (u64::MAX, false)]
-		{
-			for origin in [signed(ALICE), RuntimeOrigin::root()] {
-				let result = Backup::set_backup_offchain_worker_frequency(origin, frequency);
-				match is_fine {
-					true => assert_eq!(result, Ok(())),
-					false => assert_eq!(result, Err(Error::<Test>::FrequencyOutOfBounds.into())),
-				}
-			}
-		}
+		assert_allowed(&[
+			(0, false),
+			(9, false),
+			(10, true),
+			(1_000, true),
+			(1_001, false),
+			(u64::MAX, false),
+		]);
 	});
 }
 
@@ -157,15 +167,7 @@ fn boundary_governance_bounds_the_cadence_within_the_constants_of_the_runtime() 
 fn boundary_a_cadence_is_within_what_governance_allows() {
 	story_of_alice(|| {
 		bound(50, 200);
-		for (frequency, is_fine) in [(49, false), (50, true), (200, true), (201, false)] {
-			for origin in [signed(ALICE), RuntimeOrigin::root()] {
-				let result = Backup::set_backup_offchain_worker_frequency(origin, frequency);
-				match is_fine {
-					true => assert_eq!(result, Ok(())),
-					false => assert_eq!(result, Err(Error::<Test>::FrequencyOutOfBounds.into())),
-				}
-			}
-		}
+		assert_allowed(&[(49, false), (50, true), (200, true), (201, false)]);
 	});
 }
 
