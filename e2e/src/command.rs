@@ -1,7 +1,7 @@
 //! The command `backup`, as owners and operators run it.
 
 use crate::{process::built, shapes};
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use serde_json::Value;
 use std::{
 	ffi::OsStr,
@@ -29,6 +29,21 @@ pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<Ou
 		shapes::compare(&words, &answer).map_err(Error::msg)?;
 	}
 	Ok(output)
+}
+
+/// The answer of a run as `who`, which has to succeed.
+pub fn answer_of(output: &Output, who: &str, words: &str) -> Result<Value> {
+	let errors = String::from_utf8_lossy(&output.stderr);
+	ensure!(output.status.success(), "{who}: {words}: {errors}");
+	serde_json::from_slice(&output.stdout).context("the answer is not JSON")
+}
+
+/// Makes sure that a run as `who` ended with this code and said these words.
+pub fn ensure_fails(output: &Output, who: &str, words: &str, code: i32, said: &str) -> Result<()> {
+	let errors = String::from_utf8_lossy(&output.stderr);
+	let is_so = output.status.code() == Some(code) && errors.contains(said);
+	ensure!(is_so, "{who}: {words}: {}: {errors}", output.status);
+	Ok(())
 }
 
 /// Run `backup` and give what it tells a person. Fails with its own words if it fails.

@@ -56,10 +56,7 @@ impl<'a> Desk<'a> {
 
 	/// The same of an account.
 	pub(crate) fn answer_to(&self, who: &str, words: &str) -> Result<Json> {
-		let output = self.run(who, words)?;
-		let errors = String::from_utf8_lossy(&output.stderr);
-		ensure!(output.status.success(), "{who}: {words}: {errors}");
-		serde_json::from_slice(&output.stdout).context("the answer is not JSON")
+		command::answer_of(&self.run(who, words)?, who, words)
 	}
 
 	/// What the owner is told without `--json`.
@@ -89,11 +86,7 @@ impl<'a> Desk<'a> {
 
 	/// A verb that ends with this code and says these words.
 	pub(crate) fn fails(&self, who: &str, words: &str, code: i32, said: &str) -> Result<()> {
-		let output = self.run(who, words)?;
-		let errors = String::from_utf8_lossy(&output.stderr);
-		let is_so = output.status.code() == Some(code) && errors.contains(said);
-		ensure!(is_so, "{who}: {words}: {}: {errors}", output.status);
-		Ok(())
+		command::ensure_fails(&self.run(who, words)?, who, words, code, said)
 	}
 
 	/// Write standard output of a verb that needs no chain, byte for byte.

@@ -1,6 +1,6 @@
 //! A town of people with secrets around a chain without machines, and the command `backup` as each of them.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use backup_e2e::{
 	chain::{Chain, bytes, number},
 	command,
@@ -48,19 +48,12 @@ impl Town {
 
 	/// The answer of a verb that succeeds.
 	pub(crate) fn answer(&self, who: &str, words: &str) -> Result<Json> {
-		let output = self.run(who, words)?;
-		let errors = String::from_utf8_lossy(&output.stderr);
-		ensure!(output.status.success(), "{who}: {words}: {errors}");
-		serde_json::from_slice(&output.stdout).context("the answer is not JSON")
+		command::answer_of(&self.run(who, words)?, who, words)
 	}
 
 	/// A verb that ends with this code and says these words.
 	pub(crate) fn fails(&self, who: &str, words: &str, code: i32, said: &str) -> Result<()> {
-		let output = self.run(who, words)?;
-		let errors = String::from_utf8_lossy(&output.stderr);
-		let is_so = output.status.code() == Some(code) && errors.contains(said);
-		ensure!(is_so, "{who}: {words}: {}: {errors}", output.status);
-		Ok(())
+		command::ensure_fails(&self.run(who, words)?, who, words, code, said)
 	}
 
 	pub(crate) async fn stored(&self, pallet: &str, entry: &str, key: u64) -> Result<Json> {
