@@ -5,10 +5,11 @@
 //! lost on the way. A daemon has begun a session of its own, as the agents of password managers do: it serves
 //! others too, and stays.
 
-use rustix::process::{Pid, Signal, getpid, getsid, kill_process, set_child_subreaper};
+use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
 use std::{
 	collections::{HashMap, HashSet},
 	fs,
+	path::Path,
 };
 
 /// How often it is looked for processes that were started while others were told to end.
@@ -52,13 +53,17 @@ impl Drop for Descendants {
 
 /// All processes below this one that are in its session, as far as the system tells.
 fn descendants() -> HashSet<Pid> {
-	let Ok(own) = getsid(None) else { return HashSet::new() };
-	let mut children: HashMap<Pid, Vec<Pid>> = HashMap::new();
+	let Some((_, own)) = parent_and_session_of(Path::new("/proc/self")) else {
+		return HashSet::new();
+	};
+	let mut children: HashMap<i32, Vec<Pid>> = HashMap::new();
 	for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-		let Some(pid) = entry.file_name().to_str().and_then(parse) else { continue };
-		// It may be gone by now.
-		let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-		match parent_and_session_in(&stat) {
+		let name = entry.file_name();
+		let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
+		else {
+			continue;
+		};
+		match parent_and_session_of(&entry.path()) {
 			Some((parent, session)) if session == own => {
 				children.entry(parent).or_default().push(pid);
 			}
@@ -67,24 +72,26 @@ fn descendants() -> HashSet<Pid> {
 	}
 	let (mut found, mut open) = (HashSet::new(), vec![getpid()]);
 	while let Some(parent) = open.pop() {
-		let new = children.remove(&parent).unwrap_or_default();
+		let new = children.remove(&parent.as_raw_nonzero().get()).unwrap_or_default();
 		open.extend(&new);
 		found.extend(new);
 	}
 	found
 }
 
-/// The parent and the session that a line of `/proc/PID/stat` names, behind state and group. A program's name
-/// may hold anything.
-fn parent_and_session_in(stat: &str) -> Option<(Pid, Pid)> {
-	let (_, behind_name) = stat.rsplit_once(')')?;
-	let mut numbers = behind_name.split_whitespace().skip(1).map(parse);
-	let (parent, _group, session) = (numbers.next()??, numbers.next()??, numbers.next()??);
-	Some((parent, session))
+/// What the process of a folder below `/proc` says. It may be gone by now.
+fn parent_and_session_of(process: &Path) -> Option<(i32, i32)> {
+	parent_and_session_in(&fs::read_to_string(process.join("stat")).ok()?)
 }
 
-fn parse(text: &str) -> Option<Pid> {
-	text.parse().ok().and_then(Pid::from_raw)
+/// The parent and the session that a line of `/proc/PID/stat` names, behind state and group. A program's name
+/// may hold anything. Either is 0 if it is outside of the container that we run in: the session often is,
+/// and the system's call for it answers with a 0 that is no identifier.
+fn parent_and_session_in(stat: &str) -> Option<(i32, i32)> {
+	let (_, behind_name) = stat.rsplit_once(')')?;
+	let mut numbers = behind_name.split_whitespace().skip(1).map(|number| number.parse().ok());
+	let (parent, _group, session) = (numbers.next()??, numbers.next()??, numbers.next()??);
+	Some((parent, session))
 }
 
 #[cfg(test)]
@@ -93,10 +100,14 @@ mod tests {
 
 	#[test]
 	fn parent_and_session_are_read_whatever_the_program_is_called() {
-		let found = Pid::from_raw(7).zip(Pid::from_raw(9));
-		assert_eq!(parent_and_session_in("12 (sh) S 7 12 9 0"), found);
-		assert_eq!(parent_and_session_in("12 (a) R 3 (b)) S 7 12 9 0"), found);
-		for stat in ["", "12 (sh", "12 (sh) S", "12 (sh) S 7 12", "12 (sh) S 0 12 9"] {
+		assert_eq!(parent_and_session_in("12 (sh) S 7 12 9 0"), Some((7, 9)));
+		assert_eq!(parent_and_session_in("12 (a) R 3 (b)) S 7 12 9 0"), Some((7, 9)));
+		assert_eq!(
+			parent_and_session_in("1 (sh) S 0 0 0 0"),
+			Some((0, 0)),
+			"the first of a container"
+		);
+		for stat in ["", "12 (sh", "12 (sh) S", "12 (sh) S 7 12", "12 (sh) S 7 12 ninety"] {
 			assert_eq!(parent_and_session_in(stat), None, "{stat}");
 		}
 	}
