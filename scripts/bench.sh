@@ -24,11 +24,15 @@ awk '
 	/^second backup/ { print "grown second-" size, $3 }
 	/ peak / { print "grown peak", $(NF - 1) }' "$folder/said" >> "$figures"
 
+# The agent as it is delivered; guest and node are only what it works for.
+cargo build --quiet --release --locked -p backup-agent
+agent=${CARGO_TARGET_DIR:-target}/release/backup-agent
 for pace in full 100 10; do
 	echo "== what the guest notices, $pace"
 	limit=()
 	[[ $pace == full ]] || limit=("$pace")
-	cargo run --quiet --locked -p backup-e2e --bin guest_latency -- "${limit[@]}" | tee "$folder/said"
+	BACKUP_AGENT_PROGRAM=$agent cargo run --quiet --locked -p backup-e2e --bin guest_latency -- \
+		"${limit[@]}" | tee "$folder/said"
 	awk -v pace="$pace" '
 		{ for (i = 1; i < NF; i++) if ($i == "p99") p99 = $(i + 1) }
 		/^without a backup/ { print "guest p99-without-" pace, p99 }

@@ -16,7 +16,7 @@ readonly BUILD_PACKAGES=(
 )
 readonly TEST_PACKAGES=(
 	busybox-static chromium cpio e2fsprogs fdisk jq libvirt-clients libvirt-daemon
-	libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils xz-utils zstd
+	libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils swtpm xz-utils zstd
 )
 readonly PACKAGING_PACKAGES=(debhelper lintian systemd systemd-container)
 readonly COMPILER_PACKAGES=(rustc-web cargo-web rust-web-src lld-19)
@@ -58,7 +58,7 @@ install_packages() {
 require_programs() {
 	local program missing=()
 	for program in cc clang cmake cpio curl git jq ld.lld make mkfs.ext4 pkg-config protoc \
-		qemu-img qemu-system-x86_64 sfdisk xz zstd; do
+		qemu-img qemu-system-x86_64 sfdisk swtpm xz zstd; do
 		PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing+=("$program")
 	done
 	[[ ${#missing[@]} -eq 0 ]] || fail "missing programs: ${missing[*]}; install what provides them"

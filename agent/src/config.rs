@@ -47,9 +47,9 @@ const UNKNOWN_ROOT_GRACE_MIN: Duration = Duration::from_secs(60);
 /// Most threads of one job.
 const THREADS_MAX: u32 = 256;
 
-/// Slowest pace at which disks are read, in bytes per second. A slower one would keep machines'
-/// filters in place for days.
-const READ_BYTES_MIN: u64 = 1 << 20;
+/// Slowest pace at which disks are read and written and copies fetched, in bytes per second. A slower one
+/// would keep machines' filters in place for days.
+const SPEED_MIN: u64 = 1 << 20;
 
 const DAY_SECONDS: u64 = 24 * 3600;
 
@@ -132,6 +132,14 @@ pub struct Settings {
 	/// [default: 0].
 	#[arg(long, env = "BACKUP_AGENT_READ_BYTES_PER_SECOND", value_name = "BYTES")]
 	pub read_bytes_per_second: Option<u64>,
+	/// Most bytes that all restores together write to disks in a second; 0 for no limit
+	/// [default: 0].
+	#[arg(long, env = "BACKUP_AGENT_WRITE_BYTES_PER_SECOND", value_name = "BYTES")]
+	pub write_bytes_per_second: Option<u64>,
+	/// Most bytes that are fetched from other nodes in a second for copies; 0 for no limit
+	/// [default: 0].
+	#[arg(long, env = "BACKUP_AGENT_COPY_BYTES_PER_SECOND", value_name = "BYTES")]
+	pub copy_bytes_per_second: Option<u64>,
 	/// How long the chain must not know a root before it is given up [default: 3600].
 	#[arg(long, env = "BACKUP_AGENT_UNKNOWN_ROOT_GRACE_SECONDS", value_name = "SECONDS")]
 	pub unknown_root_grace_seconds: Option<u64>,
@@ -235,6 +243,10 @@ pub struct Config {
 	pub threads: NonZero<usize>,
 	/// Most bytes that all snapshots together read of disks in a second.
 	pub read_bytes_per_second: Option<NonZero<u64>>,
+	/// Most bytes that all restores together write to disks in a second.
+	pub write_bytes_per_second: Option<NonZero<u64>>,
+	/// Most bytes that are fetched from other nodes in a second for copies.
+	pub copy_bytes_per_second: Option<NonZero<u64>>,
 	/// How long the chain must not know a root before it is given up.
 	pub unknown_root_grace: Duration,
 	/// How often all roots are compared with the chain.
@@ -398,6 +410,8 @@ impl Settings {
 			jobs_max: self.jobs_max.or(below.jobs_max),
 			threads: self.threads.or(below.threads),
 			read_bytes_per_second: self.read_bytes_per_second.or(below.read_bytes_per_second),
+			write_bytes_per_second: self.write_bytes_per_second.or(below.write_bytes_per_second),
+			copy_bytes_per_second: self.copy_bytes_per_second.or(below.copy_bytes_per_second),
 			unknown_root_grace_seconds: self
 				.unknown_root_grace_seconds
 				.or(below.unknown_root_grace_seconds),
@@ -463,7 +477,12 @@ impl Config {
 			compression: compression(settings.compression_level)?,
 			jobs_max: in_range("jobs_max", settings.jobs_max.unwrap_or(2), 1, JOBS_MAX_LIMIT)?,
 			threads: threads(settings.threads)?,
-			read_bytes_per_second: read_limit(settings.read_bytes_per_second)?,
+			read_bytes_per_second: speed("read_bytes_per_second", settings.read_bytes_per_second)?,
+			write_bytes_per_second: speed(
+				"write_bytes_per_second",
+				settings.write_bytes_per_second,
+			)?,
+			copy_bytes_per_second: speed("copy_bytes_per_second", settings.copy_bytes_per_second)?,
 			unknown_root_grace: Duration::from_secs(grace),
 			sweep_interval: Duration::from_secs(sweep),
 			verify: Schedule {
@@ -543,12 +562,11 @@ fn threads(count: Option<u32>) -> Result<NonZero<usize>, ConfigError> {
 	Ok(NonZero::new(count as usize).unwrap_or(all))
 }
 
-fn read_limit(bytes: Option<u64>) -> Result<Option<NonZero<u64>>, ConfigError> {
+/// So many bytes a second, or no limit.
+fn speed(key: &'static str, bytes: Option<u64>) -> Result<Option<NonZero<u64>>, ConfigError> {
 	match bytes {
 		None | Some(0) => Ok(None),
-		Some(bytes) => {
-			in_range("read_bytes_per_second", bytes, READ_BYTES_MIN, 1 << 50).map(NonZero::new)
-		}
+		Some(bytes) => in_range(key, bytes, SPEED_MIN, 1 << 50).map(NonZero::new),
 	}
 }
 
@@ -625,14 +643,23 @@ mod tests {
 
 	#[test]
 	fn a_limit_of_zero_bytes_a_second_is_none() {
-		let limit = |bytes| {
-			let settings = Settings { read_bytes_per_second: bytes, ..Settings::default() };
-			Config::check(settings).unwrap().read_bytes_per_second.map(NonZero::get)
+		let limits = |bytes| {
+			let settings = Settings {
+				read_bytes_per_second: bytes,
+				write_bytes_per_second: bytes,
+				copy_bytes_per_second: bytes,
+				..Settings::default()
+			};
+			let config = Config::check(settings).unwrap();
+			let limits = [
+				config.read_bytes_per_second,
+				config.write_bytes_per_second,
+				config.copy_bytes_per_second,
+			];
+			limits.map(|limit| limit.map(NonZero::get))
 		};
-		assert_eq!(
-			(limit(None), limit(Some(0)), limit(Some(5 << 20))),
-			(None, None, Some(5 << 20))
-		);
+		assert_eq!((limits(None), limits(Some(0))), ([None; 3], [None; 3]));
+		assert_eq!(limits(Some(5 << 20)), [Some(5 << 20); 3]);
 	}
 
 	#[test]

@@ -21,7 +21,7 @@ use crate::{
 	jobs::MEMORY_BLOCKS,
 	node::PinLabel,
 	peers::PeerDirectory,
-	pipeline::Cancel,
+	pipeline::{Cancel, Pace},
 	repositories::{EmbeddedStore, Repository, RepositoryError, Session},
 };
 use backup_primitives::{
@@ -72,6 +72,8 @@ pub struct Copies {
 	directory: Arc<PeerDirectory>,
 	chain: Arc<dyn FinalizedChain>,
 	in_force: InForce,
+	/// How fast may be fetched.
+	pace: Pace,
 	agent_ends: Cancel,
 	state: Mutex<State>,
 	changed: Notify,
@@ -139,16 +141,23 @@ impl Copies {
 		chain: Arc<dyn FinalizedChain>,
 		in_force: InForce,
 	) -> Self {
+		let pace = Pace::new(in_force.borrow().copy_bytes_per_second);
 		Self {
 			store,
 			directory,
 			chain,
 			in_force,
+			pace,
 			agent_ends: Cancel::new(),
 			state: Mutex::default(),
 			changed: Notify::new(),
 			began: Instant::now(),
 		}
+	}
+
+	/// How fast may be fetched.
+	pub(crate) fn pace(&self) -> &Pace {
+		&self.pace
 	}
 
 	fn state(&self) -> MutexGuard<'_, State> {

@@ -21,7 +21,7 @@ mod restores;
 mod snapshots;
 
 use crate::{
-	config::InForce,
+	config::{Config, InForce},
 	copies::Copies,
 	jobs::{Executor, HeldRoot, JobContext, JobError, now_ms},
 	peers::Elsewhere,
@@ -74,7 +74,9 @@ pub struct NodeExecutor {
 	replacements: Replacements,
 	live_restores: Arc<LiveRestores>,
 	/// How fast snapshots may read.
-	pace: Pace,
+	read_pace: Pace,
+	/// How fast restores may write.
+	write_pace: Pace,
 	/// What each job looks up when it begins.
 	in_force: InForce,
 	copies: Arc<Copies>,
@@ -182,7 +184,8 @@ impl NodeExecutor {
 			},
 			restore_dir: config.restore_dir.clone(),
 			replacements: Replacements::at(config.state_dir.join("replacements")),
-			pace: Pace::new(config.read_bytes_per_second),
+			read_pace: Pace::new(config.read_bytes_per_second),
+			write_pace: Pace::new(config.write_bytes_per_second),
 			in_force,
 			copies,
 			elsewhere,
@@ -195,9 +198,11 @@ impl NodeExecutor {
 		&self.open.leftovers
 	}
 
-	/// How fast snapshots may read.
-	pub fn pace(&self) -> &Pace {
-		&self.pace
+	/// Read, write and fetch no faster than this configuration allows from now on.
+	pub(crate) fn keep_to_limits(&self, config: &Config) {
+		self.read_pace.set(config.read_bytes_per_second);
+		self.write_pace.set(config.write_bytes_per_second);
+		self.copies.pace().set(config.copy_bytes_per_second);
 	}
 
 	/// How a machine is opened now.

@@ -11,11 +11,15 @@ use anyhow::{Context, Result, bail};
 use backup_primitives::{Recipient, VmTag};
 use serde_json::Value as Json;
 use std::{
-	fs,
+	env, fs,
 	path::{Path, PathBuf},
 	process::Command,
 	time::Duration,
 };
+
+/// Names the agent's program where it is not the one that was built beside us: a release build, where it is
+/// measured what guests notice of it.
+const PROGRAM: &str = "BACKUP_AGENT_PROGRAM";
 
 /// How long an agent may take until it answers.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
@@ -47,7 +51,10 @@ impl Agent {
 
 	/// The same, with its state in a certain folder.
 	pub fn prepare_at(lab: &Lab, node_url: &str, folder: PathBuf) -> Result<Self> {
-		let program = built("backup-agent")?;
+		let program = match env::var_os(PROGRAM) {
+			Some(path) => path.into(),
+			None => built("backup-agent")?,
+		};
 		let gateway_port = free_port()?;
 		let mut agent = Self {
 			process: None,
@@ -199,6 +206,15 @@ impl Agent {
 		);
 		let path = self.machine_file(name);
 		fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))
+	}
+
+	/// Tell it where the guest agent of a machine that it knows listens.
+	pub fn add_guest_agent(&self, name: &str, socket: &Path) -> Result<()> {
+		let path = self.machine_file(name);
+		let context = || format!("failed to change {}", path.display());
+		let text = fs::read_to_string(&path).with_context(context)?;
+		fs::write(&path, format!("guest_agent = {:?}\n{text}", socket.display()))
+			.with_context(context)
 	}
 
 	/// What it answers at a path.

@@ -33,7 +33,7 @@ use crate::process::end_with_us;
 pub use crate::guest::{
 	accelerator::Accelerator,
 	error::GuestError,
-	image::{check_disk, make_disk, make_guest},
+	image::{check_disk, make_disk, make_guest, needs_recovery},
 };
 use crate::guest::{lines::Lines, qmp::Qmp};
 
@@ -46,6 +46,7 @@ const LOG_CHARS_MAX: usize = 2000;
 
 const BACKUP_SOCKET: &str = "backup.qmp";
 const CONTROL_SOCKET: &str = "control.qmp";
+const AGENT_SOCKET: &str = "agent";
 const SERIAL_SOCKET: &str = "serial";
 const SERIAL_LOG: &str = "serial.log";
 const CONSOLE_LOG: &str = "console.log";
@@ -64,6 +65,8 @@ pub struct GuestOptions {
 	pub uuid: String,
 	/// Its memory; 256 is plenty.
 	pub memory_mib: u32,
+	/// Whether QEMU's guest agent runs in it, and the host has a channel to it.
+	pub has_agent: bool,
 	/// Where [`make_guest`] left kernel and initramfs.
 	pub guest_cache_dir: PathBuf,
 }
@@ -273,6 +276,12 @@ impl Guest {
 		self.dir.join(BACKUP_SOCKET)
 	}
 
+	/// The socket of QEMU's guest agent. Nobody listens there unless the guest was started with one.
+	#[must_use]
+	pub fn agent_socket(&self) -> PathBuf {
+		self.dir.join(AGENT_SOCKET)
+	}
+
 	/// The process id of QEMU.
 	#[must_use]
 	pub fn pid(&self) -> u32 {
@@ -347,6 +356,9 @@ fn spawn(options: &GuestOptions, dir: &Path) -> Result<Child, GuestError> {
 	machine(&mut command, options);
 	disk(&mut command, options);
 	sockets(&mut command, dir);
+	if options.has_agent {
+		agent_channel(&mut command, dir);
+	}
 	end_with_us(&mut command);
 	command
 		.stdout(Stdio::null())
@@ -394,6 +406,14 @@ fn sockets(command: &mut Command, dir: &Path) {
 		.args(["-serial", "chardev:serial", "-chardev"])
 		.arg(format!("file,id=console,path={}", path(CONSOLE_LOG)))
 		.args(["-serial", "chardev:console"]);
+}
+
+fn agent_channel(command: &mut Command, dir: &Path) {
+	let path = escaped(&dir.join(AGENT_SOCKET));
+	command
+		.args(["-chardev", &format!("socket,id=agent,server=on,wait=off,path={path}")])
+		.args(["-device", "virtio-serial-pci", "-device"])
+		.arg("virtserialport,chardev=agent,name=org.qemu.guest_agent.0");
 }
 
 /// A comma ends an option of QEMU's, unless it is doubled.

@@ -114,6 +114,18 @@ impl World {
 		self.full_machine(owner, name, disk_mib, 0).await
 	}
 
+	/// The same, with QEMU's guest agent in it.
+	pub async fn machine_with_agent(
+		&self,
+		owner: &Keypair,
+		name: &str,
+		disk_mib: u64,
+	) -> Result<Machine> {
+		let place = (&self.agent, &story::operator(), story::NODE);
+		let make = Make { disk_mib, noise_mib: 0, has_agent: true };
+		self.make_machine(place, owner, name, make).await
+	}
+
 	/// The same, with so much noise of all that is on its disk that jobs take a while.
 	pub async fn full_machine(
 		&self,
@@ -123,7 +135,8 @@ impl World {
 		noise_mib: u64,
 	) -> Result<Machine> {
 		let place = (&self.agent, &story::operator(), story::NODE);
-		self.make_machine(place, owner, name, disk_mib, noise_mib).await
+		let make = Make { disk_mib, noise_mib, has_agent: false };
+		self.make_machine(place, owner, name, make).await
 	}
 
 	/// A machine on another node than the operator's.
@@ -147,7 +160,8 @@ impl World {
 		noise_mib: u64,
 	) -> Result<Machine> {
 		let place = (&host.agent, &host.operator, host.id);
-		self.make_machine(place, owner, name, disk_mib, noise_mib).await
+		let make = Make { disk_mib, noise_mib, has_agent: false };
+		self.make_machine(place, owner, name, make).await
 	}
 
 	async fn make_machine(
@@ -155,16 +169,19 @@ impl World {
 		(agent, operator, node): (&Agent, &Keypair, u32),
 		owner: &Keypair,
 		name: &str,
-		disk_mib: u64,
-		noise_mib: u64,
+		Make { disk_mib, noise_mib, has_agent }: Make,
 	) -> Result<Machine> {
 		let request = story::order_machine(&self.chain, owner, disk_mib << 20).await?;
 		let tag = story::vm_tag(&self.chain, request, owner);
 		let disk = self.lab.path().join(format!("{name}.raw"));
 		make_disk(&disk, disk_mib - noise_mib)?;
 		add_noise(&disk, noise_mib)?;
-		let guest = self.boot(name, &disk, tag)?;
+		let options = self.guest_options(name, &disk, "raw", tag)?;
+		let guest = Guest::start(&GuestOptions { has_agent, ..options })?;
 		agent.add_machine(name, tag, Some(&guest.backup_qmp()), &disk)?;
+		if has_agent {
+			agent.add_guest_agent(name, &guest.agent_socket())?;
+		}
 		story::fulfil_on(&self.chain, operator, node, request, name).await?;
 		guest.wait_ready(BOOT_TIME_MAX)?;
 		let identity = Identity::new(self.lab.path(), &format!("{name}.key"))?;
@@ -179,21 +196,39 @@ impl World {
 
 	/// The same, on an image of another format.
 	pub fn boot_on(&self, name: &str, disk: &Path, format: &str, tag: VmTag) -> Result<Guest> {
-		let options = GuestOptions {
+		Ok(Guest::start(&self.guest_options(name, disk, format, tag)?)?)
+	}
+
+	fn guest_options(
+		&self,
+		name: &str,
+		disk: &Path,
+		format: &str,
+		tag: VmTag,
+	) -> Result<GuestOptions> {
+		Ok(GuestOptions {
 			dir: self.lab.path().join(name),
 			disk_image: disk.to_owned(),
 			disk_format: format.into(),
 			uuid: tag.to_string(),
 			memory_mib: 256,
+			has_agent: false,
 			guest_cache_dir: make_guest()?,
-		};
-		Ok(Guest::start(&options)?)
+		})
 	}
 
 	/// The owner registers the key, and snapshots begin.
 	pub async fn begin_backups(&self, machine: &Machine) -> Result<()> {
 		story::register_key(&self.chain, &machine.owner, machine.identity.recipient).await
 	}
+}
+
+/// What a machine has.
+#[derive(Clone, Copy)]
+struct Make {
+	disk_mib: u64,
+	noise_mib: u64,
+	has_agent: bool,
 }
 
 /// A world without its folder.

@@ -2,7 +2,7 @@
 
 use super::{Config, KuboSettings, Settings};
 use clap::parser::ValueSource;
-use std::fmt::Write;
+use std::{fmt::Write, num::NonZero};
 
 /// The key whose value is a secret, and the one whose value may hold one.
 const SECRET: &str = "webhook_url";
@@ -15,13 +15,15 @@ const KUBO: &str = "kubo";
 const OPTIONAL: [&str; 3] = ["gateway_listen", SECRET, KUBO];
 
 /// Keys whose change takes effect while the agent runs. All others need a restart.
-const RELOADABLE: [&str; 13] = [
+const RELOADABLE: [&str; 15] = [
 	"scratch_cap_bytes",
 	"restore_format",
 	"compression_level",
 	"jobs_max",
 	"threads",
 	"read_bytes_per_second",
+	"write_bytes_per_second",
+	"copy_bytes_per_second",
 	"unknown_root_grace_seconds",
 	"sweep_seconds",
 	"verify_presence_seconds",
@@ -36,6 +38,7 @@ impl Config {
 	/// secret.
 	pub fn effective(&self) -> Settings {
 		let seconds = |interval: Option<std::time::Duration>| interval.map_or(0, |i| i.as_secs());
+		let speed = |limit: Option<NonZero<u64>>| Some(limit.map_or(0, NonZero::get));
 		let Self { state_dir, listen, gateway_listen, gateway_open, verify, .. } = self;
 		Settings {
 			listen: Some(*listen),
@@ -54,7 +57,9 @@ impl Config {
 			compression_level: Some(self.compression.to_level()),
 			jobs_max: Some(self.jobs_max),
 			threads: u32::try_from(self.threads.get()).ok(),
-			read_bytes_per_second: Some(self.read_bytes_per_second.map_or(0, |limit| limit.get())),
+			read_bytes_per_second: speed(self.read_bytes_per_second),
+			write_bytes_per_second: speed(self.write_bytes_per_second),
+			copy_bytes_per_second: speed(self.copy_bytes_per_second),
 			unknown_root_grace_seconds: Some(self.unknown_root_grace.as_secs()),
 			sweep_seconds: Some(self.sweep_interval.as_secs()),
 			verify_presence_seconds: Some(seconds(verify.presence)),
@@ -87,6 +92,8 @@ impl Config {
 			jobs_max: wanted.jobs_max,
 			threads: wanted.threads,
 			read_bytes_per_second: wanted.read_bytes_per_second,
+			write_bytes_per_second: wanted.write_bytes_per_second,
+			copy_bytes_per_second: wanted.copy_bytes_per_second,
 			unknown_root_grace: wanted.unknown_root_grace,
 			sweep_interval: wanted.sweep_interval,
 			verify: wanted.verify,
@@ -209,6 +216,8 @@ mod tests {
 		jobs_max = 7
 		threads = 251
 		read_bytes_per_second = 1048577
+		write_bytes_per_second = 1048578
+		copy_bytes_per_second = 1048579
 		unknown_root_grace_seconds = 61
 		sweep_seconds = 2
 		verify_presence_seconds = 0

@@ -149,7 +149,9 @@ impl Pull {
 		let session = copies.session(&self.order.lineage)?;
 		let before = self.fetched.load(Ordering::Relaxed);
 		let show = |progress: Progress| {
-			self.fetched.store(before + progress.written_bytes, Ordering::Relaxed);
+			let fetched = before + progress.written_bytes;
+			let known = self.fetched.swap(fetched, Ordering::Relaxed);
+			copies.pace.wait(fetched.saturating_sub(known));
 			if budget.spend(progress.written_bytes) || self.began.elapsed() > TURN_TIME_MAX {
 				self.cancel.cancel();
 			}

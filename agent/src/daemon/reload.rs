@@ -1,7 +1,7 @@
 //! Reading the configuration again, on SIGHUP, while jobs go on.
 //!
-//! What can change while the agent runs does: jobs that begin later follow it, and the pace of
-//! reading is that of all at once. What needs a restart is named and stays as it is. A file that is
+//! What can change while the agent runs does: jobs that begin later follow it, and the limits of speed
+//! are those of all at once. What needs a restart is named and stays as it is. A file that is
 //! wrong changes nothing, and neither does one that is right in parts. Machines are described in
 //! files of their own, which every job reads anew; here it is only told which of them are wrong.
 
@@ -65,7 +65,7 @@ impl Followers {
 	fn follow(&self) {
 		let config = self.in_force.borrow();
 		self.jobs.set_jobs_max(config.jobs_max);
-		self.executor.pace().set(config.read_bytes_per_second);
+		self.executor.keep_to_limits(&config);
 		self.log.show(&config.log_filter);
 	}
 

@@ -228,7 +228,8 @@ impl NodeExecutor {
 			on_progress,
 			cancel: &context.cancel,
 		};
-		let result = restore.run(target).map(drop).map_err(restored);
+		let written = restore.run(&mut self.write_pace.limit(&mut *target));
+		let result = written.map(drop).map_err(restored);
 		if result.is_err() && is_resumable && context.agent_ends.is_cancelled() {
 			target.leave();
 		}

@@ -284,7 +284,7 @@ impl NodeExecutor {
 				"the disk is another one or has another size; read in full"
 			);
 		}
-		let reader = Box::new(self.pace.limit(disk.reader));
+		let reader = Box::new(self.read_pace.limit(disk.reader));
 		Disk { name: disk.name, reader, changed: disk.written.filter(|_| fits) }
 	}
 }

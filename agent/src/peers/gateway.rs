@@ -243,28 +243,60 @@ pub(crate) fn causes(error: &reqwest::Error) -> Option<String> {
 	(!words.is_empty()).then(|| words.join(": "))
 }
 
-/// An answer that has to come with some speed.
+/// An answer that has to come with some speed. What its reader takes for itself is not counted.
 struct Patient<R> {
 	inner: R,
-	began: Instant,
+	waited: Duration,
 	bytes: u64,
 }
 
 impl<R> Patient<R> {
 	fn new(inner: R) -> Self {
-		Self { inner, began: Instant::now(), bytes: 0 }
+		Self { inner, waited: Duration::ZERO, bytes: 0 }
 	}
 }
 
 impl<R: Read> Read for Patient<R> {
 	fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
 		let allowed = ANSWER_TIME_MAX + Duration::from_secs(self.bytes / SPEED_MIN);
-		if self.began.elapsed() > allowed {
+		if self.waited > allowed {
 			let words = format!("it is slower than {SPEED_MIN} bytes a second");
 			return Err(io::Error::new(io::ErrorKind::TimedOut, words));
 		}
-		let count = self.inner.read(buffer)?;
+		let began = Instant::now();
+		let read = self.inner.read(buffer);
+		self.waited += began.elapsed();
+		let count = read?;
 		self.bytes += count as u64;
 		Ok(count)
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::thread;
+
+	/// Takes its time for each byte.
+	struct Slow(Duration);
+
+	impl Read for Slow {
+		fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+			thread::sleep(self.0);
+			buffer[0] = 7;
+			Ok(1)
+		}
+	}
+
+	#[test]
+	fn patience_ends_with_who_gives_slowly_and_not_with_who_takes_slowly() {
+		let mut answer = Patient::new(Slow(Duration::from_millis(5)));
+		answer.read_exact(&mut [0; 2]).unwrap();
+		let waited = answer.waited;
+		assert!(waited >= Duration::from_millis(10));
+		thread::sleep(Duration::from_millis(5));
+		assert_eq!(answer.waited, waited);
+		answer.waited += ANSWER_TIME_MAX;
+		assert_eq!(answer.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
 	}
 }

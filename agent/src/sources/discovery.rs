@@ -6,6 +6,7 @@
 
 mod processes;
 mod qemu;
+pub(super) mod tpm;
 
 use super::{SourceError, Vm, libvirt};
 use processes::Process;

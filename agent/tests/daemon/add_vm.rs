@@ -2,6 +2,7 @@
 
 use crate::{
 	machine::{Attached, Machine, TAG, text},
+	orders::restore_of,
 	world::{World, until},
 };
 use backup_agent::sources::{ImageFormat, Inventory, qmp::Monitor};
@@ -122,6 +123,53 @@ fn disks_that_were_given_in_one_option_are_called_as_qemu_calls_them() {
 	let written = Inventory::at(world.path("state/vms")).find(b"web").unwrap();
 	let disks: Vec<_> = written.disks.iter().map(|disk| (&*disk.name, disk.format)).collect();
 	assert_eq!(disks, [("virtio0", ImageFormat::Qcow2), ("virtio1", ImageFormat::Qcow2)]);
+}
+
+/// What a TPM remembers opens disks that a guest has encrypted.
+#[test]
+fn what_a_tpm_remembers_is_taken_along() {
+	let world = World::start();
+	let path = |name: &str| world.path(name).to_str().unwrap().to_owned();
+	fs::create_dir(path("tpm")).unwrap();
+	File::create(path("disk.img")).unwrap().set_len(16 << 20).unwrap();
+	let mut swtpm = Command::new("swtpm")
+		.args(["socket", "--tpm2", "--terminate", "--tpmstate", &format!("dir={}", path("tpm"))])
+		.args(["--ctrl", &format!("type=unixio,path={}", path("tpm.sock"))])
+		.stdin(Stdio::null())
+		.spawn()
+		.unwrap();
+	until("the TPM to listen", || fs::exists(path("tpm.sock")).unwrap().then_some(()));
+	let socket = world.path("backup.sock");
+	let qemu = Qemu::start(
+		&[
+			"-uuid",
+			OWN_TAG,
+			"-qmp",
+			&format!("unix:{},server=on,wait=off", socket.display()),
+			"-drive",
+			&format!("file={},format=raw,if=virtio", path("disk.img")),
+			"-chardev",
+			&format!("socket,id=tpm,path={}", path("tpm.sock")),
+			"-tpmdev",
+			"emulator,id=tpm0,chardev=tpm",
+			"-device",
+			"tpm-tis,tpmdev=tpm0",
+		],
+		Some(&socket),
+	);
+	let (found, _) = add(&world, &[&qemu.pid(), "--as", "vm-7", "--yes"]);
+	assert_eq!(found["state"], "added", "{found:#}");
+	let written = Inventory::at(world.path("state/vms")).find(b"vm-7").unwrap();
+	assert_eq!(written.files[0].path, world.path("tpm/tpm2-00.permall"));
+
+	let order = world.running_machine(7, &written);
+	let taken = world.take(&order).unwrap();
+	let state = fs::read(world.path("tpm/tpm2-00.permall")).unwrap();
+	let restored = world.restore(&restore_of(&order, taken.cid, 3)).unwrap();
+	assert!(!state.is_empty() && fs::read(restored.join("tpm2-00.permall")).unwrap() == state);
+	drop(qemu);
+	// It ends with its machine.
+	until("the TPM to end", || swtpm.try_wait().unwrap());
 }
 
 #[test]

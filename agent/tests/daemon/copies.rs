@@ -9,7 +9,7 @@ use crate::{
 use age::x25519::Identity;
 use backup_agent::peers::{GatewayClient, PeerError, Reach, pass::Pass};
 use backup_primitives::{Cid, FailureReason, OpaqueId, Reader, RecordedRoot};
-use std::{fs, slice};
+use std::{fs, slice, time::Instant};
 
 /// The request of the machine that is backed up.
 const REQUEST: u64 = 7;
@@ -68,6 +68,20 @@ fn the_next_snapshot_costs_what_is_new_in_it() {
 	pair.wait_until_held(&sources, 2);
 	let second = pair.fetched_bytes() - first;
 	assert!(first > 40 << 20 && second < 1 << 20, "{first} bytes, then {second}");
+}
+
+#[test]
+fn a_copy_is_fetched_no_faster_than_the_limit() {
+	let mut pair = Pair::start(4);
+	let config = pair.holder.path("agent.toml");
+	let words = fs::read_to_string(&config).unwrap();
+	fs::write(&config, words + "copy_bytes_per_second = 1048576\n").unwrap();
+	pair.holder.kill();
+	pair.holder.start_agent();
+	let began = Instant::now();
+	pair.wait_until_held(slice::from_ref(&pair.at_host), 1);
+	assert!(began.elapsed().as_secs() >= 3, "{:?}", began.elapsed());
+	assert!(pair.has_all(&pair.holder));
 }
 
 #[test]

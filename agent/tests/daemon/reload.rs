@@ -1,7 +1,7 @@
 //! SIGHUP: a configuration that is read again while the agent works.
 
 use crate::{
-	orders::{nothing, snapshots},
+	orders::{nothing, restore_of, snapshots},
 	webhook::listen,
 	world::{World, noise, until},
 };
@@ -48,6 +48,21 @@ fn a_backup_that_runs_goes_on_over_a_reload_and_follows_its_pace() {
 	let log = world.log();
 	assert!(log.contains("jobs_max, threads, read_bytes_per_second"), "{log}");
 	assert!(!log.contains("job cancelled") && !log.contains("next start"), "{log}");
+}
+
+#[test]
+fn restores_write_no_faster_than_their_limit() {
+	let mut world = World::prepare();
+	configure(&world, "restore_format = \"raw\"\nwrite_bytes_per_second = 1048576\n");
+	world.start_agent();
+	let bytes = noise(1, 4 << 20);
+	let order = world.machine(7, &bytes);
+	let taken = world.take(&order).unwrap();
+	let began = std::time::Instant::now();
+	let images = world.restore(&restore_of(&order, taken.cid, 3)).unwrap();
+	assert!(began.elapsed().as_secs() >= 3, "{:?}", began.elapsed());
+	let image = fs::read_dir(images).unwrap().next().unwrap().unwrap().path();
+	assert!(fs::read(image).unwrap() == bytes);
 }
 
 #[test]

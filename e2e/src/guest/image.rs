@@ -39,6 +39,7 @@ pub fn make_disk(path: &Path, mib: u64) -> Result<(), GuestError> {
 			.args(["-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
 			.arg(path),
 	)
+	.map(drop)
 }
 
 /// Checks the file system on a raw image: replays its journal as a mount would, then looks at
@@ -48,5 +49,15 @@ pub fn make_disk(path: &Path, mib: u64) -> Result<(), GuestError> {
 /// Fails when e2fsck finds anything wrong after the replay.
 pub fn check_disk(path: &Path) -> Result<(), GuestError> {
 	program::run(program::command("e2fsck").args(["-E", "journal_only", "-p"]).arg(path))?;
-	program::run(program::command("e2fsck").args(["-f", "-n"]).arg(path))
+	program::run(program::command("e2fsck").args(["-f", "-n"]).arg(path)).map(drop)
+}
+
+/// Whether the ext4 on a raw image has a journal to replay, as it has while it is mounted and after a
+/// power cut; not so one that was frozen or unmounted.
+///
+/// # Errors
+/// Fails when `path` cannot be read or holds no ext4.
+pub fn needs_recovery(path: &Path) -> Result<bool, GuestError> {
+	let header = program::run(program::command("dumpe2fs").arg("-h").arg(path))?;
+	Ok(header.contains("needs_recovery"))
 }

@@ -19,14 +19,15 @@ pub(crate) fn command(program: &str) -> Command {
 	command
 }
 
-/// Runs `command` to its end; anything but success is an error that quotes its last words.
-pub(crate) fn run(command: &mut Command) -> Result<(), GuestError> {
+/// Runs `command` to its end, and gives what it said; anything but success is an error that quotes its last
+/// words.
+pub(crate) fn run(command: &mut Command) -> Result<String, GuestError> {
 	let program = command.get_program().to_string_lossy().into_owned();
 	let output = command
 		.output()
 		.map_err(|source| GuestError::Program { program: program.clone(), source })?;
 	if output.status.success() {
-		return Ok(());
+		return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
 	}
 	let stderr = String::from_utf8_lossy(&output.stderr);
 	Err(GuestError::Failed {

@@ -26,6 +26,7 @@ fn options(dir: &Path) -> GuestOptions {
 		disk_format: "raw".to_owned(),
 		uuid: UUID.to_owned(),
 		memory_mib: 256,
+		has_agent: false,
 		guest_cache_dir: make_guest().unwrap(),
 	}
 }

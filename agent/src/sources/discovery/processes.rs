@@ -29,6 +29,8 @@ pub(super) struct Process {
 	/// Its QMP sockets in the file system.
 	pub(super) qmp: Vec<PathBuf>,
 	pub(super) guest_agent: Option<PathBuf>,
+	/// The socket of its TPM, which is a program of its own.
+	pub(super) tpm: Option<PathBuf>,
 	/// Whether libvirt started it.
 	pub(super) is_libvirt: bool,
 	/// Where its relative paths begin.
@@ -48,26 +50,34 @@ impl Process {
 
 /// All of them, by process id. One that ends meanwhile is none.
 pub(super) fn list() -> io::Result<Vec<Process>> {
+	Ok(pids()?.into_iter().filter_map(read).take(PROCESSES_MAX).collect())
+}
+
+/// All processes of this host, in order.
+pub(super) fn pids() -> io::Result<Vec<u32>> {
 	let pid = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
 	let mut pids: Vec<u32> = fs::read_dir("/proc")?.filter_map(pid).collect();
 	pids.sort_unstable();
-	Ok(pids.into_iter().filter_map(read).take(PROCESSES_MAX).collect())
+	Ok(pids)
 }
 
-fn read(pid: u32) -> Option<Process> {
+/// The words that a process was started with, if it still runs.
+pub(super) fn command_line(pid: u32) -> Option<Vec<String>> {
 	let mut bytes = Vec::new();
 	let file = fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
 	file.take(COMMAND_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-	let words: Vec<String> = bytes
-		.split(|byte| *byte == 0)
-		.map(|word| String::from_utf8_lossy(word).into_owned())
-		.collect();
-	if !is_qemu(words.first()?) {
-		return None;
-	}
-	// Only its own user and root may know.
-	let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_else(|_| "/".into());
-	Some(parse(pid, &words, folder))
+	let words = bytes.split(|byte| *byte == 0);
+	Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+}
+
+/// Where the relative paths of a process begin. Only its own user and root may know.
+pub(super) fn folder(pid: u32) -> PathBuf {
+	fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_else(|_| "/".into())
+}
+
+fn read(pid: u32) -> Option<Process> {
+	let words = command_line(pid)?;
+	is_qemu(words.first()?).then(|| parse(pid, &words, folder(pid)))
 }
 
 fn is_qemu(program: &str) -> bool {
@@ -82,11 +92,12 @@ fn parse(pid: u32, words: &[String], folder: PathBuf) -> Process {
 		uuid: None,
 		qmp: Vec::new(),
 		guest_agent: None,
+		tpm: None,
 		is_libvirt: false,
 		folder,
 	};
 	let mut sockets: HashMap<String, PathBuf> = HashMap::new();
-	let (mut monitors, mut agents) = (Vec::new(), Vec::new());
+	let (mut monitors, mut agents, mut tpms) = (Vec::new(), Vec::new(), Vec::new());
 	for pair in words.windows(2) {
 		let Some(option) = pair[0].strip_prefix('-') else { continue };
 		let (first, properties) = properties(&pair[1]);
@@ -109,6 +120,7 @@ fn parse(pid: u32, words: &[String], folder: PathBuf) -> Process {
 			"device" if get("name").as_deref() == Some(AGENT_CHANNEL) => {
 				agents.extend(get("chardev"));
 			}
+			"tpmdev" if first.as_deref() == Some("emulator") => tpms.extend(get("chardev")),
 			_ => (),
 		}
 	}
@@ -116,8 +128,10 @@ fn parse(pid: u32, words: &[String], folder: PathBuf) -> Process {
 	let socket = |id: &String| sockets.get(id).cloned();
 	process.qmp.extend(monitors.iter().filter_map(socket));
 	process.guest_agent = agents.iter().find_map(socket);
+	process.tpm = tpms.iter().find_map(socket);
 	let folder = process.folder.clone();
-	for path in process.qmp.iter_mut().chain(&mut process.guest_agent) {
+	let Process { qmp, guest_agent, tpm, .. } = &mut process;
+	for path in qmp.iter_mut().chain(guest_agent).chain(tpm) {
 		*path = folder.join(&*path);
 	}
 	process
@@ -125,7 +139,7 @@ fn parse(pid: u32, words: &[String], folder: PathBuf) -> Process {
 
 /// The word that an option's value begins with, and what follows as `key=value`. A comma in a value
 /// is written twice.
-fn properties(value: &str) -> (Option<String>, HashMap<String, String>) {
+pub(super) fn properties(value: &str) -> (Option<String>, HashMap<String, String>) {
 	const COMMA: char = '\0';
 	let value = value.replace(",,", "\0");
 	let mut first = None;
@@ -169,8 +183,10 @@ mod tests {
 			"qemu-kvm -name guest=a,,b,debug-threads=on -chardev socket,id=m,path=/run/m,server=on \
 			 -mon chardev=m,mode=control -chardev socket,path=/run/qga,,1,id=ga -device \
 			 virtserialport,chardev=ga,name=org.qemu.guest_agent.0 -chardev socket,id=x,path=/run/x \
-			 -mon x,mode=readline -mon chardev=gone,mode=control",
+			 -mon x,mode=readline -mon chardev=gone,mode=control -chardev socket,id=t,path=swtpm.sock \
+			 -tpmdev emulator,id=tpm0,chardev=t -tpmdev passthrough,id=tpm1",
 		);
+		assert_eq!(found.tpm.as_deref(), Some(Path::new("/srv/swtpm.sock")));
 		assert_eq!(found.name.as_deref(), Some("a,b"));
 		assert_eq!(found.qmp, [Path::new("/run/m")]);
 		assert_eq!(found.guest_agent.as_deref(), Some(Path::new("/run/qga,1")));

@@ -1,6 +1,6 @@
 //! A process of QEMU's, described by what QEMU says over one of its QMP sockets.
 
-use super::{Found, Origin, processes::Process};
+use super::{Found, Origin, processes::Process, tpm};
 use crate::sources::{
 	Disk, ImageFormat, MachineFile, SourceError, Vm, live, qmp::Monitor, vm::is_disk_name,
 };
@@ -105,6 +105,12 @@ fn ask(
 			format!("its process is not seen to have {} open", path.display()),
 			"run this as root; or describe it by hand, if that is its disk",
 		);
+	}
+	if let Some(socket) = &process.tpm {
+		match tpm::state_behind(socket, process.pid) {
+			Some(state) => files.push(state),
+			None => found.notes.push(tpm::NOT_FOUND.into()),
+		}
 	}
 	if disks.is_empty() {
 		found.problem("it has no disk that can be backed up", "there is nothing to do");

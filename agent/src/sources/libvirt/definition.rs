@@ -16,6 +16,8 @@ pub(super) struct Definition {
 	pub(super) targets: Vec<Target>,
 	/// Whether an agent in the guest listens.
 	pub(super) has_agent: bool,
+	/// Whether it has a TPM that a program plays.
+	pub(super) has_tpm: bool,
 	/// User and group of its QEMU, if libvirt chose them.
 	pub(super) owner: Option<(u32, u32)>,
 	/// The file with UEFI's variables, if it has one.
@@ -61,7 +63,9 @@ impl Definition {
 			.find_map(|label| parse_owner(child(label, "label")?.text()?));
 		let variables = child(domain, "os").and_then(|os| child(os, "nvram")?.text());
 		let variables = variables.map(|path| PathBuf::from(path.trim()));
-		Ok(Self { targets: targets(devices), has_agent, owner, variables })
+		let mut backends = children(devices, "tpm").filter_map(|tpm| child(tpm, "backend"));
+		let has_tpm = backends.any(|backend| backend.attribute("type") == Some("emulator"));
+		Ok(Self { targets: targets(devices), has_agent, has_tpm, owner, variables })
 	}
 
 	pub(super) fn target(&self, name: &str) -> Option<&Target> {

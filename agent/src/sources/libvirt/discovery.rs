@@ -7,15 +7,18 @@ use super::{
 };
 use crate::sources::{
 	Disk, ImageFormat, LIBVIRT_URI, MachineFile, SourceError, Vm,
-	discovery::{Found, Origin},
+	discovery::{Found, Origin, tpm},
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Most domains of a host.
 const DOMAINS_MAX: usize = 4096;
 
 /// How UEFI's variables are called in snapshots.
 const UEFI_VARIABLES: &str = "uefi-vars.fd";
+
+/// Where libvirt keeps what TPMs remember, a folder for each domain.
+const TPM_STATES: &str = "/var/lib/libvirt/swtpm";
 
 /// All domains of the libvirt that is reached here, running or not.
 pub(in crate::sources) fn list(uri: &str) -> Result<Vec<Domain>, SourceError> {
@@ -66,7 +69,11 @@ fn tell(domain: &Domain, definition: &Definition, found: &mut Found) {
 		return found.problem("it has no disk that can be backed up", "there is nothing to do");
 	}
 	let variables = definition.variables.clone().filter(|path: &PathBuf| path.is_absolute());
-	let files = variables.map(|path| MachineFile { name: UEFI_VARIABLES.to_owned(), path });
+	let variables = variables.map(|path| MachineFile { name: UEFI_VARIABLES.to_owned(), path });
+	let tpm = definition.has_tpm.then(|| tpm_state(Path::new(TPM_STATES), &domain.uuid)).flatten();
+	if definition.has_tpm && tpm.is_none() {
+		found.notes.push(tpm::NOT_FOUND.into());
+	}
 	let uri = domain.virsh.uri();
 	found.describe(Vm {
 		uuid,
@@ -75,9 +82,15 @@ fn tell(domain: &Domain, definition: &Definition, found: &mut Found) {
 		libvirt: Some(domain.name.clone()),
 		libvirt_uri: (uri != LIBVIRT_URI).then(|| uri.to_owned()),
 		disks,
-		files: files.into_iter().collect(),
+		files: variables.into_iter().chain(tpm).collect(),
 		hooks: None,
 	});
+}
+
+/// The state of a domain's TPM, of version 2.0 or 1.2.
+fn tpm_state(states: &Path, uuid: &str) -> Option<MachineFile> {
+	let folder = states.join(uuid);
+	["tpm2", "tpm1.2"].iter().find_map(|version| tpm::state_in(&folder.join(version)))
 }
 
 fn disk(target: &Target) -> Result<Disk, (String, &'static str)> {
@@ -138,6 +151,22 @@ mod tests {
 			(Some("web"), fake::UUID)
 		);
 		assert!(found.notes[0].contains("/c is read-only"), "{:?}", found.notes);
+	}
+
+	#[test]
+	fn what_a_tpm_remembers_is_looked_for_where_libvirt_keeps_it() {
+		let vda = disk("vda", "raw", "<source file='/a'/>");
+		let tpm = |backend| format!("<tpm model='tpm-crb'><backend type='{backend}'/></tpm>");
+		let notes = |backend| found(&(vda.clone() + &tpm(backend))).notes.concat();
+		assert!(notes("emulator").contains("has a TPM"));
+		assert!(!notes("passthrough").contains("has a TPM"), "it cannot be read");
+
+		let states = tempfile::tempdir().unwrap();
+		assert_eq!(tpm_state(states.path(), fake::UUID), None);
+		let folder = states.path().join(fake::UUID).join("tpm2");
+		std::fs::create_dir_all(&folder).unwrap();
+		std::fs::write(folder.join("tpm2-00.permall"), "state").unwrap();
+		assert_eq!(tpm_state(states.path(), fake::UUID).unwrap().name, "tpm2-00.permall");
 	}
 
 	#[test]

@@ -149,7 +149,7 @@ mod tests {
 	const THAWED: (&str, &str) = ("domfsthaw", "Thawed 2 filesystem(s)\n\n");
 
 	fn guest(has_agent: bool) -> Definition {
-		Definition { targets: Vec::new(), has_agent, owner: None, variables: None }
+		Definition { targets: Vec::new(), has_agent, has_tpm: false, owner: None, variables: None }
 	}
 
 	fn frozen(fake: &fake::FakeDomain) -> Option<Frozen<'_>> {
