@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measure what the project's goals of speed name, in one run on one machine: beside the peers, as the
 # disk grows, what a guest notices, and a copy to another node. Ends with the table of goals; why one
-# is missed stands in docs/performance.md. Takes half an hour on 2 cores and 45 GB of the disk.
+# is missed stands in docs/performance.md. Takes forty minutes on 2 cores and 45 GB of the disk.
 # usage: bench.sh FOLDER [ROUNDS]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

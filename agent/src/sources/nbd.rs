@@ -82,7 +82,7 @@ pub struct NbdDisk {
 struct Segment {
 	range: Range<u64>,
 	cookie: u64,
-	/// The bytes, zeros where nothing has come yet.
+	/// The bytes, once all of them have come.
 	bytes: Vec<u8>,
 }
 
@@ -143,7 +143,7 @@ impl NbdDisk {
 			let length = (range.end - range.start) as u32;
 			let cookie = self.connection.ask_read(range.start, length)?;
 			let mut bytes = self.spare.pop().unwrap_or_default();
-			bytes.clear();
+			// What it held stays until the answer has overwritten all of it.
 			bytes.resize(length as usize, 0);
 			self.ahead.push_back(Segment { range, cookie, bytes });
 		}
@@ -219,7 +219,7 @@ impl NbdDisk {
 		if self.clip(asked.clone()) != [asked] {
 			return Err(SourceError::Nbd(format!("byte {offset} was said not to be wanted")));
 		}
-		buffer.fill(0);
+		let place = |at: u64| (at - offset) as usize;
 		let mut at = offset;
 		while at < end {
 			self.forget_before(at);
@@ -234,11 +234,12 @@ impl NbdDisk {
 			}
 			let (from, to) = (first.range.start.max(offset), first.range.end.min(end));
 			let start = (from - first.range.start) as usize;
-			let length = (to - from) as usize;
-			buffer[(from - offset) as usize..][..length]
-				.copy_from_slice(&first.bytes[start..start + length]);
+			let (gap, part) = buffer[place(at)..place(to)].split_at_mut(place(from) - place(at));
+			gap.fill(0);
+			part.copy_from_slice(&first.bytes[start..][..part.len()]);
 			at = to;
 		}
+		buffer[place(at)..].fill(0);
 		Ok(())
 	}
 

@@ -257,9 +257,9 @@ impl Connection {
 				self.receive_data(cookie, length, place)?
 			}
 			CHUNK_OFFSET_HOLE if matches!(asked, Asked::Read(_)) && length == 12 => {
-				// What a segment holds before data comes are zeros already.
-				let (_offset, zeros) = (self.u64()?, self.u32()?);
+				let (offset, zeros) = (self.u64()?, self.u32()?);
 				self.count(cookie, zeros)?;
+				place(cookie, offset, zeros.into()).ok_or_else(not_asked_for)?.fill(0);
 				Reply::Data
 			}
 			CHUNK_BLOCK_STATUS if asked == Asked::Status => self.receive_status(length)?,
@@ -299,8 +299,7 @@ impl Connection {
 		let length = length.checked_sub(8).ok_or_else(|| nbd("data without place"))?;
 		let offset = self.u64()?;
 		self.count(cookie, length)?;
-		let buffer = place(cookie, offset, length.into())
-			.ok_or_else(|| nbd("data that was not asked for"))?;
+		let buffer = place(cookie, offset, length.into()).ok_or_else(not_asked_for)?;
 		self.reader.read_exact(buffer)?;
 		Ok(Reply::Data)
 	}
@@ -378,6 +377,10 @@ fn counted(text: &str) -> Vec<u8> {
 	bytes
 }
 
+fn not_asked_for() -> SourceError {
+	nbd("data that was not asked for")
+}
+
 fn nbd(fault: &str) -> SourceError {
 	SourceError::Nbd(fault.to_owned())
 }
@@ -411,7 +414,8 @@ mod tests {
 			server.write_all(&parts.concat()).unwrap();
 		}
 		drop(server);
-		let mut bytes = vec![0; LENGTH as usize];
+		// What was read before into the same place.
+		let mut bytes = vec![9; LENGTH as usize];
 		while connection.is_any_pending() {
 			connection.receive(|_, offset, length| {
 				bytes.get_mut(offset as usize..(offset + length) as usize)
