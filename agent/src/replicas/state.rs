@@ -40,6 +40,10 @@ pub(super) struct State {
 	/// Snapshots of the store that it lacks.
 	pub(super) behind: usize,
 	pub(super) damaged: BTreeSet<Cid>,
+	/// Why one of these was not replaced at the last look.
+	pub(super) not_mended: Option<String>,
+	/// How many were replaced since the agent started.
+	pub(super) mended: u64,
 	pub(super) sent_bytes: u64,
 	pub(super) failures: u32,
 	pub(super) error: Option<(u64, String)>,
