@@ -17,6 +17,7 @@ mod s17_owner;
 mod s18_verbs;
 mod s19_upkeep;
 mod s1_polkadotjs;
+mod s20_bad_company;
 mod s2_load;
 mod s3_forged;
 mod s4_agent_killed;
