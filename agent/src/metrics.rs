@@ -562,6 +562,7 @@ mod tests {
 			releasing: 0,
 			damaged: vec![],
 			mended: 0,
+			hashed_at_ms: None,
 			sent_bytes: 7,
 			last_success_ms: Some(1_500),
 			error: Some("it took too long".into()),

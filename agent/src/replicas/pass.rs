@@ -69,12 +69,15 @@ impl Replicas {
 				None => (),
 			}
 		}
-		let sampled = self.mend(member).and_then(|()| self.sample(member));
+		let looked = self
+			.mend(member)
+			.and_then(|()| self.sample(member))
+			.and_then(|()| self.hash_in_turn(member));
 		// What is wrong with one snapshot says more than what follows from it.
 		if let Some(error) = fill.failure {
 			return Err(error);
 		}
-		sampled?;
+		looked?;
 		let state = member.state();
 		let Some(&first) = state.damaged.first() else { return Ok(()) };
 		let count = state.damaged.len();

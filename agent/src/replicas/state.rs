@@ -3,6 +3,7 @@
 use super::{
 	listing::Wanted,
 	names::{self, Series},
+	rounds::Round,
 };
 use crate::jobs::HeldRoot;
 use backup_primitives::{Cid, LineageId, OpaqueId};
@@ -44,6 +45,7 @@ pub(super) struct State {
 	pub(super) not_mended: Option<String>,
 	/// How many were replaced since the agent started.
 	pub(super) mended: u64,
+	pub(super) round: Round,
 	pub(super) sent_bytes: u64,
 	pub(super) failures: u32,
 	pub(super) error: Option<(u64, String)>,

@@ -356,6 +356,36 @@ fn damaged_blocks_are_told_of_and_replaced_at_the_next_look() {
 }
 
 #[test]
+fn all_blocks_are_hashed_in_turn_a_few_at_each_look() {
+	let mut bench = Bench::new(300);
+	let root = bench.take();
+	bench.pass().unwrap();
+	let all = bench.world.store.all_blocks().len();
+	let bad: HashSet<_> = bench.chunks().into_iter().take(1).collect();
+	bench.daemon.state().damage(&bad);
+	let member = &bench.replicas.members[0];
+	member.state().round = Default::default();
+	bench.daemon.count("block/get");
+	let (mut looks, mut hashed) = (0, 0);
+	while bench.view().hashed_at_ms.is_none() {
+		bench.pass().unwrap_or_default();
+		member.state().round.age(CHECK_EVERY);
+		let of_look = bench.daemon.count("block/get");
+		assert!(of_look < 100, "{of_look} blocks were read at one look");
+		(looks, hashed) = (looks + 1, hashed + of_look);
+		assert!(looks < 10, "a round does not end");
+	}
+	assert!(hashed >= all && looks > 3, "{hashed} of {all} in {looks} looks");
+	bench.pass().unwrap();
+	assert_eq!(bench.view().mended, 1);
+	// Soon after a look there is nothing more to hash.
+	bench.daemon.count("block/get");
+	bench.pass().unwrap();
+	assert!(bench.daemon.count("block/get") < 40);
+	bench.assert_whole(&[root]);
+}
+
+#[test]
 fn a_damaged_node_is_replaced_where_its_links_are_whole() {
 	let mut bench = Bench::new(20);
 	let root = bench.take();

@@ -26,6 +26,8 @@ pub struct ReplicaView {
 	pub damaged: Vec<String>,
 	/// How many damaged blocks were replaced by sound ones since the agent started.
 	pub mended: u64,
+	/// When all of its blocks had been hashed in turn the last time, in milliseconds since 1970.
+	pub hashed_at_ms: Option<u64>,
 	/// Bytes that were sent since the agent started.
 	pub sent_bytes: u64,
 	/// When all was there the last time, in milliseconds since 1970.
@@ -66,6 +68,7 @@ fn view(member: &Replica) -> ReplicaView {
 		releasing,
 		damaged: state.damaged.iter().take(NAMED_MAX).map(ToString::to_string).collect(),
 		mended: state.mended,
+		hashed_at_ms: state.round.ended_ms,
 		sent_bytes: state.sent_bytes,
 		last_success_ms: state.last_success_ms,
 		error,
