@@ -154,6 +154,7 @@ struct ReplicaGauges {
 	is_good: Family<OfReplica, Gauge>,
 	behind: Family<OfReplica, Gauge>,
 	damaged: Family<OfReplica, Gauge>,
+	mended: Family<OfReplica, Gauge>,
 	sent: Family<OfReplica, Gauge>,
 	last_success: Family<OfReplica, Gauge<f64, AtomicU64>>,
 }
@@ -311,6 +312,11 @@ impl ReplicaGauges {
 			"Blocks of a replica that were found damaged",
 			self.damaged.clone(),
 		);
+		registry.register(
+			"replica_mended_blocks",
+			"Damaged blocks of a replica that were replaced since the agent started",
+			self.mended.clone(),
+		);
 		registry.register_with_unit(
 			"replica_sent",
 			"Sent to a replica since the agent started",
@@ -332,6 +338,7 @@ impl ReplicaGauges {
 			self.is_good.get_or_create(&of).set(i64::from(is_good));
 			self.behind.get_or_create(&of).set(gauge(view.behind as u64));
 			self.damaged.get_or_create(&of).set(gauge(view.damaged.len() as u64));
+			self.mended.get_or_create(&of).set(gauge(view.mended));
 			self.sent.get_or_create(&of).set(gauge(view.sent_bytes));
 			if let Some(at) = view.last_success_ms {
 				self.last_success.get_or_create(&of).set(at as f64 / 1000.0);
@@ -554,6 +561,8 @@ mod tests {
 			lost: 0,
 			releasing: 0,
 			damaged: vec![],
+			mended: 0,
+			hashed_at_ms: None,
 			sent_bytes: 7,
 			last_success_ms: Some(1_500),
 			error: Some("it took too long".into()),

@@ -5,9 +5,9 @@
 //!    it lacks is sent, the newest snapshot first, and of each no more than what differs from one
 //!    that it has. A pin that is gone, for whatever reason, is so made good. What is taken meanwhile
 //!    goes before all that is old.
-//! 2. At each look some blocks are fetched and hashed. One that is missing makes the whole replica
-//!    be gone through block by block; one that is damaged is named, for Kubo replaces no block that
-//!    it believes to have.
+//! 2. At each look some blocks are fetched and hashed, by chance and in turn (module `rounds`). One that is missing makes the whole replica
+//!    be gone through block by block; one that is damaged is told of and, if it still is at the next
+//!    look, replaced by a sound one (module `mend`).
 //! 3. Each agent pins blocks of its own (module `hold`). Pins of others are never touched, nor relied on.
 //! 4. What was given up here is unpinned there. A replica keeps what was not given up, though it be
 //!    missing here: if the finalized chain wants it here, it is fetched back.
@@ -22,10 +22,12 @@ mod fetch_back;
 mod fill;
 mod hold;
 mod listing;
+mod mend;
 mod names;
 mod notes;
 mod pass;
 mod read;
+mod rounds;
 mod send;
 mod state;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A real agent, with a folder of its own.
 
 use crate::{
+	front::Front,
 	lab::{Lab, free_port},
 	link::Link,
 	process::{Process, built},
@@ -56,10 +57,11 @@ impl Agent {
 			None => built("backup-agent")?,
 		};
 		let gateway_port = free_port()?;
+		let name = folder.file_name().context("a folder has a name")?;
 		let mut agent = Self {
 			process: None,
 			program,
-			log: lab.log("agent"),
+			log: lab.log(&name.to_string_lossy()),
 			port: free_port()?,
 			gateway_port,
 			node_url: node_url.to_owned(),
@@ -146,14 +148,21 @@ impl Agent {
 
 	/// How other nodes reach it.
 	pub fn contact(&self) -> Contact {
-		let gateway = Some(format!("http://127.0.0.1:{}", self.gateway_port));
-		Contact { recipient: self.recipient, gateway }
+		let gateways = vec![format!("http://127.0.0.1:{}", self.gateway_port)];
+		Contact { recipient: self.recipient, gateways }
 	}
 
 	/// How other nodes reach it on a line, which leads to it from now on.
 	pub fn contact_on(&self, link: &Link) -> Contact {
 		link.lead_to(self.gateway_port);
-		Contact { recipient: self.recipient, gateway: Some(link.url().to_owned()) }
+		Contact { recipient: self.recipient, gateways: vec![link.url().to_owned()] }
+	}
+
+	/// How other nodes reach it behind others, which lead to it from now on.
+	pub fn contact_behind(&self, fronts: &[Front]) -> Contact {
+		fronts.iter().for_each(|front| front.lead_to(self.gateway_port));
+		let gateways = fronts.iter().map(|front| front.url().to_owned()).collect();
+		Contact { recipient: self.recipient, gateways }
 	}
 
 	/// The file with the secret that it shares with the node.
@@ -219,8 +228,13 @@ impl Agent {
 
 	/// What it answers at a path.
 	pub async fn get(&self, path: &str) -> Result<Json> {
+		Ok(serde_json::from_str(&self.text(path).await?)?)
+	}
+
+	/// The same as it stands, where it is no JSON.
+	pub async fn text(&self, path: &str) -> Result<String> {
 		let answer = self.http.get(format!("{}{path}", self.url())).send().await?;
-		Ok(serde_json::from_slice(&answer.error_for_status()?.bytes().await?)?)
+		Ok(answer.error_for_status()?.text().await?)
 	}
 
 	/// Its jobs.

@@ -4,12 +4,15 @@
 use crate::{
 	agent::Agent,
 	chain::Chain,
+	front::Front,
 	link::Link,
+	network::wait_for_peers,
 	node::Node,
 	story::{self, Contact},
 	world::World,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::json;
 use subxt_signer::sr25519::Keypair;
 
 /// A node and its agent. Dropped, both end.
@@ -44,6 +47,17 @@ impl Host {
 		Self::start_with(world, id, operator, suri, |agent| agent.contact_on(link)).await
 	}
 
+	/// The same, where others reach its agent behind these alone.
+	pub async fn start_behind(
+		world: &World,
+		id: u32,
+		operator: Keypair,
+		suri: &str,
+		fronts: &[Front],
+	) -> Result<Self> {
+		Self::start_with(world, id, operator, suri, |agent| agent.contact_behind(fronts)).await
+	}
+
 	async fn start_with(
 		world: &World,
 		id: u32,
@@ -61,6 +75,28 @@ impl Host {
 		let chain = node.connect().await?;
 		story::register_node(&world.chain, &operator, id, contact(&agent)).await?;
 		Ok(Self { id, operator, chain, agent, node })
+	}
+
+	/// Cut its node off from the chain's others, and wait until no link is left. The one that it
+	/// follows is its only peer.
+	pub async fn cut_off(&self) -> Result<()> {
+		let (_, peer_id) = self.followed()?;
+		self.chain.rpc("system_removeReservedPeer", &[json!(peer_id)]).await?;
+		wait_for_peers(&self.chain, 0).await
+	}
+
+	/// Join its node with the chain again, and wait until it is.
+	pub async fn rejoin(&self) -> Result<()> {
+		let (address, _) = self.followed()?;
+		self.chain.rpc("system_addReservedPeer", &[json!(address)]).await?;
+		wait_for_peers(&self.chain, 1).await
+	}
+
+	/// The address of the node that it follows, and its name in the network.
+	fn followed(&self) -> Result<(&str, &str)> {
+		let address = self.node.followed().context("this node follows none")?;
+		let (_, peer_id) = address.rsplit_once('/').context("an address ends with a name")?;
+		Ok((address, peer_id))
 	}
 
 	/// Lose it with all that it has, as with the machine that it is.

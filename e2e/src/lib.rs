@@ -13,6 +13,8 @@
 //! - [`world`]: all of it together, for a scenario.
 //! - [`host`]: further nodes that run machines or hold copies.
 //! - [`link`]: the line to an agent's gateway, to be slowed, cut and joined.
+//! - [`front`]: a gateway before an agent's that passes on or means harm.
+//! - [`small_disk`]: file systems that are soon full.
 //! - [`script`]: other people's clients, on Node.js.
 //! - [`shapes`]: what the documentation tells of the command's answers, compared with them.
 //! - [`recovery`]: the way back when the node of a machine is gone.
@@ -24,6 +26,7 @@ pub mod agent;
 pub mod book;
 pub mod chain;
 pub mod command;
+pub mod front;
 pub mod guest;
 pub mod history;
 pub mod host;
@@ -36,6 +39,7 @@ pub mod process;
 pub mod recovery;
 pub mod script;
 pub mod shapes;
+pub mod small_disk;
 pub mod story;
 pub mod wait;
 pub mod world;

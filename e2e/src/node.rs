@@ -117,6 +117,14 @@ impl Node {
 		}
 	}
 
+	/// The address of the node that it follows, if it follows one.
+	pub fn followed(&self) -> Option<&str> {
+		match &self.role {
+			Role::Host { peer, .. } => Some(peer),
+			Role::Author | Role::Authority { .. } => None,
+		}
+	}
+
 	/// From the next start on, use the agent at this address, with the secret in this file.
 	/// Without one the worker is idle.
 	pub fn use_agent(&mut self, url: String, secret_file: PathBuf) {
@@ -131,7 +139,10 @@ impl Node {
 			Role::Host { peer, suri } => command
 				.args(["--offchain-worker", "always"])
 				.args(["--listen-addr", ANY_PORT])
-				.args(["--bootnodes", peer, "--backup-dev-key", suri]),
+				// It speaks with the node that it follows and with no other, so that it can be cut off.
+				.args(["--in-peers", "0", "--out-peers", "0"])
+				.args(["--reserved-only", "--reserved-nodes", peer])
+				.args(["--backup-dev-key", suri]),
 			Role::Authority { name, seat, peers } => command
 				.arg(format!("--{name}"))
 				// One that is cut off goes on making blocks.

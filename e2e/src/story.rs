@@ -95,7 +95,7 @@ pub struct Contact {
 	/// The key that backups are sealed to.
 	pub recipient: Recipient,
 	/// Where its blocks are served.
-	pub gateway: Option<String>,
+	pub gateways: Vec<String>,
 }
 
 /// The operator, who is the council too, sets the chain's pace and registers the node with its
@@ -197,6 +197,7 @@ pub async fn register_node(
 fn registration(chain: &Chain, operator: &Keypair, node: u32, agent: Contact) -> Value {
 	let account = operator.public_key().0;
 	let payload = possession_payload(&chain.genesis(), &opaque(&node), &opaque(&account));
+	let gateways = agent.gateways.iter().map(|url| bytes(url.as_bytes()));
 	runtime_call(
 		"Compute",
 		"register_node",
@@ -204,7 +205,7 @@ fn registration(chain: &Chain, operator: &Keypair, node: u32, agent: Contact) ->
 			("node_id", number(node.into())),
 			("authority", bytes(&account)),
 			("recipient", bytes(&agent.recipient.0)),
-			("gateways", Value::unnamed_composite(agent.gateway.map(|url| bytes(url.as_bytes())))),
+			("gateways", Value::unnamed_composite(gateways)),
 			("proof", bytes(&operator.sign(&payload).0)),
 		],
 	)

@@ -162,8 +162,11 @@ struct Peer {
 #[derive(Debug)]
 pub struct Peers {
 	peers: Vec<Peer>,
-	/// Which one is asked first, the next time.
+	/// Which one is asked first for a block, the next time.
 	turn: AtomicUsize,
+	/// The same for streams. They are counted apart: a copy asks for a node and for what is below it in
+	/// turn, and of two gateways one would give all the nodes, and the other all the rest.
+	stream_turn: AtomicUsize,
 	/// For how long a block is asked for while they fail.
 	patience: Duration,
 	/// Ends that early.
@@ -178,7 +181,8 @@ impl Peers {
 	}
 
 	fn of(peers: Vec<Peer>) -> Self {
-		Self { peers, turn: AtomicUsize::new(0), patience: PATIENCE, cancel: Cancel::new() }
+		let (turn, stream_turn) = (AtomicUsize::new(0), AtomicUsize::new(0));
+		Self { peers, turn, stream_turn, patience: PATIENCE, cancel: Cancel::new() }
 	}
 
 	/// The same gateways, asked for each block for so long while they fail.
@@ -197,9 +201,9 @@ impl Peers {
 	}
 
 	/// Those that are not passed over now, each time another one first.
-	fn in_turn(&self) -> impl Iterator<Item = &Peer> {
+	fn in_turn(&self, turn: &AtomicUsize) -> impl Iterator<Item = &Peer> {
 		let count = self.peers.len();
-		let first = self.turn.fetch_add(1, Ordering::Relaxed) % count.max(1);
+		let first = turn.fetch_add(1, Ordering::Relaxed) % count.max(1);
 		let turned = self.peers.iter().cycle().skip(first).take(count);
 		turned.filter(|peer| peer.standing.wait().is_none())
 	}
@@ -211,7 +215,8 @@ impl Peers {
 
 	/// Whether all are passed over for longer than a block is asked for.
 	pub fn are_away(&self) -> bool {
-		self.in_turn().next().is_none() && self.first_back() > self.patience
+		self.peers.iter().all(|peer| peer.standing.wait().is_some())
+			&& self.first_back() > self.patience
 	}
 
 	/// Whether somebody of those that are passed over is so no more before the end.
@@ -234,7 +239,7 @@ impl Peers {
 		end: Option<Instant>,
 	) -> Result<Option<Vec<u8>>, RepositoryError> {
 		let (mut failure, mut absent) = (None::<RepositoryError>, 0);
-		let asked: Vec<&Peer> = self.in_turn().collect();
+		let asked: Vec<&Peer> = self.in_turn(&self.turn).collect();
 		for (number, Peer { gateway, standing }) in asked.iter().enumerate() {
 			let limit = end.map(|end| share(end, asked.len() - number));
 			if limit.is_some_and(|limit| limit.is_zero()) {
@@ -286,7 +291,7 @@ impl BlockSource for Peers {
 		take: &mut dyn FnMut(&Cid, Vec<u8>) -> ControlFlow<()>,
 	) {
 		let mut missing = children.len();
-		for Peer { gateway, standing } in self.in_turn() {
+		for Peer { gateway, standing } in self.in_turn(&self.stream_turn) {
 			let mut is_enough = false;
 			let mut count = |cid: &Cid, block| {
 				missing = missing.saturating_sub(1);

@@ -39,9 +39,13 @@ pub(super) enum PassError {
 	)]
 	NoSnapshot { hold: Cid },
 	#[error(
-		"{count} blocks are damaged there, {first} for one: `ipfs repo verify --drop` removes them, and they are sent again"
+		"{count} blocks are damaged there, {first} for one; they are replaced at the next look"
 	)]
 	Damaged { count: usize, first: Cid },
+	#[error(
+		"{count} blocks are damaged there, {first} for one, and not replaced ({why}): `ipfs repo verify --drop` removes all that it cannot read, and what is of this agent is sent again"
+	)]
+	NotMended { count: usize, first: Cid, why: String },
 	#[error("notes of what is to be unpinned there cannot be written: {0}")]
 	Notes(#[from] io::Error),
 	#[error("the thread that looked after it panicked")]
@@ -65,17 +69,22 @@ impl Replicas {
 				None => (),
 			}
 		}
-		let sampled = self.sample(member);
+		let looked = self
+			.mend(member)
+			.and_then(|()| self.sample(member))
+			.and_then(|()| self.hash_in_turn(member));
 		// What is wrong with one snapshot says more than what follows from it.
 		if let Some(error) = fill.failure {
 			return Err(error);
 		}
-		sampled?;
+		looked?;
 		let state = member.state();
-		match state.damaged.first() {
-			Some(first) => Err(PassError::Damaged { count: state.damaged.len(), first: *first }),
-			None => Ok(()),
-		}
+		let Some(&first) = state.damaged.first() else { return Ok(()) };
+		let count = state.damaged.len();
+		Err(match state.not_mended.clone() {
+			Some(why) => PassError::NotMended { count, first, why },
+			None => PassError::Damaged { count, first },
+		})
 	}
 
 	/// What a replica has to let go of. The store has let go of it before, or it is wanted again: then
@@ -105,17 +114,8 @@ impl Replicas {
 
 	/// Fetch some blocks that should be there, and hash them.
 	fn sample(&self, member: &Replica) -> Result<(), PassError> {
-		let (held, damaged) = {
-			let state = member.state();
-			let held = state.held.iter().map(|(root, hold)| (*root, *hold));
-			(held.collect::<Vec<_>>(), state.damaged.clone())
-		};
-		// The operator may have had them removed, or replaced.
-		for cid in damaged {
-			if self.look(member, &cid)? {
-				member.state().damaged.remove(&cid);
-			}
-		}
+		let held: Vec<(Cid, Cid)> =
+			member.state().held.iter().map(|(root, hold)| (*root, *hold)).collect();
 		for _ in 0..SAMPLES {
 			let Some((root, hold)) = held.choose(&mut rand::rng()) else { break };
 			self.look(member, hold)?;
@@ -138,7 +138,7 @@ impl Replicas {
 	}
 
 	/// Whether a block is there and sound. Notes it if it is not.
-	fn look(&self, member: &Replica, cid: &Cid) -> Result<bool, PassError> {
+	pub(super) fn look(&self, member: &Replica, cid: &Cid) -> Result<bool, PassError> {
 		let found = member.kubo.block(cid);
 		let mut state = member.state();
 		match found {

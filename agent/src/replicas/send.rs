@@ -279,7 +279,7 @@ fn near(stale: &[Cid], place: usize, count: usize) -> &[Cid] {
 	&stale[first..stale.len().min(first + NEIGHBOURS)]
 }
 
-fn start_of_digest(cid: &Cid) -> u64 {
+pub(super) fn start_of_digest(cid: &Cid) -> u64 {
 	let digest = cid.digest();
 	let (start, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
 	u64::from_be_bytes(*start)

@@ -3,6 +3,7 @@
 use super::{
 	listing::Wanted,
 	names::{self, Series},
+	rounds::Round,
 };
 use crate::jobs::HeldRoot;
 use backup_primitives::{Cid, LineageId, OpaqueId};
@@ -40,6 +41,11 @@ pub(super) struct State {
 	/// Snapshots of the store that it lacks.
 	pub(super) behind: usize,
 	pub(super) damaged: BTreeSet<Cid>,
+	/// Why one of these was not replaced at the last look.
+	pub(super) not_mended: Option<String>,
+	/// How many were replaced since the agent started.
+	pub(super) mended: u64,
+	pub(super) round: Round,
 	pub(super) sent_bytes: u64,
 	pub(super) failures: u32,
 	pub(super) error: Option<(u64, String)>,

@@ -22,8 +22,12 @@ pub struct ReplicaView {
 	pub lost: usize,
 	/// Roots that it has yet to let go of.
 	pub releasing: usize,
-	/// Blocks of it that were found damaged.
+	/// Blocks of it that were found damaged, and not replaced yet.
 	pub damaged: Vec<String>,
+	/// How many damaged blocks were replaced by sound ones since the agent started.
+	pub mended: u64,
+	/// When all of its blocks had been hashed in turn the last time, in milliseconds since 1970.
+	pub hashed_at_ms: Option<u64>,
 	/// Bytes that were sent since the agent started.
 	pub sent_bytes: u64,
 	/// When all was there the last time, in milliseconds since 1970.
@@ -63,6 +67,8 @@ fn view(member: &Replica) -> ReplicaView {
 		lost: state.strangers.len(),
 		releasing,
 		damaged: state.damaged.iter().take(NAMED_MAX).map(ToString::to_string).collect(),
+		mended: state.mended,
+		hashed_at_ms: state.round.ended_ms,
 		sent_bytes: state.sent_bytes,
 		last_success_ms: state.last_success_ms,
 		error,

@@ -12,6 +12,8 @@
 //!    own, and a pin that stands still is given up.
 //! 5. Blocks that are not pinned may be collected at any time. Those of a [`Batch`] are pinned by
 //!    the import itself, see there.
+//! 6. A block that is believed to be there is not written again, however bad it is; and it is not
+//!    removed while a pin needs it. How one is replaced all the same, see [`Kubo::replace`].
 //!
 //! Redirects and proxies are not followed, every answer has a largest size and a longest time, and
 //! what a daemon says is shown without control characters and shortened.
@@ -31,7 +33,7 @@ use crate::{
 	secret::KuboToken,
 };
 use answer::{Limits, Said};
-use backup_primitives::Cid;
+use backup_primitives::{Cid, cid::BlockCodec};
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use serde::Deserialize;
@@ -61,8 +63,14 @@ const PIN_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// more: it was told to give up before.
 pub const IMPORT_TIME_MAX: Duration = Duration::from_secs(300);
 
+/// How long a daemon may take to remove a block: it walks all its pins before, to see if one needs it.
+const REMOVE_TIME_MAX: Duration = Duration::from_secs(120);
+
 /// Blocks that are asked for at once.
 const AT_ONCE: usize = 16;
+
+/// What a daemon says of a block that it hashes when it is read, and finds damaged.
+const OTHER_HASH: &str = "different hash than requested";
 
 /// Most bytes of the name of a pin that Kubo takes.
 pub const PIN_NAME_BYTES_MAX: usize = 255;
@@ -169,10 +177,13 @@ impl Kubo {
 			let answer = self.ask("block/get", &look_up(cid, limits), None, limits).await?;
 			answer::bytes(answer, BLOCK_BYTES_MAX as u64, limits).await
 		});
-		match absent(found)? {
-			Some(block) if digest(&block) == cid.digest() => Ok(Some(block)),
-			Some(_) => Err(KuboError::Damaged { cid: *cid }),
-			None => Ok(None),
+		match absent(found) {
+			Ok(Some(block)) if digest(&block) == cid.digest() => Ok(Some(block)),
+			Ok(Some(_)) => Err(KuboError::Damaged { cid: *cid }),
+			Ok(None) => Ok(None),
+			// One with `Datastore.HashOnRead` has looked itself.
+			Err(error) if is_damage(&error) => Err(KuboError::Damaged { cid: *cid }),
+			Err(error) => Err(error),
 		}
 	}
 
@@ -185,7 +196,10 @@ impl Kubo {
 				Ok(answer) => answer::bytes(answer, answer::LINE_BYTES_MAX, limits).await,
 				Err(error) => Err(error),
 			};
-			Ok::<_, KuboError>(absent(said)?.is_none().then_some(cid))
+			match absent(said) {
+				Err(error) if is_damage(&error) => Ok(None),
+				said => Ok::<_, KuboError>(said?.is_none().then_some(cid)),
+			}
 		};
 		// With the first failure it ends: a daemon that is silent would be waited for again and again.
 		let asked = stream::iter(cids.iter().copied()).map(look).buffered(AT_ONCE);
@@ -321,6 +335,52 @@ impl Kubo {
 		}
 	}
 
+	/// Has a sound block, whose hash the caller has checked, take the place of one that is damaged
+	/// there. Where this breaks off the block is missing, so the caller has it sent again.
+	///
+	/// Kubo guards pinned blocks by their CIDs, and keeps them by their hashes alone. So it is the
+	/// other CID of the same hash that is removed, which no pin names: what goes with it is nothing
+	/// but the damaged bytes. Before that, Kubo walks all its pins; if one of their nodes cannot be
+	/// read, it refuses.
+	pub fn replace(&self, cid: &Cid, block: &[u8]) -> Result<(), KuboError> {
+		self.remove(&other_kind(cid))?;
+		self.put(cid, block)
+	}
+
+	/// Removes a block that may be gone already.
+	fn remove(&self, cid: &Cid) -> Result<(), KuboError> {
+		let limits = Limits::within(REMOVE_TIME_MAX);
+		let query = format!("arg={cid}&force=true&{}", limits.query());
+		self.handle.block_on(async {
+			let answer = self.ask("block/rm", &query, None, limits).await?;
+			answer::lines(answer, answer::LINE_BYTES_MAX, limits, &mut |line| {
+				let said: Removed = parse(line)?;
+				if said.error.is_empty() { Ok(()) } else { Err(failure(&said.error)) }
+			})
+			.await
+		})
+	}
+
+	/// Has a daemon take one block, which no pin of its own keeps.
+	fn put(&self, cid: &Cid, block: &[u8]) -> Result<(), KuboError> {
+		let limits = Limits::for_bytes(block.len() as u64);
+		let codec = match cid.codec() {
+			BlockCodec::Raw => "raw",
+			BlockCodec::DagCbor => "dag-cbor",
+		};
+		let query = format!("cid-codec={codec}&mhtype=sha2-256&pin=false&{}", limits.query());
+		let form = batch::form("data", block);
+		let said = self.handle.block_on(async {
+			let answer = self.ask("block/put", &query, Some(form), limits).await?;
+			answer::bytes(answer, answer::LINE_BYTES_MAX, limits).await
+		})?;
+		let Put { key } = parse(&said)?;
+		match key == cid.to_string() {
+			true => Ok(()),
+			false => Err(KuboError::Malformed("it took the block for another one")),
+		}
+	}
+
 	async fn ask(
 		&self,
 		verb: &str,
@@ -377,6 +437,14 @@ fn look_up(cid: &Cid, limits: Limits) -> String {
 	format!("arg={cid}&offline=true&{}", limits.query())
 }
 
+/// The CID by which the same bytes would be something else.
+fn other_kind(cid: &Cid) -> Cid {
+	match cid.codec() {
+		BlockCodec::Raw => Cid::dag_cbor(cid.digest()),
+		BlockCodec::DagCbor => Cid::raw(cid.digest()),
+	}
+}
+
 /// What a daemon's words mean.
 fn failure(words: &str) -> KuboError {
 	let shown = answer::shown(words);
@@ -398,6 +466,11 @@ fn absent<T>(found: Result<T, KuboError>) -> Result<Option<T>, KuboError> {
 		Err(KuboError::Missing(_)) => Ok(None),
 		Err(error) => Err(error),
 	}
+}
+
+/// Whether a daemon that hashes what it reads has found a block damaged.
+fn is_damage(error: &KuboError) -> bool {
+	matches!(error, KuboError::Failed(words) if words.contains(OTHER_HASH))
 }
 
 fn parse<'a, T: Deserialize<'a>>(said: &'a [u8]) -> Result<T, KuboError> {
@@ -483,4 +556,18 @@ struct Pinned {
 	pins: Vec<String>,
 	#[serde(rename = "Progress", default)]
 	progress: u64,
+}
+
+/// A line of what `block/rm` says.
+#[derive(Deserialize)]
+struct Removed {
+	#[serde(rename = "Error", default)]
+	error: String,
+}
+
+/// What `block/put` says.
+#[derive(Deserialize)]
+struct Put {
+	#[serde(rename = "Key")]
+	key: String,
 }

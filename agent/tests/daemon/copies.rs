@@ -1,9 +1,10 @@
 //! Two agents or more: one has snapshots, the others hold copies of them.
 
 use crate::{
-	disks::{STORE_MIB, SmallDisk},
+	disks::STORE_MIB,
 	orders::{nothing, restore_of},
 	pair::{HOLDER, MIB, Pair, ask},
+	small_disk::SmallDisk,
 	world::{World, noise, until},
 };
 use age::x25519::Identity;
@@ -161,7 +162,7 @@ fn a_holder_whose_disk_is_full_says_what_it_has_and_goes_on_when_there_is_room()
 	let mut pair = Pair::start(8);
 	pair.holder.terminate();
 	let blocks = pair.holder.path("state/blocks");
-	let Some(disk) = SmallDisk::over(&blocks, STORE_MIB) else { return };
+	let Some(disk) = SmallDisk::over(&blocks, STORE_MIB).unwrap() else { return };
 	pair.holder.start_agent();
 	let sources = [pair.at_host.clone()];
 	pair.wait_until_held(&sources, 1);
@@ -173,7 +174,7 @@ fn a_holder_whose_disk_is_full_says_what_it_has_and_goes_on_when_there_is_room()
 		copies[0]["error"].as_str().filter(|error| error.contains("full")).map(drop)
 	});
 	assert_eq!(pair.held(&sources).unwrap().to, 1);
-	disk.grow(3 * STORE_MIB);
+	disk.grow(3 * STORE_MIB).unwrap();
 	pair.wait_until_held(&sources, 2);
 	assert!(pair.has_all(&pair.holder));
 	pair.holder.kill();

@@ -1,10 +1,10 @@
 //! What `backup-agent doctor` finds, each fault made for real.
 
 use crate::{
-	disks::SmallDisk,
 	gate::Gate,
 	machine::Machine,
 	orders::nothing,
+	small_disk::SmallDisk,
 	world::{World, noise, now_ms, until},
 };
 use backup_agent::{
@@ -141,7 +141,7 @@ fn a_store_that_is_not_there_is_told_and_not_made() {
 fn a_full_store_fails_its_trial_while_the_agent_has_it() {
 	let mut world = World::prepare();
 	// Less than what the store keeps in reserve.
-	let Some(_disk) = SmallDisk::over(&world.path("state/blocks"), 32) else { return };
+	let Some(_disk) = SmallDisk::over(&world.path("state/blocks"), 32).unwrap() else { return };
 	world.start_agent();
 	let found = Found::on(&world);
 	found.assert_failed("store", "the block store is full", "");
@@ -182,12 +182,12 @@ fn a_scratch_folder_that_is_full_read_only_or_too_small_fails() {
 	let world = World::prepare();
 	let scratch = world.path("state/scratch");
 	{
-		let Some(_disk) = SmallDisk::over(&scratch, 16) else { return };
+		let Some(_disk) = SmallDisk::over(&scratch, 16).unwrap() else { return };
 		Found::on(&world).assert_failed("scratch", "16.00 MiB free", "make room");
 		fs::write(scratch.join("filler"), vec![1; 17 << 20]).unwrap_err();
 		Found::on(&world).assert_failed("scratch", "No space left", "make room");
 	}
-	let Some(_disk) = SmallDisk::over(&scratch, 512) else { return };
+	let Some(_disk) = SmallDisk::over(&scratch, 512).unwrap() else { return };
 	let options = ["-o", "remount,ro"];
 	assert!(Command::new("mount").args(options).arg(&scratch).status().unwrap().success());
 	Found::on(&world).assert_failed("scratch", "Read-only file system", "mount its file system");

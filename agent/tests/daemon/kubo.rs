@@ -3,6 +3,8 @@
 //! Without an address these tests are skipped, and say so. They leave nothing pinned behind.
 
 mod between;
+mod damage;
+mod two;
 
 use crate::{
 	orders::{deletion, nothing, restore_of, snapshots},
@@ -33,15 +35,20 @@ struct Kubo {
 impl Kubo {
 	/// The daemon that the environment names.
 	fn find() -> Option<Self> {
+		Self::named("BACKUP_KUBO_API", "BACKUP_KUBO_TOKEN")
+	}
+
+	/// The same by other variables.
+	fn named(api: &str, token: &str) -> Option<Self> {
 		let test = thread::current().name().unwrap_or_default().to_owned();
-		let Ok(url) = env::var("BACKUP_KUBO_API") else {
+		let Ok(url) = env::var(api) else {
 			// Not by a macro, whose words are kept from people while a test goes well.
-			let words = format!("SKIPPED {test}: BACKUP_KUBO_API names no daemon\n");
+			let words = format!("SKIPPED {test}: {api} names no daemon\n");
 			std::io::stderr().write_all(words.as_bytes()).unwrap();
 			return None;
 		};
 		let client = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
-		let token = env::var("BACKUP_KUBO_TOKEN").ok();
+		let token = env::var(token).ok();
 		Some(Self { url, token, client, roots: RefCell::default() })
 	}
 
@@ -93,6 +100,21 @@ impl Kubo {
 	/// The name of the pin of a root.
 	fn pin(&self, root: &Cid) -> Option<String> {
 		self.pins(root).pop().map(|(_, name)| name)
+	}
+
+	/// Have the daemon lose a snapshot with its pin.
+	fn empty(&self, root: &Cid, blocks: Vec<Cid>) {
+		let [(hold, _)] = self.pins(root).try_into().unwrap();
+		assert_eq!(self.ask(&format!("pin/rm?arg={hold}")).0, 200);
+		self.lose(blocks.into_iter().chain([hold]));
+	}
+
+	/// Have the daemon lose blocks.
+	fn lose(&self, blocks: impl Iterator<Item = Cid>) {
+		for cid in blocks {
+			let (status, said) = self.ask(&format!("block/rm?arg={cid}&force=true"));
+			assert!(status == 200 && !said.contains("\"Error\":\""), "{said}");
+		}
 	}
 
 	/// Whether all below a root is there. What fails after the answer has begun is a success by its
@@ -217,12 +239,7 @@ fn a_real_daemon_that_was_emptied_is_filled_again() {
 	let blocks = blocks_of(&world, &root);
 	// One that runs may fill it again at once.
 	world.kill();
-	let [(hold, _)] = kubo.pins(&root).try_into().unwrap();
-	assert_eq!(kubo.ask(&format!("pin/rm?arg={hold}")).0, 200);
-	for cid in blocks.into_iter().chain([hold]) {
-		let (status, said) = kubo.ask(&format!("block/rm?arg={cid}&force=true"));
-		assert!(status == 200 && !said.contains("\"Error\":\""), "{said}");
-	}
+	kubo.empty(&root, blocks);
 	assert!(!kubo.is_whole(&root));
 	world.start_agent();
 	until("the replica to be filled", || kubo.pin(&root));

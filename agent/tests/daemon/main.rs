@@ -37,6 +37,10 @@ mod running;
 	reason = "the scripts of the end-to-end tests are run otherwise"
 )]
 mod script;
+mod serving;
+#[path = "../../../e2e/src/small_disk.rs"]
+#[expect(unreachable_pub, reason = "the end-to-end tests have it in their library")]
+mod small_disk;
 mod snapshots;
 mod stages;
 mod start;

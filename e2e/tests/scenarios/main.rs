@@ -18,6 +18,7 @@ mod s18_verbs;
 mod s19_upkeep;
 mod s1_polkadotjs;
 mod s21_frozen;
+mod s20_bad_company;
 mod s2_load;
 mod s3_forged;
 mod s4_agent_killed;

@@ -1,10 +1,11 @@
 //! Copies that do not come easily: the line between the host and its holders is cut in the middle of
-//! the first one, and joined again; then both holders are lost at once, and two others take over with
-//! nobody asking for it. The host goes on all the while, and the chain tells what is claimed from what
-//! is confirmed.
+//! the first one, and one holder's node is cut off from the chain, too, so that it lags behind; both
+//! are joined again. Then both holders are lost at once, and two others take over with nobody asking
+//! for it. The host goes on all the while, and the chain tells what is claimed from what is confirmed.
 
 use anyhow::{Result, ensure};
 use backup_e2e::{
+	chain::View,
 	command::backup,
 	host::Host,
 	link::Link,
@@ -53,6 +54,25 @@ async fn cut_in_mid_copy(link: &Link, holders: &[Host; 2]) -> Result<()> {
 	Ok(())
 }
 
+/// The node of a holder was cut off at this block: it knows nothing of what came since.
+async fn ensure_behind(world: &World, machine: &Machine, holder: &Host, cut_at: u64) -> Result<()> {
+	let (own, all) =
+		(holder.chain.number(View::Best).await?, world.chain.number(View::Best).await?);
+	ensure!(own <= cut_at && all > cut_at, "it is at block {own}, the others at {all}");
+	let known = holder.chain.snapshots(machine.request).await?.len();
+	ensure!(known == 1, "it knows {known} snapshots");
+	Ok(())
+}
+
+/// The node of a holder is joined with the others, and learns what came meanwhile.
+async fn catch_up(world: &World, machine: &Machine, holder: &Host) -> Result<()> {
+	holder.rejoin().await?;
+	let all = world.chain.number(View::Best).await?;
+	holder.chain.wait_for_block(all, COMMAND_TIME_MAX).await?;
+	holder.chain.wait_for_snapshots(machine.request, 2, COMMAND_TIME_MAX).await?;
+	Ok(())
+}
+
 /// Both holders go with all that they have. The chain finds out by their silence.
 async fn lose_both(world: &World, machine: &Machine, holders: [Host; 2]) -> Result<()> {
 	for mut holder in holders {
@@ -85,6 +105,8 @@ async fn copies_outlive_a_cut_line_and_the_loss_of_all_holders() {
 		world.chain.wait_for_snapshots(machine.request, 1, SNAPSHOT_TIME_MAX).await?;
 
 		cut_in_mid_copy(&link, &holders).await?;
+		holders[0].cut_off().await?;
+		let cut_at = holders[0].chain.number(View::Best).await?;
 		machine.guest.write(4, COMMAND_TIME_MAX)?;
 		machine.guest.quiet(COMMAND_TIME_MAX)?;
 		snapshot(world, &machine, 2).await?;
@@ -95,8 +117,13 @@ async fn copies_outlive_a_cut_line_and_the_loss_of_all_holders() {
 		let told = &status["backups"][0]["protection"];
 		ensure!(told["claimed"]["sequence"] == 1 && told["confirmed"].is_null(), "{status}");
 
+		ensure_behind(world, &machine, &holders[0], cut_at).await?;
 		link.slow(None);
 		link.join();
+		// The other one has all before, for it knows of all.
+		wait_for_copies(world, &machine, &HOLDERS[1..], 2).await?;
+		ensure_behind(world, &machine, &holders[0], cut_at).await?;
+		catch_up(world, &machine, &holders[0]).await?;
 		wait_for_copies(world, &machine, &HOLDERS, 2).await?;
 		ensure!(protection(world, &machine).await? == (Some(1), Some(1)), "both have both");
 		for holder in &holders {

@@ -426,7 +426,7 @@ fn a_snapshot_travels_in_a_file(desk: &Desk<'_>, newest: &Snapshot) -> Result<()
 fn a_machine_comes_back_from_who_has_it(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
 	let image = desk.path("as-of.raw");
 	let agent = &desk.world.agent;
-	let gateway = agent.contact().gateway.context("the agent has no gateway")?;
+	let gateway = agent.contact().gateways.pop().context("the agent has no gateway")?;
 	let copies = desk.answer("copies web-1")?;
 	let host = &copies["copies"][0];
 	ensure!(host["node"] == story::NODE && host["role"] == "host", "{copies}");
@@ -454,7 +454,7 @@ fn a_machine_comes_back_from_who_has_it(desk: &Desk<'_>, newest: &Snapshot) -> R
 /// It serves neither everybody nor whoever has a key.
 fn a_closed_gateway_lets_its_owners_in(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
 	let agent = &desk.world.agent;
-	let gateway = agent.contact().gateway.context("the agent has no gateway")?;
+	let gateway = agent.contact().gateways.pop().context("the agent has no gateway")?;
 	let (root, identity) = (&newest.cid, shown(&desk.machine.identity.path));
 	let nobody = Identity::new(desk.world.lab.path(), "nobody.key")?;
 	let place = format!("--root {root} --gateway {gateway}");
@@ -513,7 +513,7 @@ fn an_envelope_opens_a_snapshot(desk: &Desk<'_>, newest: &Snapshot) -> Result<()
 	ensure!(opened["sequence"] == newest.sequence, "{opened}");
 
 	// Nodes let them in when the owner has named their key, and no longer than that stands.
-	let gateway = desk.world.agent.contact().gateway.context("the agent has no gateway")?;
+	let gateway = desk.world.agent.contact().gateways.pop().context("the agent has no gateway")?;
 	let request = desk.machine.request;
 	let closed = format!(
 		"show --machine {request} --gateway {gateway} --identity {} --envelope {envelope}",

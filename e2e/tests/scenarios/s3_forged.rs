@@ -223,6 +223,6 @@ async fn pass_blocks(chain: &Chain, count: u64) -> Result<()> {
 
 /// Another operator's node, whose reports about the first node's machines are forgeries.
 async fn register_second_node(chain: &Chain) -> Result<()> {
-	let agent = story::Contact { recipient: Recipient([3; 32]), gateway: None };
+	let agent = story::Contact { recipient: Recipient([3; 32]), gateways: Vec::new() };
 	story::register_node(chain, &story::stranger(), 2, agent).await
 }

@@ -184,7 +184,8 @@ impl Daemon {
 			.filter(|(key, _)| *key == "arg")
 			.map(|(_, cid)| cid.parse().unwrap())
 			.collect();
-		let name = pairs.iter().find(|(key, _)| *key == "name").map_or("", |(_, name)| name);
+		let is_word = |key: &&str| ["name", "cid-codec"].contains(key);
+		let name = pairs.iter().find(|(key, _)| is_word(key)).map_or("", |(_, name)| name);
 		self.asked.push(verb.to_owned());
 		if let ("block/get" | "pin/add" | "pin/update", Some(cid)) = (verb, cids.last()) {
 			self.order.push((verb.to_owned(), *cid));
@@ -192,6 +193,37 @@ impl Daemon {
 		let said = self.said(verb, name, &cids, body);
 		self.most_pins = self.most_pins.max(self.pins.len());
 		said
+	}
+
+	/// As Kubo, it goes by CIDs when it looks for a pin that needs the block, and by hashes else.
+	fn remove(&mut self, cid: &Cid) -> Said {
+		let (mut pending, mut needed): (Vec<Cid>, _) =
+			(self.pins.keys().copied().collect(), vec![]);
+		let mut error = None;
+		while let Some(below) = pending.pop() {
+			needed.push(below);
+			if below.codec() == BlockCodec::DagCbor {
+				match self.blocks.get(&below.digest()).map(|block| links(block)) {
+					Some(Ok(links)) => pending.extend(links),
+					_ => error = Some("pin check failed: invalid majorByte".to_owned()),
+				}
+			}
+		}
+		let error = error.or_else(|| needed.contains(cid).then(|| "pinned via another".to_owned()));
+		if error.is_none() {
+			self.blocks.remove(&cid.digest());
+		}
+		say(&format!("{{\"Hash\":\"{cid}\",\"Error\":\"{}\"}}", error.unwrap_or_default()))
+	}
+
+	fn put(&mut self, codec: &str, body: &[u8]) -> Said {
+		let start = body.windows(4).position(|at| at == b"\r\n\r\n").unwrap() + 4;
+		let end = body.windows(4).rposition(|at| at == b"\r\n--").unwrap();
+		let block = body[start..end].to_vec();
+		let hash = digest(&block);
+		let cid = if codec == "raw" { Cid::raw(hash) } else { Cid::dag_cbor(hash) };
+		self.blocks.entry(hash).or_insert(block);
+		say(&format!("{{\"Key\":\"{cid}\",\"Size\":1}}"))
 	}
 
 	fn said(&mut self, verb: &str, name: &str, cids: &[Cid], body: &[u8]) -> Said {
@@ -206,6 +238,8 @@ impl Daemon {
 				}
 				None => missing(&cids[0]),
 			},
+			"block/rm" => self.remove(&cids[0]),
+			"block/put" => self.put(name, body),
 			"dag/import" => self.import(body),
 			"pin/ls" if cids.is_empty() => self.list(name),
 			"pin/ls" => match self.pins.get(&cids[0]) {

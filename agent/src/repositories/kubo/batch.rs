@@ -87,14 +87,7 @@ impl Batch {
 		// Only now is it known. Headers with one root are all equally long.
 		let header = head(&root).finish().expect("memory can be written to");
 		car[..header.len()].copy_from_slice(&header);
-		let boundary = hex::encode(rand::random::<[u8; 16]>());
-		let before = format!(
-			"--{boundary}\r\nContent-Disposition: form-data; name=\"path\"; filename=\"batch.car\"\r\n\
-			 Content-Type: application/octet-stream\r\n\r\n"
-		);
-		let after = format!("\r\n--{boundary}--\r\n");
-		let body = [before.as_bytes(), &car, after.as_bytes()].concat();
-		let content_type = format!("multipart/form-data; boundary={boundary}");
+		let (content_type, body) = form("path", &car);
 		Packed { root, blocks: self.links.len() as u64 + 1, content_type, body }
 	}
 
@@ -112,6 +105,18 @@ impl Batch {
 		self.links.iter().for_each(|link| encoder.link(link));
 		encoder.finish()
 	}
+}
+
+/// The form that a browser would send with these bytes as a file: its type, and itself.
+pub(super) fn form(field: &str, file: &[u8]) -> (String, Vec<u8>) {
+	let boundary = hex::encode(rand::random::<[u8; 16]>());
+	let before = format!(
+		"--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{field}\"\r\n\
+		 Content-Type: application/octet-stream\r\n\r\n"
+	);
+	let after = format!("\r\n--{boundary}--\r\n");
+	let body = [before.as_bytes(), file, after.as_bytes()].concat();
+	(format!("multipart/form-data; boundary={boundary}"), body)
 }
 
 fn head(root: &Cid) -> CarWriter<Vec<u8>> {

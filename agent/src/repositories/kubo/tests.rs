@@ -81,6 +81,16 @@ fn recorded(name: &str) -> Replay {
 	replay(move |stream| drop(stream.write_all(&answer)))
 }
 
+/// Answers as Kubo did, one request after the other.
+fn answers<const N: usize>(names: [&str; N]) -> Replay {
+	let mut answers = names.map(answer_of).into_iter();
+	let answers = std::sync::Mutex::new(std::iter::from_fn(move || answers.next()));
+	replay(move |stream| {
+		let answer = answers.lock().unwrap().next().unwrap();
+		drop(stream.write_all(&answer));
+	})
+}
+
 fn chunk(bytes: &[u8]) -> Cid {
 	Cid::raw(digest(bytes))
 }
@@ -231,6 +241,41 @@ fn a_block_is_there_missing_or_damaged() {
 	assert_eq!(recorded("stat").kubo.absent(&[chunk(b"one")]).unwrap(), []);
 	let missing = [chunk(b"missing"), chunk(b"one")];
 	assert_eq!(recorded("stat-missing").kubo.absent(&missing).unwrap(), missing);
+}
+
+#[test]
+fn a_block_that_the_daemon_itself_finds_damaged_is_damaged_and_there() {
+	let cid = chunk(b"one");
+	let error = recorded("block-hashed").kubo.block(&cid).unwrap_err();
+	assert!(matches!(error, KuboError::Damaged { cid: bad } if bad == cid), "{error}");
+	assert_eq!(recorded("block-hashed").kubo.absent(&[cid]).unwrap(), []);
+}
+
+#[test]
+fn a_damaged_block_is_removed_by_the_name_that_no_pin_has_and_put_again() {
+	let daemon = answers(["block-remove", "block-put"]);
+	let cid = chunk(b"one");
+	daemon.kubo.replace(&cid, b"one").unwrap();
+	let removed = daemon.asked.recv().unwrap().line;
+	let other = Cid::dag_cbor(cid.digest());
+	assert!(removed.contains(&format!("block/rm?arg={other}&force=true&timeout=")), "{removed}");
+	let put = daemon.asked.recv().unwrap();
+	assert!(put.line.contains("block/put?cid-codec=raw&mhtype=sha2-256&pin=false"), "{}", put.line);
+	assert!(put.body.windows(7).any(|at| at == b"\r\n\r\none"));
+	// One that is gone already is no failure.
+	answers(["block-remove-none", "block-put"]).kubo.replace(&cid, b"one").unwrap();
+}
+
+#[test]
+fn a_block_that_the_daemon_does_not_let_go_of_is_not_replaced() {
+	for (answer, words) in [("pinned", "pinned via"), ("unchecked", "pin check failed")] {
+		let daemon = recorded(&format!("block-remove-{answer}"));
+		let error = daemon.kubo.replace(&chunk(b"one"), b"one").unwrap_err();
+		assert!(matches!(&error, KuboError::Failed(said) if said.contains(words)), "{error}");
+		assert_eq!(daemon.asked.try_iter().count(), 1, "it was put all the same");
+	}
+	let other = answers(["block-remove", "block-put"]).kubo.replace(&chunk(b"two"), b"two");
+	assert!(matches!(other, Err(KuboError::Malformed(_))), "{other:?}");
 }
 
 #[test]
