@@ -14,7 +14,7 @@ use crate::{
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId, job::SnapshotOrder, report::TakenSnapshot,
 };
-use codec::Encode;
+use codec::{Decode, Encode};
 
 /// What came of beginning a snapshot.
 enum Attempt {
@@ -241,12 +241,14 @@ impl NodeExecutor {
 
 	/// Forget from which checkpoints on writes were recorded: the record has proved to be wrong.
 	fn discredit(&self, known: &[Known]) -> Result<(), JobError> {
-		for (root, label) in self.labels()? {
-			if label.checkpoint.is_some() && known.iter().any(|known| known.root == root) {
-				let label = PinLabel { checkpoint: None, ..label };
-				// It may be damaged, too, and is known to be wrong all the same.
-				self.store.relabel(&root, &label.encode()).map_err(stored)?;
-			}
+		for Known { checkpoint, root } in known {
+			let without = |label: &[u8]| {
+				let label = PinLabel::decode(&mut &*label).ok()?;
+				let is_meant = label.checkpoint == Some(*checkpoint);
+				is_meant.then(|| PinLabel { checkpoint: None, ..label }.encode())
+			};
+			// It may be damaged, too, and is known to be wrong all the same.
+			self.store.relabel(root, without).map_err(stored)?;
 		}
 		Ok(())
 	}
