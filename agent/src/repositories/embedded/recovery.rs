@@ -106,7 +106,7 @@ fn open_index(
 			return Ok(Opened::Lost { next_pack });
 		}
 	}
-	let unknown = unknown_bytes(files, pack_numbers, &states)?;
+	let unknown = unknown_bytes(files, pack_numbers, &states, next_pack)?;
 	if unknown != UnknownBytes::None {
 		// After a crash these are bytes that nobody was told are safe. But when the index lacks
 		// a pinned root, it is older than the pins, and these bytes are all that is left. And
@@ -139,16 +139,18 @@ fn unknown_bytes(
 	files: &Arc<dyn Files>,
 	pack_numbers: &[u32],
 	states: &BTreeMap<u32, PackState>,
+	next_pack: u32,
 ) -> Result<UnknownBytes, RepositoryError> {
 	let last = states.last_key_value().map_or(0, |(last, _)| *last);
 	let mut found = UnknownBytes::None;
 	for pack in pack_numbers {
-		let is_unknown = match states.get(pack) {
-			Some(state) => file_len(&*open_pack(&**files, *pack)?)? > state.end,
-			None => true,
+		let (is_unknown, is_among) = match states.get(pack) {
+			Some(state) => (file_len(&*open_pack(&**files, *pack)?)? > state.end, *pack < last),
+			// A crash leaves none with the number of one that was away.
+			None => (true, *pack < next_pack),
 		};
 		match is_unknown {
-			true if *pack < last => return Ok(UnknownBytes::AmongKnownOnes),
+			true if is_among => return Ok(UnknownBytes::AmongKnownOnes),
 			true => found = UnknownBytes::Behind,
 			false => {}
 		}

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
 	pipeline::tests::fixture::{MemoryDisk, World, noise},
-	repositories::{Collected, Obstacle},
+	repositories::{Collected, Obstacle, embedded::tests::simulated::Chance},
 };
 
 /// A collection frees nothing, and names these nodes and the snapshots that need them.
@@ -163,6 +163,93 @@ fn the_number_of_a_pack_that_is_away_is_not_given_again() {
 	files.put_back(PACKS[2], &pack);
 	let store = open_on(&files);
 	assert!(tree.is_whole(&store) && check(&store).is_good());
+}
+
+/// Cause: the last pack, put back after it was away, was taken for what a crash had left behind, since
+/// the index had the root. Effect: it was removed.
+#[test]
+fn the_last_pack_is_taken_up_again_although_the_root_stands_in_another() {
+	let (files, tree) = Deep::new();
+	rot(&files, PACKS[0], &tree.deep);
+	let store = open_on(&files);
+	assert_eq!(note_lost(&store, &[tree.deep.cid]), 1);
+	put_again(&store, &[&tree.deep, &tree.inner, &tree.root]);
+	assert!(tree.is_whole(&store));
+	drop(store);
+	let last = files.names().into_iter().filter(|name| name.ends_with("pack")).max().unwrap();
+	let pack = files.content(&last);
+	files.take_away(&last);
+	let store = open_and_confirm(&files);
+	assert!(!tree.is_whole(&store) && store.get(&tree.root.cid).unwrap().is_some());
+	drop(store);
+	files.put_back(&last, &pack);
+	assert!(tree.is_whole(&open_and_confirm(&files)));
+}
+
+/// A tree of chunks and nodes in a random order, over several packs, its root the last.
+fn any_tree(chance: &mut Chance) -> Vec<Block> {
+	let (mut blocks, mut tops): (Vec<Block>, Vec<usize>) = (Vec::new(), Vec::new());
+	for name in 0..30 {
+		let block = match tops.len() {
+			2.. if chance.below(2) == 0 => {
+				let mut pick = || tops.swap_remove(chance.below(tops.len() as u64) as usize);
+				let (one, two) = (pick(), pick());
+				node(name, &[&blocks[one], &blocks[two]])
+			}
+			_ => chunk(name, 15_000),
+		};
+		tops.push(blocks.len());
+		blocks.push(block);
+	}
+	let tops: Vec<&Block> = tops.iter().map(|top| &blocks[*top]).collect();
+	blocks.push(node(99, &tops));
+	blocks
+}
+
+#[test]
+fn whatever_packs_are_away_for_a_while_no_snapshot_is_lost() {
+	let mut stopped = 0;
+	for seed in 0..60 {
+		let mut chance = Chance::new(seed);
+		let files = SimulatedFiles::default();
+		let blocks = any_tree(&mut chance);
+		let root = blocks.last().unwrap().cid;
+		let store = open_on(&files);
+		let session = store.open_session().unwrap();
+		put_all(&*session, &blocks.iter().collect::<Vec<_>>());
+		session.pin(&root, b"label").unwrap();
+		drop((session, store));
+		let mut packs: Vec<_> = files.names();
+		packs.retain(|name| name.ends_with("pack") && chance.below(2) == 0);
+		let away: Vec<_> = packs.iter().map(|name| files.content(name)).collect();
+		packs.iter().for_each(|name| files.take_away(name));
+		for _ in 0..=chance.below(2) {
+			let store = open_on(&files);
+			store.confirm_pins().unwrap();
+			store.collect().unwrap();
+			// Some of it is stored again, by a backup that does not come to its end, and more besides.
+			let session = store.open_session().unwrap();
+			for block in blocks.iter().filter(|_| chance.below(4) == 0) {
+				let _ = put(&*session, block);
+			}
+			put_all(&*session, &[&chunk(1000 + chance.below(9), 15_000)]);
+			session.flush().unwrap();
+			drop(session);
+			store.collect().unwrap();
+			stopped += u64::from(store.obstacles().any());
+		}
+		for (name, pack) in packs.iter().zip(&away) {
+			files.put_back(name, pack);
+		}
+		let store = open_on(&files);
+		store.confirm_pins().unwrap();
+		store.collect().unwrap();
+		let report = verify(&store, &root, Chunks::Hashed, &mut |_| true).unwrap();
+		assert!(report.is_good() && store.has(&root).unwrap(), "seed {seed}: {report:?}");
+		assert!(check(&store).is_good(), "seed {seed}");
+		assert_eq!(store.usage().unwrap().blocks, blocks.len() as u64, "seed {seed}");
+	}
+	assert!(stopped > 20, "{stopped}");
 }
 
 #[test]
