@@ -34,7 +34,7 @@ use crate::{
 	jobs::Jobs,
 	node::live_restores::LiveRestores,
 	replicas::{ReplicaView, Replicas},
-	repositories::EmbeddedStore,
+	repositories::{EmbeddedStore, Obstacles},
 	sources::Inventory,
 	verification::Verifier,
 };
@@ -142,6 +142,8 @@ struct Status {
 	blocks: Option<u64>,
 	stored_bytes: Option<u64>,
 	available_bytes: Option<u64>,
+	/// What keeps blocks from being freed.
+	obstacles: Option<Obstacles>,
 }
 
 async fn status(State(api): State<Api>) -> Json<Status> {
@@ -155,6 +157,7 @@ async fn status(State(api): State<Api>) -> Json<Status> {
 		blocks: usage.map(|usage| usage.blocks),
 		stored_bytes: usage.map(|usage| usage.bytes),
 		available_bytes: usage.map(|usage| usage.available_bytes),
+		obstacles: api.store.as_ref().map(EmbeddedStore::obstacles),
 	})
 }
 

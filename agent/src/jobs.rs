@@ -24,7 +24,7 @@ mod priority;
 pub mod sweep;
 
 pub use confirmed::Confirmed;
-pub use executor::{Effort, Executor, HeldRoot, JobContext, JobError};
+pub use executor::{Effort, Executor, Freed, HeldRoot, JobContext, JobError};
 pub use ledger::{Ledger, LedgerError};
 
 use crate::{

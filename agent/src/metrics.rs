@@ -109,6 +109,8 @@ pub(crate) struct Sealed<'a> {
 pub(crate) struct Now<'a> {
 	pub(crate) jobs: &'a [JobView],
 	pub(crate) usage: Option<Usage>,
+	/// Needed nodes because of which no blocks are freed.
+	pub(crate) unreadable_nodes: Option<u64>,
 	pub(crate) pinned_roots: Option<usize>,
 	/// What other nodes confirm of machines, by their names.
 	pub(crate) confirmed: &'a [(String, Confirmed)],
@@ -138,6 +140,7 @@ struct All {
 	store: Gauge,
 	blocks: Gauge,
 	available: Gauge,
+	unreadable: Gauge,
 	pinned: Gauge,
 	verifications: Family<Verified, Gauge>,
 	bad_blocks: Counter,
@@ -179,6 +182,7 @@ impl Default for Metrics {
 			store: Gauge::default(),
 			blocks: Gauge::default(),
 			available: Gauge::default(),
+			unreadable: Gauge::default(),
 			pinned: Gauge::default(),
 			verifications: Family::default(),
 			bad_blocks: Counter::default(),
@@ -263,6 +267,11 @@ impl All {
 			"Room that the store's file system has left",
 			bytes,
 			self.available.clone(),
+		);
+		registry.register(
+			"store_unreadable_nodes",
+			"Nodes of kept snapshots that cannot be read, so that no blocks are freed",
+			self.unreadable.clone(),
 		);
 		registry.register("pinned_roots", "Snapshots that are kept", self.pinned.clone());
 		registry.register(
@@ -403,6 +412,9 @@ impl Metrics {
 			all.blocks.set(gauge(usage.blocks));
 			all.available.set(gauge(usage.available_bytes));
 		}
+		if let Some(nodes) = now.unreadable_nodes {
+			all.unreadable.set(gauge(nodes));
+		}
 		if let Some(roots) = now.pinned_roots {
 			all.pinned.set(gauge(roots as u64));
 		}
@@ -493,6 +505,7 @@ mod tests {
 			copies: &copies,
 			replicas: &replicas,
 			below_quorum: Some(2),
+			unreadable_nodes: Some(1),
 			..Now::default()
 		};
 		let words = metrics.render(&now).unwrap();
@@ -516,6 +529,7 @@ mod tests {
 			"backup_agent_replica_behind{replica=\"rack-2\"} 3",
 			"backup_agent_replica_last_success_timestamp_seconds{replica=\"rack-2\"} 1.5",
 			"backup_agent_snapshots_below_quorum 2",
+			"backup_agent_store_unreadable_nodes 1",
 			"backup_agent_job_stage_seconds_count{kind=\"snapshot\",stage=\"freeze\"} 1",
 			"backup_agent_job_stage_seconds_bucket{le=\"0.1\",kind=\"snapshot\",stage=\"freeze\"} 1",
 			"backup_agent_bad_blocks_total 6",

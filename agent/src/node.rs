@@ -23,7 +23,7 @@ mod snapshots;
 use crate::{
 	config::{Config, InForce},
 	copies::Copies,
-	jobs::{Executor, HeldRoot, JobContext, JobError, now_ms},
+	jobs::{Executor, Freed, HeldRoot, JobContext, JobError, now_ms},
 	peers::Elsewhere,
 	pipeline::{BackupError, Pace, RestoreError},
 	replicas::Replicas,
@@ -123,6 +123,12 @@ impl PinLabel {
 	pub(crate) fn into_place(self) -> (LineageId, u64, Option<OpaqueId>) {
 		(self.lineage, self.sequence, self.copy_for)
 	}
+}
+
+/// Whether a label says that its root is held as this.
+fn is_label_of(label: &[u8], root: &HeldRoot) -> bool {
+	PinLabel::decode(&mut &*label)
+		.is_ok_and(|label| (&label.lineage, &label.copy_for) == (&root.lineage, &root.copy_for))
 }
 
 impl Decode for PinLabel {
@@ -337,8 +343,11 @@ impl Executor for NodeExecutor {
 			return Err(JobError { reason: FailureReason::ImageInUse, detail: detail.into() });
 		}
 		// It may be damaged, so nothing but its label is touched.
-		if let Some(label) = self.copies.other_label(&root.cid, &root.lineage)
-			&& self.store.relabel(&root.cid, &label).map_err(stored)?
+		if let Some(other) = self.copies.other_label(&root.cid, &root.lineage)
+			&& self
+				.store
+				.relabel(&root.cid, |label| is_label_of(label, root).then_some(other))
+				.map_err(stored)?
 		{
 			return Ok(());
 		}
@@ -361,8 +370,9 @@ impl Executor for NodeExecutor {
 		self.copies.are_unfinished() || self.replicas.are_unfinished()
 	}
 
-	fn collect(&self) -> Result<u64, JobError> {
-		self.store.collect().map(|collected| collected.bytes).map_err(stored)
+	fn collect(&self) -> Result<Freed, JobError> {
+		let bytes = self.store.collect().map_err(stored)?.bytes;
+		Ok(Freed { bytes, has_left_roots: self.store.obstacles().has_dead_roots })
 	}
 
 	fn recover(&self) -> Result<(), JobError> {

@@ -24,7 +24,7 @@ mod trial;
 pub mod verify;
 
 pub use car::{CarError, CarFile, CarStream, CarWriter};
-pub use embedded::{EmbeddedStore, StoreOptions, StoreReport};
+pub use embedded::{EmbeddedStore, Obstacle, Obstacles, StoreOptions, StoreReport};
 pub use error::RepositoryError;
 pub use kubo::{Kubo, KuboError};
 pub use trial::try_out;

@@ -8,7 +8,7 @@ mod orders;
 
 use backup_agent::{
 	api::{Api, Gatekeeper},
-	jobs::{Executor, HeldRoot, JobContext, JobError, Jobs, Ledger},
+	jobs::{Executor, Freed, HeldRoot, JobContext, JobError, Jobs, Ledger},
 	secret::SharedSecret,
 };
 use backup_primitives::{
@@ -97,8 +97,8 @@ impl Executor for Played {
 		Ok(())
 	}
 
-	fn collect(&self) -> Result<u64, JobError> {
-		Ok(0)
+	fn collect(&self) -> Result<Freed, JobError> {
+		Ok(Freed::default())
 	}
 
 	fn recover(&self) -> Result<(), JobError> {

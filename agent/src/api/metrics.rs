@@ -45,6 +45,7 @@ fn render(api: &Api) -> Option<String> {
 		jobs: &jobs,
 		confirmed: &confirmed,
 		usage: api.store.as_ref().and_then(|store| store.usage().ok()),
+		unreadable_nodes: api.store.as_ref().map(|store| store.obstacles().count),
 		pinned_roots: api.jobs.executor().roots().ok().map(|roots| roots.len()),
 		verifications: verifications.as_deref().unwrap_or_default(),
 		copies: &copies,

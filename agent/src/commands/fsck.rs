@@ -127,6 +127,7 @@ fn print(when: &str, report: &StoreReport, json: bool) -> Result<()> {
 		bad_headers,
 		unknown_bytes,
 		is_index_suspect,
+		is_finished,
 		..
 	} = report;
 	let names = |cids: &[crate::format::Cid]| -> Vec<String> {
@@ -146,6 +147,7 @@ fn print(when: &str, report: &StoreReport, json: bool) -> Result<()> {
 			"bad_headers": bad_headers,
 			"unknown_bytes": unknown_bytes,
 			"is_index_suspect": is_index_suspect,
+			"is_finished": is_finished,
 		});
 		println!("{}", Versioned::new(value).line()?);
 		return Ok(());
@@ -162,6 +164,11 @@ fn print(when: &str, report: &StoreReport, json: bool) -> Result<()> {
 	}
 	if *is_index_suspect {
 		println!("  the index is damaged; the packs have everything");
+	}
+	if !is_finished {
+		println!(
+			"  not everything was looked at: what is damaged so far is noted by --repair first"
+		);
 	}
 	for root in &report.lost_roots {
 		println!("  LOST      {root} cannot be restored in full from here");

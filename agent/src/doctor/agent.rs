@@ -1,7 +1,9 @@
 //! What a running agent says.
 
 use super::{Case, Finding};
-use crate::{api::LIVE_RESTORES_PATH, client::AgentClient, config::Config};
+use crate::{
+	api::LIVE_RESTORES_PATH, client::AgentClient, config::Config, repositories::Obstacles,
+};
 use anyhow::{Context, Result};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{collections::HashSet, net::TcpStream, time::Duration};
@@ -19,6 +21,8 @@ pub(super) struct Running {
 	pub(super) genesis: Option<String>,
 	/// Machines that it works on now.
 	pub(super) busy: HashSet<String>,
+	/// What keeps blocks from being freed.
+	pub(super) obstacles: Obstacles,
 	/// What keeps live restores from going on, by machine.
 	stuck: Vec<(String, String)>,
 	checks: Vec<Check>,
@@ -29,6 +33,7 @@ pub(super) struct Running {
 struct Status {
 	version: String,
 	genesis: Option<String>,
+	obstacles: Option<Obstacles>,
 }
 
 /// What is read of `GET /v1/jobs`.
@@ -113,7 +118,8 @@ fn look(config: &Config) -> Result<(String, Running)> {
 	let filling = live.iter().map(|live| live.vm.clone());
 	let busy = running.filter_map(|job| job.vm).chain(filling).collect();
 	let stuck = live.into_iter().filter_map(|live| Some((live.vm, live.problem?))).collect();
-	let running = Running { genesis: status.genesis, busy, stuck, checks };
+	let obstacles = status.obstacles.unwrap_or_default();
+	let running = Running { genesis: status.genesis, obstacles, busy, stuck, checks };
 	Ok((status.version, running))
 }
 

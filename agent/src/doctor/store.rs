@@ -5,7 +5,9 @@ use crate::{
 	api::STORE_TRIAL_PATH,
 	client::AgentClient,
 	console::existing_store,
-	repositories::{self, EmbeddedStore, Repository, RepositoryError, StoreOptions},
+	repositories::{
+		self, EmbeddedStore, Obstacle, Obstacles, Repository, RepositoryError, StoreOptions,
+	},
 };
 use anyhow::Result;
 use indicatif::HumanBytes;
@@ -26,6 +28,7 @@ pub(super) fn store(case: &Case) -> Vec<Finding> {
 				|_| Finding::ok("store", format!("{DONE} by the agent")),
 			)];
 			findings.extend(running.findings());
+			findings.extend(freeing(&running.obstacles));
 			findings
 		}
 		None if case.is_foreign => vec![Finding::warning(
@@ -53,12 +56,13 @@ fn open(case: &Case) -> Result<Vec<Finding>> {
 	let _hold = case.holds.begin()?;
 	repositories::try_out(&store)?;
 	let mut findings = vec![Finding::ok("store", DONE)];
-	if store.pins_unconfirmed() {
-		findings.push(Finding::warning(
+	match store.pins_unconfirmed() {
+		true => findings.push(Finding::warning(
 			"pins",
 			"some may have been lost, so nothing is collected",
 			"start the agent and the node: pins are compared with the chain then",
-		));
+		)),
+		false => findings.extend(freeing(&store.look_for_obstacles()?)),
 	}
 	let free = store.usage()?.available_bytes;
 	let left = format!("{} left", HumanBytes(free));
@@ -71,4 +75,38 @@ fn open(case: &Case) -> Result<Vec<Finding>> {
 		),
 	});
 	Ok(findings)
+}
+
+/// Nodes because of which no blocks are freed, if there are any.
+fn freeing(obstacles: &Obstacles) -> Option<Finding> {
+	let Obstacle { node, root } = obstacles.named.first()?;
+	let of = root.map_or_else(String::new, |root| format!(" of snapshot {root}"));
+	let others = match obstacles.count {
+		0 | 1 => String::new(),
+		count => format!(", and {} more", count - 1),
+	};
+	Some(Finding::warning(
+		"freeing",
+		format!("no blocks are freed: node {node}{of} is missing or damaged{others}"),
+		"back that machine up, or bring back the disk or pack that it was on; if neither helps, stop \
+		 the agent and run `backup-agent fsck --repair`, which goes on without it",
+	))
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use backup_primitives::Cid;
+
+	#[test]
+	fn what_keeps_blocks_from_being_freed_is_named_with_what_mends_it() {
+		assert_eq!(freeing(&Obstacles::default()), None);
+		let (node, root) = (Cid::dag_cbor([1; 32]), Cid::dag_cbor([2; 32]));
+		let named = vec![Obstacle { node, root: Some(root) }];
+		let finding = freeing(&Obstacles { count: 3, named, has_dead_roots: false }).unwrap();
+		for word in [&node.to_string(), &root.to_string(), "and 2 more"] {
+			assert!(finding.found.contains(word), "{}", finding.found);
+		}
+		assert!(finding.mend.unwrap().contains("fsck --repair"));
+	}
 }

@@ -67,11 +67,20 @@ pub trait Executor: Send + Sync + 'static {
 	/// collected now.
 	fn has_unfinished_copies(&self) -> bool;
 
-	/// Free the blocks that no root needs, and say how many bytes they had.
-	fn collect(&self) -> Result<u64, JobError>;
+	/// Free the blocks that no root needs.
+	fn collect(&self) -> Result<Freed, JobError>;
 
 	/// Clean up what a killed agent left, and bring what is kept to its newest form.
 	fn recover(&self) -> Result<(), JobError>;
+}
+
+/// What freeing blocks came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+	/// Bytes of the blocks that are gone.
+	pub bytes: u64,
+	/// Whether a root that was given up may be left, so that its snapshot can still be opened.
+	pub has_left_roots: bool,
 }
 
 /// A root that is pinned, and what for.

@@ -1,6 +1,6 @@
 //! An executor whose every step a test decides.
 
-use super::{Executor, HeldRoot, JobContext, JobError, Outcome};
+use super::{Executor, Freed, HeldRoot, JobContext, JobError, Outcome};
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId, RecordedRoot,
 	job::{RestoreOrder, SnapshotOrder},
@@ -80,6 +80,8 @@ pub(crate) struct FakeExecutor {
 	pub(crate) is_deaf: AtomicBool,
 	/// Whether blocks lie around that no root needs.
 	pub(crate) has_garbage: AtomicBool,
+	/// Whether roots that were given up cannot be removed.
+	pub(crate) has_left_roots: AtomicBool,
 	/// Whether too few replicas hold what was taken.
 	pub(crate) is_below_quorum: AtomicBool,
 	/// Whether pins may have been lost.
@@ -119,6 +121,7 @@ impl FakeExecutor {
 				is_stuck: AtomicBool::new(false),
 				is_deaf: AtomicBool::new(false),
 				has_garbage: AtomicBool::new(false),
+				has_left_roots: AtomicBool::new(false),
 				is_unconfirmed: AtomicBool::new(false),
 				is_fetching: AtomicBool::new(false),
 				is_below_quorum: AtomicBool::new(false),
@@ -232,10 +235,11 @@ impl Executor for FakeExecutor {
 		self.has_garbage.load(Ordering::Relaxed)
 	}
 
-	fn collect(&self) -> Result<u64, JobError> {
-		self.has_garbage.store(false, Ordering::Relaxed);
+	fn collect(&self) -> Result<Freed, JobError> {
+		let has_left_roots = self.has_left_roots.load(Ordering::Relaxed);
+		self.has_garbage.store(has_left_roots, Ordering::Relaxed);
 		self.acts.lock().unwrap().push(Act::Collected);
-		Ok(0)
+		Ok(Freed { bytes: 0, has_left_roots })
 	}
 
 	fn recover(&self) -> Result<(), JobError> {

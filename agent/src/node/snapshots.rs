@@ -14,7 +14,11 @@ use crate::{
 use backup_primitives::{
 	Cid, FailureReason, LineageId, OpaqueId, job::SnapshotOrder, report::TakenSnapshot,
 };
-use codec::Encode;
+use codec::{Decode, Encode};
+
+/// How often a snapshot is begun again because damage was noted meanwhile. A verification notes what
+/// it finds in no more rounds than that.
+const NOTES_MAX: u32 = 8;
 
 /// What came of beginning a snapshot.
 enum Attempt {
@@ -36,7 +40,8 @@ impl NodeExecutor {
 		context: &JobContext,
 	) -> Result<TakenSnapshot, JobError> {
 		let known = self.known(Some(&order.lineage))?;
-		persist(known, |known| self.attempt(origin, order, vm, known, context))
+		let attempt = |known: &[Known]| self.attempt(origin, order, vm, known, context);
+		persist(known, || self.store.times_noted(), attempt)
 	}
 
 	/// Take a snapshot, reading what was written since one of the known ones if that was recorded.
@@ -241,12 +246,14 @@ impl NodeExecutor {
 
 	/// Forget from which checkpoints on writes were recorded: the record has proved to be wrong.
 	fn discredit(&self, known: &[Known]) -> Result<(), JobError> {
-		for (root, label) in self.labels()? {
-			if label.checkpoint.is_some() && known.iter().any(|known| known.root == root) {
-				let label = PinLabel { checkpoint: None, ..label };
-				// It may be damaged, too, and is known to be wrong all the same.
-				self.store.relabel(&root, &label.encode()).map_err(stored)?;
-			}
+		for Known { checkpoint, root } in known {
+			let without = |label: &[u8]| {
+				let label = PinLabel::decode(&mut &*label).ok()?;
+				let is_meant = label.checkpoint == Some(*checkpoint);
+				is_meant.then(|| PinLabel { checkpoint: None, ..label }.encode())
+			};
+			// It may be damaged, too, and is known to be wrong all the same.
+			self.store.relabel(root, without).map_err(stored)?;
 		}
 		Ok(())
 	}
@@ -289,32 +296,40 @@ impl NodeExecutor {
 	}
 }
 
-/// Begin until a snapshot is taken: once more in full, and once more if the store has lost something
-/// meanwhile. Each time the machine may stand still, so no more often than that.
+/// Begin until a snapshot is taken: once more in full, once more if the store has lost something
+/// meanwhile, and again as often as damage was noted that was not known before. Each time the machine
+/// may stand still, so no more often than that.
 fn persist<K>(
 	mut known: Vec<K>,
+	times_noted: impl Fn() -> u64,
 	mut attempt: impl FnMut(&[K]) -> Result<Attempt, JobError>,
 ) -> Result<TakenSnapshot, JobError> {
-	let mut has_lost = false;
+	let (mut has_lost, mut notes_left) = (false, NOTES_MAX);
 	loop {
+		let noted_before = times_noted();
 		match attempt(&known)? {
 			Attempt::Taken(taken) => return Ok(taken),
 			Attempt::BaseIsOfNoUse if known.is_empty() => {
 				return Err(JobError::internal("a full reading needs no base"));
 			}
 			Attempt::BaseIsOfNoUse => known.clear(),
-			Attempt::StoreHasLost if has_lost => {
-				let detail = "the block store has twice lost what the snapshot relied on: \
-					its disk failed to sync, or damage was found in it";
-				let reason = FailureReason::StoreUnavailable;
-				return Err(JobError { reason, detail: detail.to_owned() });
-			}
 			Attempt::StoreHasLost => {
-				has_lost = true;
+				// What is noted is not relied on again, while a disk that does not sync may go on so.
+				match times_noted() > noted_before && notes_left > 0 {
+					true => notes_left -= 1,
+					false if has_lost => return Err(store_has_lost()),
+					false => has_lost = true,
+				}
 				tracing::warn!("the block store has lost what the snapshot relied on; read again");
 			}
 		}
 	}
+}
+
+fn store_has_lost() -> JobError {
+	let detail = "the block store has lost again what the snapshot relied on: its disk failed to sync, \
+		or damage was found in it";
+	JobError { reason: FailureReason::StoreUnavailable, detail: detail.to_owned() }
 }
 
 /// Whole chunks are counted, and no more than what was read: the last chunk of a disk is smaller.
@@ -338,15 +353,21 @@ fn ensure_capacity(order: &SnapshotOrder, disk_bytes: u64) -> Result<(), JobErro
 mod tests {
 	use super::*;
 	use backup_primitives::Consistency;
+	use std::cell::RefCell;
 
-	/// How often it is begun and with how much that is known, if these come of it.
-	fn persisted(attempts: Vec<Attempt>) -> (Vec<usize>, Result<TakenSnapshot, JobError>) {
-		let (mut begun, mut attempts) = (Vec::new(), attempts.into_iter());
-		let taken = persist(vec![(), ()], |known| {
-			begun.push(known.len());
+	/// How often it is begun and with how much that is known, if these come of it. Damage is noted
+	/// during so many of the attempts.
+	fn persisted(
+		attempts: Vec<Attempt>,
+		noted_during: usize,
+	) -> (Vec<usize>, Result<TakenSnapshot, JobError>) {
+		let (begun, mut attempts) = (RefCell::new(Vec::new()), attempts.into_iter());
+		let times_noted = || begun.borrow().len().min(noted_during) as u64;
+		let taken = persist(vec![(), ()], times_noted, |known| {
+			begun.borrow_mut().push(known.len());
 			Ok(attempts.next().expect("it is not begun more often"))
 		});
-		(begun, taken)
+		(begun.into_inner(), taken)
 	}
 
 	fn taken() -> Attempt {
@@ -370,7 +391,7 @@ mod tests {
 			(vec![StoreHasLost, BaseIsOfNoUse, taken()], vec![2, 2, 0]),
 			(vec![BaseIsOfNoUse, StoreHasLost, taken()], vec![2, 0, 0]),
 		] {
-			let (begun, taken) = persisted(attempts);
+			let (begun, taken) = persisted(attempts, 0);
 			assert_eq!(begun, expected);
 			assert_eq!(taken.unwrap().taken_at, 2);
 		}
@@ -383,11 +404,32 @@ mod tests {
 			(vec![StoreHasLost, StoreHasLost], vec![2, 2]),
 			(vec![StoreHasLost, BaseIsOfNoUse, StoreHasLost], vec![2, 2, 0]),
 		] {
-			let (begun, taken) = persisted(attempts);
+			let (begun, taken) = persisted(attempts, 0);
 			assert_eq!(begun, expected);
 			let error = taken.unwrap_err();
 			assert_eq!(error.reason, FailureReason::StoreUnavailable);
 			assert!(error.detail.contains("failed to sync"), "{}", error.detail);
 		}
+	}
+	/// Cause: it was begun once more, whatever the store had lost. Effect: a backup beside a
+	/// verification that notes one thing after the other failed, although each was mended by it.
+	#[test]
+	fn a_snapshot_is_begun_again_as_often_as_damage_is_noted() {
+		use Attempt::StoreHasLost;
+		let lost = |times: usize| (0..times).map(|_| StoreHasLost);
+		let max = NOTES_MAX as usize;
+		let (begun, sealed) = persisted(lost(max).chain([taken()]).collect(), max);
+		assert_eq!((begun.len(), sealed.unwrap().taken_at), (max + 1, 2));
+		// A sync that fails besides is still repeated once.
+		let (begun, sealed) = persisted(lost(4).chain([taken()]).collect(), 3);
+		assert_eq!((begun.len(), sealed.unwrap().taken_at), (5, 2));
+		let (begun, failed) = persisted(lost(5).collect(), 3);
+		assert_eq!((begun.len(), failed.unwrap_err().reason), (5, FailureReason::StoreUnavailable));
+		// And there is an end to it.
+		let (begun, failed) = persisted(lost(max + 2).collect(), usize::MAX);
+		assert_eq!(
+			(begun.len(), failed.unwrap_err().reason),
+			(max + 2, FailureReason::StoreUnavailable)
+		);
 	}
 }

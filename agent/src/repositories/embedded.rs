@@ -24,16 +24,22 @@
 mod bloom;
 mod check;
 mod collect;
+mod entry;
 mod files;
+mod findings;
 mod index;
+mod lost;
+mod mark;
 mod packs;
 mod pins;
+mod reclaim;
 mod record;
 mod recovery;
 mod repair;
 mod session;
 #[cfg(test)]
 pub(crate) mod tests;
+mod verdict;
 
 use crate::{
 	format::{Cid, digest},
@@ -41,8 +47,10 @@ use crate::{
 };
 use backup_primitives::cid::BlockCodec;
 pub use check::StoreReport;
+use entry::Entry;
 use files::{DiskFiles, Files};
-use index::{Entry, Flaw, Index};
+use index::Index;
+pub use mark::{Obstacle, Obstacles};
 use packs::{Packs, Writer};
 use pins::PinLog;
 use session::{Sessions, StoreSession};
@@ -51,7 +59,7 @@ use std::{
 	path::Path,
 	sync::{
 		Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
-		atomic::{AtomicBool, Ordering},
+		atomic::{AtomicBool, AtomicU64, Ordering},
 	},
 };
 
@@ -135,9 +143,27 @@ impl EmbeddedStore {
 		entries.into_iter().map(block).collect()
 	}
 
+	/// How often damage was noted in this run. Each time something was found that was not known.
+	pub fn times_noted(&self) -> u64 {
+		self.shared.times_noted.load(Ordering::Acquire)
+	}
+
 	/// Whether pins may have been lost, so that nothing is collected.
 	pub fn pins_unconfirmed(&self) -> bool {
 		self.shared.pins_unconfirmed.load(Ordering::Acquire)
+	}
+
+	/// What kept the last collection of this run from freeing all that nothing needs.
+	pub fn obstacles(&self) -> Obstacles {
+		lock(&self.shared.obstacles).clone()
+	}
+
+	/// Looks for what would keep a collection from freeing blocks, as far as damage is noted.
+	///
+	/// # Errors
+	/// As a collection.
+	pub fn look_for_obstacles(&self) -> Result<Obstacles, RepositoryError> {
+		collect::look_for_obstacles(&self.shared)
 	}
 
 	/// Reads everything and compares it with what the index says, beside whatever else is going
@@ -174,15 +200,16 @@ impl EmbeddedStore {
 	/// block counts as absent from then on, and all nodes above it as incomplete, so whoever puts
 	/// them again stores them anew. So is what is damaged in the same packs, and any node that turns
 	/// out to be. What can be read again after all counts as present again. Says how many are newly
-	/// noted as damaged. `proceed` is asked before each block, and ends it by saying no: nothing is
-	/// noted then.
+	/// noted as damaged. `proceed` is asked before each block, and ends it by saying no: nothing more
+	/// is noted then.
 	///
 	/// Until a damaged node is stored again, nothing needs it, or a [`repair`](Self::repair) gives it
-	/// up, [`collect`](Repository::collect) frees nothing: it may come back, and what hangs below it
-	/// is unknown.
+	/// up, [`collect`](Repository::collect) frees roots of snapshots only: the node may come back,
+	/// and what hangs below it is unknown.
 	///
-	/// All of it is one durable step, beside readers and writers. Nothing is removed. Open sessions
-	/// end with [`RepositoryError::SessionLost`] if one of them relies on what was noted.
+	/// All of it is one durable step for each million damaged blocks, beside readers and writers.
+	/// Nothing is removed. Open sessions end with [`RepositoryError::SessionLost`] if one of them
+	/// relies on what was noted.
 	///
 	/// # Errors
 	/// [`RepositoryError::Collecting`] while a collection runs, [`RepositoryError::IndexDamaged`]
@@ -192,14 +219,19 @@ impl EmbeddedStore {
 		cids: &[Cid],
 		proceed: &mut dyn FnMut() -> bool,
 	) -> Result<u64, RepositoryError> {
-		repair::note_lost(&self.shared, cids, proceed)
+		lost::note_lost(&self.shared, cids, proceed)
 	}
 
-	/// Replaces the label of a root that is pinned, durably, and touches nothing else: it may lack
-	/// something below it, for which [`Session::pin`] refuses it. Says whether it is pinned; what is
-	/// not stays so.
-	pub fn relabel(&self, root: &Cid, label: &[u8]) -> Result<bool, RepositoryError> {
-		lock(&self.shared.pins).relabel(root, label)
+	/// Replaces the label of a root that is pinned by what is made of it, durably, and touches nothing
+	/// else: it may lack something below it, for which [`Session::pin`] refuses it. Nobody else
+	/// changes the label between the two. Says whether it was replaced: what is not pinned stays so,
+	/// and so does a label of which nothing is made. `change` must not use the store.
+	pub fn relabel(
+		&self,
+		root: &Cid,
+		change: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+	) -> Result<bool, RepositoryError> {
+		lock(&self.shared.pins).relabel(root, change)
 	}
 
 	/// Says that the pins are complete again, and allows collections.
@@ -256,7 +288,7 @@ impl Repository for EmbeddedStore {
 		// Before it begins: what is left behind meanwhile is the next one's.
 		self.shared.has_garbage.store(false, Ordering::Release);
 		let collected = collect::collect(&self.shared);
-		if collected.is_err() {
+		if collected.is_err() || self.obstacles().any() {
 			self.shared.has_garbage.store(true, Ordering::Release);
 		}
 		collected
@@ -289,7 +321,11 @@ pub(crate) struct Shared {
 	writer: Mutex<Writer>,
 	pins: Mutex<PinLog>,
 	sessions: Mutex<Sessions>,
+	/// What kept the last collection from freeing blocks.
+	obstacles: Mutex<Obstacles>,
 	pins_unconfirmed: AtomicBool,
+	/// How often damage was noted.
+	times_noted: AtomicU64,
 	/// Whether blocks may be there that no pin and no open session needs.
 	has_garbage: AtomicBool,
 }
@@ -313,7 +349,7 @@ impl Shared {
 	/// Where the bytes of a block stand, whatever they were stored as.
 	fn find_any(&self, cid: &Cid) -> Result<Option<Entry>, RepositoryError> {
 		let entry = self.look_up(&cid.digest())?;
-		Ok(entry.filter(|entry| entry.flaw != Some(Flaw::Damaged)))
+		Ok(entry.filter(|entry| !entry.is_damaged()))
 	}
 
 	/// What is known of a block, damaged or not.

@@ -57,16 +57,16 @@ impl Mender {
 
 	/// Note what a walk below a root found missing or damaged, fetch what others have of it, and say
 	/// how many blocks came. Blocks below a bad node were not seen; see [`in_rounds`].
-	pub(super) fn mend(&self, root: &Cid, report: &VerifyReport, cancel: &Cancel) -> Mending {
+	pub(super) fn mend(&self, root: &Cid, report: &VerifyReport, cancel: &Cancel) -> Round {
 		let bad: Vec<Cid> = bad_blocks(report).copied().collect();
 		let mut mending = Mending { found: report.bad_blocks, ..Mending::default() };
 		if let Err(error) = self.note(&bad, cancel) {
 			tracing::warn!(%root, %error, "what is damaged is not noted, and so not mended");
-			return mending;
+			return Round { mending, is_any_good: false };
 		}
 		// Then perhaps nothing was noted.
 		if cancel.is_cancelled() {
-			return mending;
+			return Round { mending, is_any_good: false };
 		}
 		// Those of replicas are near, and need no leave of the chain's.
 		let replicas = self.elsewhere.replicas();
@@ -89,7 +89,7 @@ impl Mender {
 			tracing::warn!(%root, mended, "bad blocks were replaced by good ones of others");
 		}
 		mending.is_noted = matches!(self.store.has(root), Ok(false));
-		mending
+		Round { mending, is_any_good: is_any_good(&self.store, &bad) }
 	}
 
 	/// Count what was found and mended, and say in words what becomes of the rest.
@@ -165,12 +165,25 @@ impl Mender {
 	}
 }
 
+/// What came of mending once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+	pub(super) mending: Mending,
+	/// Whether any of what was bad is good now: given by others, or there again with its disk.
+	pub(super) is_any_good: bool,
+}
+
+/// Whether any of these blocks can be read. Ends at the first.
+pub(super) fn is_any_good(store: &EmbeddedStore, blocks: &[Cid]) -> bool {
+	blocks.iter().any(|cid| matches!(store.get(cid), Ok(Some(_))))
+}
+
 /// Walks below a root and has mended what is bad, until a walk finds nothing bad that was not bad
 /// before: when a node is mended, blocks below it come to light. Gives what the last walk found.
 pub(super) fn in_rounds(
 	mending: &mut Mending,
 	mut walk: impl FnMut() -> Result<VerifyReport, RepositoryError>,
-	mut mend: impl FnMut(&VerifyReport) -> Mending,
+	mut mend: impl FnMut(&VerifyReport) -> Round,
 ) -> Result<VerifyReport, RepositoryError> {
 	let mut seen = HashSet::new();
 	for _ in 0..ROUNDS_MAX {
@@ -181,12 +194,13 @@ pub(super) fn in_rounds(
 			return Ok(report);
 		}
 		mending.found = mending.found.max(mending.mended() + report.bad_blocks);
-		let round = mend(&report);
+		let Round { mending: round, is_any_good } = mend(&report);
 		mending.from_replicas += round.from_replicas;
 		mending.from_holders += round.from_holders;
 		mending.is_noted = round.is_noted;
-		// If nothing had to be noted, something could not be read for a moment only.
-		if round.mended() == 0 && round.is_noted {
+		// If nothing had to be noted, something could not be read for a moment only. What is good
+		// again, by whomever, is bad no more, and what hangs below it comes to light.
+		if !is_any_good && round.is_noted {
 			return Ok(report);
 		}
 	}

@@ -1,4 +1,7 @@
-use super::{mending::put_again, *};
+use super::{
+	mending::{Round, is_any_good, put_again},
+	*,
+};
 use crate::{
 	pipeline::tests::fixture::{MemoryDisk, World, noise},
 	repositories::{BlockSource, StoreOptions},
@@ -54,6 +57,16 @@ impl Node {
 		file.write_all_at(&[!block[0]], at).unwrap();
 	}
 
+	/// Puts right what [`damage`](Self::damage) did to a block.
+	fn undo_damage(&self, block: &[u8]) {
+		let pack = self.path("blocks/00000001.pack");
+		let bytes = fs::read(&pack).unwrap();
+		let rest = |bytes: &[u8]| bytes[1..] == block[1..];
+		let at = bytes.windows(block.len()).position(rest).unwrap() as u64;
+		let file = fs::File::options().write(true).open(&pack).unwrap();
+		file.write_all_at(&block[..1], at).unwrap();
+	}
+
 	/// The first chunk of the disk.
 	fn chunk(&self) -> Cid {
 		let block = self.world.store.get(&self.tree()).unwrap().unwrap();
@@ -100,7 +113,7 @@ struct Mended {
 
 impl Mended {
 	/// As a mender does it: all is noted, then fetched if others have it.
-	fn mend(&mut self, report: &VerifyReport) -> Mending {
+	fn mend(&mut self, report: &VerifyReport) -> Round {
 		let store = &self.node.world.store;
 		let bad: Vec<Cid> = report.missing.iter().chain(&report.corrupt).copied().collect();
 		self.rounds.push(bad.len() as u64);
@@ -114,7 +127,7 @@ impl Mended {
 		session.flush().unwrap();
 		make_whole(store, &Cancel::new()).unwrap();
 		mending.is_noted = !store.has(&self.node.root).unwrap();
-		mending
+		Round { mending, is_any_good: is_any_good(store, &bad) }
 	}
 
 	/// Damages a node and the first chunk below it; others have what is said. Tells at last whether the
@@ -150,7 +163,8 @@ fn what_comes_to_light_when_a_node_is_mended_is_mended_too() {
 	let mut mending = Mending::default();
 	let mend = |report: &VerifyReport| {
 		rounds.push(report.bad_blocks);
-		Mending { from_replicas: report.bad_blocks, ..Mending::default() }
+		let mending = Mending { from_replicas: report.bad_blocks, ..Mending::default() };
+		Round { mending, is_any_good: true }
 	};
 	let report = in_rounds(&mut mending, || Ok(walks.next().unwrap()), mend).unwrap();
 	assert!(report.is_good(), "{report:?}");
@@ -180,6 +194,28 @@ fn what_nobody_has_is_asked_for_once() {
 	assert_eq!((mending.found, mending.mended(), mending.is_noted), (1, 0, true));
 }
 
+/// Cause: only what others gave counted as mended. Effect: of two blocks that were noted as lost, the
+/// one that was there again with its disk was called bad as long as the other was.
+#[test]
+fn what_is_there_again_is_not_called_bad_because_something_else_is() {
+	let node = Node::new();
+	let block = node.world.store.get(&node.tree()).unwrap().unwrap();
+	let [first, second] = [0, 1].map(|at| crate::format::links(&block).unwrap()[at]);
+	let content = node.world.store.get(&first).unwrap().unwrap();
+	node.damage(&first);
+	node.damage(&second);
+	let store = node.world.store.clone();
+	assert_eq!(store.note_lost(&[first, second], &mut || true).unwrap(), 2);
+	node.undo_damage(&content);
+	let root = node.root;
+	let mut mended = Mended { node, elsewhere: Others(HashMap::new()), rounds: Vec::new() };
+	let mut mending = Mending::default();
+	let walk = || verify(&store, &root, Chunks::Hashed, &mut |_| true);
+	let report = in_rounds(&mut mending, walk, |report| mended.mend(report)).unwrap();
+	assert_eq!((mended.rounds, report.missing), (vec![2], vec![second]));
+	assert!(store.has(&first).unwrap() && mending.is_noted);
+}
+
 #[test]
 fn damage_that_has_no_end_is_not_claimed_to_be_noted() {
 	let mut walks = 0;
@@ -189,7 +225,10 @@ fn damage_that_has_no_end_is_not_claimed_to_be_noted() {
 		Ok(VerifyReport { bad_blocks: 1, corrupt: vec![cid], ..VerifyReport::default() })
 	};
 	let mut mending = Mending::default();
-	let mend = |_: &VerifyReport| Mending { from_holders: 1, is_noted: true, ..Mending::default() };
+	let mend = |_: &VerifyReport| {
+		let mending = Mending { from_holders: 1, is_noted: true, ..Mending::default() };
+		Round { mending, is_any_good: true }
+	};
 	let report = in_rounds(&mut mending, walk, mend).unwrap();
 	assert_eq!((walks, mending.from_holders), (9, 8));
 	assert!(!report.is_good() && !mending.is_noted);

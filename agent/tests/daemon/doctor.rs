@@ -24,10 +24,10 @@ use std::{
 };
 
 /// What was found, and whether the exit code fits.
-struct Found(Json);
+pub(crate) struct Found(Json);
 
 impl Found {
-	fn on(world: &World) -> Self {
+	pub(crate) fn on(world: &World) -> Self {
 		Self::with(world, &[])
 	}
 
@@ -45,7 +45,7 @@ impl Found {
 	}
 
 	/// A check of the host's, or of a machine as `vm-7: qmp`.
-	fn check(&self, label: &str) -> &Json {
+	pub(crate) fn check(&self, label: &str) -> &Json {
 		let (machine, check) = match label.split_once(": ") {
 			Some((machine, check)) => (Json::from(machine), check),
 			None => (Json::Null, label),

@@ -219,6 +219,20 @@ async fn a_deletion_is_told_when_all_its_roots_are_gone_and_collected() {
 	assert_eq!(bench.deleted(&order), [3]);
 }
 
+/// With its root, what is left of a snapshot could still be opened.
+#[tokio::test]
+async fn a_deletion_waits_while_a_root_that_was_given_up_may_be_left() {
+	let mut bench = Bench::new([(1, Deleted)]);
+	let order = deletion(7, 3);
+	bench.deleted(&order);
+	bench.executor.has_left_roots.store(true, Ordering::Relaxed);
+	assert_eq!(bench.acts().await, gone([1]));
+	assert!(bench.deleted(&order).is_empty());
+	bench.executor.has_left_roots.store(false, Ordering::Relaxed);
+	assert_eq!(bench.acts().await, gone([]));
+	assert_eq!(bench.deleted(&order), [3]);
+}
+
 #[tokio::test]
 async fn a_deletion_of_what_is_not_held_any_more_still_collects() {
 	let mut bench = Bench::new([]);

@@ -1,39 +1,31 @@
 //! Collection: frees what no pin and no session needs.
 //!
-//! 1. *Mark.* Walk from the pins, from the nodes that sessions rely on, and from every node that
-//!    is younger than the oldest session. Live nodes are kept exactly, live chunks in a filter.
+//! 1. *Mark* what has to stay.
 //! 2. *Sweep nodes.* With the gate shut: mark what sessions came to rely on meanwhile, then
 //!    remove all dead nodes in one commit. A node never stays behind its children.
 //! 3. *Sweep chunks*, in batches, each with the gate shut for one commit.
-//! 4. *Reclaim.* Write a skip header over each run of dead records, sync, punch the hole; unlink
-//!    packs without live blocks. Whoever held an old place has passed the gate since.
+//! 4. *Reclaim* the space. Whoever held an old place has passed the gate since.
 //!
-//! It stops without removing anything when a node that is needed cannot be read: what is below
-//! it is unknown. Only what the index knows to be lost is passed over, and all that can still be
-//! reached of a pinned tree stays. What a running agent noted as lost may come back, so it stops at
-//! such a node, too, until the node is stored again, nothing needs it, or a repair gives it up.
+//! While a node that is needed cannot be read, what hangs below it is unknown, and any block may be
+//! among it. Any but the root of a snapshot: none hangs below a node. So dead roots go even then,
+//! for without its root nobody can open what is left of a snapshot that was given up.
 //!
 //! A crash leaves dead space noted in the index; the next collection frees it.
 
 use crate::{
-	format::{Cid, digest, links},
+	format::{Cid, RootBlock, RootError, digest},
 	repositories::{
 		Collected, RepositoryError,
 		embedded::{
 			Shared,
-			bloom::Bloom,
-			files::StoreFile,
-			index::{DeadRun, Entry, Flaw},
-			is_node, lock,
-			record::{HEADER_BYTES, Header},
+			entry::{Entry, Flaw, Outlook},
+			lock,
+			mark::{Live, Obstacle, Obstacles},
+			reclaim::reclaim,
 		},
 	},
 };
-use std::{
-	collections::HashSet,
-	io,
-	sync::{PoisonError, RwLockWriteGuard, atomic::Ordering},
-};
+use std::sync::{PoisonError, RwLockWriteGuard, atomic::Ordering};
 
 /// Blocks looked at, or chunks removed, in one transaction.
 const BATCH_BLOCKS: usize = 65_536;
@@ -62,23 +54,41 @@ impl<'a> Marked<'a> {
 		store.commit()?;
 		let keep_from = keep_from(store);
 		let mut live = Live::new(store)?;
-		live.mark_all(lock(&store.pins).roots())?;
+		live.mark_pins()?;
 		live.mark_sessions()?;
-		live.mark_all(young_nodes(store, keep_from)?)?;
-		if live.may_come_back && !live.has_damaged_nodes {
-			store.index.none_may_come_back()?;
-		}
+		live.mark(young_nodes(store, keep_from)?, None)?;
 		Ok(Self { store, live, keep_from, _running: running })
 	}
 
 	/// Removes the rest, but for what sessions came to rely on since.
 	pub(crate) fn sweep(mut self) -> Result<Collected, RepositoryError> {
-		let mut collected = sweep_nodes(self.store, &mut self.live, self.keep_from)?;
-		let chunks = sweep_chunks(self.store, &self.live, self.keep_from)?;
-		collected.blocks += chunks.blocks;
-		collected.bytes += chunks.bytes;
-		reclaim(self.store)?;
+		let Self { store, live, keep_from, .. } = &mut self;
+		let collected = match live.obstacles.any() {
+			false => sweep_all(store, live, *keep_from)?,
+			true => sweep_roots(store, live, *keep_from)?,
+		};
+		reclaim(store)?;
+		remember(store, &live.obstacles);
 		Ok(collected)
+	}
+}
+
+/// What would keep a collection from freeing blocks. Walks through the store only where something is
+/// known to be missing that may come back.
+pub(crate) fn look_for_obstacles(store: &Shared) -> Result<Obstacles, RepositoryError> {
+	let mut is_noted = false;
+	scan(store, &mut |_, entry| {
+		is_noted |= matches!(
+			entry.flaw,
+			Some(Flaw::Damaged(Outlook::MayComeBack) | Flaw::Incomplete(Outlook::MayComeBack))
+		);
+	})?;
+	for root in lock(&store.pins).roots() {
+		is_noted |= store.index.get(&root.digest())?.is_none();
+	}
+	match is_noted {
+		true => Ok(Marked::new(store)?.live.obstacles),
+		false => Ok(Obstacles::default()),
 	}
 }
 
@@ -132,110 +142,24 @@ fn young_nodes(store: &Shared, keep_from: u64) -> Result<Vec<Cid>, RepositoryErr
 	Ok(nodes)
 }
 
-/// What has to stay.
-struct Live<'a> {
-	store: &'a Shared,
-	/// Exact: a node that was wrongly taken for visited would lose its children.
-	nodes: HashSet<Digest>,
-	/// May hold more than is live, which only keeps garbage.
-	chunks: Bloom,
-	/// Whether damaged nodes may be readable again one day, or be given by others.
-	may_come_back: bool,
-	/// Whether there are any, readable or not.
-	has_damaged_nodes: bool,
-}
-
-impl<'a> Live<'a> {
-	fn new(store: &'a Shared) -> Result<Self, RepositoryError> {
-		let mut seed = [0; 8];
-		// Without randomness the same garbage may stay again, nothing worse.
-		let _ = aws_lc_rs::rand::fill(&mut seed);
-		let chunks = Bloom::for_digests(store.index.len()?, u64::from_le_bytes(seed));
-		let may_come_back = store.index.may_come_back()?;
-		let nodes = HashSet::new();
-		Ok(Self { store, nodes, chunks, may_come_back, has_damaged_nodes: false })
-	}
-
-	fn mark_all(&mut self, roots: Vec<Cid>) -> Result<(), RepositoryError> {
-		let mut pending: Vec<_> = roots.into_iter().map(|root| (root, Expected::Whole)).collect();
-		while let Some((cid, expected)) = pending.pop() {
-			if !is_node(&cid) {
-				self.chunks.insert(&cid.digest());
-			} else if self.nodes.insert(cid.digest()) {
-				let (children, expected) = self.children(&cid, expected)?;
-				pending.extend(children.into_iter().map(|child| (child, expected)));
-			}
-		}
-		Ok(())
-	}
-
-	fn mark_sessions(&mut self) -> Result<(), RepositoryError> {
-		let nodes = lock(&self.store.sessions).all().flat_map(|session| session.nodes()).collect();
-		self.mark_all(nodes)
-	}
-
-	/// The children of a node, and what to expect of them.
-	fn children(
-		&mut self,
-		node: &Cid,
-		expected: Expected,
-	) -> Result<(Vec<Cid>, Expected), RepositoryError> {
-		let entry = match self.store.look_up(&node.digest())? {
-			Some(entry) if entry.is_node || entry.flaw.is_some() => entry,
-			Some(_) | None if expected == Expected::Parts => {
-				return Ok((Vec::new(), Expected::Parts));
-			}
-			Some(_) | None => return Err(RepositoryError::Missing { cid: *node }),
-		};
-		let expected = match entry.flaw {
-			None => Expected::Whole,
-			Some(_) => {
-				// It does not stand among the nodes. Its entry stays as long as the pin, or an
-				// index without it would be taken for an old one.
-				self.chunks.insert(&node.digest());
-				Expected::Parts
-			}
-		};
-		let is_damaged = entry.flaw == Some(Flaw::Damaged);
-		self.has_damaged_nodes |= is_damaged;
-		let block = match self.store.read(&entry) {
-			Ok(block) if digest(&block) == node.digest() => block,
-			Err(error) if !(is_damaged && error.is_loss()) => return Err(error),
-			// Where it can be read again after all, what is below it stays.
-			Ok(_) | Err(_) if is_damaged && !self.may_come_back => {
-				return Ok((Vec::new(), expected));
-			}
-			Ok(_) | Err(_) => {
-				if is_damaged {
-					tracing::warn!(
-						target: "store",
-						%node,
-						"nothing is freed: what hangs below a damaged node is unknown, until it is \
-						 mended, its snapshots are given up, or `fsck --repair` goes on without it"
-					);
-				}
-				return Err(RepositoryError::Corrupt { cid: *node });
-			}
-		};
-		let children = links(&block);
-		let children =
-			children.map_err(|source| RepositoryError::NotANode { cid: *node, source })?;
-		Ok((children, expected))
-	}
-}
-
-/// What a walk may count on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expected {
-	/// The node, with everything below it.
-	Whole,
-	/// Whatever is left below a node that is known to be incomplete.
-	Parts,
-}
-
 /// Waits until nobody uses the answer of a look-up, and keeps everybody out.
 pub(crate) fn shut(store: &Shared) -> RwLockWriteGuard<'_, ()> {
 	store.gate.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn sweep_all(
+	store: &Shared,
+	live: &mut Live<'_>,
+	keep_from: u64,
+) -> Result<Collected, RepositoryError> {
+	let mut collected = sweep_nodes(store, live, keep_from)?;
+	if live.obstacles.any() {
+		return Ok(collected);
+	}
+	let chunks = sweep_chunks(store, live, keep_from)?;
+	collected.blocks += chunks.blocks;
+	collected.bytes += chunks.bytes;
+	Ok(collected)
 }
 
 fn sweep_nodes(
@@ -253,12 +177,90 @@ fn sweep_nodes(
 	live.mark_sessions()?;
 	// What is live as a chunk although it was stored as a node stays, and so does all below.
 	let also_chunks = candidates.iter().filter(|digest| live.chunks.contains(digest));
-	live.mark_all(also_chunks.map(|digest| Cid::dag_cbor(*digest)).collect())?;
+	live.mark(also_chunks.map(|digest| Cid::dag_cbor(*digest)).collect(), None)?;
+	if live.obstacles.any() {
+		// Of one that was good a moment ago. The next collection knows it from the beginning.
+		live.obstacles.has_dead_roots = true;
+		return Ok(Collected::default());
+	}
 	candidates.retain(|digest| !live.nodes.contains(digest));
 	match candidates.is_empty() {
 		true => Ok(Collected::default()),
 		false => store.index.remove(&candidates),
 	}
+}
+
+/// Removes only the roots of snapshots, while it is not known what else is needed.
+fn sweep_roots(
+	store: &Shared,
+	live: &mut Live<'_>,
+	keep_from: u64,
+) -> Result<Collected, RepositoryError> {
+	let (mut dead, mut has_dead_roots) = (Vec::new(), false);
+	scan(store, &mut |digest, entry| {
+		if entry.id >= keep_from || live.nodes.contains(digest) {
+			return;
+		}
+		match entry.flaw {
+			// It may be one, and be there again with the disk.
+			Some(Flaw::Damaged(Outlook::MayComeBack)) => {
+				has_dead_roots = true;
+			}
+			Some(Flaw::Damaged(Outlook::GivenUp)) => {}
+			Some(Flaw::Incomplete(_)) => dead.push((*digest, *entry)),
+			None if entry.is_node => dead.push((*digest, *entry)),
+			None => {}
+		}
+	})?;
+	let mut roots = Vec::new();
+	for (digest, entry) in dead {
+		match is_root(store, &digest, &entry)? {
+			Some(true) => roots.push(digest),
+			Some(false) => {}
+			None => has_dead_roots = true,
+		}
+	}
+	let _shut = shut(store);
+	live.mark_sessions()?;
+	let count = roots.len();
+	// What may be live as a chunk stays: the filter is another one at the next collection.
+	roots.retain(|digest| !live.nodes.contains(digest) && !live.chunks.contains(digest));
+	live.obstacles.has_dead_roots = has_dead_roots || roots.len() < count;
+	match roots.is_empty() {
+		true => Ok(Collected::default()),
+		false => store.index.remove(&roots),
+	}
+}
+
+/// Whether a block is the root of a snapshot; `None` if it cannot be read.
+fn is_root(store: &Shared, name: &Digest, entry: &Entry) -> Result<Option<bool>, RepositoryError> {
+	let _gate = store.enter();
+	match store.read(entry) {
+		Ok(block) if digest(&block) == *name => {
+			let decoded = RootBlock::decode(&block);
+			Ok(Some(matches!(decoded, Ok(_) | Err(RootError::NewerVersion { .. }))))
+		}
+		Err(error) if !error.is_loss() => Err(error),
+		Ok(_) | Err(_) => Ok(None),
+	}
+}
+
+/// Keeps account of what stands in the way, and tells it when it is another than before.
+fn remember(store: &Shared, found: &Obstacles) {
+	let mut known = lock(&store.obstacles);
+	if *known == *found {
+		return;
+	}
+	for Obstacle { node, root } in &found.named {
+		let root = root.map(|root| root.to_string());
+		tracing::warn!(
+			target: "store",
+			%node, root,
+			"nothing is freed but roots: what hangs below a damaged node is unknown, until it is \
+			 mended, its snapshots are given up, or `fsck --repair` goes on without it"
+		);
+	}
+	*known = found.clone();
 }
 
 fn sweep_chunks(
@@ -299,74 +301,4 @@ fn remove_chunks(
 		.map(|(digest, _)| digest)
 		.collect();
 	store.index.remove(&dead)
-}
-
-fn reclaim(store: &Shared) -> Result<(), RepositoryError> {
-	// Readers that looked up a place before the last commit are gone after this.
-	drop(shut(store));
-	// Asked before the index: a block that is committed in between is found there.
-	let in_use = lock(&store.writer).packs_in_use();
-	for (pack, state) in store.index.packs()? {
-		if state.live_blocks == 0 && !in_use.contains(&pack) {
-			store.index.drop_pack(pack)?;
-			store.packs.remove(pack)?;
-		} else {
-			punch(store, pack)?;
-		}
-	}
-	Ok(())
-}
-
-fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
-	let runs = store.index.dead_runs(pack)?;
-	if runs.is_empty() {
-		return Ok(());
-	}
-	let file = match store.packs.file(pack) {
-		// A pack that is gone takes no space, and is dead in the same places when it comes back.
-		Err(error) if error.is_loss() => return Ok(()),
-		file => file?,
-	};
-	let io = RepositoryError::io;
-	let mut records = Vec::new();
-	for run in &runs {
-		// An entry that was damaged may have named any place, even one amid good blocks.
-		let is_record = match consists_of_records(&*file, run).map_err(io("read a pack")) {
-			// What the disk cannot read any more is left alone too.
-			Err(error) if error.is_loss() => false,
-			checked => checked?,
-		};
-		match is_record {
-			true => records.push(*run),
-			false => {
-				let at = run.offset;
-				tracing::error!(target: "store", pack, at, "dead space is no record, left alone");
-			}
-		}
-	}
-	for run in &records {
-		let skipped = u32::try_from(run.len - HEADER_BYTES).expect("packs are below 4 GiB");
-		let header = Header::skip(skipped).encode(&[]);
-		file.write_at(run.offset, &header).map_err(io("write a pack"))?;
-	}
-	// A hole without its skip header would be taken for damage by a rebuild.
-	file.sync().map_err(io("sync a pack"))?;
-	for run in &records {
-		file.punch(run.offset + HEADER_BYTES, run.len - HEADER_BYTES)
-			.map_err(io("free space in a pack"))?;
-	}
-	store.index.clear_dead(pack, &runs)
-}
-
-fn consists_of_records(file: &dyn StoreFile, run: &DeadRun) -> io::Result<bool> {
-	let (mut at, end) = (run.offset, run.offset + run.len);
-	while at + HEADER_BYTES <= end.min(file.len()?) {
-		let mut header = [0; HEADER_BYTES as usize];
-		file.read_at(at, &mut header)?;
-		match Header::decode(&header, &[]) {
-			Some(header) => at += header.record_bytes(),
-			None => return Ok(false),
-		}
-	}
-	Ok(at == end)
 }

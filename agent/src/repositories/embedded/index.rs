@@ -4,7 +4,13 @@
 //! transaction. After an error of the disk redb refuses to go on, so the database is opened
 //! anew at the next use; what was committed is then there, what was not is not.
 
-use crate::repositories::{Collected, RepositoryError, embedded::files::Files};
+use crate::repositories::{
+	Collected, RepositoryError,
+	embedded::{
+		entry::{ENTRY_BYTES, Entry, Flaw, Outlook::MayComeBack},
+		files::Files,
+	},
+};
 use redb::{
 	Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
 };
@@ -22,7 +28,6 @@ pub(crate) const INDEX_FILE: &str = "index.redb";
 pub(crate) const STORE_VERSION: u64 = 1;
 
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
-const ENTRY_BYTES: usize = 21;
 
 type Digest = [u8; 32];
 
@@ -36,78 +41,11 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 const META_VERSION: &str = "version";
 const META_NEXT_ID: &str = "next-id";
+/// The least number that no pack has had, where packs were missing when the index was made anew.
+const META_NEXT_PACK: &str = "next-pack";
 const META_UNCONFIRMED: &str = "pins-unconfirmed";
+/// What stores said of all damaged blocks at once before each said it of itself.
 const META_MAY_COME_BACK: &str = "nodes-may-come-back";
-
-/// Where a block stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-	pub(crate) pack: u32,
-	/// Of the record's header.
-	pub(crate) offset: u32,
-	/// Of the block.
-	pub(crate) len: u32,
-	/// Rises with every block that is stored.
-	pub(crate) id: u64,
-	/// Whether it was stored as a node, with all its children.
-	pub(crate) is_node: bool,
-	/// What is known to be wrong with it; a node with a flaw is not taken for one.
-	pub(crate) flaw: Option<Flaw>,
-}
-
-/// What a check or a rebuild found to be wrong with a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
-	/// Its bytes are not what its digest says. It counts as absent, and is stored anew.
-	Damaged,
-	/// The bytes of a node that are good, while something below it is not.
-	Incomplete,
-}
-
-impl Entry {
-	pub(crate) fn encode(&self) -> [u8; ENTRY_BYTES] {
-		let mut bytes = [0; ENTRY_BYTES];
-		bytes[..4].copy_from_slice(&self.pack.to_le_bytes());
-		bytes[4..8].copy_from_slice(&self.offset.to_le_bytes());
-		bytes[8..12].copy_from_slice(&self.len.to_le_bytes());
-		bytes[12..20].copy_from_slice(&self.id.to_le_bytes());
-		bytes[20] = match self.flaw {
-			None => self.is_node.into(),
-			Some(Flaw::Damaged) => 2,
-			Some(Flaw::Incomplete) => 3,
-		};
-		bytes
-	}
-
-	fn decode(bytes: &[u8; ENTRY_BYTES]) -> Self {
-		let word = |at: usize| {
-			u32::from_le_bytes(bytes[at..at + 4].try_into().expect("a slice of 4 bytes"))
-		};
-		let id = u64::from_le_bytes(bytes[12..20].try_into().expect("a slice of 8 bytes"));
-		let (is_node, flaw) = match bytes[20] {
-			0 => (false, None),
-			1 => (true, None),
-			3 => (false, Some(Flaw::Incomplete)),
-			_ => (false, Some(Flaw::Damaged)),
-		};
-		Self { pack: word(0), offset: word(4), len: word(8), id, is_node, flaw }
-	}
-
-	/// Where its record ends.
-	pub(crate) fn end(&self) -> u64 {
-		u64::from(self.offset) + u64::from(self.record_bytes())
-	}
-
-	/// Whether both stand at the same place.
-	pub(crate) fn is_at(&self, other: &Self) -> bool {
-		(self.pack, self.offset) == (other.pack, other.offset)
-	}
-
-	/// Bytes of the whole record.
-	fn record_bytes(&self) -> u32 {
-		self.len.saturating_add(super::record::HEADER_BYTES as u32)
-	}
-}
 
 /// What the index knows of a pack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,27 +81,39 @@ pub(crate) struct Index {
 	is_condemned: AtomicBool,
 }
 
+/// What opening an index came to.
+#[derive(Debug)]
+pub(crate) enum Opened {
+	/// It is complete.
+	Complete(Index),
+	/// It has to be made anew. No pack has had this number or a higher one, as far as is known.
+	Lost { next_pack: u32 },
+}
+
 impl Index {
 	fn over(files: Arc<dyn Files>) -> Self {
 		Self { files, database: RwLock::new(None), is_condemned: AtomicBool::new(false) }
 	}
 
-	/// Opens a complete index; `None` if there is none and it must be rebuilt.
-	pub(crate) fn open(files: Arc<dyn Files>) -> Result<Option<Self>, RepositoryError> {
-		let index = Self::over(files);
+	/// Opens the index that is there.
+	pub(crate) fn open(files: Arc<dyn Files>) -> Result<Opened, RepositoryError> {
+		let (index, nothing) = (Self::over(files), Opened::Lost { next_pack: 1 });
 		match index.read(|database| meta(database, META_VERSION)) {
-			Ok(Some(STORE_VERSION)) => Ok(Some(index)),
+			Ok(Some(STORE_VERSION)) => {
+				index.tell_each_what_may_come_back()?;
+				Ok(Opened::Complete(index))
+			}
 			Ok(Some(found)) => Err(RepositoryError::NewerVersion { found, known: STORE_VERSION }),
-			Ok(None) => Ok(None),
-			Err(RepositoryError::Index { source }) if is_damage(&source) => Ok(None),
-			Err(RepositoryError::Io { source, .. }) if is_foreign(&source) => Ok(None),
+			Ok(None) => Ok(Opened::Lost { next_pack: index.next_pack()? }),
+			Err(RepositoryError::Index { source }) if is_damage(&source) => Ok(nothing),
+			Err(RepositoryError::Io { source, .. }) if is_foreign(&source) => Ok(nothing),
 			Err(error) => Err(error),
 		}
 	}
 
 	/// An empty index in place of whatever is there. It counts as complete only after
 	/// [`complete`](Self::complete).
-	pub(crate) fn create(files: Arc<dyn Files>) -> Result<Self, RepositoryError> {
+	pub(crate) fn create(files: Arc<dyn Files>, next_pack: u32) -> Result<Self, RepositoryError> {
 		let there = files.list().map_err(RepositoryError::io("list the store's files"))?;
 		if there.iter().any(|name| name == INDEX_FILE) {
 			files.remove(INDEX_FILE).map_err(RepositoryError::io("remove a damaged index"))?;
@@ -173,7 +123,7 @@ impl Index {
 			transaction.open_table(BLOCKS)?;
 			transaction.open_table(PACKS)?;
 			transaction.open_table(DEAD)?;
-			transaction.open_table(META)?;
+			transaction.open_table(META)?.insert(META_NEXT_PACK, u64::from(next_pack))?;
 			Ok(())
 		})?;
 		index.files.sync_folder().map_err(RepositoryError::io("sync the store's folder"))?;
@@ -194,14 +144,31 @@ impl Index {
 		Ok(self.read(|database| meta(database, META_UNCONFIRMED))? == Some(1))
 	}
 
-	/// Whether nodes were noted as damaged that nobody gave up: what is below them is unknown.
-	pub(crate) fn may_come_back(&self) -> Result<bool, RepositoryError> {
-		Ok(self.read(|database| meta(database, META_MAY_COME_BACK))? == Some(1))
+	/// Takes over from stores that said of all damaged blocks at once whether they may come back.
+	fn tell_each_what_may_come_back(&self) -> Result<(), RepositoryError> {
+		if self.read(|database| meta(database, META_MAY_COME_BACK))? != Some(1) {
+			return Ok(());
+		}
+		self.write(|transaction| {
+			let mut blocks = transaction.open_table(BLOCKS)?;
+			set_flaws(&mut blocks, |flaw| match flaw {
+				Flaw::Damaged(_) => Flaw::Damaged(MayComeBack),
+				Flaw::Incomplete(outlook) => Flaw::Incomplete(outlook),
+			})?;
+			transaction.open_table(META)?.remove(META_MAY_COME_BACK)?;
+			Ok(())
+		})
 	}
 
-	/// Says that there are no such nodes any more.
-	pub(crate) fn none_may_come_back(&self) -> Result<(), RepositoryError> {
-		self.note(&[], Some(false))
+	/// The least number that no pack has had, as far as is known.
+	pub(crate) fn next_pack(&self) -> Result<u32, RepositoryError> {
+		let noted = self.read(|database| meta(database, META_NEXT_PACK))?.unwrap_or(1);
+		let noted = u32::try_from(noted).unwrap_or(u32::MAX);
+		let known = match self.packs() {
+			Err(RepositoryError::Index { .. }) => BTreeMap::new(),
+			packs => packs?,
+		};
+		Ok(known.last_key_value().map_or(noted, |(last, _)| noted.max(last.saturating_add(1))))
 	}
 
 	/// The least id that no block has.
@@ -252,25 +219,20 @@ impl Index {
 	}
 
 	/// Takes over what became known of blocks, in one commit. Passes over those that meanwhile
-	/// stand elsewhere. `may_come_back` says anew whether there are damaged nodes that nobody gave
-	/// up.
-	pub(crate) fn note(
+	/// stand elsewhere.
+	pub(crate) fn note(&self, entries: &[(Digest, Entry)]) -> Result<(), RepositoryError> {
+		self.write(|transaction| put_notes(&mut transaction.open_table(BLOCKS)?, entries))
+	}
+
+	/// The same, and from then on nothing that is damaged or absent is waited for.
+	pub(crate) fn note_and_give_up(
 		&self,
 		entries: &[(Digest, Entry)],
-		may_come_back: Option<bool>,
 	) -> Result<(), RepositoryError> {
 		self.write(|transaction| {
 			let mut blocks = transaction.open_table(BLOCKS)?;
-			for (digest, entry) in entries {
-				let there = blocks.get(digest)?.map(|there| Entry::decode(there.value()));
-				if there.is_some_and(|there| there.is_at(entry)) {
-					blocks.insert(digest, &entry.encode())?;
-				}
-			}
-			if let Some(may) = may_come_back {
-				transaction.open_table(META)?.insert(META_MAY_COME_BACK, u64::from(may))?;
-			}
-			Ok(())
+			put_notes(&mut blocks, entries)?;
+			set_flaws(&mut blocks, Flaw::given_up)
 		})
 	}
 
@@ -481,6 +443,32 @@ fn close(slot: &mut Option<Database>) {
 	}
 }
 
+type Blocks<'a> = redb::Table<'a, &'static Digest, &'static [u8; ENTRY_BYTES]>;
+
+fn put_notes(blocks: &mut Blocks<'_>, entries: &[(Digest, Entry)]) -> Result<(), redb::Error> {
+	for (digest, entry) in entries {
+		let there = blocks.get(digest)?.map(|there| Entry::decode(there.value()));
+		if there.is_some_and(|there| there.is_at(entry)) {
+			blocks.insert(digest, &entry.encode())?;
+		}
+	}
+	Ok(())
+}
+
+/// Changes all flaws that there are.
+fn set_flaws(blocks: &mut Blocks<'_>, change: impl Fn(Flaw) -> Flaw) -> Result<(), redb::Error> {
+	let mut changed = Vec::new();
+	for row in blocks.iter()? {
+		let (digest, entry) = row?;
+		let entry = Entry::decode(entry.value());
+		let flaw = entry.flaw.map(&change);
+		if flaw != entry.flaw {
+			changed.push((*digest.value(), Entry { flaw, ..entry }));
+		}
+	}
+	put_notes(blocks, &changed)
+}
+
 fn meta(database: &Database, key: &str) -> Result<Option<u64>, redb::Error> {
 	match database.begin_read()?.open_table(META) {
 		Ok(table) => Ok(table.get(key)?.map(|value| value.value())),
@@ -572,21 +560,38 @@ impl redb::StorageBackend for Boxed {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::repositories::embedded::{
+		entry::Outlook::GivenUp, tests::simulated::SimulatedFiles,
+	};
 
+	/// Stores of before said of all damaged blocks at once whether they may come back.
 	#[test]
-	fn entries_come_back() {
-		let good = Entry {
-			pack: 1,
-			offset: u32::MAX,
-			len: 3,
-			id: u64::MAX - 1,
-			is_node: true,
-			flaw: None,
-		};
-		for flaw in [Flaw::Damaged, Flaw::Incomplete] {
-			let entry = Entry { is_node: false, flaw: Some(flaw), ..good };
-			assert_eq!(Entry::decode(&entry.encode()), entry);
+	fn what_a_store_said_of_all_damaged_blocks_each_says_of_itself() {
+		for (said, expected) in [(Some(1), MayComeBack), (Some(0), GivenUp), (None, GivenUp)] {
+			let files: Arc<dyn Files> = Arc::new(SimulatedFiles::default());
+			let index = Index::create(files.clone(), 1).unwrap();
+			let flaw = Some(Flaw::Damaged(GivenUp));
+			let entry = Entry { pack: 1, offset: 0, len: 3, id: 0, is_node: false, flaw };
+			index.add(&[([7; 32], entry)], &[(1, 100)], 1).unwrap();
+			if let Some(said) = said {
+				let say = index.write(|transaction| {
+					transaction.open_table(META)?.insert(META_MAY_COME_BACK, said)?;
+					Ok(())
+				});
+				say.unwrap();
+			}
+			index.complete(false).unwrap();
+			drop(index);
+			for _ in 0..2 {
+				let Opened::Complete(index) = Index::open(files.clone()).unwrap() else {
+					panic!("it is complete");
+				};
+				let entry = index.get(&[7; 32]).unwrap().unwrap();
+				assert_eq!(entry.flaw, Some(Flaw::Damaged(expected)), "{said:?}");
+				// Only once: a repair may give them up since.
+				let left = index.read(|database| meta(database, META_MAY_COME_BACK)).unwrap();
+				assert_ne!(left, Some(1));
+			}
 		}
-		assert_eq!(Entry::decode(&good.encode()), good);
 	}
 }

@@ -10,8 +10,8 @@ use crate::{
 	repositories::{
 		RepositoryError,
 		embedded::{
+			entry::Entry,
 			files::{Files, StoreFile},
-			index::Entry,
 			record::{HEADER_BYTES, Header, Kind},
 		},
 	},

@@ -100,11 +100,15 @@ impl PinLog {
 		Ok(())
 	}
 
-	/// Says whether it is pinned; what is not stays so.
-	pub(crate) fn relabel(&mut self, root: &Cid, label: &[u8]) -> Result<bool, RepositoryError> {
-		match self.is_pinned(root) {
-			true => self.pin(root, label).map(|()| true),
-			false => Ok(false),
+	/// Says whether there is a pin, and another label for it; what is not pinned stays so.
+	pub(crate) fn relabel(
+		&mut self,
+		root: &Cid,
+		change: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+	) -> Result<bool, RepositoryError> {
+		match self.pins.get(root).and_then(|label| change(label)) {
+			Some(label) => self.pin(root, &label).map(|()| true),
+			None => Ok(false),
 		}
 	}
 

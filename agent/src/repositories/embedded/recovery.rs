@@ -11,8 +11,9 @@ use crate::{
 		RepositoryError, StoreOptions,
 		embedded::{
 			PACK_BYTES_MAX, Shared,
+			entry::{Entry, Flaw, Outlook},
 			files::{Files, StoreFile},
-			index::{Entry, Flaw, Index, PackState},
+			index::{Index, Opened, PackState},
 			is_node,
 			packs::{Packs, Writer, pack_name, pack_number},
 			pins::{PINS_NEW_FILE, PinLog, PinsFound},
@@ -22,7 +23,10 @@ use crate::{
 };
 use std::{
 	collections::{BTreeMap, HashSet},
-	sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
+	sync::{
+		Arc, Mutex, RwLock,
+		atomic::{AtomicBool, AtomicU64},
+	},
 };
 
 /// Blocks that a rebuild adds to the index in one transaction.
@@ -37,8 +41,8 @@ pub(crate) fn open(
 	let (pins, found) = open_pins(&files, &names)?;
 
 	let index = match open_index(&files, &pack_numbers, &pins)? {
-		Some(index) => index,
-		None => rebuild(&files, &pack_numbers)?,
+		Opened::Complete(index) => index,
+		Opened::Lost { next_pack } => rebuild(&files, &pack_numbers, next_pack)?,
 	};
 	if found == PinsFound::PerhapsNotAll && !pack_numbers.is_empty() {
 		index.complete(true)?;
@@ -46,7 +50,8 @@ pub(crate) fn open(
 	let states = index.packs()?;
 	trim(&files, &pack_numbers, &states)?;
 
-	let next_pack = pack_numbers.iter().max().map_or(1, |last| last + 1);
+	// The number of a pack that is away is not given again: it may come back.
+	let next_pack = pack_numbers.iter().max().map_or(1, |last| last + 1).max(index.next_pack()?);
 	let StoreOptions { pack_bytes, reserve_bytes } = options;
 	let pack_bytes = pack_bytes.min(PACK_BYTES_MAX);
 	let next_id = index.next_id()?;
@@ -69,6 +74,8 @@ pub(crate) fn open(
 		writer: Mutex::new(writer),
 		pins: Mutex::new(pins),
 		sessions: Mutex::default(),
+		obstacles: Mutex::default(),
+		times_noted: AtomicU64::default(),
 	})
 }
 
@@ -87,16 +94,19 @@ fn open_index(
 	files: &Arc<dyn Files>,
 	pack_numbers: &[u32],
 	pins: &PinLog,
-) -> Result<Option<Index>, RepositoryError> {
-	let Some(index) = Index::open(files.clone())? else { return Ok(None) };
-	let states = index.packs()?;
+) -> Result<Opened, RepositoryError> {
+	let index = match Index::open(files.clone())? {
+		Opened::Complete(index) => index,
+		lost @ Opened::Lost { .. } => return Ok(lost),
+	};
+	let (states, next_pack) = (index.packs()?, index.next_pack()?);
 	for (pack, state) in &states {
 		if !pack_numbers.contains(pack) || file_len(&*open_pack(&**files, *pack)?)? < state.end {
 			tracing::error!(target: "store", pack, "a pack is missing or too short");
-			return Ok(None);
+			return Ok(Opened::Lost { next_pack });
 		}
 	}
-	let unknown = unknown_bytes(files, pack_numbers, &states)?;
+	let unknown = unknown_bytes(files, pack_numbers, &states, next_pack)?;
 	if unknown != UnknownBytes::None {
 		// After a crash these are bytes that nobody was told are safe. But when the index lacks
 		// a pinned root, it is older than the pins, and these bytes are all that is left. And
@@ -108,11 +118,11 @@ fn open_index(
 			});
 			if is_lost {
 				tracing::error!(target: "store", %root, "the index lacks a pinned root");
-				return Ok(None);
+				return Ok(Opened::Lost { next_pack });
 			}
 		}
 	}
-	Ok(Some(index))
+	Ok(Opened::Complete(index))
 }
 
 /// Where there are bytes that [`trim`] would remove.
@@ -129,16 +139,18 @@ fn unknown_bytes(
 	files: &Arc<dyn Files>,
 	pack_numbers: &[u32],
 	states: &BTreeMap<u32, PackState>,
+	next_pack: u32,
 ) -> Result<UnknownBytes, RepositoryError> {
 	let last = states.last_key_value().map_or(0, |(last, _)| *last);
 	let mut found = UnknownBytes::None;
 	for pack in pack_numbers {
-		let is_unknown = match states.get(pack) {
-			Some(state) => file_len(&*open_pack(&**files, *pack)?)? > state.end,
-			None => true,
+		let (is_unknown, is_among) = match states.get(pack) {
+			Some(state) => (file_len(&*open_pack(&**files, *pack)?)? > state.end, *pack < last),
+			// A crash leaves none with the number of one that was away.
+			None => (true, *pack < next_pack),
 		};
 		match is_unknown {
-			true if *pack < last => return Ok(UnknownBytes::AmongKnownOnes),
+			true if is_among => return Ok(UnknownBytes::AmongKnownOnes),
 			true => found = UnknownBytes::Behind,
 			false => {}
 		}
@@ -174,14 +186,18 @@ fn trim(
 	Ok(())
 }
 
-fn rebuild(files: &Arc<dyn Files>, pack_numbers: &[u32]) -> Result<Index, RepositoryError> {
+fn rebuild(
+	files: &Arc<dyn Files>,
+	pack_numbers: &[u32],
+	next_pack: u32,
+) -> Result<Index, RepositoryError> {
 	let is_new = pack_numbers.is_empty();
 	if !is_new {
 		let packs = pack_numbers.len();
 		tracing::warn!(target: "store", packs, "the index is lost, rebuilding it from the packs");
 	}
 	let mut rebuild = Rebuild {
-		index: Index::create(files.clone())?,
+		index: Index::create(files.clone(), next_pack)?,
 		batch: Vec::new(),
 		batch_at: BTreeMap::new(),
 		next_id: 0,
@@ -282,7 +298,8 @@ impl Rebuild {
 		// perhaps stored anew further on. Its bytes are kept track of, as those of no node.
 		let (is_node, flaw) = match is_node(&header.cid) {
 			true if self.is_complete(&block, &HashSet::new())? => (true, None),
-			true => (false, Some(Flaw::Incomplete)),
+			// What it lacks may be in a pack that is away.
+			true => (false, Some(Flaw::Incomplete(Outlook::MayComeBack))),
 			false => (false, None),
 		};
 		let offset = u32::try_from(at).expect("packs are smaller than 4 GiB");
@@ -320,7 +337,7 @@ impl Rebuild {
 		loop {
 			let mut nodes = Vec::new();
 			self.index.scan(None, usize::MAX, &mut |digest, entry| {
-				if entry.flaw == Some(Flaw::Incomplete) {
+				if entry.is_incomplete() {
 					nodes.push((*digest, *entry));
 				}
 			})?;
@@ -335,7 +352,7 @@ impl Rebuild {
 			if notes.is_empty() {
 				return Ok(());
 			}
-			self.index.note(&notes, None)?;
+			self.index.note(&notes)?;
 		}
 	}
 

@@ -13,17 +13,16 @@
 //! noted: the packs have everything, and the next start reads them. Nobody can use the index
 //! while its checksums are looked at, which takes about as long as copying it.
 
-use crate::{
-	format::Cid,
-	repositories::{
-		RepositoryError,
-		embedded::{
-			Shared, StoreReport,
-			check::{Findings, counts_as_node, header_of, inspect, nodes_from},
-			collect::{Running, shut},
-			index::{Entry, Flaw},
-			lock,
-		},
+use crate::repositories::{
+	RepositoryError,
+	embedded::{
+		Shared, StoreReport,
+		check::inspect,
+		collect::{Running, shut},
+		entry::{Entry, Flaw, Outlook},
+		findings::{Findings, nodes_from},
+		lock,
+		verdict::header_of,
 	},
 };
 use std::sync::atomic::Ordering;
@@ -48,53 +47,18 @@ pub(crate) fn repair(
 	if !found.report.is_finished && !found.has_more {
 		return Ok(found.report);
 	}
+	if found.has_more {
+		// Nodes were not looked at yet.
+		let Findings { report, damaged, nodes, .. } = &mut found;
+		nodes.begin(store, damaged)?;
+		if !nodes.look_at_all(store, &mut || proceed(report))? {
+			return Ok(found.report);
+		}
+		damaged.extend(nodes.damaged.drain());
+	}
 	mend_headers(store, &found)?;
 	note(store, &mut found, first_young, Outlook::GivenUp)?;
 	Ok(found.report)
-}
-
-/// What becomes of nodes that are noted as damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outlook {
-	/// Somebody decided to go on without them: what only they lead to can go.
-	GivenUp,
-	/// The disk may have them again, or others give them: nothing is freed until then.
-	MayComeBack,
-}
-
-/// Notes those of some blocks that are damaged, those beside them that are, and all that stands on
-/// them or on what is absent. Says how many are damaged.
-pub(crate) fn note_lost(
-	store: &Shared,
-	cids: &[Cid],
-	proceed: &mut dyn FnMut() -> bool,
-) -> Result<u64, RepositoryError> {
-	let _running = Running::begin(store)?;
-	let first_young = lock(&store.writer).next_id();
-	let mut found = Findings::default();
-	let mut is_known = true;
-	for cid in cids {
-		if !proceed() {
-			return Ok(0);
-		}
-		is_known &= found.look_again(store, cid)?;
-	}
-	// Then so is all that stands on it.
-	if is_known {
-		return Ok(0);
-	}
-	store.commit()?;
-	if !found.look_around(store, proceed)? {
-		return Ok(0);
-	}
-	if found.report.is_index_suspect && !store.index.is_sound()? {
-		// The look may have brought back what the index was before its last commit.
-		store.index.condemn()?;
-		lock(&store.writer).end_sessions();
-		return Err(RepositoryError::IndexDamaged);
-	}
-	note(store, &mut found, first_young, Outlook::MayComeBack)?;
-	Ok(found.damaged.len() as u64)
 }
 
 /// Writes the headers anew without which a rebuild would miss good blocks.
@@ -112,7 +76,7 @@ fn mend_headers(store: &Shared, found: &Findings) -> Result<(), RepositoryError>
 }
 
 /// Takes the findings into the index, in one commit, while nobody looks anything up.
-fn note(
+pub(crate) fn note(
 	store: &Shared,
 	found: &mut Findings,
 	first_young: u64,
@@ -122,31 +86,26 @@ fn note(
 	store.commit()?;
 	// What was stored meanwhile may stand on what is broken, and what was put again may be whole.
 	// What is older cannot have got worse.
-	let mut unseen = found.nodes.nodes.len();
+	let unseen = found.nodes.nodes.len();
 	let mut again = put_again_since(store, found)?;
 	again.extend(nodes_from(store, first_young)?);
 	for (name, _) in again.iter().filter(|(name, _)| !found.damaged.contains_key(name)) {
 		found.nodes.broken.remove(name);
 	}
 	found.nodes.nodes.extend(again);
-	if found.has_more {
-		// The nodes were not looked at yet.
-		found.nodes.nodes = nodes_from(store, 0)?;
-		found.nodes.broken = found.damaged.keys().copied().collect();
-		unseen = 0;
-	}
 	while (unseen..found.nodes.nodes.len()).try_fold(false, |any, at| {
 		Ok::<_, RepositoryError>(any | found.nodes.look_at(store, at)?)
 	})? {}
 	found.damaged.extend(found.nodes.damaged.drain());
-	let (notes, is_worse) = notes(store, found)?;
-	let may_come_back = match outlook {
-		Outlook::GivenUp => Some(false),
-		Outlook::MayComeBack => found.damaged.values().any(counts_as_node).then_some(true),
-	};
-	store.index.note(&notes, may_come_back)?;
+	let (notes, is_worse) = notes(store, found, outlook)?;
+	match outlook {
+		Outlook::MayComeBack => store.index.note(&notes)?,
+		Outlook::GivenUp => store.index.note_and_give_up(&notes)?,
+	}
 	if is_worse {
 		tracing::error!(target: "store", blocks = found.damaged.len(), "damage was found");
+		// Before sessions end: who wonders why one did finds it.
+		store.times_noted.fetch_add(1, Ordering::AcqRel);
 		if is_relied_on(store, &notes) {
 			lock(&store.writer).end_sessions();
 		}
@@ -182,11 +141,19 @@ fn is_relied_on(store: &Shared, notes: &[Note]) -> bool {
 type Note = ([u8; 32], Entry);
 
 /// What changes in the index, and whether anything is there no longer.
-fn notes(store: &Shared, found: &Findings) -> Result<(Vec<Note>, bool), RepositoryError> {
+fn notes(
+	store: &Shared,
+	found: &Findings,
+	outlook: Outlook,
+) -> Result<(Vec<Note>, bool), RepositoryError> {
 	let mut notes: Vec<_> = found
 		.damaged
 		.iter()
-		.map(|(name, entry)| (*name, Entry { is_node: false, flaw: Some(Flaw::Damaged), ..*entry }))
+		.map(|(name, entry)| {
+			// Below a chunk is nothing that could be missed.
+			let outlook = if entry.counts_as_node() { outlook } else { Outlook::GivenUp };
+			(*name, Entry { is_node: false, flaw: Some(Flaw::Damaged(outlook)), ..*entry })
+		})
 		.collect();
 	let mut is_worse = !notes.is_empty();
 	// As nodes they are looked at by the next repair, with all that stands on them.
@@ -198,11 +165,12 @@ fn notes(store: &Shared, found: &Findings) -> Result<(Vec<Note>, bool), Reposito
 		}
 		// A backup may have put it again since it was listed.
 		let Some(entry) = store.index.get(name)? else { continue };
-		let flaw = is_broken.then_some(Flaw::Incomplete);
-		if flaw != entry.flaw {
-			is_worse |= is_broken;
-			notes.push((*name, Entry { is_node: !is_broken, flaw, ..entry }));
+		if is_broken == entry.is_incomplete() {
+			continue;
 		}
+		is_worse |= is_broken;
+		let flaw = is_broken.then_some(Flaw::Incomplete(outlook));
+		notes.push((*name, Entry { is_node: !is_broken, flaw, ..entry }));
 	}
 	notes.sort_unstable_by_key(|(name, _)| *name);
 	Ok((notes, is_worse))

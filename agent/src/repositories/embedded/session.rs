@@ -10,11 +10,7 @@ use crate::{
 	format::{BLOCK_BYTES_MAX, Cid, links},
 	repositories::{
 		Put, RepositoryError, Session,
-		embedded::{
-			COMMIT_BLOCKS, COMMIT_BYTES, Shared,
-			index::{Entry, Flaw},
-			is_node, lock,
-		},
+		embedded::{COMMIT_BLOCKS, COMMIT_BYTES, Shared, entry::Entry, is_node, lock},
 	},
 };
 use std::{
@@ -156,7 +152,7 @@ impl StoreSession {
 			Some(entry) => Some(entry),
 			None => self.store.index.get(&digest)?,
 		};
-		let damaged = there.filter(|entry| entry.flaw == Some(Flaw::Damaged));
+		let damaged = there.filter(Entry::is_damaged);
 		let Some(mut entry) = there.filter(|_| damaged.is_none()) else {
 			if let Some(old) = damaged {
 				// A collection that has listed the old place must not take the new one for it.
