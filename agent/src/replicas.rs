@@ -29,7 +29,7 @@ mod read;
 mod send;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 pub use view::ReplicaView;
