@@ -97,6 +97,7 @@ e2e: ## Run the end-to-end tests: real node, agent and guests
 packaging: compile ## Check deploy/, make a release, and install its packages into a throw-away copy of this machine
 	deploy/test/lint.sh
 	deploy/test/release.sh "$${CARGO_TARGET_DIR:-target}/debug"
+	deploy/test/image.sh "$${CARGO_TARGET_DIR:-target}/debug"
 	tests=$$(deploy/test/daemon.sh) \
 		&& deploy/test/package.sh "$${CARGO_TARGET_DIR:-target}/debug" "$$tests"
 

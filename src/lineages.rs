@@ -11,7 +11,7 @@ use backup_primitives::report::Description;
 use frame_support::{ensure, traits::Get, weights::Weight};
 use sp_runtime::{
 	DispatchResult, Saturating,
-	traits::{BlockNumberProvider, SaturatedConversion, Zero},
+	traits::{BlockNumberProvider, SaturatedConversion, UniqueSaturatedInto, Zero},
 };
 
 impl<T: Config> Pallet<T> {
@@ -338,6 +338,13 @@ impl<T: Config> Pallet<T> {
 			}
 			_ => Eligibility::Eligible { slot },
 		}
+	}
+
+	/// The blocks between two snapshots of a lineage, unless none are wanted of it now.
+	pub(crate) fn cadence_of(request_id: &T::RequestId, lineage: &LineageOf<T>) -> Option<u64> {
+		let request = T::Compute::request(request_id)?;
+		let is_wanted = Self::standing_obstacle(lineage, &request).is_none();
+		is_wanted.then(|| Self::frequency_of(&lineage.owner).unique_saturated_into())
 	}
 
 	/// What keeps a request from being backed up, whatever the time is.

@@ -15,16 +15,17 @@ use crate::{
 	StorageNodeCount, StorageNodePlaces, StorageNodes, WeightInfo,
 	authorize::{ReportKind, hash_bytes},
 	lineages::decrease,
+	opaque,
 };
 use alloc::vec::Vec;
 use backup_primitives::{
 	BlockRef,
-	job::Copied,
+	job::{Copied, CopyHolder, HOLDERS_MAX},
 	report::{Report, Watermark, Watermarks},
 };
 use codec::Encode;
 use frame_support::{
-	ensure,
+	BoundedVec, ensure,
 	pallet_prelude::{InvalidTransaction, TransactionSource, TransactionValidityWithRefund},
 	traits::Get,
 	weights::Weight,
@@ -292,7 +293,17 @@ impl<T: Config> Pallet<T> {
 			let lag = Self::frequency_of(&lineage.owner).saturating_add(settings.holder_period);
 			since.max(ResumedAt::<T>::get()).saturating_add(lag) < Self::now()
 		};
-		Some(Copied { confirmed: first_missing.checked_sub(1), is_late })
+		let holders = HoldersOf::<T>::get(request_id);
+		let told = holders.iter().take(HOLDERS_MAX as usize).map(|holder| CopyHolder {
+			node: opaque(&holder.node),
+			confirmed: holder.to.checked_sub(1).filter(|_| holder.to > holder.from),
+			is_silent: Self::is_silent(holder),
+		});
+		Some(Copied {
+			confirmed: first_missing.checked_sub(1),
+			is_late,
+			holders: BoundedVec::truncate_from(told.collect()),
+		})
 	}
 
 	pub(crate) fn authorize_held(

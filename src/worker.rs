@@ -142,8 +142,12 @@ impl<T: Config> Pallet<T> {
 		};
 		for (request_id, lineage) in page {
 			let id = lineage_id(&request_id, lineage.salt);
-			let copied = Self::copied(&request_id, &lineage);
-			let place = LineagePlace { lineage: id.clone(), next: lineage.next, copied };
+			let place = LineagePlace {
+				lineage: id.clone(),
+				next: lineage.next,
+				cadence: Self::cadence_of(&request_id, &lineage),
+				copied: Self::copied(&request_id, &lineage),
+			};
 			// A list that is full is served again at the next block.
 			let _ = desired.lineages.try_push(place);
 			if is_paused {

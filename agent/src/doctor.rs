@@ -9,9 +9,11 @@
 //! machines that it works on are left alone. No guest is stopped or frozen.
 
 mod agent;
+mod authority;
 mod chain;
 mod host;
 mod machines;
+mod replicas;
 mod report;
 mod side_by_side;
 mod store;
@@ -89,7 +91,9 @@ fn trials(case: &Arc<Case>) -> Vec<Trial> {
 		of_case("secrets", HOST_TIME_MAX, host::secrets),
 		of_case("folders", HOST_TIME_MAX, host::folders),
 		of_case("store", STORE_TIME_MAX, store::store),
+		of_case("replica", STORE_TIME_MAX, replicas::replicas),
 		of_case("chain", CHAIN_TIME_MAX, chain::chain),
+		of_case("authority", CHAIN_TIME_MAX, authority::authority),
 		of_case("backups", HOST_TIME_MAX, agent::backups),
 	];
 	trials.extend(machines::trials(case, MACHINE_TIME_MAX));

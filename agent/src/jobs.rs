@@ -11,8 +11,9 @@
 //! What a killed agent was doing is simply ordered again. Deletions are no jobs: [`sweep`]
 //! compares roots with the finalized chain, and a deletion is done when no root of it is left.
 
-mod confirmed;
+mod block_time;
 pub mod executor;
+mod expected;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
@@ -23,8 +24,8 @@ pub mod plan;
 mod priority;
 pub mod sweep;
 
-pub use confirmed::Confirmed;
 pub use executor::{Effort, Executor, Freed, HeldRoot, JobContext, JobError};
+pub use expected::{Cadence, Confirmed, Expected, Holder};
 pub use ledger::{Ledger, LedgerError};
 
 use crate::{
@@ -41,8 +42,8 @@ use backup_primitives::{
 	report::TakenSnapshot,
 };
 use codec::{Decode, Encode};
-use confirmed::Confirmations;
 use executor::ProgressCell;
+use expected::Expectations;
 use history::Attempt;
 use plan::{Decision, Known};
 use std::{
@@ -188,7 +189,7 @@ pub struct Jobs {
 	/// Number of the highest block that a worker ran on; zero before the first.
 	best: AtomicU64,
 	state: Mutex<State>,
-	confirmations: Mutex<Confirmations>,
+	expectations: Mutex<Expectations>,
 	/// Told when there may be roots to give up.
 	pub(crate) sweep_wanted: Notify,
 	/// Told when a job ends.
@@ -295,7 +296,7 @@ impl Jobs {
 			clock: Arc::default(),
 			best: AtomicU64::new(0),
 			state: Mutex::new(State { ended, ..State::default() }),
-			confirmations: Mutex::default(),
+			expectations: Mutex::default(),
 			sweep_wanted: Notify::new(),
 			job_ended: Notify::new(),
 		}))
@@ -333,7 +334,7 @@ impl Jobs {
 			state.heard = Some(Instant::now());
 			state.waiting.retain(|_, at| at.elapsed() < WAITING_MAX);
 		}
-		self.note_confirmed(desired);
+		self.note_expected(desired);
 		self.forget_the_past(desired);
 		let mut snapshots = Orders::new();
 		let mut restores = Orders::new();
@@ -352,9 +353,8 @@ impl Jobs {
 	}
 
 	/// Note what other nodes have of this node's machines.
-	fn note_confirmed(&self, desired: &Desired) {
-		let mut confirmations = self.confirmations.lock().unwrap_or_else(PoisonError::into_inner);
-		confirmations.note(desired, |places| {
+	fn note_expected(&self, desired: &Desired) {
+		self.expectations().note(desired, now_ms(), |places| {
 			self.ledger.starts(places).unwrap_or_else(|error| {
 				tracing::warn!(%error, "it is not known how old confirmed snapshots are");
 				HashMap::new()
@@ -362,10 +362,14 @@ impl Jobs {
 		});
 	}
 
-	/// What other nodes confirm, by request, of the machines whose copies the chain wants. Nothing
-	/// before a worker has spoken of them.
-	pub(crate) fn confirmed(&self) -> HashMap<OpaqueId, Confirmed> {
-		self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).all()
+	fn expectations(&self) -> MutexGuard<'_, Expectations> {
+		self.expectations.lock().unwrap_or_else(PoisonError::into_inner)
+	}
+
+	/// What the chain expects of this node's machines, by request. Nothing of those that no worker
+	/// has spoken of.
+	pub(crate) fn expected(&self) -> HashMap<OpaqueId, Expected> {
+		self.expectations().all()
 	}
 
 	/// End jobs whose place is taken on chain or is to be deleted, and forget their ends.

@@ -31,4 +31,5 @@ pub mod sources;
 mod stage;
 pub mod targets;
 pub mod verification;
+pub mod walk;
 pub mod webhook;

@@ -6,7 +6,7 @@
 
 use crate::{
 	copies::CopyView,
-	jobs::{Confirmed, JobView, Outcome},
+	jobs::{Expected, JobView, Outcome},
 	replicas::ReplicaView,
 	repositories::Usage,
 	stage::{Stage, Times},
@@ -112,8 +112,8 @@ pub(crate) struct Now<'a> {
 	/// Needed nodes because of which no blocks are freed.
 	pub(crate) unreadable_nodes: Option<u64>,
 	pub(crate) pinned_roots: Option<usize>,
-	/// What other nodes confirm of machines, by their names.
-	pub(crate) confirmed: &'a [(String, Confirmed)],
+	/// What the chain expects of machines, by their names.
+	pub(crate) expected: &'a [(String, Expected)],
 	pub(crate) verifications: &'a [Verification],
 	pub(crate) copies: &'a [CopyView],
 	pub(crate) replicas: &'a [ReplicaView],
@@ -134,6 +134,8 @@ struct All {
 	readings: Family<Reading, Counter>,
 	pause: Histogram,
 	last_snapshot: Family<OfMachine, Gauge<f64, AtomicU64>>,
+	wanted: Family<OfMachine, Gauge>,
+	cadence: Family<OfMachine, Gauge<f64, AtomicU64>>,
 	last_confirmed: Family<OfMachine, Gauge<f64, AtomicU64>>,
 	confirmation_late: Family<OfMachine, Gauge>,
 	running: Family<OfKind, Gauge>,
@@ -176,6 +178,8 @@ impl Default for Metrics {
 			readings: Family::default(),
 			pause: Histogram::new(PAUSE_SECONDS),
 			last_snapshot: Family::default(),
+			wanted: Family::default(),
+			cadence: Family::default(),
 			last_confirmed: Family::default(),
 			confirmation_late: Family::default(),
 			running: Family::default(),
@@ -198,6 +202,28 @@ impl Default for Metrics {
 }
 
 impl All {
+	/// Tell what the chain expects now, and of nothing else.
+	fn set_expected(&self, expected: &[(String, Expected)]) {
+		for gauges in [&self.cadence, &self.last_confirmed] {
+			gauges.clear();
+		}
+		for gauges in [&self.wanted, &self.confirmation_late] {
+			gauges.clear();
+		}
+		for (vm, Expected { cadence, confirmed }) in expected {
+			let machine = OfMachine { vm: vm.clone() };
+			self.wanted.get_or_create(&machine).set(i64::from(cadence.is_some()));
+			if let Some(ms) = cadence.and_then(|cadence| cadence.ms) {
+				self.cadence.get_or_create(&machine).set(ms as f64 / 1000.0);
+			}
+			let Some(confirmed) = confirmed else { continue };
+			self.confirmation_late.get_or_create(&machine).set(i64::from(confirmed.is_late));
+			if let Some(at_ms) = confirmed.started_at_ms {
+				self.last_confirmed.get_or_create(&machine).set(at_ms as f64 / 1000.0);
+			}
+		}
+	}
+
 	fn register(&self) {
 		let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
 		let (bytes, seconds) = (Unit::Bytes, Unit::Seconds);
@@ -243,6 +269,17 @@ impl All {
 			"When the last snapshot of a machine was taken, since 1970",
 			seconds.clone(),
 			self.last_snapshot.clone(),
+		);
+		registry.register(
+			"snapshots_wanted",
+			"Whether the chain wants snapshots of a machine now",
+			self.wanted.clone(),
+		);
+		registry.register_with_unit(
+			"cadence",
+			"How long the chain lets lie between two snapshots of a machine",
+			seconds.clone(),
+			self.cadence.clone(),
 		);
 		registry.register_with_unit(
 			"last_confirmed_timestamp",
@@ -418,15 +455,7 @@ impl Metrics {
 		if let Some(roots) = now.pinned_roots {
 			all.pinned.set(gauge(roots as u64));
 		}
-		all.last_confirmed.clear();
-		all.confirmation_late.clear();
-		for (vm, confirmed) in now.confirmed {
-			let machine = OfMachine { vm: vm.clone() };
-			all.confirmation_late.get_or_create(&machine).set(i64::from(confirmed.is_late));
-			if let Some(at_ms) = confirmed.started_at_ms {
-				all.last_confirmed.get_or_create(&machine).set(at_ms as f64 / 1000.0);
-			}
-		}
+		all.set_expected(now.expected);
 		all.verifications.clear();
 		for verification in now.verifications {
 			let depth = word(verification.depth);
@@ -472,7 +501,10 @@ impl fmt::Debug for Metrics {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::verification::{Depth, Mending};
+	use crate::{
+		jobs::{Cadence, Confirmed},
+		verification::{Depth, Mending},
+	};
 	use backup_primitives::{Cid, FailureReason};
 
 	#[test]
@@ -501,7 +533,7 @@ mod tests {
 		let now = Now {
 			usage: Some(usage),
 			pinned_roots: Some(1),
-			confirmed: &[confirmed("web", Some(1_250), false), confirmed("db", None, true)],
+			expected: &[expected("web", Some(1_250), false), expected("db", None, true), paused()],
 			copies: &copies,
 			replicas: &replicas,
 			below_quorum: Some(2),
@@ -521,6 +553,9 @@ mod tests {
 			"backup_agent_last_confirmed_timestamp_seconds{vm=\"web\"} 1.25",
 			"backup_agent_confirmation_late{vm=\"web\"} 0",
 			"backup_agent_confirmation_late{vm=\"db\"} 1",
+			"backup_agent_snapshots_wanted{vm=\"web\"} 1",
+			"backup_agent_snapshots_wanted{vm=\"old\"} 0",
+			"backup_agent_cadence_seconds{vm=\"web\"} 3600.0",
 			"backup_agent_store_size_bytes 3",
 			"backup_agent_pinned_roots 1",
 			"backup_agent_copies{state=\"fetching\"} 2",
@@ -541,14 +576,23 @@ mod tests {
 			assert!(words.lines().any(|found| found == line), "{line} in\n{words}");
 		}
 		assert!(!words.contains("last_confirmed_timestamp_seconds{vm=\"db\"}"), "{words}");
+		assert!(!words.contains("cadence_seconds{vm=\"old\"}"), "{words}");
 		let words = metrics.render(&Now::default()).unwrap();
 		assert!(!words.contains("confirmation_late{"), "the chain wants no copies: {words}");
+		assert!(!words.contains("wanted{") && !words.contains("cadence_seconds{"), "{words}");
 	}
 
-	/// What other nodes confirm of a machine.
-	fn confirmed(vm: &str, started_at_ms: Option<u64>, is_late: bool) -> (String, Confirmed) {
+	/// A machine that is wanted each hour, and what other nodes confirm of it.
+	fn expected(vm: &str, started_at_ms: Option<u64>, is_late: bool) -> (String, Expected) {
 		let sequence = started_at_ms.map(|_| 0);
-		(vm.to_owned(), Confirmed { sequence, started_at_ms, is_late })
+		let confirmed = Confirmed { sequence, started_at_ms, is_late, holders: Vec::new() };
+		let cadence = Cadence { blocks: 600, ms: Some(3_600_000) };
+		(vm.to_owned(), Expected { cadence: Some(cadence), confirmed: Some(confirmed) })
+	}
+
+	/// One of which the chain wants no snapshots.
+	fn paused() -> (String, Expected) {
+		("old".into(), Expected::default())
 	}
 
 	/// A copy of a machine with five snapshots.
@@ -613,7 +657,7 @@ mod tests {
 			usage: Some(Usage { blocks: 1, bytes: 1, available_bytes: 1 }),
 			pinned_roots: Some(1),
 			verifications: &[verification],
-			confirmed: &[confirmed("web", Some(1), true)],
+			expected: &[expected("web", Some(1), true)],
 			copies: &[copy(1)],
 			replicas: &[replica()],
 			below_quorum: Some(1),

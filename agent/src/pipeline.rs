@@ -91,7 +91,11 @@ pub struct Progress {
 	pub done_bytes: u64,
 	/// Bytes that were newly stored, or that were written to the target.
 	pub written_bytes: u64,
+	/// Where the size is not known beforehand, how much was gone through, of [`WHOLE`].
+	///
+	/// [`WHOLE`]: crate::walk::WHOLE
+	pub walked: u64,
 }
 
-/// Where progress is shown. Called about every 16 MiB, by one thread at a time.
+/// Where progress is shown. Called about every 16 MiB, or with each block, by one thread at a time.
 pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);

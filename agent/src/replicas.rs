@@ -31,7 +31,7 @@ mod rounds;
 mod send;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 pub use view::ReplicaView;

@@ -7,7 +7,7 @@
 use crate::{
 	config::InForce,
 	jobs::{
-		Confirmed, Jobs, Ledger, LedgerError,
+		Expected, Jobs, Ledger, LedgerError,
 		history::{Age, Attempt, Ending, MachineRecord},
 		now_ms,
 	},
@@ -91,7 +91,7 @@ pub struct News {
 }
 
 /// What is missing where a backup is late.
-const NONE_TAKEN: &str = "no backup has been taken for longer than is usual";
+const NONE_TAKEN: &str = "no backup has been taken in time";
 const NONE_CONFIRMED: &str = "no other node has confirmed a backup in time";
 
 /// What has been told already.
@@ -111,13 +111,14 @@ impl Told {
 		&mut self,
 		attempts: &[(u64, Attempt)],
 		machines: &HashMap<String, MachineRecord>,
-		confirmed: &HashMap<OpaqueId, Confirmed>,
+		expected: &HashMap<OpaqueId, Expected>,
 		is_here: impl Fn(&str) -> bool,
 		now_ms: u64,
 	) -> Vec<News> {
 		let last_taken = |vm: &str| machines.get(vm).and_then(|record| record.last_taken.as_ref());
-		let confirmed = |record: &MachineRecord| record.request().and_then(|id| confirmed.get(id));
-		let last_confirmed = |vm: &str| confirmed(machines.get(vm)?)?.started_at_ms;
+		let expected = |record: &MachineRecord| record.request().and_then(|id| expected.get(id));
+		let last_confirmed =
+			|vm: &str| expected(machines.get(vm)?)?.confirmed.as_ref()?.started_at_ms;
 		let mut news = Vec::new();
 		for (number, attempt) in attempts {
 			self.behind = self.behind.max(*number);
@@ -136,14 +137,14 @@ impl Told {
 		}
 		self.late.retain(|vm| machines.contains_key(vm));
 		for (vm, record) in machines {
-			match record.age(confirmed(record), now_ms) {
-				Age::Fresh | Age::Never => drop(self.late.remove(vm)),
+			match record.age(expected(record), now_ms) {
+				Age::Fresh | Age::Never | Age::Unwanted => drop(self.late.remove(vm)),
 				// A machine that has moved away is backed up elsewhere.
 				Age::Late | Age::Overdue if is_here(vm) && self.late.insert(vm.clone()) => {
 					let Some(taken) = &record.last_taken else { continue };
-					let detail = match record.age(None, now_ms) {
+					let detail = match record.age_here(expected(record), now_ms) {
 						Age::Fresh => NONE_CONFIRMED,
-						Age::Late | Age::Overdue | Age::Never => NONE_TAKEN,
+						_ => NONE_TAKEN,
 					};
 					news.push(News {
 						event: "backup-late",
@@ -222,7 +223,7 @@ fn look(told: &mut Told, jobs: &Jobs, vms_dir: &Path) -> Result<Vec<News>, Ledge
 	let attempts = jobs.ledger().attempts(told.behind, ATTEMPTS_MAX)?;
 	let machines = jobs.ledger().machines()?;
 	let is_here = |vm: &str| vms_dir.join(format!("{vm}.toml")).exists();
-	Ok(told.news(&attempts, &machines, &jobs.confirmed(), is_here, now_ms()))
+	Ok(told.news(&attempts, &machines, &jobs.expected(), is_here, now_ms()))
 }
 
 async fn tell(client: &Client, url: &WebhookUrl, news: &News) {
@@ -244,7 +245,10 @@ async fn tell(client: &Client, url: &WebhookUrl, news: &News) {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::jobs::history::tests::{attempt, failure, success};
+	use crate::jobs::{
+		Cadence, Confirmed,
+		history::tests::{attempt, failure, success},
+	};
 
 	const HOUR_MS: u64 = 3_600_000;
 
@@ -296,9 +300,13 @@ mod tests {
 		let request = machines["web"].request().unwrap().clone();
 		let mut told = Told::default();
 		let mut news = |is_late, hours| {
-			let confirmed = Confirmed { sequence: Some(0), started_at_ms: Some(5), is_late };
-			let confirmed = HashMap::from([(request.clone(), confirmed)]);
-			told.news(&[], &machines, &confirmed, |_| true, hours * HOUR_MS)
+			let holders = Vec::new();
+			let confirmed =
+				Confirmed { sequence: Some(0), started_at_ms: Some(5), is_late, holders };
+			let cadence = Some(Cadence { blocks: 600, ms: Some(HOUR_MS) });
+			let expected = Expected { cadence, confirmed: Some(confirmed) };
+			let expected = HashMap::from([(request.clone(), expected)]);
+			told.news(&[], &machines, &expected, |_| true, hours * HOUR_MS)
 		};
 		assert!(news(false, 1).is_empty());
 		let late = news(true, 1);

@@ -23,12 +23,17 @@ const WITHOUT_DEFAULT: [&str; 8] = [
 /// Keys that can be set in the file alone.
 const FILE_ONLY: [&str; 1] = ["kubo"];
 
+/// A file of the repository.
+fn file(path: &str) -> String {
+	fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
+}
+
 fn shipped(name: &str) -> String {
-	fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)).unwrap()
+	file(&format!("deploy/{name}"))
 }
 
 fn page(name: &str) -> String {
-	fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
+	file(&format!("docs/{name}"))
 }
 
 /// The words in the first column of a page's table that are code, without labels.
@@ -100,6 +105,68 @@ fn containers_set_nothing_that_the_agent_does_not_know() {
 		}
 	}
 	assert!(shipped("docker/compose.yaml").contains("BACKUP_AGENT_NODE_RPC"));
+}
+
+/// A build of the image sees nothing but what `.dockerignore` lets in.
+#[test]
+fn the_image_is_built_from_every_member_of_the_workspace_with_the_pinned_compiler() {
+	let ignored = file(".dockerignore");
+	let let_in: BTreeSet<&str> =
+		ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+	assert_eq!(ignored.lines().next(), Some("*"), "all but what is named stays outside");
+	let workspace: toml::Table = file("Cargo.toml").parse().unwrap();
+	let members = workspace["workspace"]["members"].as_array().unwrap();
+	let members = members.iter().map(|member| member.as_str().unwrap());
+	// The root is a package, too.
+	for path in members.chain(["Cargo.toml", "Cargo.lock", ".cargo", "src"]) {
+		let top = path.split('/').next().unwrap();
+		assert!(let_in.contains(top), "{path} is missing where the image is built");
+	}
+	let toolchain: toml::Table = file("rust-toolchain.toml").parse().unwrap();
+	let channel = toolchain["toolchain"]["channel"].as_str().unwrap();
+	let release = channel.rsplit_once('.').unwrap().0;
+	let builder = format!("FROM rust:{release}-bookworm AS build\n");
+	assert!(shipped("docker/Dockerfile").contains(&builder), "{builder}");
+}
+
+/// The agent's own words for where it listens and keeps what it has.
+#[test]
+fn containers_reach_the_agent_where_it_is_and_keep_its_folder() {
+	let config = Config::load(None, Settings::default()).unwrap();
+	let (listen, state) = (config.listen, config.state_dir.display().to_string());
+	let image = shipped("docker/Dockerfile");
+	assert!(image.contains(&format!("\"http://{listen}/healthz\"")), "{listen}");
+	assert!(image.contains(&format!("\nVOLUME {state}\n")), "{state}");
+	assert!(image.contains(&format!("-m 0700 -o 10001 -g 10001 {state}\n")), "{state}");
+	assert!(image.contains("\nUSER 10001:10001\n"));
+	let compose = shipped("docker/compose.yaml");
+	assert_eq!(compose.matches(&format!("{state}:{state}")).count(), 2, "init and agent");
+	let manifest = shipped("kubernetes/agent.yaml");
+	assert!(manifest.contains(&format!("mountPath: {state}}}")));
+	assert!(manifest.contains(&format!("hostPath: {{path: {state}, type: Directory}}")));
+	for path in ["/healthz", "/ready"] {
+		let probe = format!("{{host: {}, port: {}, path: {path}}}", listen.ip(), listen.port());
+		assert!(manifest.contains(&probe), "{probe}");
+		assert!(file("agent/src/api.rs").contains(&format!("{path:?}")), "{path} is served");
+	}
+	let version = env!("CARGO_PKG_VERSION");
+	assert!(manifest.contains(&format!("pallet-backup/agent:{version}\n")), "{version}");
+}
+
+#[test]
+fn containers_run_verbs_that_the_agent_has() {
+	let verbs = [
+		("docker/Dockerfile", "CMD [\"run\"]", "run"),
+		("docker/compose.yaml", "command: [init]", "init"),
+		("kubernetes/agent.yaml", "args: [init]", "init"),
+		("kubernetes/agent.yaml", "args: [run]", "run"),
+	];
+	for (name, words, verb) in verbs {
+		assert!(shipped(name).contains(words), "{name}: {words}");
+		let mut agent = std::process::Command::new(env!("CARGO_BIN_EXE_backup-agent"));
+		assert!(agent.args([verb, "--help"]).output().unwrap().status.success(), "{verb}");
+	}
+	assert!(shipped("docker/Dockerfile").contains("ENTRYPOINT [\"backup-agent\"]"));
 }
 
 #[test]

@@ -115,6 +115,8 @@ pub(crate) enum CliError {
 	BadEnvelope { path: PathBuf, reason: String },
 	#[error("nothing was confirmed")]
 	NotConfirmed,
+	#[error("nothing was confirmed, and nobody can be asked: standard input is no terminal")]
+	NobodyToAsk,
 	#[error("the agent at {url} did not answer: {reason}")]
 	AgentUnreachable { url: String, reason: String },
 	#[error("'{url}' is not a gateway: {reason}")]
@@ -172,6 +174,7 @@ impl CliError {
 			| Self::BadConfig { .. }
 			| Self::BadAccount { .. }
 			| Self::NotConfirmed
+			| Self::NobodyToAsk
 			| Self::AmbiguousMachine { .. }
 			| Self::GatewayUnusable { .. }
 			| Self::GatewayNotPublic { .. }
@@ -321,6 +324,7 @@ impl CliError {
 			}
 			Self::BadEnvelope { .. } => "an envelope is what 'backup envelope' writes".into(),
 			Self::NotConfirmed => "answer with the word it asks for, or give --yes".into(),
+			Self::NobodyToAsk => "give --yes if it is to be done without being asked".into(),
 			Self::AgentUnreachable { .. } => {
 				"start backup-agent, or name its address with --agent http://HOST:PORT".into()
 			}

@@ -2,12 +2,14 @@
 //! a line now and then where standard error goes elsewhere, nothing for programs.
 
 use crate::{output::Output, words};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use backup_agent::walk::WHOLE;
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::{
+	fmt,
 	io::{self, IsTerminal},
 	sync::{
-		Mutex, PoisonError,
-		atomic::{AtomicUsize, Ordering},
+		Arc, Mutex, PoisonError,
+		atomic::{AtomicU64, AtomicUsize, Ordering},
 	},
 	time::{Duration, Instant},
 };
@@ -30,6 +32,8 @@ pub(crate) struct Bar {
 	/// When something has to be shown next, if anybody looks.
 	next: Mutex<Instant>,
 	to_terminal: bool,
+	/// Bytes that went by, where it is a walk that is measured.
+	walked_bytes: Option<Arc<AtomicU64>>,
 	/// Shows that there is nothing yet.
 	waiting: Option<AbortHandle>,
 }
@@ -43,13 +47,30 @@ impl Bar {
 			}
 			None => "{spinner} {bytes}, {bytes_per_sec}",
 		};
-		Self::hidden(output, total_bytes, template)
+		Self::hidden(output, total_bytes, style(template))
+	}
+
+	/// Of a walk over snapshots whose bytes nobody can tell beforehand, of which it is known how much of
+	/// the [`WHOLE`] was gone through.
+	pub(crate) fn walk(output: Output) -> Self {
+		let bytes = Arc::new(AtomicU64::new(0));
+		let counted = Arc::clone(&bytes);
+		let went_by = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+			let done = counted.load(Ordering::Relaxed);
+			let speed = rate(done, state.elapsed());
+			// What is lost of a picture comes with the next.
+			let _ = write!(out, "{}, {}/s", HumanBytes(done), HumanBytes(speed));
+		};
+		let style = style("{bar:40} {percent:>3}% {went_by}, {eta} left");
+		let mut bar = Self::hidden(output, Some(WHOLE), style.with_key("went_by", went_by));
+		bar.walked_bytes = Some(bytes);
+		bar
 	}
 
 	/// Of something that cannot be counted, such as the next block. It is shown until this is
 	/// dropped.
 	pub(crate) fn waiting(output: Output, what: &'static str) -> Self {
-		let mut bar = Self::hidden(output, None, "{spinner} waiting for {msg}, {elapsed}");
+		let mut bar = Self::hidden(output, None, style("{spinner} waiting for {msg}, {elapsed}"));
 		bar.bar.set_message(what);
 		let (drawn, to_terminal, begun) = (bar.bar.clone(), bar.to_terminal, bar.begun);
 		let show = tokio::spawn(async move {
@@ -76,18 +97,18 @@ impl Bar {
 		bar
 	}
 
-	fn hidden(output: Output, total_bytes: Option<u64>, template: &str) -> Self {
-		let style = ProgressStyle::with_template(template).expect("the template is a constant");
+	fn hidden(output: Output, total: Option<u64>, style: ProgressStyle) -> Self {
 		let hidden = ProgressDrawTarget::hidden();
 		let begun = Instant::now();
 		let to_terminal = io::stderr().is_terminal() && !output.is_for_programs();
 		let first = begun + if to_terminal { PATIENCE } else { LINE_INTERVAL };
 		Self {
-			bar: ProgressBar::with_draw_target(total_bytes, hidden).with_style(style),
+			bar: ProgressBar::with_draw_target(total, hidden).with_style(style),
 			output,
 			begun,
 			next: Mutex::new(first),
 			to_terminal,
+			walked_bytes: None,
 			waiting: None,
 		}
 	}
@@ -102,6 +123,14 @@ impl Bar {
 	pub(crate) fn add(&self, bytes: u64) {
 		self.bar.inc(bytes);
 		self.show(Instant::now());
+	}
+
+	/// A walk has come so far, of [`WHOLE`], and so many bytes went by.
+	pub(crate) fn set_walked(&self, walked: u64, bytes: u64) {
+		if let Some(counted) = &self.walked_bytes {
+			counted.store(bytes, Ordering::Relaxed);
+		}
+		self.set(walked);
 	}
 
 	/// Take it away: what was to be done is done.
@@ -121,9 +150,24 @@ impl Bar {
 			self.bar.set_draw_target(ProgressDrawTarget::stderr());
 		} else {
 			*next = now + LINE_INTERVAL;
-			self.output.note(line(self.bar.position(), self.bar.length(), now - self.begun));
+			self.output.note(self.line(now - self.begun));
 		}
 	}
+}
+
+impl Bar {
+	/// The same as the bar tells, in one line.
+	fn line(&self, elapsed: Duration) -> String {
+		let (done, total) = (self.bar.position(), self.bar.length());
+		match &self.walked_bytes {
+			Some(bytes) => walk_line(done, bytes.load(Ordering::Relaxed), elapsed),
+			None => line(done, total, elapsed),
+		}
+	}
+}
+
+fn style(template: &str) -> ProgressStyle {
+	ProgressStyle::with_template(template).expect("the template is a constant")
 }
 
 impl Drop for Bar {
@@ -159,13 +203,18 @@ impl Drop for Quiet {
 	}
 }
 
-/// The same as a bar tells, in one line.
+/// Bytes a second.
+fn rate(done: u64, elapsed: Duration) -> u64 {
+	(done as f64 / elapsed.as_secs_f64().max(0.001)) as u64
+}
+
+/// Of bytes, in one line.
 fn line(done: u64, total: Option<u64>, elapsed: Duration) -> String {
-	let rate = (done as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
+	let rate = rate(done, elapsed);
 	let speed = format!("{}/s", words::bytes(rate));
 	match total {
 		Some(total) if total > 0 => {
-			let percent = u128::from(done.min(total)) * 100 / u128::from(total);
+			let percent = percent(done, total);
 			let left = total.saturating_sub(done).checked_div(rate);
 			let left = left.map_or_else(|| "unknown".to_owned(), seconds);
 			let (done, total) = (words::bytes(done), words::bytes(total));
@@ -173,6 +222,18 @@ fn line(done: u64, total: Option<u64>, elapsed: Duration) -> String {
 		}
 		_ => format!("{}, {speed}", words::bytes(done)),
 	}
+}
+
+/// Of a walk, in one line.
+fn walk_line(walked: u64, bytes: u64, elapsed: Duration) -> String {
+	let speed = words::bytes(rate(bytes, elapsed));
+	let left = elapsed.as_secs_f64() * (WHOLE.saturating_sub(walked) as f64 / walked as f64);
+	let left = if walked == 0 { "unknown".to_owned() } else { seconds(left as u64) };
+	format!("{} %, {}, {speed}/s, {left} left", percent(walked, WHOLE), words::bytes(bytes))
+}
+
+fn percent(done: u64, total: u64) -> u128 {
+	u128::from(done.min(total)) * 100 / u128::from(total)
 }
 
 fn seconds(seconds: u64) -> String {
@@ -197,6 +258,14 @@ mod tests {
 		assert_eq!(line(5 << 20, None, ten), "5.0 MiB, 512.0 KiB/s");
 		assert_eq!(line(0, Some(100), ten), "0 %, 0 B of 100 B, 0 B/s, unknown left");
 		assert_eq!(line(0, Some(0), Duration::ZERO), "0 B, 0 B/s");
+	}
+
+	#[test]
+	fn a_walk_has_rate_and_time_left_though_nobody_knows_its_bytes() {
+		let ten = Duration::from_secs(10);
+		assert_eq!(walk_line(WHOLE / 4, 50 << 20, ten), "25 %, 50.0 MiB, 5.0 MiB/s, 30 s left");
+		assert_eq!(walk_line(0, 0, ten), "0 %, 0 B, 0 B/s, unknown left");
+		assert_eq!(walk_line(WHOLE, 5 << 20, ten), "100 %, 5.0 MiB, 512.0 KiB/s, 0 s left");
 	}
 
 	#[test]

@@ -3,13 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod pty;
 #[expect(dead_code, reason = "what runs to its end is tested elsewhere")]
 mod world;
 
 use backup_agent::repositories::{BlockSource, EmbeddedStore, StoreOptions};
+use pty::typed;
 use std::{
 	fs,
-	io::{BufRead, BufReader, Read, Write},
+	io::{BufRead, BufReader, Write},
 	net::{TcpListener, TcpStream},
 	process::{Child, Command, Output, Stdio},
 	sync::{
@@ -99,37 +101,6 @@ fn a_restore_that_is_told_to_end_leaves_nothing() {
 	}
 }
 
-/// A call on a terminal of its own, which is asked for a secret: what is typed then, and what the
-/// terminal shows. `stty` tells afterwards whether the terminal shows what is typed.
-fn typed(call: &str, answer: &[u8]) -> String {
-	// The shell is to outlive what the call is told.
-	let command =
-		format!("trap : INT; {} {call}; echo code $?; stty -a", env!("CARGO_BIN_EXE_backup"));
-	let mut child = Command::new("script")
-		.args(["--quiet", "--flush", "--command", &command, "/dev/null"])
-		.env_remove("BACKUP_SECRET")
-		.env_remove("BACKUP_SURI")
-		.env("HOME", "/nowhere")
-		.env("SHELL", "/bin/sh")
-		.stdin(Stdio::piped())
-		.stdout(Stdio::piped())
-		.spawn()
-		.unwrap();
-	let mut out = child.stdout.take().unwrap();
-	let mut shown = String::new();
-	let mut byte = [0];
-	// What is typed before it is asked for would be shown.
-	while !shown.ends_with(": ") && out.read(&mut byte).unwrap() > 0 {
-		shown.push(char::from(byte[0]));
-	}
-	let mut input = child.stdin.take().unwrap();
-	input.write_all(answer).unwrap();
-	out.read_to_string(&mut shown).unwrap();
-	drop(input);
-	child.wait().unwrap();
-	shown
-}
-
 #[test]
 fn a_secret_is_asked_for_on_a_terminal_and_not_shown() {
 	let shown = typed("subscribe --periods 1 --node ws://127.0.0.1:1", b"//Alice\n");
@@ -139,19 +110,6 @@ fn a_secret_is_asked_for_on_a_terminal_and_not_shown() {
 	assert!(shown.contains("no node answers") && shown.contains("code 3"), "{shown}");
 	let shown = typed("subscribe --periods 1", b"no such phrase\n");
 	assert!(!shown.contains("such phrase") && shown.contains("code 6"), "{shown}");
-}
-
-#[test]
-fn who_is_asked_is_told_what_about() {
-	let world = World::new();
-	fs::write(world.path("alice"), "//Alice").unwrap();
-	// What is for programs does not hide it.
-	for json in ["", "--json"] {
-		let call = format!("delete-all {json} --secret-file {}", world.path("alice").display());
-		let shown = typed(&call, b"no\n");
-		assert!(shown.contains("All backups of this account will be deleted"), "{shown}");
-		assert!(shown.contains("nothing was confirmed") && shown.contains("code 2"), "{shown}");
-	}
 }
 
 #[test]

@@ -35,16 +35,28 @@ const PAGE_TIME_MAX: Duration = Duration::from_secs(600);
 /// The programs that commands of the book are made of, where they are this project's.
 const PROGRAMS: [&str; 3] = ["backup", "backup-agent", "backup-node"];
 
+/// The page that stands in front of the book, in the root of the repository.
+pub const README: &str = "README";
+
 /// The folder of the book's pages.
 pub fn pages() -> PathBuf {
 	Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+/// A page, named without its ending.
+pub fn page(name: &str) -> Result<Page> {
+	let folder = match name {
+		README => Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+		_ => pages(),
+	};
+	Page::read(&folder.join(format!("{name}.md")))
 }
 
 /// Type the commands of a page, named without its ending, in their order, and compare exit codes and
 /// output with what it says. `NAME.before.sh` makes what the page begins with, `NAME.after.sh` looks at
 /// what it leaves behind.
 pub fn play(name: &str) -> Result<()> {
-	let page = Page::read(&pages().join(format!("{name}.md")))?;
+	let page = page(name)?;
 	let lab = Lab::new(name)?;
 	let stages = Path::new(env!("CARGO_MANIFEST_DIR")).join("book");
 	let stage = |when: &str| {

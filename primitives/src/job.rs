@@ -45,6 +45,9 @@ pub const GATEWAY_BYTES_MAX: u32 = 128;
 /// Most addresses that one copy is fetched from.
 pub const SOURCES_MAX: u32 = 8;
 
+/// Most holders of one lineage's copies that its host is told of.
+pub const HOLDERS_MAX: u32 = 8;
+
 /// Where one copy is fetched from: the host first, then the other holders.
 pub type Sources = BoundedVec<Source, ConstU32<SOURCES_MAX>>;
 
@@ -215,17 +218,35 @@ pub struct LineagePlace {
 	pub lineage: LineageId,
 	/// Sequence of the next snapshot.
 	pub next: u64,
+	/// How many blocks of [`Desired::now`] the chain lets lie between two snapshots. Nothing while
+	/// it wants none: the machine does not run, backups are not paid for or paused, or the lineage is to
+	/// be deleted.
+	pub cadence: Option<u64>,
 	/// What other nodes say to have of it. Nothing where the chain wants no copies.
 	pub copied: Option<Copied>,
 }
 
 /// What other nodes say to have of a lineage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
 pub struct Copied {
 	/// Sequence of the newest snapshot that one of them confirms, who is not silent.
 	pub confirmed: Option<u64>,
 	/// Whether one that they do not confirm has been waiting for longer than it may.
 	pub is_late: bool,
+	/// Those that the chain chose to hold copies, as it lists them.
+	pub holders: BoundedVec<CopyHolder, ConstU32<HOLDERS_MAX>>,
+}
+
+/// A node that holds copies of a lineage.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, MaxEncodedLen)]
+pub struct CopyHolder {
+	/// The node.
+	pub node: OpaqueId,
+	/// Sequence of the newest snapshot that it says to have.
+	pub confirmed: Option<u64>,
+	/// Whether it has not been heard of for longer than it may be quiet. What it said before does
+	/// not count then.
+	pub is_silent: bool,
 }
 
 /// What has ended.
@@ -433,6 +454,30 @@ mod tests {
 			data_encoding::HEXLOWER.encode(&digest),
 			"5f82436d5e982b20e52c8795f91f9a2b5045624dc844a7830fc30787dca5dda2"
 		);
+	}
+
+	#[test]
+	fn vector_place() {
+		let holder = |node: u32, confirmed, is_silent| {
+			let node = OpaqueId::of(&node).unwrap();
+			CopyHolder { node, confirmed, is_silent }
+		};
+		let holders = alloc::vec![holder(2, Some(5), false), holder(3, None, true)];
+		let copied =
+			Copied { confirmed: Some(5), is_late: true, holders: holders.try_into().unwrap() };
+		let place = LineagePlace {
+			lineage: LineageId { request: OpaqueId::of(&7u64).unwrap(), salt: [2; 32] },
+			next: 7,
+			cadence: Some(100),
+			copied: Some(copied),
+		};
+		let lineage = alloc::format!("200700000000000000{}", "02".repeat(32));
+		let (next, cadence) = ("0700000000000000", "016400000000000000");
+		let (confirmed, is_late) = ("010500000000000000", "01");
+		let (second, third) = ("1002000000010500000000000000", "1003000000");
+		let copied = alloc::format!("01{confirmed}{is_late}08{second}00{third}0001");
+		let expected = alloc::format!("{lineage}{next}{cadence}{copied}");
+		assert_eq!(data_encoding::HEXLOWER.encode(&place.encode()), expected);
 	}
 
 	#[test]

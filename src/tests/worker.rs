@@ -9,8 +9,8 @@ use backup_primitives::{
 	Consistency, FailureReason,
 	auth::ENDPOINT_STORAGE_KEY,
 	job::{
-		Achieved, BODY_BYTES_MAX, Copied, CopyOrder, CopyResult, DeletionResult, Desired,
-		RestoreResult, SnapshotResult, decode_body, encode_body,
+		Achieved, BODY_BYTES_MAX, Copied, CopyHolder, CopyOrder, CopyResult, DeletionResult,
+		Desired, RestoreResult, SnapshotResult, decode_body, encode_body,
 	},
 	report::TakenSnapshot,
 };
@@ -213,7 +213,12 @@ fn a_due_snapshot_is_ordered_with_all_that_the_agent_needs() {
 
 /// What the worker tells the host of copies of Alice's machine.
 fn copied(desk: &Desk) -> Option<Copied> {
-	desk.peek().lineages[0].copied
+	desk.peek().lineages[0].copied.clone()
+}
+
+/// The same, but for who holds them.
+fn confirmed(desk: &Desk) -> Option<(Option<u64>, bool)> {
+	copied(desk).map(|copied| (copied.confirmed, copied.is_late))
 }
 
 /// Tell a story of Alice's machine on a node that has an agent, whose copies node 21 holds.
@@ -230,20 +235,61 @@ fn copied_story(tell: impl FnOnce(Desk)) {
 fn a_host_is_told_what_others_confirm_and_when_that_is_late() {
 	copied_story(|desk| {
 		let allowed = FREQUENCY + Backup::settings().holder_period;
-		let is = |confirmed, is_late| Some(Copied { confirmed, is_late });
+		let is = |newest, is_late| Some((newest, is_late));
 		run_for(2 * allowed);
-		assert_eq!(copied(&desk), is(None, false), "there is nothing to copy");
+		assert_eq!(confirmed(&desk), is(None, false), "there is nothing to copy");
 		record(REQUEST, 1);
 		let recorded_at = System::block_number();
 		run_to(recorded_at + allowed);
-		assert_eq!(copied(&desk), is(None, false), "a holder may not have spoken yet");
+		assert_eq!(confirmed(&desk), is(None, false), "a holder may not have spoken yet");
 		run_to(recorded_at + allowed + 1);
-		assert_eq!(copied(&desk), is(None, true));
+		assert_eq!(confirmed(&desk), is(None, true));
 		assert_ok!(submit(held_report(21, &[(REQUEST, 0, 1)])));
 		run_for(Backup::settings().holder_silence);
-		assert_eq!(copied(&desk), is(Some(0), false), "nothing waits to be confirmed");
+		assert_eq!(confirmed(&desk), is(Some(0), false), "nothing waits to be confirmed");
 		run_for(1);
-		assert_eq!(copied(&desk), is(None, true), "who was not heard of confirms nothing");
+		assert_eq!(confirmed(&desk), is(None, true), "who was not heard of confirms nothing");
+	});
+}
+
+#[test]
+fn a_host_is_told_who_holds_copies_and_how_far_each_has_come() {
+	copied_story(|desk| {
+		World::add_node(22);
+		assert_ok!(Backup::admit_storage_node(RuntimeOrigin::root(), 22));
+		let settings = crate::ChainSettings { replicas: 2, ..Backup::settings() };
+		assert_ok!(Backup::set_settings(RuntimeOrigin::root(), settings));
+		assert_ok!(Backup::replace_holders(signed(BOB), REQUEST));
+		record(REQUEST, 1);
+		assert_ok!(submit(held_report(21, &[(REQUEST, 0, 1)])));
+		let holders = || copied(&desk).unwrap().holders.into_inner();
+		let is = |node: NodeId, confirmed, is_silent| CopyHolder {
+			node: opaque(&node),
+			confirmed,
+			is_silent,
+		};
+		assert_eq!(holders(), [is(21, Some(0), false), is(22, None, false)]);
+		run_for(Backup::settings().holder_silence + 1);
+		assert_eq!(holders(), [is(21, Some(0), true), is(22, None, true)]);
+	});
+}
+
+#[test]
+fn a_host_is_told_the_cadence_and_that_no_snapshots_are_wanted() {
+	desk_story(|desk| {
+		let cadence = || desk.peek().lineages[0].cadence;
+		assert_eq!(cadence(), Some(FREQUENCY));
+		assert_ok!(Backup::set_backup_offchain_worker_frequency(signed(ALICE), FREQUENCY + 1));
+		assert_eq!(cadence(), Some(FREQUENCY + 1), "the owner has one of her own");
+		let paused = |paused| LineageSettings { paused, keep_last: None };
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, paused(true)));
+		assert_eq!(cadence(), None);
+		assert_ok!(Backup::set_backup_settings(signed(ALICE), REQUEST, paused(false)));
+		assert_ok!(Backup::set_paused(RuntimeOrigin::root(), true));
+		assert_eq!(cadence(), None, "all is paused");
+		assert_ok!(Backup::set_paused(RuntimeOrigin::root(), false));
+		assert_ok!(Backup::delete_backup(signed(ALICE), REQUEST));
+		assert_eq!(cadence(), None, "it is to be deleted");
 	});
 }
 

@@ -3,7 +3,7 @@
 use super::Api;
 use crate::{
 	jobs::{
-		Confirmed, LedgerError,
+		Cadence, Confirmed, LedgerError,
 		history::{Age, Attempt, Ending, MachineRecord},
 		now_ms,
 	},
@@ -41,6 +41,10 @@ pub(super) struct MachineView {
 	/// How old its last backup is, as a judgement. Where the chain wants copies, by what other nodes
 	/// confirm, too.
 	age: Age,
+	/// Whether the chain wants snapshots of it now. Nothing before a worker has spoken of it.
+	is_wanted: Option<bool>,
+	/// How often. Nothing where it is not known, and where none are wanted.
+	cadence: Option<Cadence>,
 	/// What other nodes confirm. Nothing where the chain wants no copies, and before a worker has
 	/// spoken of it.
 	confirmed: Option<Confirmed>,
@@ -162,7 +166,7 @@ fn list(api: &Api) -> Result<Vec<MachineView>, ViewError> {
 			*held.entry(root.lineage.request.to_string()).or_default() += 1;
 		}
 	}
-	let confirmed = api.jobs.confirmed();
+	let expected = api.jobs.expected();
 	let now_ms = now_ms();
 	let names: BTreeSet<String> = shelved.keys().chain(records.keys()).cloned().collect();
 	let view = |name: String| {
@@ -173,17 +177,19 @@ fn list(api: &Api) -> Result<Vec<MachineView>, ViewError> {
 			_ => "idle",
 		};
 		let held = of_request(&record).and_then(|request| held.get(&request).copied());
-		let confirmed = record.request().and_then(|request| confirmed.get(request)).copied();
+		let expected = record.request().and_then(|request| expected.get(request));
 		MachineView {
 			is_in_inventory: shelved.contains_key(&name),
 			fault: shelved.get(&name).cloned().flatten(),
 			state,
-			age: record.age(confirmed.as_ref(), now_ms),
-			confirmed,
+			age: record.age(expected, now_ms),
+			is_wanted: expected.map(|expected| expected.cadence.is_some()),
+			cadence: expected.and_then(|expected| expected.cadence),
+			confirmed: expected.and_then(|expected| expected.confirmed.clone()),
 			last: record.last_taken.as_ref().map(AttemptView::from),
 			failure: record.standing_failure().map(AttemptView::from),
 			usual_interval_ms: record.usual_interval_ms(),
-			next_at_ms: record.next_at_ms(),
+			next_at_ms: record.next_at_ms(expected),
 			held: held.unwrap_or(0),
 			name,
 		}

@@ -2,7 +2,7 @@
 
 use super::Api;
 use crate::{
-	jobs::{Confirmed, LedgerError, history::MachineRecord},
+	jobs::{Expected, LedgerError, history::MachineRecord},
 	metrics::{CONTENT_TYPE, Now},
 	repositories::Repository,
 };
@@ -20,15 +20,15 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 	}
 }
 
-/// What other nodes confirm of machines, by their names.
-fn confirmed(api: &Api) -> Result<Vec<(String, Confirmed)>, LedgerError> {
-	let confirmed = api.jobs.confirmed();
-	if confirmed.is_empty() {
+/// What the chain expects of machines, by their names.
+fn expected(api: &Api) -> Result<Vec<(String, Expected)>, LedgerError> {
+	let expected = api.jobs.expected();
+	if expected.is_empty() {
 		return Ok(Vec::new());
 	}
 	let machines = api.jobs.ledger().machines()?.into_iter();
 	let of = |(vm, record): (String, MachineRecord)| {
-		record.request().and_then(|request| confirmed.get(request)).map(|known| (vm, *known))
+		record.request().and_then(|request| expected.get(request)).map(|known| (vm, known.clone()))
 	};
 	Ok(machines.filter_map(of).collect())
 }
@@ -40,10 +40,10 @@ fn render(api: &Api) -> Option<String> {
 	let copies = api.copies.as_ref().map(|copies| copies.list()).unwrap_or_default();
 	let replicas = api.replicas.as_ref().map(|replicas| replicas.list()).unwrap_or_default();
 	let below_quorum = api.replicas.as_ref().and_then(|replicas| replicas.below_quorum().ok());
-	let confirmed = confirmed(api).unwrap_or_default();
+	let expected = expected(api).unwrap_or_default();
 	let now = Now {
 		jobs: &jobs,
-		confirmed: &confirmed,
+		expected: &expected,
 		usage: api.store.as_ref().and_then(|store| store.usage().ok()),
 		unreadable_nodes: api.store.as_ref().map(|store| store.obstacles().count),
 		pinned_roots: api.jobs.executor().roots().ok().map(|roots| roots.len()),

@@ -135,6 +135,11 @@ pub(super) fn block_on<F: Future>(work: F) -> Result<F::Output> {
 }
 
 impl Running {
+	/// Whether a worker has spoken to it of late.
+	pub(super) fn hears_a_worker(&self) -> bool {
+		self.checks.iter().any(|check| check.name == "worker" && check.is_good)
+	}
+
 	/// What the agent finds of itself, but for the store, which is tried.
 	pub(super) fn findings(&self) -> Vec<Finding> {
 		let finding = |check: &Check| {

@@ -1,8 +1,4 @@
 //! The node, its chain, and the clocks.
-//!
-//! Which nodes the chain knows this agent for, only a worker can say: one that speaks has the
-//! authority key of a registered node. Whether that node's recipient is one of this agent's shows in
-//! the orders, and so in the backups that failed.
 
 use super::{Case, Finding, agent::block_on};
 use crate::jobs::{Ledger, now_ms};
@@ -91,13 +87,17 @@ pub(super) fn chain(case: &Case) -> Vec<Finding> {
 	findings
 }
 
-async fn ask(url: &str) -> Result<Facts, ClientError> {
-	let node = WsClientBuilder::default()
+/// Connect to the node, and take answers of so many bytes.
+pub(super) async fn connect(url: &str, answer_bytes_max: u32) -> Result<WsClient, ClientError> {
+	let builder = WsClientBuilder::default()
 		.request_timeout(ANSWER_TIME_MAX)
 		.connection_timeout(ANSWER_TIME_MAX)
-		.max_response_size(ANSWER_BYTES_MAX)
-		.build(url)
-		.await?;
+		.max_response_size(answer_bytes_max);
+	builder.build(url).await
+}
+
+async fn ask(url: &str) -> Result<Facts, ClientError> {
+	let node = connect(url, ANSWER_BYTES_MAX).await?;
 	let head: String = node.request("chain_getFinalizedHead", rpc_params![]).await?;
 	let header: Header = node.request("chain_getHeader", rpc_params![head]).await?;
 	let version: Option<RuntimeVersion> =
@@ -115,7 +115,7 @@ async fn ask(url: &str) -> Result<Facts, ClientError> {
 }
 
 /// What not every node tells: nothing if it knows no such method, or gives it to nobody.
-async fn optional<T: DeserializeOwned>(
+pub(super) async fn optional<T: DeserializeOwned>(
 	node: &WsClient,
 	method: &str,
 	arguments: ArrayParams,

@@ -32,12 +32,21 @@ pub(crate) fn taken(seed: u8, taken_at: u64) -> TakenSnapshot {
 }
 
 pub(crate) fn gone_on(request: u64, next: u64) -> Desired {
-	place(LineagePlace { lineage: lineage(request), next, copied: None })
+	place(LineagePlace { next, ..lineage_place(request) })
 }
 
 /// A chain that wants nothing, and says so much of a machine that other nodes hold copies of.
 pub(crate) fn confirmed(request: u64, next: u64, copied: Copied) -> Desired {
-	place(LineagePlace { lineage: lineage(request), next, copied: Some(copied) })
+	place(LineagePlace { next, copied: Some(copied), ..lineage_place(request) })
+}
+
+/// A chain that orders nothing, and says how often it wants a snapshot of a machine.
+pub(crate) fn every(request: u64, cadence: Option<u64>) -> Desired {
+	place(LineagePlace { cadence, ..lineage_place(request) })
+}
+
+fn lineage_place(request: u64) -> LineagePlace {
+	LineagePlace { lineage: lineage(request), next: 1, cadence: Some(100), copied: None }
 }
 
 fn place(place: LineagePlace) -> Desired {

@@ -4,7 +4,7 @@
 //! however long ago they were. Jobs do not depend on any of it: an entry that cannot be written is
 //! said in the log, and that is all.
 
-use super::{Confirmed, Executor, Ledger, LedgerError, Outcome, executor::Effort};
+use super::{Executor, Expected, Ledger, LedgerError, Outcome, executor::Effort};
 use backup_primitives::{Cid, FailureReason, OpaqueId, job::JobId, report::TakenSnapshot};
 use codec::{Decode, Encode};
 
@@ -118,27 +118,41 @@ impl MachineRecord {
 		intervals.get(intervals.len() / 2).copied()
 	}
 
-	/// When the next backup is to be expected. The chain decides; this is what it usually does.
-	pub fn next_at_ms(&self) -> Option<u64> {
+	/// When the next backup is to be expected: a cadence after the last one, or what usually lies
+	/// between them where the cadence is not known. Nothing while the chain wants none.
+	pub fn next_at_ms(&self, expected: Option<&Expected>) -> Option<u64> {
 		let last = self.last_taken.as_ref()?;
-		self.usual_interval_ms().map(|interval| last.started_at_ms.saturating_add(interval))
+		let interval = match expected.map(|expected| expected.cadence) {
+			Some(None) => return None,
+			Some(Some(cadence)) => cadence.ms.or_else(|| self.usual_interval_ms()),
+			None => self.usual_interval_ms(),
+		};
+		interval.map(|interval| last.started_at_ms.saturating_add(interval))
 	}
 
 	/// How old the last backup is, as a judgement. It counts as late when other nodes should have
 	/// confirmed one and have not: until then it is on the machine that it protects.
-	pub fn age(&self, confirmed: Option<&Confirmed>, now_ms: u64) -> Age {
-		let Some(last) = &self.last_taken else { return Age::Never };
-		match self.age_here(last, now_ms) {
-			Age::Fresh if confirmed.is_some_and(|confirmed| confirmed.is_late) => Age::Late,
+	pub fn age(&self, expected: Option<&Expected>, now_ms: u64) -> Age {
+		let is_late = expected.and_then(|expected| expected.confirmed.as_ref());
+		match self.age_here(expected, now_ms) {
+			Age::Fresh if is_late.is_some_and(|confirmed| confirmed.is_late) => Age::Late,
 			age => age,
 		}
 	}
 
-	fn age_here(&self, last: &Attempt, now_ms: u64) -> Age {
+	/// The same of what was taken here, whoever else has it.
+	pub fn age_here(&self, expected: Option<&Expected>, now_ms: u64) -> Age {
+		let cadence = match expected.map(|expected| expected.cadence) {
+			Some(None) => return Age::Unwanted,
+			Some(cadence) => cadence.and_then(|cadence| cadence.ms),
+			None => None,
+		};
+		let Some(last) = &self.last_taken else { return Age::Never };
 		let age_ms = now_ms.saturating_sub(last.started_at_ms);
-		let usual_ms = self.usual_interval_ms().unwrap_or(INTERVAL_DEFAULT_MS);
+		let interval_ms = cadence.or_else(|| self.usual_interval_ms());
+		let interval_ms = interval_ms.unwrap_or(INTERVAL_DEFAULT_MS);
 		// Half an interval of slack, and a minute, for a job takes its time.
-		let fresh_ms = usual_ms.saturating_add(usual_ms / 2).saturating_add(60_000);
+		let fresh_ms = interval_ms.saturating_add(interval_ms / 2).saturating_add(60_000);
 		match age_ms {
 			age_ms if age_ms <= fresh_ms => Age::Fresh,
 			age_ms if age_ms <= fresh_ms.saturating_mul(2) => Age::Late,
@@ -147,8 +161,8 @@ impl MachineRecord {
 	}
 }
 
-/// How old a machine's last backup is, measured by the interval at which it is usually backed up;
-/// by a day where that is not known.
+/// How old a machine's last backup is, measured by the chain's cadence; while that is not known, by the
+/// interval at which the machine is usually backed up, and by a day where there is none either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Age {
@@ -160,6 +174,9 @@ pub enum Age {
 	Overdue,
 	/// There is none.
 	Never,
+	/// The chain wants none now: backups are paused or not paid for, the machine does not run, or
+	/// what there is is to be deleted.
+	Unwanted,
 }
 
 /// The attempt that a job was, if it was one and was not cancelled.
@@ -193,7 +210,10 @@ pub(super) fn size_of(attempt: &Attempt) -> Option<(Cid, u64)> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-	use super::{super::fixture::taken, *};
+	use super::{
+		super::{Cadence, Confirmed, fixture::taken},
+		*,
+	};
 
 	pub(crate) fn attempt(vm: &str, at_ms: u64, ending: Ending) -> Attempt {
 		Attempt {
@@ -228,10 +248,10 @@ pub(crate) mod tests {
 	#[test]
 	fn the_usual_interval_is_the_median_so_that_one_gap_does_not_move_it() {
 		assert_eq!(record(&[]).usual_interval_ms(), None);
-		assert_eq!(record(&[5]).next_at_ms(), None);
+		assert_eq!(record(&[5]).next_at_ms(None), None);
 		let starts = [0, 1, 2, 9, 10].map(|hour| hour * HOUR_MS);
 		assert_eq!(record(&starts).usual_interval_ms(), Some(HOUR_MS));
-		assert_eq!(record(&starts).next_at_ms(), Some(11 * HOUR_MS));
+		assert_eq!(record(&starts).next_at_ms(None), Some(11 * HOUR_MS));
 		// What lies further back is forgotten.
 		let later: Vec<u64> = (0..50).map(|n| n * n * HOUR_MS).collect();
 		assert_eq!(record(&later).starts_ms.len(), STARTS_MAX);
@@ -259,14 +279,44 @@ pub(crate) mod tests {
 	#[test]
 	fn a_backup_that_nobody_else_confirms_in_time_is_late_however_young_it_is() {
 		let record = record(&[0, HOUR_MS]);
-		let age = |is_late, hours| {
-			let confirmed = Confirmed { is_late, ..Confirmed::default() };
-			record.age(Some(&confirmed), hours * HOUR_MS)
-		};
+		let age = |is_late, hours| record.age(Some(&confirmed(is_late)), hours * HOUR_MS);
 		assert_eq!([age(false, 1), age(true, 1)], [Age::Fresh, Age::Late]);
 		assert_eq!([age(false, 9), age(true, 9)], [Age::Overdue; 2]);
-		let confirmed = Confirmed { is_late: true, ..Confirmed::default() };
-		assert_eq!(MachineRecord::default().age(Some(&confirmed), 5), Age::Never);
+		assert_eq!(MachineRecord::default().age(Some(&confirmed(true)), 5), Age::Never);
+	}
+
+	/// A snapshot each hour is wanted, and of others.
+	fn confirmed(is_late: bool) -> Expected {
+		let confirmed = Some(Confirmed { is_late, ..Confirmed::default() });
+		Expected { confirmed, ..every(HOUR_MS) }
+	}
+
+	fn every(ms: u64) -> Expected {
+		Expected { cadence: Some(Cadence { blocks: 600, ms: Some(ms) }), confirmed: None }
+	}
+
+	#[test]
+	fn boundary_the_chain_s_cadence_counts_where_it_is_known_and_not_what_was_usual() {
+		// It was backed up each day, and is wanted each hour from now on.
+		let record = record(&[0, 24 * HOUR_MS]);
+		let fresh_ms = HOUR_MS * 3 / 2 + 60_000;
+		let age = |ms| record.age(Some(&every(HOUR_MS)), 24 * HOUR_MS + ms);
+		assert_eq!([age(fresh_ms), age(fresh_ms + 1)], [Age::Fresh, Age::Late]);
+		assert_eq!([age(2 * fresh_ms), age(2 * fresh_ms + 1)], [Age::Late, Age::Overdue]);
+		assert_eq!(record.next_at_ms(Some(&every(HOUR_MS))), Some(25 * HOUR_MS));
+		// Before it is known how long blocks take.
+		let unknown =
+			Expected { cadence: Some(Cadence { blocks: 600, ms: None }), confirmed: None };
+		assert_eq!(record.age(Some(&unknown), 30 * HOUR_MS), Age::Fresh);
+		assert_eq!(record.next_at_ms(Some(&unknown)), Some(48 * HOUR_MS));
+	}
+
+	#[test]
+	fn what_the_chain_does_not_want_is_not_late() {
+		let (record, none) = (record(&[0, HOUR_MS]), Expected::default());
+		assert_eq!(record.age(Some(&none), 1_000 * HOUR_MS), Age::Unwanted);
+		assert_eq!(record.next_at_ms(Some(&none)), None);
+		assert_eq!(MachineRecord::default().age(Some(&none), 5), Age::Unwanted);
 	}
 
 	#[test]

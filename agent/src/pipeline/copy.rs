@@ -8,6 +8,7 @@ use crate::{
 	format::{CborError, links},
 	pipeline::{Cancel, OnProgress, Progress, Stored},
 	repositories::{BlockSource, RepositoryError, Session},
+	walk::WHOLE,
 };
 use backup_primitives::{Cid, cid::BlockCodec};
 use std::{
@@ -62,15 +63,15 @@ const LINKS_MAX: usize = 4096;
 const LEVELS_MAX: usize = 64;
 
 enum Step {
-	/// Copy what is below a node, then the node.
-	Enter(Cid),
+	/// Copy what is below a node, which makes up such a share of the whole, then the node.
+	Enter(Cid, u64),
 	/// The node itself, whose children are there.
 	Leave(Cid, Vec<u8>),
 }
 
 /// Copies a snapshot, blocking. `threads` copy the leaves below one node at a time, the chunks of
-/// each in one go where the origin can. How much there will be is not known beforehand: progress has
-/// no total. Pin the root with the same session afterwards.
+/// each in one go where the origin can. How many bytes there will be is not known beforehand, so
+/// progress tells how much of the tree was gone through. Pin the root with the same session afterwards.
 pub fn copy(
 	from: &dyn BlockSource,
 	to: &dyn Session,
@@ -79,31 +80,36 @@ pub fn copy(
 	on_progress: OnProgress<'_>,
 	cancel: &Cancel,
 ) -> Result<Stored, CopyError> {
-	let stored = Mutex::default();
-	let copying = Copying { from, to, threads, cancel, on_progress, stored };
-	let mut pending = vec![Step::Enter(*root)];
+	let done = Mutex::default();
+	let copying = Copying { from, to, threads, cancel, on_progress, done };
+	let mut pending = vec![Step::Enter(*root, WHOLE)];
 	let mut levels = 0;
 	while let Some(step) = pending.pop() {
 		match step {
-			Step::Enter(cid) => {
+			Step::Enter(cid, share) => {
 				copying.proceed()?;
 				if copying.has(&cid)? {
+					copying.walk(share);
 					continue;
 				}
 				let block = copying.read(&cid)?;
 				let (nodes, chunks) = children(&cid, &block)?;
+				let each = share / (nodes.len() as u64).max(1);
 				match nodes.is_empty() {
-					true => copying.children_of_leaf(&cid, &chunks)?,
+					true => {
+						copying.children_of_leaf(&cid, &chunks)?;
+						copying.walk(share);
+					}
 					// In one go there would come with them all that is below the nodes.
 					false => copying.chunks(&chunks)?,
 				}
-				let inner = copying.leaves(&nodes)?;
+				let inner = copying.leaves(&nodes, each)?;
 				levels += 1;
 				if levels > LEVELS_MAX {
 					return Err(CopyError::Shape { cid });
 				}
 				pending.push(Step::Leave(cid, block));
-				pending.extend(inner.into_iter().map(Step::Enter));
+				pending.extend(inner.into_iter().map(|node| Step::Enter(node, each)));
 			}
 			Step::Leave(cid, block) => {
 				levels -= 1;
@@ -111,7 +117,14 @@ pub fn copy(
 			}
 		}
 	}
-	Ok(copying.stored.into_inner().unwrap_or_else(PoisonError::into_inner))
+	Ok(copying.done.into_inner().unwrap_or_else(PoisonError::into_inner).stored)
+}
+
+/// What was done so far.
+#[derive(Default)]
+struct Done {
+	stored: Stored,
+	walked: u64,
 }
 
 /// The nodes and the chunks below a block.
@@ -135,7 +148,7 @@ struct Copying<'a> {
 	threads: NonZero<usize>,
 	cancel: &'a Cancel,
 	on_progress: OnProgress<'a>,
-	stored: Mutex<Stored>,
+	done: Mutex<Done>,
 }
 
 impl Copying<'_> {
@@ -157,26 +170,40 @@ impl Copying<'_> {
 	/// Stores a block whose hash was checked when it was read.
 	fn write(&self, cid: &Cid, block: &[u8]) -> Result<(), CopyError> {
 		let put = self.to.put_unchecked(cid, block).map_err(CopyError::Write)?;
-		let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
-		stored.count(put, block);
-		stored.read_bytes += block.len() as u64;
-		// With the lock held, so that one thread at a time shows it, and it never goes back.
-		(self.on_progress)(Progress { written_bytes: stored.new_bytes, ..Progress::default() });
+		let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+		done.stored.count(put, block);
+		done.stored.read_bytes += block.len() as u64;
+		self.show(&done);
 		Ok(())
 	}
 
-	/// Copies those of these nodes that have no nodes below them, and names the others. There are
-	/// few of these, so they are read again rather than kept.
-	fn leaves(&self, nodes: &[Cid]) -> Result<Vec<Cid>, CopyError> {
+	/// So much more of the whole is there.
+	fn walk(&self, share: u64) {
+		let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+		done.walked += share;
+		self.show(&done);
+	}
+
+	/// With the lock held, so that one thread at a time shows it, and it never goes back.
+	fn show(&self, Done { stored, walked }: &Done) {
+		let (written_bytes, walked) = (stored.new_bytes, *walked);
+		(self.on_progress)(Progress { written_bytes, walked, ..Progress::default() });
+	}
+
+	/// Copies those of these nodes that have no nodes below them, each such a share of the whole, and
+	/// names the others. There are few of these, so they are read again rather than kept.
+	fn leaves(&self, nodes: &[Cid], each: u64) -> Result<Vec<Cid>, CopyError> {
 		let inner = Mutex::new(Vec::new());
 		self.each(nodes, |cid| {
 			if self.has(cid)? {
+				self.walk(each);
 				return Ok(());
 			}
 			let block = self.read(cid)?;
 			let (nodes, chunks) = children(cid, &block)?;
 			if nodes.is_empty() {
 				self.children_of_leaf(cid, &chunks)?;
+				self.walk(each);
 				return self.write(cid, &block);
 			}
 			inner.lock().unwrap_or_else(PoisonError::into_inner).push(*cid);

@@ -49,7 +49,8 @@ pub enum DiffError {
 }
 
 /// Compares a disk in two snapshots of one machine, and tells what changed in rising order; ranges
-/// that touch and are alike are told as one. Memory is bounded by one node a level.
+/// that touch and are alike are told as one. `on_progress` is told how many bytes of the longer one have
+/// been compared. Memory is bounded by one node a level.
 ///
 /// # Errors
 /// Fails when the snapshots are not cut alike, a node cannot be read, or it is cancelled.
@@ -58,6 +59,7 @@ pub fn diff(
 	before: (Geometry, &Object),
 	after: (Geometry, &Object),
 	on_change: &mut dyn FnMut(Change),
+	on_progress: &mut dyn FnMut(u64),
 	cancel: &Cancel,
 ) -> Result<(), DiffError> {
 	if before.0 != after.0 {
@@ -70,6 +72,7 @@ pub fn diff(
 		after: Cursor::new(repository, geometry, after.1),
 		pending: None,
 		on_change,
+		on_progress,
 		cancel,
 	};
 	let top = walk.before.levels().max(walk.after.levels());
@@ -94,6 +97,7 @@ struct Walk<'a> {
 	/// What may go on with the next chunk.
 	pending: Option<Change>,
 	on_change: &'a mut dyn FnMut(Change),
+	on_progress: &'a mut dyn FnMut(u64),
 	cancel: &'a Cancel,
 }
 
@@ -103,6 +107,8 @@ impl Walk<'_> {
 		if self.cancel.is_cancelled() {
 			return Err(DiffError::Cancelled);
 		}
+		let bytes = self.before.logical_bytes().max(self.after.logical_bytes());
+		(self.on_progress)(place_range(self.geometry, level, index, bytes).start);
 		let before = there(&mut self.before, level, index)?;
 		let after = there(&mut self.after, level, index)?;
 		let kind = match (&before, &after) {
@@ -112,7 +118,6 @@ impl Walk<'_> {
 			(_, There::Nothing) => ChangeKind::Cleared,
 			_ => ChangeKind::Rewritten,
 		};
-		let bytes = self.before.logical_bytes().max(self.after.logical_bytes());
 		if level == 0 {
 			self.tell(Change { range: place_range(self.geometry, 0, index, bytes), kind });
 			return Ok(());
@@ -181,13 +186,17 @@ mod tests {
 
 	fn changes(world: &World, before: &Root, after: &Root) -> (Vec<Change>, Vec<Cid>) {
 		let watched = Watched(&world.store, Mutex::default());
-		let mut list = Vec::new();
+		let (mut list, mut shown) = (Vec::new(), 0);
 		let of = |root: &Root| root.geometry;
 		diff(
 			&watched,
 			(of(before), &before.disks[0]),
 			(of(after), &after.disks[0]),
 			&mut |change| list.push(change),
+			&mut |done| {
+				assert!(done >= shown, "progress went back");
+				shown = done;
+			},
 			&Cancel::new(),
 		)
 		.unwrap();
@@ -270,7 +279,7 @@ mod tests {
 		let root = keep(&world, &noise(1, CHUNK));
 		let other = Geometry::new(8192, 4).unwrap();
 		let (one, two) = ((root.geometry, &root.disks[0]), (other, &root.disks[0]));
-		let result = diff(&world.store, one, two, &mut |_| (), &Cancel::new());
+		let result = diff(&world.store, one, two, &mut |_| (), &mut |_| (), &Cancel::new());
 		assert!(matches!(result, Err(DiffError::Geometry)));
 	}
 }

@@ -7,6 +7,7 @@ use crate::{
 	format::{CborError, links},
 	pipeline::{Cancel, OnProgress, Progress},
 	repositories::{BlockSource, RepositoryError, car::CarWriter},
+	walk::{WHOLE, shares},
 };
 use backup_primitives::{Cid, cid::BlockCodec};
 use std::{
@@ -17,8 +18,6 @@ use std::{
 /// Blocks that are remembered, so that each is written once. Beyond that number one may be
 /// written again, which readers of CAR files allow.
 const REMEMBERED_MAX: usize = 1 << 20;
-
-const PROGRESS_STEP_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Why a snapshot was not exported as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +57,8 @@ pub struct Exported {
 	pub file_bytes: u64,
 }
 
-/// Writes a snapshot as a CAR, blocking. How much there will be is not known beforehand:
-/// progress has no total.
+/// Writes a snapshot as a CAR, blocking. How many bytes there will be is not known beforehand, so
+/// progress tells how much of the tree was gone through.
 pub fn export<W: Write>(
 	from: &dyn BlockSource,
 	root: &Cid,
@@ -69,14 +68,15 @@ pub fn export<W: Write>(
 ) -> Result<(Exported, W), ExportError> {
 	let mut car = CarWriter::new(out, root)?;
 	let mut exported = Exported::default();
-	let mut shown_bytes = 0;
 	let mut written = HashSet::new();
-	let mut pending = vec![*root];
-	while let Some(cid) = pending.pop() {
+	let mut pending = vec![(*root, WHOLE)];
+	let mut walked = 0;
+	while let Some((cid, share)) = pending.pop() {
 		if cancel.is_cancelled() {
 			return Err(ExportError::Cancelled);
 		}
 		if written.contains(&cid) {
+			walked += share;
 			continue;
 		}
 		if written.len() < REMEMBERED_MAX {
@@ -84,16 +84,20 @@ pub fn export<W: Write>(
 		}
 		let block =
 			from.get(&cid).map_err(ExportError::Read)?.ok_or(ExportError::Missing { cid })?;
-		if cid.codec() == BlockCodec::DagCbor {
-			let children = links(&block).map_err(|source| ExportError::NotANode { cid, source })?;
-			pending.extend(children.into_iter().rev());
+		let children = match cid.codec() {
+			BlockCodec::Raw => Vec::new(),
+			BlockCodec::DagCbor => {
+				links(&block).map_err(|source| ExportError::NotANode { cid, source })?
+			}
+		};
+		match children.is_empty() {
+			true => walked += share,
+			false => pending.extend(shares(share, children).rev()),
 		}
 		car.block(&cid, &block)?;
 		exported.blocks += 1;
-		if car.written_bytes() >= shown_bytes + PROGRESS_STEP_BYTES {
-			shown_bytes = car.written_bytes();
-			on_progress(Progress { written_bytes: shown_bytes, ..Progress::default() });
-		}
+		let written_bytes = car.written_bytes();
+		on_progress(Progress { written_bytes, walked, ..Progress::default() });
 	}
 	exported.file_bytes = car.written_bytes();
 	Ok((exported, car.finish()?))

@@ -202,8 +202,12 @@ impl Restore<'_> {
 		};
 		let written_bytes = shared.run()?;
 		target.finish().map_err(at(logical_bytes))?;
-		let done =
-			Progress { total_bytes: logical_bytes, done_bytes: logical_bytes, written_bytes };
+		let done = Progress {
+			total_bytes: logical_bytes,
+			done_bytes: logical_bytes,
+			written_bytes,
+			..Progress::default()
+		};
 		(self.on_progress)(done);
 		Ok(written_bytes)
 	}
@@ -329,6 +333,7 @@ impl Shared<'_> {
 			total_bytes: self.restore.object.logical_bytes,
 			done_bytes,
 			written_bytes: self.written_bytes.load(Ordering::Relaxed),
+			..Progress::default()
 		});
 	}
 

@@ -456,6 +456,7 @@ impl Collector<'_> {
 				total_bytes: before.total_bytes,
 				done_bytes: before.done_bytes + done_bytes,
 				written_bytes: before.written_bytes + self.stored.new_bytes,
+				..Progress::default()
 			});
 		}
 	}

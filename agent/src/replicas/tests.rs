@@ -1,6 +1,6 @@
 //! Replicas at a daemon in memory, over real connections.
 
-mod fake;
+pub(crate) mod fake;
 mod holding;
 mod kills;
 mod losses;

@@ -3,6 +3,7 @@
 use crate::{
 	format::{Cid, links},
 	repositories::{BlockSource, RepositoryError},
+	walk::{WHOLE, shares},
 };
 use backup_primitives::cid::BlockCodec;
 use std::collections::HashSet;
@@ -28,6 +29,8 @@ pub struct VerifyReport {
 	pub good_blocks: u64,
 	/// Bytes of those that were read.
 	pub good_bytes: u64,
+	/// How much was gone through, of [`WHOLE`].
+	pub walked: u64,
 	/// Blocks that are missing or damaged. One that stands in several places counts once, as long
 	/// as all are named.
 	pub bad_blocks: u64,
@@ -74,16 +77,18 @@ pub fn verify(
 	let mut report = VerifyReport::default();
 	let mut seen = HashSet::new();
 	let mut named = HashSet::new();
-	let mut pending = vec![*root];
-	while let Some(cid) = pending.pop() {
+	let mut pending = vec![(*root, WHOLE)];
+	while let Some((cid, share)) = pending.pop() {
 		if !proceed(&report) {
 			break;
 		}
 		let is_node = cid.codec() == BlockCodec::DagCbor;
 		if is_node && !seen.insert(cid) {
+			report.walked += share;
 			continue;
 		}
 		if !is_node && chunks == Chunks::Asked {
+			report.walked += share;
 			match repository.has(&cid)? {
 				true => report.good_blocks += 1,
 				false => report.note_missing(cid, &mut named),
@@ -96,6 +101,7 @@ pub fn verify(
 				if is_node { links(&block).ok() } else { Some(Vec::new()) }
 			}
 			Ok(None) => {
+				report.walked += share;
 				report.note_missing(cid, &mut named);
 				continue;
 			}
@@ -106,9 +112,15 @@ pub fn verify(
 		match children {
 			Some(children) => {
 				report.good_blocks += 1;
-				pending.extend(children.into_iter().rev());
+				match children.is_empty() {
+					true => report.walked += share,
+					false => pending.extend(shares(share, children).rev()),
+				}
 			}
-			None => report.note_corrupt(cid, &mut named),
+			None => {
+				report.walked += share;
+				report.note_corrupt(cid, &mut named);
+			}
 		}
 	}
 	Ok(report)

@@ -41,8 +41,12 @@ const MOMENTS: [Moment; 8] = [
 
 /// The chain has recorded this place by another hand.
 fn past(order: &SnapshotOrder) -> Desired {
-	let place =
-		LineagePlace { lineage: order.lineage.clone(), next: order.sequence + 1, copied: None };
+	let place = LineagePlace {
+		lineage: order.lineage.clone(),
+		next: order.sequence + 1,
+		cadence: None,
+		copied: None,
+	};
 	Desired { lineages: vec![place].try_into().unwrap(), ..nothing() }
 }
 

@@ -1,6 +1,7 @@
 //! What `backup-agent doctor` finds, each fault made for real.
 
 use crate::{
+	fake_node::{BACKUP_API, COMPUTE_API},
 	gate::Gate,
 	machine::Machine,
 	orders::nothing,
@@ -138,6 +139,24 @@ fn a_store_that_is_not_there_is_told_and_not_made() {
 }
 
 #[test]
+fn a_replica_that_is_away_is_a_warning_and_a_failure_where_the_quorum_needs_it() {
+	let world = World::prepare();
+	let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+	let configure = |quorum: u32| {
+		world.configure(&format!(
+			"node_rpc = \"{}\"\nquorum = {quorum}\n[[kubo]]\nname = \"rack-2\"\nurl = \"http://{away}\"\n",
+			world.node.url()
+		));
+	};
+	configure(1);
+	let found = Found::on(&world);
+	assert_eq!(found.verdict("replica"), "warning");
+	assert!(found.check("replica")["found"].as_str().unwrap().starts_with("rack-2 at http://"));
+	configure(2);
+	Found::on(&world).assert_failed("replica", "cannot be reached", "start that daemon");
+}
+
+#[test]
 fn a_full_store_fails_its_trial_while_the_agent_has_it() {
 	let mut world = World::prepare();
 	// Less than what the store keeps in reserve.
@@ -224,6 +243,54 @@ fn a_node_that_is_away_of_another_chain_or_without_the_pallet_is_told() {
 	Found::on(&world).assert_failed("chain", "no backup pallet", "node_rpc");
 	world.node.stop();
 	Found::on(&world).assert_failed("chain", "ask the node at ws://", "start the node");
+}
+
+#[test]
+fn whether_the_node_is_registered_and_has_its_key_is_asked_of_it() {
+	const KEY: [u8; 32] = [7; 32];
+	let mut world = World::prepare();
+	let ours = world.recipient();
+	world.node.state().apis = vec![BACKUP_API, COMPUTE_API];
+	let other = backup_primitives::Recipient([3; 32]);
+	world.node.state().registered = vec![(1, [6; 32], other), (4, [8; 32], other)];
+	let found = Found::on(&world);
+	found.assert_failed("authority", "no node with the recipient age1", "backup node register");
+
+	world.node.state().registered.insert(1, (2, KEY, ours));
+	let found = Found::on(&world);
+	found.assert_failed("authority", "is not in the node's keystore", "key insert --key-type bkup");
+	assert!(
+		found.check("authority")["found"].as_str().unwrap().starts_with("node 2 is registered")
+	);
+
+	world.node.state().keystore = Some(vec![[5; 32], KEY]);
+	let found = Found::on(&world);
+	assert_eq!(found.verdict("authority"), "ok");
+	assert!(found.check("authority")["found"].as_str().unwrap().contains(&hex::encode(KEY)));
+
+	// It tells nobody: then only a worker does.
+	world.node.state().keystore = None;
+	assert_eq!(Found::on(&world).verdict("authority"), "warning");
+	world.start_agent();
+	world.reconcile(&nothing());
+	assert_eq!(Found::on(&world).verdict("authority"), "ok");
+	// A node without the key cannot be the one whose worker speaks.
+	world.node.state().keystore = Some(Vec::new());
+	let found = Found::on(&world);
+	assert_eq!(found.verdict("authority"), "warning");
+	assert!(found.check("authority")["mend"].as_str().unwrap().contains("node_rpc"));
+}
+
+#[test]
+fn nodes_that_a_chain_does_not_list_are_left_to_the_worker() {
+	let world = World::prepare();
+	let found = Found::on(&world);
+	assert_eq!(found.verdict("authority"), "ok");
+	assert!(found.check("authority")["found"].as_str().unwrap().contains("not asked"));
+	world.node.state().apis = vec![BACKUP_API, COMPUTE_API];
+	// Ids of nodes are words on this one: its list is not what is known here.
+	world.node.state().is_listed_otherwise = true;
+	assert_eq!(Found::on(&world).verdict("authority"), "ok");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! A node whose finalized state the test decides, behind real JSON-RPC over WebSocket.
 
 use crate::orders::GENESIS;
-use backup_primitives::{Cid, KeptRoot, Reader, Recipient, RecordedRoot, RootStatus, job::Source};
+use backup_primitives::{
+	Cid, KeptRoot, Reader, Recipient, RecordedRoot, RootStatus,
+	job::{Gateways, Source},
+};
 use codec::{DecodeAll, Encode};
 use jsonrpsee::{
 	RpcModule,
@@ -46,10 +49,22 @@ pub(crate) struct State {
 	pub(crate) time_ms: Option<u64>,
 	/// What its runtime can be asked, by the ids of APIs.
 	pub(crate) apis: Vec<&'static str>,
+	/// The nodes that the finalized state has registered: id, authority key, recipient.
+	pub(crate) registered: Vec<(u32, [u8; 32], Recipient)>,
+	/// Whether it lists them in a form of its own.
+	pub(crate) is_listed_otherwise: bool,
+	/// The keys of its keystore, unless it tells nobody.
+	pub(crate) keystore: Option<Vec<[u8; 32]>>,
 }
 
 /// The backup pallet's runtime API.
 pub(crate) const BACKUP_API: &str = "0x5520af659b029dd6";
+
+/// The compute pallet's.
+pub(crate) const COMPUTE_API: &str = "0x2e3e35f40728511a";
+
+/// What a node says that keeps unsafe methods to itself.
+const UNSAFE_METHOD: i32 = -32_601;
 
 /// Where a chain keeps its time.
 const TIMESTAMP_NOW: &str = "0xf0c365c3cf59d671eb72da0e7a4113c49f1f0515f462cdcf84e0f1d6045dfcbb";
@@ -71,6 +86,9 @@ impl FakeNode {
 			asked: 0,
 			time_ms: None,
 			apis: vec![BACKUP_API],
+			registered: Vec::new(),
+			is_listed_otherwise: false,
+			keystore: Some(Vec::new()),
 		};
 		let mut node = Self {
 			runtime: runtime.unwrap(),
@@ -147,6 +165,20 @@ fn module(state: Arc<Mutex<State>>) -> RpcModule<Arc<Mutex<State>>> {
 		})
 		.unwrap();
 	module
+		.register_method("author_hasKey", |params, state, _| {
+			let (key, kind): (String, String) = params.parse()?;
+			let state = state.lock().unwrap();
+			let refused = || {
+				let words = "RPC call is unsafe to be called externally";
+				ErrorObjectOwned::owned(UNSAFE_METHOD, words, None::<()>)
+			};
+			let keystore = state.keystore.as_ref().ok_or_else(refused)?;
+			Ok::<_, ErrorObjectOwned>(
+				kind == "bkup" && keystore.iter().any(|one| hex_text(one) == key),
+			)
+		})
+		.unwrap();
+	module
 		.register_method("state_call", |params, state, _| state.lock().unwrap().call(&params))
 		.unwrap();
 	module
@@ -203,6 +235,20 @@ impl State {
 			"BackupApi_sources_of_request" => {
 				<(u32, u64)>::decode_all(&mut arguments).map_err(wrong)?;
 				Ok(hex_text(&self.sources.encode()))
+			}
+			"ComputeApi_nodes" if self.is_listed_otherwise => {
+				Ok(hex_text(&(vec![("web", [7u8; 20])], None::<String>).encode()))
+			}
+			// A page holds one node.
+			"ComputeApi_nodes" => {
+				let after = <Option<u32>>::decode_all(&mut arguments).map_err(wrong)?;
+				let mut behind = self.registered.iter().filter(|(id, ..)| Some(*id) > after);
+				let entry = |(id, authority, recipient): &(u32, [u8; 32], Recipient)| {
+					(*id, ([1u8; 32], *authority, *recipient, Gateways::default()))
+				};
+				let page: Vec<_> = behind.by_ref().take(1).map(entry).collect();
+				let next = behind.next().and(page.first()).map(|(id, _)| *id);
+				Ok(hex_text(&(page, next).encode()))
 			}
 			"BackupApi_keeps_copies" => {
 				<(u32, u64)>::decode_all(&mut arguments).map_err(wrong)?;

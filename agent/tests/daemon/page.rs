@@ -11,8 +11,9 @@ use crate::{
 use backup_agent::sources::ImageFormat;
 use backup_primitives::{
 	FailureReason, OpaqueId,
-	job::{CopyOrder, Desired, SnapshotOrder},
+	job::{Copied, CopyHolder, CopyOrder, Desired, LineagePlace, SnapshotOrder},
 };
+use serde_json::{Value as Json, json};
 use std::fs;
 
 /// Most bytes of the page and all that it loads.
@@ -30,6 +31,21 @@ fn slow_agent() -> World {
 	));
 	world.start_agent();
 	world
+}
+
+/// What the chain says of a machine that is wanted every 100 blocks: node 3 has its first snapshot, node
+/// 4 has none, node 5 is silent.
+fn told_of(order: &SnapshotOrder, cadence: Option<u64>) -> Desired {
+	let holder = |node: u32, confirmed, is_silent| {
+		let node = OpaqueId::of(&node).unwrap();
+		CopyHolder { node, confirmed, is_silent }
+	};
+	let holders = vec![holder(3, Some(0), false), holder(4, None, false), holder(5, Some(0), true)];
+	let copied =
+		Copied { confirmed: Some(0), is_late: false, holders: holders.try_into().unwrap() };
+	let lineage = order.lineage.clone();
+	let place = LineagePlace { lineage, next: 1, cadence, copied: Some(copied) };
+	Desired { lineages: vec![place].try_into().unwrap(), ..nothing() }
 }
 
 #[test]
@@ -94,11 +110,19 @@ fn an_operator_sees_backups_run_end_and_fail_and_the_agent_go() {
 	world.reconcile(&Desired { copies: vec![copy].try_into().unwrap(), ..nothing() });
 	page.see("#copies-rows tr:has-text('9')", "0 of 3");
 
+	// Who else has it, and how often it is wanted.
+	page.see("#machines-rows tr:has-text('vm-7')", "–");
+	world.reconcile(&told_of(&failing, Some(100)));
+	page.see("#machines-rows tr:has-text('vm-7')", "node 3");
+	page.see("#machines-rows .under", "node 4 has none yet, node 5 is silent");
+
 	// By keyboard to what went wrong, and back.
 	page.ask("tab_to", &[("of", "#machines-rows tr:nth-child(2) button")]);
 	page.ask("press", &[("key", "Enter")]);
 	page.see("#detail-failure", "the machine's disks have 67108864 bytes, the request provides 1");
 	page.see("#log p", "job failed");
+	page.see("#detail-facts", "every 100 blocks");
+	page.see("#detail-facts", "confirmed by node 3; node 4 has none yet, node 5 is silent");
 	page.ensure_without_barriers();
 	page.ask("press", &[("key", "Escape")]);
 	assert_eq!(page.ask("focused", &[]), "vm-7");
@@ -106,11 +130,14 @@ fn an_operator_sees_backups_run_end_and_fail_and_the_agent_go() {
 	page.ensure_without_barriers();
 	page.pictures();
 	for width in [390, 320] {
-		let sticking = page.ask_with("narrow", serde_json::json!({ "width": width }));
+		let sticking = page.ask_with("narrow", json!({ "width": width }));
 		assert!(sticking.as_array().unwrap().is_empty(), "{width}: {sticking:#}");
 		page.ensure_without_barriers();
 	}
 	page.ask("widen", &[]);
+	world.reconcile(&told_of(&failing, None));
+	page.see("#machines-rows tr:has-text('vm-7') .badge", "not wanted");
+	page.see("#machines-rows tr:has-text('vm-7')", "none is wanted");
 
 	world.node.stop();
 	page.see("#checks .bad .mend", "start the node, or set node_rpc");
@@ -128,7 +155,7 @@ fn an_operator_sees_backups_run_end_and_fail_and_the_agent_go() {
 	page.see("#live", "Live");
 	page.see("#machines-rows tr:has-text('vm-7') .under.bad", "capacity exceeded");
 	let hosts = page.ask("hosts", &[]);
-	assert_eq!(hosts, serde_json::json!([format!("127.0.0.1:{}", world.port())]));
+	assert_eq!(hosts, json!([format!("127.0.0.1:{}", world.port())]));
 	assert!(machine.is_running() && machine.leftovers().is_empty());
 }
 
@@ -197,6 +224,36 @@ fn machines_and_their_history_outlive_the_agent() {
 }
 
 #[test]
+fn a_machine_s_cadence_and_holders_are_told_in_the_chain_s_blocks_and_in_time() {
+	let world = World::start();
+	let order = world.machine(7, &noise(1, 1 << 20));
+	world.take(&order).unwrap();
+	let machine = || world.get("/v1/machines").json()[0].clone();
+	assert_eq!((&machine()["is_wanted"], &machine()["cadence"]), (&Json::Null, &Json::Null));
+	world.reconcile(&told_of(&order, Some(100)));
+	let told = machine();
+	assert_eq!((&told["is_wanted"], &told["age"]), (&true.into(), &"fresh".into()));
+	assert_eq!(told["cadence"], json!({ "blocks": 100, "ms": null }));
+	let is = |node: &str, sequence: Option<u64>, is_silent| json!({ "node": node, "sequence": sequence, "is_silent": is_silent });
+	let holders = json!([is("3", Some(0), false), is("4", None, false), is("5", Some(0), true)]);
+	assert_eq!(told["confirmed"]["holders"], holders);
+	// The clock goes on, and it shows how long blocks take.
+	for step in 1..=5 {
+		let desired = told_of(&order, Some(100));
+		world.reconcile(&Desired { now: desired.now + step, ..desired });
+	}
+	assert!(machine()["cadence"]["ms"].is_u64(), "{}", machine());
+	let metrics = world.get("/metrics").text();
+	assert!(metrics.contains("backup_agent_cadence_seconds{vm=\"vm-7\"}"), "{metrics}");
+	world.reconcile(&told_of(&order, None));
+	let told = machine();
+	assert_eq!((&told["is_wanted"], &told["age"]), (&false.into(), &"unwanted".into()));
+	assert_eq!((&told["cadence"], &told["next_at_ms"]), (&Json::Null, &Json::Null));
+	let metrics = world.get("/metrics").text();
+	assert!(metrics.contains("backup_agent_snapshots_wanted{vm=\"vm-7\"} 0"), "{metrics}");
+}
+
+#[test]
 fn the_last_lines_of_a_job_are_shown() {
 	let world = World::start();
 	let order = world.machine(7, &noise(1, 1 << 20));
@@ -208,8 +265,8 @@ fn the_last_lines_of_a_job_are_shown() {
 	for words in ["job started", "the machine was sealed", "job done"] {
 		assert!(texts.iter().any(|text| text.starts_with(words)), "{words} in {texts:#?}");
 	}
-	assert_eq!(world.get("/v1/jobs/00/log").json(), serde_json::json!([]));
-	assert_eq!(world.get("/v1/jobs?limit=0").json(), serde_json::json!([]));
+	assert_eq!(world.get("/v1/jobs/00/log").json(), json!([]));
+	assert_eq!(world.get("/v1/jobs?limit=0").json(), json!([]));
 }
 
 #[test]

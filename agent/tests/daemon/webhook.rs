@@ -71,7 +71,12 @@ fn a_failed_backup_is_told_again_until_somebody_takes_it_in() {
 
 /// What the chain tells of the machine's history.
 fn told_of(order: &SnapshotOrder, copied: Copied) -> Desired {
-	let place = LineagePlace { lineage: order.lineage.clone(), next: 1, copied: Some(copied) };
+	let place = LineagePlace {
+		lineage: order.lineage.clone(),
+		next: 1,
+		cadence: Some(100),
+		copied: Some(copied),
+	};
 	Desired { lineages: vec![place].try_into().unwrap(), ..nothing() }
 }
 
@@ -84,7 +89,7 @@ fn a_backup_that_no_other_node_confirms_in_time_is_told() {
 	world.start_agent();
 	let order = world.machine(7, &noise(1, 1 << 20));
 	world.take(&order).unwrap();
-	world.reconcile(&told_of(&order, Copied { confirmed: None, is_late: true }));
+	world.reconcile(&told_of(&order, Copied { is_late: true, ..Copied::default() }));
 	let told = until("the news", || received.try_recv().ok());
 	assert_eq!((&told["event"], &told["vm"]), (&"backup-late".into(), &"vm-7".into()));
 	assert_eq!((&told["request"], &told["reason"]), (&"7".into(), &serde_json::Value::Null));
@@ -107,7 +112,7 @@ fn a_backup_that_is_not_taken_for_longer_than_usual_is_told() {
 	world.take(&SnapshotOrder { sequence: 1, slot: 1, parent, ..first }).unwrap();
 	let told = until("the news, a minute after the usual interval", || received.try_recv().ok());
 	assert_eq!((&told["event"], &told["vm"]), (&"backup-late".into(), &"vm-7".into()));
-	assert!(told["detail"].as_str().unwrap().contains("longer than is usual"), "{told}");
+	assert!(told["detail"].as_str().unwrap().contains("has been taken in time"), "{told}");
 	assert!(told["last_taken_at_ms"].as_u64() < told["at_ms"].as_u64(), "{told}");
 }
 

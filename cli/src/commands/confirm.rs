@@ -16,6 +16,6 @@ pub(super) async fn confirm(what: &str, word: &str) -> Result<(), CliError> {
 pub(super) fn ensure_person() -> Result<(), CliError> {
 	match terminal::has_person() {
 		true => Ok(()),
-		false => Err(CliError::NotConfirmed),
+		false => Err(CliError::NobodyToAsk),
 	}
 }

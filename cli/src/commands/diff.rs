@@ -10,6 +10,7 @@ use crate::{
 	},
 	error::{CliError, exit},
 	output::{Output, Table},
+	progress::Bar,
 	words,
 };
 use backup_agent::{
@@ -95,7 +96,7 @@ fn compare(
 	output: Output,
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
-	let place = Place::open(located, &arguments.from, cancel)?.watched(output);
+	let place = Place::open(located, &arguments.from, cancel)?;
 	let open = |root: Cid| -> Result<Root, CliError> {
 		let (block, key) = unlock(&*place.source, root, &located.identities, None)?;
 		block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))
@@ -105,23 +106,35 @@ fn compare(
 	names.extend(after.disks.iter().map(|disk| disk.name.as_str()));
 	names.sort_unstable();
 	names.dedup();
-	let disks = names.into_iter().map(|name| {
-		let failed = |error: DiffError| failure(arguments.after, &error);
-		disk(&*place.source, &before, &after, name, cancel).map_err(failed)
-	});
-	let disks = disks.collect::<Result<_, _>>()?;
+	let longer = |name: &str| {
+		let of = |root| object(root, name).map_or(0, |disk| disk.logical_bytes);
+		of(&before).max(of(&after))
+	};
+	let bar = Bar::new(output, Some(names.iter().map(|name| longer(name)).sum()));
+	let (mut disks, mut done_bytes) = (Vec::new(), 0);
+	for name in names {
+		let mut on_progress = |bytes| bar.set(done_bytes + bytes);
+		let found = disk(&*place.source, (&before, &after), name, &mut on_progress, cancel);
+		disks.push(found.map_err(|error| failure(arguments.after, &error))?);
+		done_bytes += longer(name);
+	}
+	bar.finish();
 	Ok(Answer { before: arguments.before, after: arguments.after, disks })
+}
+
+/// A disk of a snapshot, if it has it.
+fn object<'a>(root: &'a Root, name: &str) -> Option<&'a Object> {
+	root.disks.iter().find(|disk| disk.name == name)
 }
 
 fn disk(
 	source: &dyn BlockSource,
-	before: &Root,
-	after: &Root,
+	(before, after): (&Root, &Root),
 	name: &str,
+	on_progress: &mut dyn FnMut(u64),
 	cancel: &Cancel,
 ) -> Result<DiskDiff, DiffError> {
-	let of = |root: &Root| root.disks.iter().find(|disk| disk.name == name).cloned();
-	let (old, new) = (of(before), of(after));
+	let (old, new) = (object(before, name).cloned(), object(after, name).cloned());
 	let mut found = DiskDiff {
 		disk: words::escape(name.as_bytes()),
 		before_bytes: old.as_ref().map(|disk| disk.logical_bytes),
@@ -132,7 +145,7 @@ fn disk(
 	let none = || Object { name: name.to_owned(), logical_bytes: 0, tree: None };
 	let (old, new) = (old.unwrap_or_else(none), new.unwrap_or_else(none));
 	let (old, new) = ((before.geometry, &old), (after.geometry, &new));
-	diff(source, old, new, &mut |change| found.add(&change), cancel)?;
+	diff(source, old, new, &mut |change| found.add(&change), on_progress, cancel)?;
 	Ok(found)
 }
 

@@ -61,8 +61,8 @@ fn write_car(
 	let (root, path) = (located.root, &arguments.output);
 	let place = Place::open(located, &arguments.from, cancel)?;
 	let mut file = PartialFile::create(path).map_err(|error| create_error(path, error))?;
-	let bar = Bar::new(output, None);
-	let on_progress = |progress: Progress| bar.set(progress.written_bytes);
+	let bar = Bar::walk(output);
+	let on_progress = |progress: Progress| bar.set_walked(progress.walked, progress.written_bytes);
 	let out = BufWriter::with_capacity(BUFFER_BYTES, file.file());
 	let (exported, out) = export(&*place.source, &root, out, &on_progress, cancel)
 		.map_err(|error| explain(root, &error))?;

@@ -12,8 +12,9 @@ use crate::{
 	words,
 };
 use backup_agent::{
-	pipeline::{Cancel, CopyError, Progress, copy},
+	pipeline::{Cancel, CopyError, OnProgress, Progress, copy},
 	repositories::{CarFile, EmbeddedStore, Repository, RepositoryError},
+	walk::WHOLE,
 };
 use backup_primitives::Cid;
 use serde::Serialize;
@@ -59,10 +60,16 @@ fn put(arguments: &Import, output: Output, cancel: &Cancel) -> Result<Answer, Cl
 		new_blocks: 0,
 		new_bytes: 0,
 	};
-	let bar = Bar::new(output, None);
-	for root in car.roots() {
-		let stored =
-			put_root(&car, &store, root, &bar, cancel).map_err(|error| explain(*root, &error))?;
+	let bar = Bar::walk(output);
+	let count = car.roots().len() as u64;
+	for (number, root) in (0..).zip(car.roots()) {
+		// Each root is as much of the whole as the others.
+		let before = (WHOLE / count * number, answer.new_bytes);
+		let on_progress = |Progress { walked, written_bytes, .. }: Progress| {
+			bar.set_walked(before.0 + walked / count, before.1 + written_bytes);
+		};
+		let stored = put_root(&car, &store, root, &on_progress, cancel)
+			.map_err(|error| explain(*root, &error))?;
 		answer.new_blocks += stored.new_blocks;
 		answer.new_bytes += stored.new_bytes;
 	}
@@ -74,12 +81,11 @@ fn put_root(
 	car: &CarFile,
 	store: &EmbeddedStore,
 	root: &Cid,
-	bar: &Bar,
+	on_progress: OnProgress<'_>,
 	cancel: &Cancel,
 ) -> Result<backup_agent::pipeline::Stored, CopyError> {
-	let on_progress = |progress: Progress| bar.set(progress.written_bytes);
 	let session = store.open_session().map_err(CopyError::Write)?;
-	let stored = copy(car, &*session, root, processors(), &on_progress, cancel)?;
+	let stored = copy(car, &*session, root, processors(), on_progress, cancel)?;
 	session.flush().map_err(CopyError::Write)?;
 	// An agent's own pin says which machine it is of.
 	if !store.is_pinned(root) {

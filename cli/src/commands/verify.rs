@@ -69,9 +69,9 @@ fn walk(
 		true => (Chunks::Hashed, "read"),
 		false => (Chunks::Asked, "there"),
 	};
-	let bar = Bar::new(output, None);
+	let bar = Bar::walk(output);
 	let mut proceed = |report: &VerifyReport| {
-		bar.set(report.good_bytes);
+		bar.set_walked(report.walked, report.good_bytes);
 		!cancel.is_cancelled()
 	};
 	let report = verify(&*place.source, &root, chunks, &mut proceed).map_err(|error| {

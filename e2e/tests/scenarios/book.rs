@@ -2,7 +2,7 @@
 //! end as the pages say and print what they show. What it quotes of programs is what they say.
 
 use anyhow::{Context, Result, ensure};
-use backup_e2e::book::{page::Page, pages, play};
+use backup_e2e::book::{README, page, pages, play};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use std::{
 	collections::BTreeSet,
@@ -11,10 +11,15 @@ use std::{
 };
 
 /// Pages whose commands are typed.
-const PLAYED: [&str; 4] = ["quick-start", "operate", "recover", "governance"];
+const PLAYED: [&str; 5] = [README, "quick-start", "operate", "recover", "governance"];
 
 /// Most blocks of all these pages that may be left.
-const LEFT_MAX: usize = 5;
+const LEFT_MAX: usize = 10;
+
+#[test]
+fn who_has_only_the_readme_comes_from_a_clone_to_a_restored_machine() -> Result<()> {
+	play(README)
+}
 
 #[test]
 fn the_quick_start_leads_to_a_disk_that_came_back() -> Result<()> {
@@ -40,7 +45,7 @@ fn a_council_decides_as_the_page_on_governance_says() -> Result<()> {
 fn few_commands_of_played_pages_are_left_and_each_says_why() -> Result<()> {
 	let mut left = 0;
 	for name in PLAYED {
-		let page = Page::read(&pages().join(format!("{name}.md")))?;
+		let page = page(name)?;
 		println!("{}", page.summary());
 		ensure!(page.left().len() < page.blocks.len(), "{name} is not played at all");
 		left += page.left().len();

@@ -14,6 +14,7 @@ use backup_e2e::{
 	wait,
 	world::{COMMAND_TIME_MAX, Machine, SNAPSHOT_TIME_MAX, World, checksum, scenario},
 };
+use serde_json::json;
 use std::{fs, time::Instant};
 use subxt_signer::sr25519::dev;
 
@@ -35,12 +36,22 @@ async fn ensure_read_by_helia(holder: &Host, root: &str) -> Result<()> {
 	Ok(())
 }
 
-/// The host's agent hears from its worker which snapshot others confirm, and that none is late: what
-/// its alarms go by.
+/// The host's agent hears from its worker which snapshot others confirm, who they are, that none is late,
+/// and how often the chain wants one: what its alarms go by.
 async fn wait_until_told(host: &Host, sequence: u64) -> Result<()> {
 	wait::until_async("the host's agent to hear of the copies", SNAPSHOT_TIME_MAX, || async {
-		let confirmed = &host.agent.get("/v1/machines").await?[0]["confirmed"];
-		Ok((confirmed["sequence"] == sequence && confirmed["is_late"] == false).then_some(()))
+		let machine = &host.agent.get("/v1/machines").await?[0];
+		let confirmed = &machine["confirmed"];
+		let has_it = |node: u32| {
+			let holder =
+				json!({ "node": node.to_string(), "sequence": sequence, "is_silent": false });
+			confirmed["holders"].as_array().is_some_and(|holders| holders.contains(&holder))
+		};
+		let is_told = confirmed["sequence"] == sequence
+			&& confirmed["is_late"] == false
+			&& [story::NODE, HOLDER].into_iter().any(has_it)
+			&& machine["cadence"]["blocks"] == Pace::COPIED.frequency;
+		Ok(is_told.then_some(()))
 	})
 	.await
 }

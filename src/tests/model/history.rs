@@ -132,6 +132,12 @@ impl Model {
 			&& history.kept.len() <= SNAPSHOTS_MAX
 	}
 
+	/// The blocks between two snapshots, if any are wanted.
+	pub(super) fn cadence(&self, machine: usize) -> Option<u64> {
+		let is_wanted = self.is_wanted(machine, &self.histories[&machine]);
+		is_wanted.then(|| self.frequency(machine))
+	}
+
 	/// The first block in which disks may have stood still for a snapshot that is recorded now.
 	pub(super) fn oldest_taken_at(&self, machine: usize, history: &History) -> u64 {
 		let newer = history.taken_at.map_or(history.created_at, |taken| taken + 1);

@@ -5,8 +5,11 @@ use super::{
 	EVICTION_STEPS, HOLDER_PERIOD, HOLDER_SILENCE, HOLDERS_MAX, History, MACHINES, Model,
 	QUOTA_WINDOW, REPLACEMENTS_MAX, REPLICAS, Tale, Verdict, reports::machine_of,
 };
-use crate::{HoldersOf, mock::*};
-use backup_primitives::{job::Copied, report::Watermark};
+use crate::{HoldersOf, mock::*, opaque};
+use backup_primitives::{
+	job::{Copied, CopyHolder},
+	report::Watermark,
+};
 
 /// A node that holds copies of a machine, and what it said of them.
 pub(super) type Holder = crate::Holder<NodeId, u64>;
@@ -59,7 +62,13 @@ impl Model {
 		let waits = !history.kept.is_empty() && first < self.next[machine];
 		let since = history.kept.get(&first).map_or(history.created_at, |kept| kept.recorded_at);
 		let allowed = self.frequency(machine) + HOLDER_PERIOD;
-		Copied { confirmed, is_late: waits && self.now - since > allowed }
+		let told = history.holders.iter().map(|holder| CopyHolder {
+			node: opaque(&holder.node),
+			confirmed: (holder.to > holder.from).then(|| holder.to - 1),
+			is_silent: self.is_silent(holder),
+		});
+		let holders = told.collect::<Vec<_>>().try_into().unwrap();
+		Copied { confirmed, is_late: waits && self.now - since > allowed, holders }
 	}
 
 	/// The storage nodes that may hold one more copy of a machine.

@@ -271,6 +271,7 @@ impl Model {
 		let lineages = hosted().map(|machine| LineagePlace {
 			lineage: self.lineage(machine),
 			next: self.next[machine],
+			cadence: self.cadence(machine),
 			copied: Some(self.copied(machine)),
 		});
 		let held = || {

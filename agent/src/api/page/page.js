@@ -142,12 +142,13 @@ const AGES = {
 	late: ["late", "warn"],
 	overdue: ["overdue", "bad"],
 	never: ["never", "bad"],
+	unwanted: ["not wanted", ""],
 };
 
 function showTiles(status, machines) {
 	text(by("tile-machines"), String(machines.length));
 	const counts = Object.keys(AGES).map((age) => [age, machines.filter((machine) => machine.age === age).length]);
-	const told = counts.filter(([, count]) => count).map(([age, count]) => `${count} ${age}`);
+	const told = counts.filter(([, count]) => count).map(([age, count]) => `${count} ${AGES[age][0]}`);
 	text(by("tile-machines-more"), told.join(", ") || "none in the inventory");
 	const newest = attempts.findLast((attempt) => attempt.taken);
 	const snapshots = machines.reduce((sum, machine) => sum + machine.held, 0);
@@ -209,6 +210,32 @@ function underOf(machine) {
 	return machine.is_in_inventory ? ["", ""] : ["not in the inventory any more", ""];
 }
 
+const nameOf = (holder) => `node ${short(holder.node)}`;
+
+// Which nodes confirm the newest snapshot that any other node has, and what is wrong with the rest.
+function holdersOf({ confirmed }) {
+	if (!confirmed) return ["–", ""];
+	const { holders, sequence } = confirmed;
+	const isGood = (holder) => !holder.is_silent && sequence !== null && holder.sequence === sequence;
+	const good = holders.filter(isGood).map(nameOf).join(", ");
+	const rest = holders.filter((holder) => !isGood(holder)).map((holder) => `${nameOf(holder)} ${stateOf(holder)}`);
+	if (holders.length === 0) rest.push("the chain has chosen no node");
+	return [good || "none", rest.join(", ")];
+}
+
+function stateOf({ is_silent, sequence }) {
+	if (is_silent) return "is silent";
+	return sequence === null ? "has none yet" : `has up to ${sequence}`;
+}
+
+// How often the chain wants a backup.
+function cadenceOf({ is_wanted, cadence }) {
+	if (is_wanted === false) return "none is wanted now";
+	if (!cadence) return "not known";
+	const blocks = `${cadence.blocks} block${cadence.blocks === 1 ? "" : "s"}`;
+	return cadence.ms === null ? `every ${blocks}` : `every ${duration(cadence.ms)} (${blocks})`;
+}
+
 function showMachines(machines, jobs, now) {
 	const taken = (of) => number(({ last }) => (last ? of(last.taken) : "–"));
 	const columns = [
@@ -218,7 +245,7 @@ function showMachines(machines, jobs, now) {
 			show: (cell, machine) => {
 				const running = jobs.find((job) => job.state === "running" && job.vm === machine.name);
 				const attempt = machine.failure ?? machine.last;
-				opener(cell, machine.name, () => open({ title: machine.name, attempt, job: running?.id ?? attempt?.job }));
+				opener(cell, machine.name, () => open({ title: machine.name, attempt, machine, job: running?.id ?? attempt?.job }));
 			},
 		},
 		column((cell, machine) => {
@@ -229,8 +256,16 @@ function showMachines(machines, jobs, now) {
 		}),
 		words((machine) => {
 			if (machine.state !== "idle") return machine.state;
+			if (machine.is_wanted === false) return "none is wanted";
 			return machine.next_at_ms ? ahead(machine.next_at_ms, now) : "when the chain says";
 		}),
+		column((cell, machine) => {
+			const [nodes, rest] = holdersOf(machine);
+			text(part(cell, "span", "words"), nodes);
+			const under = part(cell, "span", "under");
+			text(under, rest);
+			show(under, rest !== "");
+		}, "minor"),
 		taken((one) => bytes(one.logical_bytes)),
 		taken((one) => bytes(one.read_bytes)),
 		taken((one) => bytes(one.new_bytes)),
@@ -338,8 +373,13 @@ function showReplicas({ quorum, below_quorum, replicas }, now) {
 	}
 }
 
-function factsOf({ attempt, job }) {
+function factsOf({ attempt, machine, job }) {
 	const facts = [];
+	if (machine) {
+		const [nodes, rest] = holdersOf(machine);
+		const copies = machine.confirmed ? [`confirmed by ${nodes}`, rest].filter(Boolean).join("; ") : "none are wanted";
+		facts.push(["Wanted", cadenceOf(machine)], ["Copies", copies]);
+	}
 	if (attempt) {
 		const { taken } = attempt;
 		facts.push(["Began", moment(attempt.started_at_ms)], ["Took", duration(attempt.ended_at_ms - attempt.started_at_ms)]);

@@ -1,11 +1,12 @@
 use super::fixture::*;
 use crate::{
 	format::{cbor::Encoder, digest, links},
-	pipeline::{Cancel, CopyError, Stored, copy},
-	repositories::{BlockSource, Chunks, Repository, RepositoryError, verify},
+	pipeline::{Cancel, CopyError, Progress, Stored, copy},
+	repositories::{BlockSource, Chunks, Repository, RepositoryError, VerifyReport, verify},
+	walk::WHOLE,
 };
 use backup_primitives::{Cid, cid::BlockCodec};
-use std::{collections::HashMap, num::NonZero, ops::ControlFlow};
+use std::{collections::HashMap, num::NonZero, ops::ControlFlow, sync::Mutex};
 
 #[test]
 fn a_copy_moves_what_is_new_and_nothing_else() {
@@ -17,7 +18,10 @@ fn a_copy_moves_what_is_new_and_nothing_else() {
 	let other = World { store: memory_store(), ..World::new() };
 	let session = other.store.open_session().unwrap();
 	let threads = NonZero::new(3).unwrap();
-	let all = copy(&world.store, &*session, &first.root, threads, &|_| {}, &world.cancel).unwrap();
+	let walked = Mutex::new(Vec::new());
+	let look = |progress: Progress| walked.lock().unwrap().push(progress.walked);
+	let all = copy(&world.store, &*session, &first.root, threads, &look, &world.cancel).unwrap();
+	assert_walked(&walked.into_inner().unwrap());
 	assert_eq!(all.new_blocks, first.stored.new_blocks);
 	let rest =
 		copy(&world.store, &*session, &second.root, threads, &|_| {}, &world.cancel).unwrap();
@@ -33,6 +37,31 @@ fn a_copy_moves_what_is_new_and_nothing_else() {
 	let result = copy(&world.store, &*session, &first.root, threads, &|_| {}, &world.cancel);
 	assert!(matches!(result, Err(CopyError::Cancelled)));
 	assert!(matches!(session.pin(&first.root, b""), Err(RepositoryError::Missing { .. })));
+}
+
+/// A walk goes on step by step, and its shares make up the whole but for what is lost in dividing.
+fn assert_walked(walked: &[u64]) {
+	assert!(walked.is_sorted(), "{walked:?}");
+	let last = walked.last().copied().unwrap();
+	assert!(last <= WHOLE && last > WHOLE - (WHOLE >> 20), "{last} of {WHOLE}");
+	let between = walked.iter().filter(|share| (WHOLE / 4..WHOLE / 4 * 3).contains(*share));
+	assert!(between.count() > 1, "{walked:?}");
+}
+
+#[test]
+fn a_walk_that_verifies_tells_how_far_it_has_come() {
+	let world = World::new();
+	let (report, _) = world.keep(None, MemoryDisk::new(noise(1, 100 * CHUNK)), None);
+	for chunks in [Chunks::Asked, Chunks::Hashed] {
+		let mut walked = Vec::new();
+		let mut proceed = |report: &VerifyReport| {
+			walked.push(report.walked);
+			true
+		};
+		let found = verify(&world.store, &report.root, chunks, &mut proceed).unwrap();
+		walked.push(found.walked);
+		assert_walked(&walked);
+	}
 }
 
 /// What a stranger says, block by block.

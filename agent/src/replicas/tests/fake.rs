@@ -15,21 +15,21 @@ use std::{
 
 /// The daemon. It serves until the test ends.
 #[derive(Clone)]
-pub(super) struct FakeKubo {
-	pub(super) url: String,
+pub(crate) struct FakeKubo {
+	pub(crate) url: String,
 	state: Arc<Mutex<Daemon>>,
 }
 
 #[derive(Default)]
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
 	/// By their hashes alone, as Kubo keeps them.
 	pub(super) blocks: HashMap<[u8; 32], Vec<u8>>,
-	pub(super) pins: BTreeMap<Cid, String>,
+	pub(crate) pins: BTreeMap<Cid, String>,
 	/// Verbs that it was asked for.
 	pub(super) asked: Vec<String>,
 	pub(super) imported_bytes: u64,
 	/// Whether it closes connections without a word.
-	pub(super) is_down: bool,
+	pub(crate) is_down: bool,
 	/// When it goes down, if it is to.
 	pub(super) death: Option<Death>,
 	/// What it was sent, and is not done with.
@@ -85,7 +85,7 @@ type Meanwhile = Box<dyn FnOnce() + Send>;
 type Said = (u16, Vec<u8>);
 
 impl FakeKubo {
-	pub(super) fn start() -> Self {
+	pub(crate) fn start() -> Self {
 		let listener = TcpListener::bind("127.0.0.1:0").unwrap();
 		let url = format!("http://{}", listener.local_addr().unwrap());
 		let state: Arc<Mutex<Daemon>> = Arc::default();
@@ -99,12 +99,12 @@ impl FakeKubo {
 		Self { url, state }
 	}
 
-	pub(super) fn state(&self) -> MutexGuard<'_, Daemon> {
+	pub(crate) fn state(&self) -> MutexGuard<'_, Daemon> {
 		self.state.lock().unwrap()
 	}
 
 	/// How often it was asked for a verb since the last time, and forget it.
-	pub(super) fn count(&self, verb: &str) -> usize {
+	pub(crate) fn count(&self, verb: &str) -> usize {
 		let mut state = self.state();
 		let count = state.asked.iter().filter(|asked| *asked == verb).count();
 		state.asked.retain(|asked| asked != verb);

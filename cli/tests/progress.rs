@@ -1,0 +1,112 @@
+//! What takes longer than a moment shows on a terminal how far it is, how fast, and how long it will
+//! take.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+#[expect(dead_code, reason = "what a call answers is tested elsewhere")]
+mod world;
+
+use backup_agent::repositories::{BlockSource, EmbeddedStore, StoreOptions};
+use std::{
+	io::{BufRead, BufReader, Read, Write},
+	net::{TcpListener, TcpStream},
+	process::{Command, Stdio},
+	sync::{
+		Arc,
+		atomic::{AtomicBool, Ordering},
+	},
+	thread,
+	time::Duration,
+};
+use world::World;
+
+/// How long each block takes until the bar was seen: two of them are longer than a bar is waited for.
+const BLOCK_TIME: Duration = Duration::from_millis(600);
+
+/// A gateway with the blocks of a store, slow until it is told to be quick.
+fn slow_gateway(store: Arc<EmbeddedStore>, is_quick: Arc<AtomicBool>) -> String {
+	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+	let url = format!("http://{}", listener.local_addr().unwrap());
+	thread::spawn(move || {
+		for stream in listener.incoming() {
+			let (store, is_quick) = (Arc::clone(&store), Arc::clone(&is_quick));
+			thread::spawn(move || give(&store, &is_quick, stream.unwrap()));
+		}
+	});
+	url
+}
+
+/// Answer one request for a block. Whoever asks for many at once is to ask for each.
+fn give(store: &EmbeddedStore, is_quick: &AtomicBool, mut stream: TcpStream) -> Option<()> {
+	let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+	let request = lines.next()?.ok()?;
+	while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+	let cid = request.split(['/', '?', ' ']).nth(3)?.parse().ok();
+	let is_block = request.contains("raw") || !request.contains("format=");
+	let block = cid.filter(|_| is_block).and_then(|cid| store.get(&cid).unwrap());
+	if !is_quick.load(Ordering::Relaxed) {
+		thread::sleep(BLOCK_TIME);
+	}
+	let (status, body) = match block {
+		Some(block) => ("200 OK", block),
+		None => ("404 Not Found", Vec::new()),
+	};
+	let length = body.len();
+	let head =
+		format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+	stream.write_all(head.as_bytes()).ok()?;
+	if !request.starts_with("HEAD") {
+		stream.write_all(&body).ok()?;
+	}
+	Some(())
+}
+
+/// What a terminal shows of a call that is slow until it has shown a bar with the time left.
+fn shown(world: &World, call: &str, is_quick: &AtomicBool) -> String {
+	let command = format!("stty cols 120; {} {call}; echo code $?", env!("CARGO_BIN_EXE_backup"));
+	let mut child = Command::new("script")
+		.args(["--quiet", "--flush", "--command", &command, "/dev/null"])
+		.current_dir(world.folder.path())
+		.env("HOME", "/nowhere")
+		.env("SHELL", "/bin/sh")
+		.env("TERM", "xterm")
+		.stdin(Stdio::null())
+		.stdout(Stdio::piped())
+		.spawn()
+		.unwrap();
+	let mut out = child.stdout.take().unwrap();
+	let (mut shown, mut byte) = (Vec::new(), [0]);
+	while out.read(&mut byte).unwrap() > 0 {
+		shown.push(byte[0]);
+		if shown.ends_with(b" left") {
+			is_quick.store(true, Ordering::Relaxed);
+		}
+	}
+	child.wait().unwrap();
+	String::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn what_reads_a_snapshot_shows_rate_and_time_left() {
+	let world = World::new();
+	let disk: Vec<u8> =
+		(0..16_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+	let before = world.snapshot(&[("vda", &disk)]);
+	let after = world.snapshot(&[("vda", &disk[1..])]);
+	let store = EmbeddedStore::open(&world.path("blocks"), StoreOptions::V1).unwrap();
+	let is_quick = Arc::new(AtomicBool::new(false));
+	let gateway = slow_gateway(Arc::new(store), Arc::clone(&is_quick));
+	for call in [
+		format!("verify --root {after} --read"),
+		format!("verify --root {after}"),
+		format!("export --root {after} --output snapshot.car"),
+		format!("diff {before} {after} --identity owner.key"),
+	] {
+		is_quick.store(false, Ordering::Relaxed);
+		let shown = shown(&world, &format!("{call} --gateway {gateway}"), &is_quick);
+		assert!(shown.contains("code 0"), "{call}: {shown}");
+		let bar = shown.split(['\r', '\n']).find(|line| line.contains(" left"));
+		let bar = bar.unwrap_or_else(|| panic!("{call} showed no bar: {shown}"));
+		assert!(bar.contains("% ") && bar.contains("/s, "), "{call}: {bar}");
+	}
+}
