@@ -95,7 +95,9 @@ pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, mut in_force: 
 		};
 		let mut wait = options.interval;
 		let swept = sweep(&jobs, chain.as_ref(), &options, &mut unsettled).await;
-		if let Err(SweepError::Chain(ChainError::Unbound)) = swept {
+		if let Ok(Swept::RootsAreLeft) = swept {
+			// Damage does not pass within seconds, and to look for it takes all nodes.
+		} else if let Err(SweepError::Chain(ChainError::Unbound)) = swept {
 			// Nothing can be compared before the first call of a worker.
 			wait = RETRY_AFTER;
 		} else if let Err(error) = swept {
@@ -116,13 +118,22 @@ pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, mut in_force: 
 	}
 }
 
+/// What a sweep came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Swept {
+	/// All that could be done is done.
+	Done,
+	/// No deletion is told, since roots that were given up may be left.
+	RootsAreLeft,
+}
+
 /// Compare all roots with the finalized chain once.
 async fn sweep(
 	jobs: &Arc<Jobs>,
 	chain: &dyn FinalizedChain,
 	options: &SweepOptions,
 	unsettled: &mut HashMap<Cid, Unsettled>,
-) -> Result<(), SweepError> {
+) -> Result<Swept, SweepError> {
 	let deletions = jobs.open_deletions();
 	// Before the roots are listed: a job that ends meanwhile may have pinned one more.
 	let busy: HashSet<LineageId> = deletions
@@ -151,7 +162,7 @@ async fn sweep(
 	let executor = jobs.executor().clone();
 	if executor.has_garbage() {
 		if executor.has_unfinished_copies() {
-			return Ok(());
+			return Ok(Swept::Done);
 		}
 		let freed = blocking(move || executor.collect()).await?;
 		if freed.bytes > 0 || !gone.is_empty() {
@@ -159,13 +170,13 @@ async fn sweep(
 		}
 		// Whoever gets hold of its root and an identity can read what is left of a snapshot.
 		if freed.has_left_roots {
-			return Ok(());
+			return Ok(Swept::RootsAreLeft);
 		}
 	}
 	for (lineage, until) in done {
 		jobs.mark_deleted(lineage, until);
 	}
-	Ok(())
+	Ok(Swept::Done)
 }
 
 /// The roots that are pinned here, and those that are only elsewhere, on this node's behalf.

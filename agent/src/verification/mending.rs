@@ -68,18 +68,19 @@ impl Mender {
 		if cancel.is_cancelled() {
 			return Round { mending, is_any_good: false };
 		}
+		let lost = still_bad(&self.store, &bad);
 		// Those of replicas are near, and need no leave of the chain's.
 		let replicas = self.elsewhere.replicas();
 		let patient = replicas.patient(Instant::now() + PATIENCE, cancel);
 		let left: Vec<Cid> = match replicas.is_empty() {
-			true => bad.clone(),
-			false => bad
+			true => lost.clone(),
+			false => lost
 				.iter()
 				.filter(|cid| self.fetch(&patient, cid, cancel).is_err())
 				.copied()
 				.collect(),
 		};
-		mending.from_replicas = (bad.len() - left.len()) as u64;
+		mending.from_replicas = (lost.len() - left.len()) as u64;
 		mending.from_holders = self.fetch_from_holders(root, &left, cancel);
 		if let Err(error) = make_whole(&self.store, cancel) {
 			tracing::warn!(%root, %error, "what was mended is taken up by the next backup");
@@ -89,7 +90,7 @@ impl Mender {
 			tracing::warn!(%root, mended, "bad blocks were replaced by good ones of others");
 		}
 		mending.is_noted = matches!(self.store.has(root), Ok(false));
-		Round { mending, is_any_good: is_any_good(&self.store, &bad) }
+		Round { mending, is_any_good: mended > 0 || lost.len() < bad.len() }
 	}
 
 	/// Count what was found and mended, and say in words what becomes of the rest.
@@ -173,9 +174,10 @@ pub(super) struct Round {
 	pub(super) is_any_good: bool,
 }
 
-/// Whether any of these blocks can be read. Ends at the first.
-pub(super) fn is_any_good(store: &EmbeddedStore, blocks: &[Cid]) -> bool {
-	blocks.iter().any(|cid| matches!(store.get(cid), Ok(Some(_))))
+/// Those of these blocks that cannot be read. The others are there again with their disk.
+pub(super) fn still_bad(store: &EmbeddedStore, blocks: &[Cid]) -> Vec<Cid> {
+	let is_good = |cid: &Cid| matches!(store.get(cid), Ok(Some(_)));
+	blocks.iter().copied().filter(|cid| !is_good(cid)).collect()
 }
 
 /// Walks below a root and has mended what is bad, until a walk finds nothing bad that was not bad

@@ -83,7 +83,8 @@ pub(crate) fn look_for_obstacles(store: &Shared) -> Result<Obstacles, Repository
 			Some(Flaw::Damaged(Outlook::MayComeBack) | Flaw::Incomplete(Outlook::MayComeBack))
 		);
 	})?;
-	for root in lock(&store.pins).roots() {
+	let roots = lock(&store.pins).roots();
+	for root in roots {
 		is_noted |= store.index.get(&root.digest())?.is_none();
 	}
 	match is_noted {
