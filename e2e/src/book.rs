@@ -1,6 +1,6 @@
 //! The commands of the book's pages, typed as they stand there.
 //!
-//! - [`page`]: which blocks of a page are commands, and what is said of them.
+//! - [`mod@page`]: which blocks of a page are commands, and what is said of them.
 //! - [`script`]: a page as one script, and what came of it.
 //! - [`shown`]: whether output is what a page shows.
 //!
