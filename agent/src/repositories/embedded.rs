@@ -288,7 +288,8 @@ impl Repository for EmbeddedStore {
 		// Before it begins: what is left behind meanwhile is the next one's.
 		self.shared.has_garbage.store(false, Ordering::Release);
 		let collected = collect::collect(&self.shared);
-		if collected.is_err() || self.obstacles().any() {
+		let obstacles = self.obstacles();
+		if collected.is_err() || obstacles.any() || obstacles.has_dead_roots {
 			self.shared.has_garbage.store(true, Ordering::Release);
 		}
 		collected

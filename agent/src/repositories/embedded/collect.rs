@@ -56,7 +56,12 @@ impl<'a> Marked<'a> {
 		let mut live = Live::new(store)?;
 		live.mark_pins()?;
 		live.mark_sessions()?;
-		live.mark(young_nodes(store, keep_from)?, None)?;
+		let young = young_nodes(store, keep_from)?;
+		for node in young.iter().filter(|node| !live.nodes.contains(&node.digest())) {
+			let _gate = store.enter();
+			live.obstacles.has_dead_roots |= may_be_root(store, &node.digest())?;
+		}
+		live.mark(young, None)?;
 		Ok(Self { store, live, keep_from, _running: running })
 	}
 
@@ -177,8 +182,12 @@ fn sweep_nodes(
 	let _shut = shut(store);
 	live.mark_sessions()?;
 	// What is live as a chunk although it was stored as a node stays, and so does all below.
-	let also_chunks = candidates.iter().filter(|digest| live.chunks.contains(digest));
-	live.mark(also_chunks.map(|digest| Cid::dag_cbor(*digest)).collect(), None)?;
+	let is_kept = |digest: &&Digest| !live.nodes.contains(*digest) && live.chunks.contains(digest);
+	let also_chunks: Vec<Digest> = candidates.iter().filter(is_kept).copied().collect();
+	for digest in &also_chunks {
+		live.obstacles.has_dead_roots |= may_be_root(store, digest)?;
+	}
+	live.mark(also_chunks.into_iter().map(Cid::dag_cbor).collect(), None)?;
 	if live.obstacles.any() {
 		// Of one that was good a moment ago. The next collection knows it from the beginning.
 		live.obstacles.has_dead_roots = true;
@@ -215,6 +224,7 @@ fn sweep_roots(
 	})?;
 	let mut roots = Vec::new();
 	for (digest, entry) in dead {
+		let _gate = store.enter();
 		match is_root(store, &digest, &entry)? {
 			Some(true) => roots.push(digest),
 			Some(false) => {}
@@ -226,16 +236,23 @@ fn sweep_roots(
 	let count = roots.len();
 	// What may be live as a chunk stays: the filter is another one at the next collection.
 	roots.retain(|digest| !live.nodes.contains(digest) && !live.chunks.contains(digest));
-	live.obstacles.has_dead_roots = has_dead_roots || roots.len() < count;
+	live.obstacles.has_dead_roots |= has_dead_roots || roots.len() < count;
 	match roots.is_empty() {
 		true => Ok(Collected::default()),
 		false => store.index.remove(&roots),
 	}
 }
 
-/// Whether a block is the root of a snapshot; `None` if it cannot be read.
+/// Whether a block that nothing needs, and that stays, could open a snapshot.
+fn may_be_root(store: &Shared, name: &Digest) -> Result<bool, RepositoryError> {
+	match store.index.get(name)? {
+		Some(entry) => Ok(is_root(store, name, &entry)?.unwrap_or(true)),
+		None => Ok(false),
+	}
+}
+
+/// Whether a block is the root of a snapshot; `None` if it cannot be read. The caller is in the gate.
 fn is_root(store: &Shared, name: &Digest, entry: &Entry) -> Result<Option<bool>, RepositoryError> {
-	let _gate = store.enter();
 	match store.read(entry) {
 		Ok(block) if digest(&block) == *name => {
 			let decoded = RootBlock::decode(&block);

@@ -393,6 +393,26 @@ fn a_root_that_a_session_relies_on_stays_although_nothing_pins_it() {
 	assert!(verify(store, &roots[1], Chunks::Hashed, &mut |_| true).unwrap().is_good());
 }
 
+/// Cause: what is younger than the oldest session stays, and nobody was told. Effect: the chain heard that a
+/// snapshot was deleted which could still be opened.
+#[test]
+fn a_root_that_was_given_up_and_is_younger_than_a_session_is_told_to_be_left() {
+	let world = World::new();
+	let store = &world.store;
+	let session = store.open_session().unwrap();
+	let root = world.keep(None, MemoryDisk::new(noise(1, 20_000)), None).0.root;
+	store.collect().unwrap();
+	assert!(!store.obstacles().has_dead_roots, "it is pinned");
+	store.unpin(&root).unwrap();
+	assert_eq!(store.collect().unwrap(), Collected::default());
+	assert!(store.get(&root).unwrap().is_some());
+	assert!(store.obstacles().has_dead_roots && store.has_garbage());
+	drop(session);
+	assert!(store.collect().unwrap().blocks > 0);
+	assert!(store.get(&root).unwrap().is_none());
+	assert!(!store.obstacles().has_dead_roots && !store.has_garbage());
+}
+
 /// Goes on without what is damaged, and frees what only that led to.
 fn repair_and_collect(files: &SimulatedFiles) -> Option<()> {
 	let store = EmbeddedStore::open_files(Arc::new(files.clone()), SMALL).ok()?;
