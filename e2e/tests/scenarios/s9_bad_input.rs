@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use backup_e2e::{
 	guest::check_disk,
+	small_disk::SmallDisk,
 	story::{self, Pace},
 	wait,
 	world::{COMMAND_TIME_MAX, Machine, SNAPSHOT_TIME_MAX, World, checksum, scenario},
@@ -14,7 +15,6 @@ use std::{
 	net::TcpListener,
 	os::unix::{fs::PermissionsExt, net::UnixListener},
 	path::Path,
-	process::Command,
 	thread,
 	time::Duration,
 };
@@ -125,37 +125,6 @@ async fn a_wrong_secret_or_another_program_on_the_port_is_told() {
 	.await;
 }
 
-/// A small file system in memory. Unmounted when dropped.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-	fn mount(path: &'a Path, mib: u64) -> Result<Self> {
-		fs::create_dir_all(path)?;
-		let options = format!("size={mib}m,mode=700");
-		run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", &path.to_string_lossy()])?;
-		Ok(Self(path))
-	}
-
-	fn resize(&self, mib: u64) -> Result<()> {
-		let options = format!("remount,size={mib}m");
-		run("mount", &["-o", &options, &self.0.to_string_lossy()])
-	}
-}
-
-impl Drop for SmallDisk<'_> {
-	fn drop(&mut self) {
-		// The agent may still have files open; the mount goes with the last of them.
-		let _ = run("umount", &["-l", &self.0.to_string_lossy()]);
-	}
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
-	let output = Command::new(program).args(arguments).output()?;
-	let words = String::from_utf8_lossy(&output.stderr).into_owned();
-	ensure!(output.status.success(), "{program} failed (as root only): {words}");
-	Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_fails_the_backup_and_loses_nothing() {
 	scenario("s9-full", Pace::FAST, async |world| {
@@ -164,12 +133,13 @@ async fn a_full_disk_fails_the_backup_and_loses_nothing() {
 		let blocks = world.agent.store();
 		world.agent.stop()?;
 		// The store keeps 256 MiB free, so that there is always room to remove blocks.
-		let small = SmallDisk::mount(&blocks, 300)?;
+		fs::create_dir_all(&blocks)?;
+		let small = SmallDisk::over(&blocks, 300)?.context("this is for root only")?;
 		world.agent.start().await?;
 		world.begin_backups(&machine).await?;
 		wait_for_failure(world, &machine, "StoreFull").await?;
 		ensure!(machine.guest.is_running(), "the machine stopped");
-		small.resize(1024)?;
+		small.grow(1024)?;
 		world.chain.wait_for_snapshots(machine.request, 1, SNAPSHOT_TIME_MAX).await?;
 
 		// Full again, in mid-life: the snapshot that is there stays good.

@@ -26,14 +26,14 @@ pub(in crate::sources) fn state_in(folder: &Path) -> Option<MachineFile> {
 /// The state of the TPM that listens at a socket, which the QEMU with this process id talks to.
 pub(super) fn state_behind(socket: &Path, qemu: u32) -> Option<MachineFile> {
 	// Others could name any folder of this host.
-	let may_tell =
-		|pid: u32| user(pid).is_some_and(|user| user == 0 || Some(user) == self::user(qemu));
+	let owner = user(qemu);
+	let may_tell = |pid: &u32| user(*pid).is_some_and(|user| user == 0 || Some(user) == owner);
 	let is_swtpm = |words: &[String]| {
 		words
 			.first()
 			.is_some_and(|program| Path::new(program).file_name() == Some("swtpm".as_ref()))
 	};
-	processes::pids().ok()?.into_iter().filter(|pid| may_tell(*pid)).find_map(|pid| {
+	processes::pids().ok()?.into_iter().filter(may_tell).find_map(|pid| {
 		let words = processes::command_line(pid).filter(|words| is_swtpm(words))?;
 		let (control, folder) = parse(&words)?;
 		let begin = processes::folder(pid);
