@@ -313,28 +313,33 @@ impl Executor for NodeExecutor {
 		let session = self.store.open_session().map_err(stored)?;
 		// Pins that an operator made say nothing of the machine.
 		let mut held: HashSet<Cid> = self.roots()?.into_iter().map(|held| held.cid).collect();
-		let mut missing = Vec::new();
+		let mut lost = Vec::new();
 		for root in roots {
 			// A root that is there has all its blocks: a store never keeps a node without.
-			if !session.has(&root.cid).map_err(stored)? {
-				missing.push(root);
-				continue;
-			}
+			let is_whole = session.has(&root.cid).map_err(stored)?;
 			// Two lineages may name one root.
-			if !held.insert(root.cid) {
-				continue;
+			if held.insert(root.cid) {
+				let label = PinLabel {
+					sequence: root.sequence,
+					pinned_at_ms: now_ms(),
+					checkpoint: None,
+					copy_for: self.copies.node_of(&root.lineage),
+					lineage: root.lineage.clone(),
+				};
+				match is_whole {
+					true => session.pin(&root.cid, &label.encode()).map_err(stored)?,
+					// The rest may come back: a pack that is away, or blocks that others give.
+					false => drop(
+						self.store.pin_what_is_left(&root.cid, &label.encode()).map_err(stored)?,
+					),
+				}
 			}
-			let label = PinLabel {
-				sequence: root.sequence,
-				pinned_at_ms: now_ms(),
-				checkpoint: None,
-				copy_for: self.copies.node_of(&root.lineage),
-				lineage: root.lineage,
-			};
-			session.pin(&root.cid, &label.encode()).map_err(stored)?;
+			if !is_whole {
+				lost.push(root);
+			}
 		}
 		self.store.confirm_pins().map_err(stored)?;
-		Ok(missing)
+		Ok(lost)
 	}
 
 	fn unpin(&self, root: &HeldRoot) -> Result<(), JobError> {
@@ -372,7 +377,12 @@ impl Executor for NodeExecutor {
 
 	fn collect(&self) -> Result<Freed, JobError> {
 		let bytes = self.store.collect().map_err(stored)?.bytes;
-		Ok(Freed { bytes, has_left_roots: self.store.obstacles().has_dead_roots })
+		let obstacles = self.store.obstacles();
+		Ok(Freed {
+			bytes,
+			has_left_roots: obstacles.has_dead_roots,
+			is_obstructed: obstacles.any(),
+		})
 	}
 
 	fn recover(&self) -> Result<(), JobError> {

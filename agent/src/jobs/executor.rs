@@ -46,8 +46,8 @@ pub trait Executor: Send + Sync + 'static {
 	/// Whether pins may have been lost, so that nothing is collected.
 	fn pins_unconfirmed(&self) -> bool;
 
-	/// Pin those of these roots whose blocks are there, allow collections again, and return the
-	/// others.
+	/// Pin what is left of these roots, allow collections again, and return those that are not
+	/// there with all their blocks.
 	fn confirm_pins(&self, roots: Vec<RecordedRoot>) -> Result<Vec<RecordedRoot>, JobError>;
 
 	/// Let go of a root.
@@ -81,6 +81,8 @@ pub struct Freed {
 	pub bytes: u64,
 	/// Whether a root that was given up may be left, so that its snapshot can still be opened.
 	pub has_left_roots: bool,
+	/// Whether damage kept everything but roots from being freed.
+	pub is_obstructed: bool,
 }
 
 /// A root that is pinned, and what for.

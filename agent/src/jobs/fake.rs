@@ -80,6 +80,8 @@ pub(crate) struct FakeExecutor {
 	pub(crate) is_deaf: AtomicBool,
 	/// Whether blocks lie around that no root needs.
 	pub(crate) has_garbage: AtomicBool,
+	/// Whether damage keeps blocks from being freed.
+	pub(crate) is_obstructed: AtomicBool,
 	/// Whether roots that were given up cannot be removed.
 	pub(crate) has_left_roots: AtomicBool,
 	/// Whether too few replicas hold what was taken.
@@ -121,6 +123,7 @@ impl FakeExecutor {
 				is_stuck: AtomicBool::new(false),
 				is_deaf: AtomicBool::new(false),
 				has_garbage: AtomicBool::new(false),
+				is_obstructed: AtomicBool::new(false),
 				has_left_roots: AtomicBool::new(false),
 				is_unconfirmed: AtomicBool::new(false),
 				is_fetching: AtomicBool::new(false),
@@ -237,9 +240,10 @@ impl Executor for FakeExecutor {
 
 	fn collect(&self) -> Result<Freed, JobError> {
 		let has_left_roots = self.has_left_roots.load(Ordering::Relaxed);
-		self.has_garbage.store(has_left_roots, Ordering::Relaxed);
+		let is_obstructed = self.is_obstructed.load(Ordering::Relaxed);
+		self.has_garbage.store(has_left_roots || is_obstructed, Ordering::Relaxed);
 		self.acts.lock().unwrap().push(Act::Collected);
-		Ok(Freed { bytes: 0, has_left_roots })
+		Ok(Freed { bytes: 0, has_left_roots, is_obstructed })
 	}
 
 	fn recover(&self) -> Result<(), JobError> {

@@ -72,6 +72,14 @@ struct Unsettled {
 	best: u64,
 }
 
+/// What sweeps tell the next one.
+#[derive(Debug, Default)]
+struct Memory {
+	unsettled: HashMap<Cid, Unsettled>,
+	/// When damage last kept blocks from being freed.
+	obstructed_at: Option<Instant>,
+}
+
 /// Why a sweep could not finish.
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
@@ -85,7 +93,7 @@ enum SweepError {
 
 /// Sweep whenever there is a reason, for ever.
 pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, mut in_force: InForce) {
-	let mut unsettled = HashMap::new();
+	let mut memory = Memory::default();
 	let mut warned_at: Option<Instant> = None;
 	loop {
 		let options = {
@@ -94,7 +102,7 @@ pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, mut in_force: 
 			SweepOptions { interval, unknown_grace }
 		};
 		let mut wait = options.interval;
-		let swept = sweep(&jobs, chain.as_ref(), &options, &mut unsettled).await;
+		let swept = sweep(&jobs, chain.as_ref(), &options, &mut memory).await;
 		if let Ok(Swept::RootsAreLeft) = swept {
 			// Damage does not pass within seconds, and to look for it takes all nodes.
 		} else if let Err(SweepError::Chain(ChainError::Unbound)) = swept {
@@ -132,7 +140,7 @@ async fn sweep(
 	jobs: &Arc<Jobs>,
 	chain: &dyn FinalizedChain,
 	options: &SweepOptions,
-	unsettled: &mut HashMap<Cid, Unsettled>,
+	memory: &mut Memory,
 ) -> Result<Swept, SweepError> {
 	let deletions = jobs.open_deletions();
 	// Before the roots are listed: a job that ends meanwhile may have pinned one more.
@@ -147,7 +155,8 @@ async fn sweep(
 	let executor = jobs.executor().clone();
 	let roots = blocking(move || all_roots(executor.as_ref())).await?;
 	let asked = ask(view.as_ref(), &roots).await?;
-	let released = released(jobs, view.number(), &asked, &deletions, options, unsettled);
+	let released =
+		released(jobs, view.number(), &asked, &deletions, options, &mut memory.unsettled);
 	let gone = unpin(jobs, released).await?;
 	let left: Vec<&HeldRoot> = roots.iter().filter(|root| !gone.contains(root)).collect();
 	let is_done = |(lineage, until): &(LineageId, u64)| {
@@ -160,11 +169,16 @@ async fn sweep(
 	let done: Vec<_> = deletions.into_iter().filter(is_done).collect();
 	// Also what jobs left that failed, or whatever was killed before it could collect.
 	let executor = jobs.executor().clone();
-	if executor.has_garbage() {
+	// Damage does not pass within seconds, and to look past it takes all nodes.
+	let is_hopeless = memory.obstructed_at.is_some_and(|at| at.elapsed() < options.interval)
+		&& gone.is_empty()
+		&& done.is_empty();
+	if executor.has_garbage() && !is_hopeless {
 		if executor.has_unfinished_copies() {
 			return Ok(Swept::Done);
 		}
 		let freed = blocking(move || executor.collect()).await?;
+		memory.obstructed_at = freed.is_obstructed.then(Instant::now);
 		if freed.bytes > 0 || !gone.is_empty() {
 			tracing::info!(roots = gone.len(), bytes = freed.bytes, "space freed");
 		}
@@ -236,7 +250,7 @@ async fn confirm_pins(jobs: &Jobs, view: &dyn FinalizedView) -> Result<(), Sweep
 	for lost in blocking(move || executor.confirm_pins(roots)).await? {
 		tracing::error!(
 			root = %lost.cid, request = %lost.lineage.request, sequence = lost.sequence,
-			"a recorded snapshot is not in the store any more"
+			"a recorded snapshot is not in the store any more, or not all of it"
 		);
 	}
 	Ok(())

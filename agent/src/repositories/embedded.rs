@@ -234,6 +234,19 @@ impl EmbeddedStore {
 		lock(&self.shared.pins).relabel(root, change)
 	}
 
+	/// Pins a root below which something is damaged or absent, for which [`Session::pin`] refuses it,
+	/// so that what is left of it stays. Says whether anything is known of the root itself. It is for
+	/// pins that were lost: nothing is collected before they are [confirmed](Self::confirm_pins).
+	pub fn pin_what_is_left(&self, root: &Cid, label: &[u8]) -> Result<bool, RepositoryError> {
+		let _gate = self.shared.enter();
+		let is_known = self.shared.look_up(&root.digest())?.is_some();
+		if is_known {
+			self.shared.commit()?;
+			lock(&self.shared.pins).pin(root, label)?;
+		}
+		Ok(is_known)
+	}
+
 	/// Says that the pins are complete again, and allows collections.
 	pub fn confirm_pins(&self) -> Result<(), RepositoryError> {
 		self.shared.index.complete(false)?;

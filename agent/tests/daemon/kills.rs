@@ -6,7 +6,8 @@ use crate::{
 };
 use backup_primitives::{RecordedRoot, RootStatus};
 use std::{
-	fs,
+	fs::{self, File},
+	os::unix::fs::FileExt,
 	path::{Path, PathBuf},
 	time::{Duration, SystemTime},
 };
@@ -158,4 +159,28 @@ fn a_store_that_lost_index_and_pins_takes_them_from_the_chain() {
 		let folder = world.restore(&restore_of(order, cid, id)).unwrap();
 		assert_eq!(fs::metadata(folder.join("vda.raw")).unwrap().len(), 1 << 20);
 	}
+}
+
+/// Cause: only whole snapshots were pinned again. Effect: what was left of the others was freed, and
+/// could not be made whole by others any more.
+#[test]
+fn what_is_left_of_a_snapshot_is_pinned_again_though_index_and_pins_are_lost() {
+	let mut world = World::start();
+	let order = world.machine(1, &noise(1, 1 << 20));
+	let cid = world.take(&order).unwrap().cid;
+	world.node.say(cid, RootStatus::Retained);
+	let (lineage, sequence) = (order.lineage.clone(), order.sequence);
+	world.node.state().recorded.push(RecordedRoot { lineage, sequence, cid });
+	world.kill();
+	for file in ["index.redb", "pins.log"] {
+		fs::remove_file(world.path("state/blocks").join(file)).unwrap();
+	}
+	let pack = File::options().write(true).open(world.path("state/blocks/00000001.pack")).unwrap();
+	pack.write_all_at(b"rotten", 1000).unwrap();
+	world.start_agent();
+	until("the pin", || {
+		world.reconcile(&nothing());
+		(world.roots() == [cid.to_string()]).then_some(())
+	});
+	until("the lost block to be told", || world.log().contains("or not all of it").then_some(()));
 }

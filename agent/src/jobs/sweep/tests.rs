@@ -114,7 +114,7 @@ struct Bench {
 	calls: Calls,
 	chain: FakeChain,
 	grace: Duration,
-	unsettled: HashMap<Cid, Unsettled>,
+	memory: Memory,
 	_dir: tempfile::TempDir,
 }
 
@@ -134,8 +134,8 @@ impl Bench {
 		}
 		chain.0.number.store(100, Ordering::Relaxed);
 		jobs.reconcile(&nothing());
-		let unsettled = HashMap::new();
-		Self { jobs, executor, calls, chain, grace: GRACE, unsettled, _dir: dir }
+		let memory = Memory::default();
+		Self { jobs, executor, calls, chain, grace: GRACE, memory, _dir: dir }
 	}
 
 	fn set_status(&self, sequence: u64, status: RootStatus) {
@@ -150,7 +150,7 @@ impl Bench {
 
 	async fn sweep(&mut self) -> Result<Vec<Act>, SweepError> {
 		let options = SweepOptions { interval: GRACE, unknown_grace: self.grace };
-		sweep(&self.jobs, &self.chain, &options, &mut self.unsettled).await?;
+		sweep(&self.jobs, &self.chain, &options, &mut self.memory).await?;
 		Ok(self.executor.take_acts())
 	}
 
@@ -233,6 +233,25 @@ async fn a_deletion_waits_while_a_root_that_was_given_up_may_be_left() {
 	assert_eq!(bench.deleted(&order), [3]);
 }
 
+/// Cause: damage left garbage, and an open deletion has sweeps come every two seconds. Effect: all
+/// nodes of the store were read every two seconds.
+#[tokio::test]
+async fn what_damage_keeps_is_not_looked_at_anew_until_there_is_a_reason() {
+	let mut bench = Bench::new([(1, Retained)]);
+	bench.executor.has_garbage.store(true, Ordering::Relaxed);
+	bench.executor.is_obstructed.store(true, Ordering::Relaxed);
+	let order = deletion(7, 3);
+	bench.deleted(&order);
+	assert_eq!(bench.acts().await, gone([]));
+	assert_eq!(bench.acts().await, []);
+	bench.set_status(1, Deleted);
+	assert_eq!(bench.acts().await, gone([1]));
+	assert_eq!(bench.deleted(&order), [3], "damage elsewhere holds no deletion");
+	assert_eq!(bench.acts().await, []);
+	bench.memory.obstructed_at = Instant::now().checked_sub(GRACE);
+	assert_eq!(bench.acts().await, gone([]));
+}
+
 #[tokio::test]
 async fn a_deletion_of_what_is_not_held_any_more_still_collects() {
 	let mut bench = Bench::new([]);
@@ -268,10 +287,10 @@ async fn a_root_that_cannot_be_given_up_holds_its_deletion_only() {
 async fn an_unknown_root_waits_anew_after_it_was_known() {
 	let mut bench = Bench::new([(1, Unknown)]);
 	bench.acts().await;
-	assert_eq!(bench.unsettled.len(), 1);
+	assert_eq!(bench.memory.unsettled.len(), 1);
 	bench.set_status(1, Retained);
 	bench.acts().await;
-	assert!(bench.unsettled.is_empty());
+	assert!(bench.memory.unsettled.is_empty());
 	bench.set_status(1, Unknown);
 	bench.grace = Duration::ZERO;
 	assert_eq!(bench.acts().await, gone([1]));

@@ -4,6 +4,8 @@
 //! transaction. After an error of the disk redb refuses to go on, so the database is opened
 //! anew at the next use; what was committed is then there, what was not is not.
 
+mod unread;
+
 use crate::repositories::{
 	Collected, RepositoryError,
 	embedded::{
@@ -23,6 +25,8 @@ use std::{
 		atomic::{AtomicBool, Ordering},
 	},
 };
+
+pub(crate) use self::unread::Unread;
 
 pub(crate) const INDEX_FILE: &str = "index.redb";
 pub(crate) const STORE_VERSION: u64 = 1;
@@ -224,7 +228,7 @@ impl Index {
 		self.write(|transaction| put_notes(&mut transaction.open_table(BLOCKS)?, entries))
 	}
 
-	/// The same, and from then on nothing that is damaged or absent is waited for.
+	/// The same, and from then on nothing that is damaged, absent or unread is waited for.
 	pub(crate) fn note_and_give_up(
 		&self,
 		entries: &[(Digest, Entry)],
@@ -232,6 +236,7 @@ impl Index {
 		self.write(|transaction| {
 			let mut blocks = transaction.open_table(BLOCKS)?;
 			put_notes(&mut blocks, entries)?;
+			unread::give_up(transaction)?;
 			set_flaws(&mut blocks, Flaw::given_up)
 		})
 	}

@@ -22,8 +22,10 @@ pub(crate) fn reclaim(store: &Shared) -> Result<(), RepositoryError> {
 	drop(shut(store));
 	// Asked before the index: a block that is committed in between is found there.
 	let in_use = lock(&store.writer).packs_in_use();
+	// Nobody knows what else stands in these.
+	let unread = store.index.unread_packs()?;
 	for (pack, state) in store.index.packs()? {
-		if state.live_blocks == 0 && !in_use.contains(&pack) {
+		if state.live_blocks == 0 && !in_use.contains(&pack) && !unread.contains(&pack) {
 			store.index.drop_pack(pack)?;
 			store.packs.remove(pack)?;
 		} else {

@@ -13,7 +13,7 @@ use crate::{
 			PACK_BYTES_MAX, Shared,
 			entry::{Entry, Flaw, Outlook},
 			files::{Files, StoreFile},
-			index::{Index, Opened, PackState},
+			index::{Index, Opened, PackState, Unread},
 			is_node,
 			packs::{Packs, Writer, pack_name, pack_number},
 			pins::{PINS_NEW_FILE, PinLog, PinsFound},
@@ -40,7 +40,7 @@ pub(crate) fn open(
 	let pack_numbers: Vec<u32> = names.iter().filter_map(|name| pack_number(name)).collect();
 	let (pins, found) = open_pins(&files, &names)?;
 
-	let index = match open_index(&files, &pack_numbers, &pins)? {
+	let index = match open_index(&files, &pack_numbers, &pins, found)? {
 		Opened::Complete(index) => index,
 		Opened::Lost { next_pack } => rebuild(&files, &pack_numbers, next_pack)?,
 	};
@@ -94,6 +94,7 @@ fn open_index(
 	files: &Arc<dyn Files>,
 	pack_numbers: &[u32],
 	pins: &PinLog,
+	found: PinsFound,
 ) -> Result<Opened, RepositoryError> {
 	let index = match Index::open(files.clone())? {
 		Opened::Complete(index) => index,
@@ -106,7 +107,19 @@ fn open_index(
 			return Ok(Opened::Lost { next_pack });
 		}
 	}
+	for place in index.unread()? {
+		if is_readable(&**files, &place)? {
+			let pack = place.pack;
+			tracing::warn!(target: "store", pack, "a pack can be read again where it could not");
+			return Ok(Opened::Lost { next_pack });
+		}
+	}
 	let unknown = unknown_bytes(files, pack_numbers, &states, next_pack)?;
+	let may_lack_pins = found == PinsFound::PerhapsNotAll || index.pins_unconfirmed()?;
+	if unknown == UnknownBytes::AmongKnownOnes && may_lack_pins {
+		tracing::error!(target: "store", "the index may lack what lost pins named");
+		return Ok(Opened::Lost { next_pack });
+	}
 	if unknown != UnknownBytes::None {
 		// After a crash these are bytes that nobody was told are safe. But when the index lacks
 		// a pinned root, it is older than the pins, and these bytes are all that is left. And
@@ -158,6 +171,15 @@ fn unknown_bytes(
 	Ok(found)
 }
 
+fn is_readable(files: &dyn Files, place: &Unread) -> Result<bool, RepositoryError> {
+	let mut bytes = vec![0; usize::try_from(place.len).unwrap_or(usize::MAX).min(BLOCK_BYTES_MAX)];
+	let read = open_pack(files, place.pack)?.read_at(place.offset, &mut bytes);
+	match read.map_err(RepositoryError::io("read a pack")) {
+		Err(error) if error.is_loss() => Ok(false),
+		read => read.map(|()| true),
+	}
+}
+
 fn open_pack(files: &dyn Files, pack: u32) -> Result<Arc<dyn StoreFile>, RepositoryError> {
 	files.open(&pack_name(pack)).map_err(RepositoryError::io("open a pack"))
 }
@@ -203,6 +225,7 @@ fn rebuild(
 		next_id: 0,
 		ends: BTreeMap::new(),
 		damaged: 0,
+		unread: Vec::new(),
 	};
 	let mut pack_numbers = pack_numbers.to_vec();
 	pack_numbers.sort_unstable();
@@ -215,6 +238,7 @@ fn rebuild(
 		let ranges = rebuild.damaged;
 		tracing::error!(target: "store", ranges, "damage was found while rebuilding the index");
 	}
+	rebuild.note_unread()?;
 	rebuild.index.complete(!is_new)?;
 	Ok(rebuild.index)
 }
@@ -229,6 +253,8 @@ struct Rebuild {
 	ends: BTreeMap<u32, u64>,
 	/// Ranges that are neither records nor holes.
 	damaged: u64,
+	/// What the disk did not give.
+	unread: Vec<Unread>,
 }
 
 impl Rebuild {
@@ -241,7 +267,10 @@ impl Rebuild {
 			let read = file.read_at(at, &mut header).map_err(io("read a pack"));
 			match read {
 				// What the disk cannot read is damage like any other.
-				Err(error) if error.is_loss() => header = [0xff; HEADER_BYTES as usize],
+				Err(error) if error.is_loss() => {
+					self.unread.push(Unread { pack, offset: at, len: HEADER_BYTES });
+					header = [0xff; HEADER_BYTES as usize];
+				}
 				read => read?,
 			}
 			let decoded = Header::decode(&header, &[]).filter(|decoded| match decoded.kind {
@@ -284,6 +313,8 @@ impl Rebuild {
 		let read = file.read_at(at + HEADER_BYTES, &mut block);
 		match read.map_err(RepositoryError::io("read a pack")) {
 			Err(error) if error.is_loss() => {
+				let (offset, len) = (at + HEADER_BYTES, header.len.into());
+				self.unread.push(Unread { pack, offset, len });
 				self.damaged += 1;
 				return Ok(false);
 			}
@@ -307,6 +338,18 @@ impl Rebuild {
 		self.next_id += 1;
 		self.insert(header.cid.digest(), entry)?;
 		Ok(true)
+	}
+
+	fn note_unread(&self) -> Result<(), RepositoryError> {
+		if self.unread.is_empty() {
+			return Ok(());
+		}
+		let places = self.unread.len();
+		tracing::error!(
+			target: "store", places,
+			"packs could not be read in full: they stay until they can, or until `fsck --repair`"
+		);
+		self.index.note_unread(&self.unread)
 	}
 
 	/// Whether all children are there, or among those that were just found complete.

@@ -6,6 +6,7 @@ mod noting;
 mod obstacles;
 mod opening;
 mod repairs;
+mod unread;
 
 use super::{fixture::*, simulated::SimulatedFiles};
 use crate::{

@@ -5,10 +5,13 @@
 //! changes since the folder was synced may be missing. Every operation that changes something
 //! is a step; from a chosen step on, every one fails.
 
-use crate::repositories::embedded::files::{Files, StoreFile};
+use crate::repositories::{
+	embedded::files::{Files, StoreFile},
+	error::INPUT_OUTPUT,
+};
 use redb::StorageBackend;
 use std::{
-	collections::BTreeMap,
+	collections::{BTreeMap, BTreeSet},
 	fmt, io,
 	sync::{Arc, Mutex, MutexGuard},
 };
@@ -31,6 +34,8 @@ struct Disk {
 	cut_at: Option<u64>,
 	/// Bytes that all files may have together.
 	capacity: Option<u64>,
+	/// Inodes of which nothing can be read.
+	unreadable: BTreeSet<usize>,
 	/// Syncs that still succeed before one fails.
 	failing_sync_in: Option<u64>,
 }
@@ -202,6 +207,16 @@ impl SimulatedFiles {
 		self.sync_folder().unwrap();
 	}
 
+	/// Lets the disk fail at every read of a file, or no longer.
+	pub(crate) fn set_unreadable(&self, name: &str, is_unreadable: bool) {
+		let mut disk = self.disk();
+		let inode = disk.inode(name).unwrap();
+		match is_unreadable {
+			true => disk.unreadable.insert(inode),
+			false => disk.unreadable.remove(&inode),
+		};
+	}
+
 	/// Takes a file away without a trace.
 	pub(crate) fn take_away(&self, name: &str) {
 		let mut disk = self.disk();
@@ -329,6 +344,9 @@ impl SimulatedFile {
 
 	fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
 		let disk = self.files.disk();
+		if disk.unreadable.contains(&self.inode) {
+			return Err(io::Error::from_raw_os_error(INPUT_OUTPUT));
+		}
 		let start = usize::try_from(offset).unwrap();
 		let bytes = disk.inodes[self.inode].bytes.get(start..start + buffer.len());
 		buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);

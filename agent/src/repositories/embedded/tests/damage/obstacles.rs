@@ -79,16 +79,16 @@ fn blocks_are_freed_again_once_a_damaged_node_is_mended_given_up_or_repaired() {
 }
 
 /// A pinned tree in three packs: what hangs below the node in the second stands in the first.
-struct Deep {
-	deep: Block,
+pub(super) struct Deep {
+	pub(super) deep: Block,
 	side: Block,
 	inner: Block,
 	last: Block,
-	root: Block,
+	pub(super) root: Block,
 }
 
 impl Deep {
-	fn new() -> (SimulatedFiles, Self) {
+	pub(super) fn new() -> (SimulatedFiles, Self) {
 		let [deep, side, last] = [1, 2, 3].map(|name| chunk(name, 60_000));
 		let inner = node(4, &[&deep]);
 		let root = node(5, &[&side, &inner, &last]);
@@ -103,20 +103,20 @@ impl Deep {
 		(files, tree)
 	}
 
-	fn back_up(&self, store: &EmbeddedStore) {
+	pub(super) fn back_up(&self, store: &EmbeddedStore) {
 		let session = store.open_session().unwrap();
 		put_all(&*session, &[&self.deep, &self.side, &self.inner, &self.last, &self.root]);
 		session.pin(&self.root.cid, b"label").unwrap();
 	}
 
-	fn is_whole(&self, store: &EmbeddedStore) -> bool {
+	pub(super) fn is_whole(&self, store: &EmbeddedStore) -> bool {
 		let root = &self.root.cid;
 		store.has(root).unwrap()
 			&& verify(store, root, Chunks::Hashed, &mut |_| true).unwrap().is_good()
 	}
 }
 
-fn open_and_confirm(files: &SimulatedFiles) -> EmbeddedStore {
+pub(super) fn open_and_confirm(files: &SimulatedFiles) -> EmbeddedStore {
 	let store = open_on(files);
 	assert!(store.pins_unconfirmed(), "its index was made anew");
 	store.confirm_pins().unwrap();
