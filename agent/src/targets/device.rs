@@ -7,9 +7,12 @@
 //! What is remembered is not believed. Between two attempts somebody else may have written to the
 //! device, a machine may have started from it, or the path may name another one: no name, number or
 //! size tells. So [digests] of what was written are kept, the device is read, and the restore goes on
-//! where it differs first; reading costs less than fetching and opening blocks does. Whatever the
-//! device is, what is not written again is as it has to be. What comes behind is cleared
-//! again, since anything can be there.
+//! where it differs first. Reading takes no longer than writing did, and nothing is fetched. Whatever
+//! the device is, what is not written again is as it has to be. What comes behind is cleared again,
+//! since anything can be there.
+//!
+//! So a note that is torn, lost, old or of another device costs time and nothing else, and its file
+//! need not be durable. Who can write to it can write to the device, too: it is this user's alone.
 
 use std::{
 	fs::{self, DirBuilder, OpenOptions},
