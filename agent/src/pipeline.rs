@@ -89,6 +89,8 @@ pub struct Progress {
 	pub total_bytes: u64,
 	/// How many of them are done, holes included.
 	pub done_bytes: u64,
+	/// How many of those an earlier attempt at the same restore had done.
+	pub resumed_bytes: u64,
 	/// Bytes that were newly stored, or that were written to the target.
 	pub written_bytes: u64,
 	/// Where the size is not known beforehand, how much was gone through, of [`WHOLE`].

@@ -11,13 +11,14 @@
 //! with by the next restore of the same content to the same path, and replaced by any other.
 
 mod device;
+mod digests;
 mod partial;
 mod progress;
 mod qcow2;
 mod raw;
 
 use backup_primitives::Cid;
-use progress::Progress;
+use progress::{Needs, Progress};
 use std::{
 	io,
 	path::{Path, PathBuf},
@@ -175,14 +176,9 @@ struct Resumption {
 
 impl Resumption {
 	/// Learns what will be written, and looks what is kept of it.
-	fn begin(
-		&mut self,
-		partial: &PartialFile,
-		content: &Cid,
-		logical_bytes: u64,
-	) -> Option<Progress> {
+	fn begin(&mut self, progress: &Path, content: &Cid, logical_bytes: u64) -> Option<Progress> {
 		self.content = Some((content.digest(), logical_bytes));
-		Progress::load(&partial.progress(), content.digest(), logical_bytes)
+		Progress::load(progress, content.digest(), logical_bytes)
 	}
 
 	/// Goes on with this, or begins at the beginning; says how much is done.
@@ -196,14 +192,9 @@ impl Resumption {
 	}
 
 	/// Keeps how much is written, which is durable.
-	fn save(
-		&self,
-		partial: &PartialFile,
-		done_bytes: u64,
-		tables: Vec<(u64, Vec<u32>)>,
-	) -> io::Result<()> {
+	fn save(&self, progress: &Path, done_bytes: u64, needs: Needs) -> io::Result<()> {
 		let Some((content, logical_bytes)) = self.content else { return Ok(()) };
-		Progress::new(content, logical_bytes, done_bytes, tables).save(&partial.progress())
+		Progress::new(content, logical_bytes, done_bytes, needs).save(progress)
 	}
 }
 

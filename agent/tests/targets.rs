@@ -19,7 +19,7 @@ use std::{
 };
 
 use backup_agent::{
-	pipeline::source::RestoreTarget,
+	pipeline::source::{OnFound, RestoreTarget},
 	targets::{DeviceTarget, QCOW2_LOGICAL_BYTES_MAX, Qcow2Target, RawTarget, TargetError},
 };
 use backup_primitives::Cid;
@@ -260,6 +260,9 @@ fn a_left_over_of_a_killed_process_is_replaced() {
 	}
 }
 
+/// Nobody looks how much is found.
+const SEEN: OnFound<'_> = &|_| Ok(());
+
 /// The name of some content.
 fn content(name: u8) -> Cid {
 	Cid::raw([name; 32])
@@ -277,7 +280,7 @@ fn a_restore_that_was_left_is_gone_on_with() {
 		let dir = tempfile::tempdir().unwrap();
 		let [path, expected] = ["disk", "expected"].map(|name| dir.path().join(name));
 		let mut target = create(&path).unwrap();
-		assert_eq!(target.resume(&content(1), end).unwrap(), 0);
+		assert_eq!(target.resume(&content(1), end, SEEN).unwrap(), 0);
 		target.set_len(end).unwrap();
 		first.iter().for_each(|one| write(&target, one));
 		target.keep(half).unwrap();
@@ -287,7 +290,7 @@ fn a_restore_that_was_left_is_gone_on_with() {
 		drop(target);
 
 		let mut target = create(&path).unwrap();
-		assert_eq!(target.resume(&content(1), end).unwrap(), half);
+		assert_eq!(target.resume(&content(1), end, SEEN).unwrap(), half);
 		target.set_len(end).unwrap();
 		second.iter().for_each(|one| write(&target, one));
 		target.finish().unwrap();
@@ -311,7 +314,7 @@ fn what_was_left_of_other_content_is_forgotten() {
 		let path = dir.path().join("disk");
 		let leave = || {
 			let mut target = create(&path).unwrap();
-			target.resume(&content(1), MIB).unwrap();
+			target.resume(&content(1), MIB, SEEN).unwrap();
 			target.set_len(MIB).unwrap();
 			target.write_at(0, &[1; MIB as usize]).unwrap();
 			target.keep(MIB / 2).unwrap();
@@ -328,7 +331,7 @@ fn what_was_left_of_other_content_is_forgotten() {
 			leave();
 			cut(dir.path());
 			let mut target = create(&path).unwrap();
-			assert_eq!(target.resume(&content(name), length).unwrap(), 0);
+			assert_eq!(target.resume(&content(name), length, SEEN).unwrap(), 0);
 			target.set_len(length).unwrap();
 			target.finish().unwrap();
 			drop(target);
@@ -419,6 +422,174 @@ fn a_device_becomes_the_disk_and_keeps_what_is_behind_it() {
 	}
 	expected.extend_from_slice(&before[logical_bytes as usize..]);
 	assert!(fs::read(&device.0).unwrap() == expected);
+}
+
+/// What one digest of a device's stands for, and what a part of it that is looked at alone.
+const STRETCH: u64 = 64 * MIB;
+const PIECE: u64 = 256 << 10;
+
+/// A restore of three stretches, of which nearly two are noted.
+const LOGICAL: u64 = 3 * STRETCH - 1000;
+const NOTED: u64 = 2 * STRETCH - 5 * PIECE;
+
+/// A piece here and there, and the last bytes.
+fn disk_writes() -> Vec<Write> {
+	let pieces = (0..LOGICAL / PIECE).step_by(37).map(|piece| (piece * PIECE, PIECE));
+	writes(&pieces.chain([(LOGICAL / PIECE * PIECE, LOGICAL % PIECE)]).collect::<Vec<_>>())
+}
+
+fn open_device(path: &Path, folder: &Path) -> DeviceTarget {
+	let mut target = DeviceTarget::open(path).unwrap();
+	target.remember_in(folder).unwrap();
+	target
+}
+
+/// Restore the first content to a device as far as it is noted, and something behind that.
+fn restore_a_part(path: &Path, folder: &Path) {
+	let mut target = open_device(path, folder);
+	assert_eq!(target.resume(&content(1), LOGICAL, SEEN).unwrap(), 0);
+	target.set_len(LOGICAL).unwrap();
+	// In any order, and noted on the way.
+	let (mut before, behind): (Vec<_>, Vec<_>) =
+		disk_writes().into_iter().partition(|write| write.offset < NOTED);
+	before.reverse();
+	before.sort_by_key(|write| write.offset / STRETCH);
+	for write in &before {
+		target.write_at(write.offset, &write.bytes).unwrap();
+		if write.offset < STRETCH {
+			continue;
+		}
+		target.keep(STRETCH + 3 * PIECE).unwrap();
+	}
+	target.keep(NOTED + 17).unwrap();
+	target.write_at(behind[0].offset, &vec![0xee; behind[0].bytes.len()]).unwrap();
+}
+
+/// Go on with some content, and say where; all that is written is what is not there.
+fn go_on(path: &Path, folder: &Path, name: u8) -> u64 {
+	let mut target = open_device(path, folder);
+	let from = target.resume(&content(name), LOGICAL, SEEN).unwrap();
+	target.set_len(LOGICAL).unwrap();
+	for write in disk_writes().iter().filter(|write| write.offset >= from) {
+		target.write_at(write.offset, &write.bytes).unwrap();
+	}
+	target.keep(LOGICAL).unwrap();
+	target.finish().unwrap();
+	from
+}
+
+fn disk_bytes() -> Vec<u8> {
+	let mut bytes = vec![0; LOGICAL as usize];
+	for Write { offset, bytes: written } in disk_writes() {
+		bytes[offset as usize..][..written.len()].copy_from_slice(&written);
+	}
+	bytes
+}
+
+/// A device with other bytes, and where it is kept how far it is.
+fn other_device(dir: &Path, name: &str) -> Option<Loop> {
+	Loop::over(&dir.join(name), &vec![0xaa; 3 * STRETCH as usize])
+}
+
+fn write_to(path: &Path, offset: u64, bytes: &[u8]) {
+	let device = fs::OpenOptions::new().write(true).open(path).unwrap();
+	device.write_all_at(bytes, offset).unwrap();
+	device.sync_all().unwrap();
+}
+
+#[test]
+fn a_restore_to_a_device_goes_on_with_what_is_there_and_with_nothing_else() {
+	/// What somebody did to the device meanwhile.
+	type Deed = fn(&Path, &Path);
+	let cases: [(&str, u8, u64, Deed); 8] = [
+		("nothing", 1, NOTED, |_, _| ()),
+		("written behind", 1, NOTED, |device, _| write_to(device, NOTED + PIECE, &[7; 4096])),
+		("a byte", 1, STRETCH, |device, _| write_to(device, STRETCH + 5 * PIECE + 1, &[7])),
+		("a zero", 1, 0, |device, _| write_to(device, 37 * PIECE, &[0; 512])),
+		("a file system", 1, 0, |device, _| write_to(device, 1024, &[7; 1024])),
+		("other content", 2, 0, |_, _| ()),
+		("torn", 1, 0, |_, noted| {
+			fs::File::options().write(true).open(noted).unwrap().set_len(99).unwrap()
+		}),
+		("lost", 1, 0, |_, noted| fs::remove_file(noted).unwrap()),
+	];
+	for (what, name, from, deed) in cases {
+		let dir = tempfile::tempdir().unwrap();
+		let folder = dir.path().join("state/restores");
+		let Some(device) = other_device(dir.path(), "volume") else { return };
+		restore_a_part(&device.0, &folder);
+		let noted: Vec<_> = fs::read_dir(&folder).unwrap().map(|one| one.unwrap().path()).collect();
+		assert_eq!(noted.len(), 1, "{noted:?}");
+		deed(&device.0, &noted[0]);
+		assert_eq!(go_on(&device.0, &folder, name), from, "{what}");
+		let found = fs::read(&device.0).unwrap();
+		assert!(found[..LOGICAL as usize] == disk_bytes(), "{what}: other bytes came back");
+		let end = LOGICAL.next_multiple_of(512) as usize;
+		assert!(found[LOGICAL as usize..end].iter().all(|byte| *byte == 0), "{what}");
+		assert!(found[end..].iter().all(|byte| *byte == 0xaa), "{what}: it was not the disk's");
+		assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "what was kept is gone");
+	}
+}
+
+#[test]
+fn another_device_of_the_same_name_is_not_taken_for_the_first() {
+	let dir = tempfile::tempdir().unwrap();
+	let [folder, name] = ["restores", "name"].map(|name| dir.path().join(name));
+	let Some(first) = other_device(dir.path(), "first") else { return };
+	let Some(second) = other_device(dir.path(), "second") else { return };
+	std::os::unix::fs::symlink(&first.0, &name).unwrap();
+	restore_a_part(&name, &folder);
+	fs::remove_file(&name).unwrap();
+	std::os::unix::fs::symlink(&second.0, &name).unwrap();
+	assert_eq!(go_on(&name, &folder, 1), 0);
+	assert!(fs::read(&second.0).unwrap()[..LOGICAL as usize] == disk_bytes());
+}
+
+#[test]
+fn what_is_noted_of_a_device_is_this_users_alone_and_the_search_can_be_ended() {
+	let dir = tempfile::tempdir().unwrap();
+	let folder = dir.path().join("restores");
+	let Some(device) = other_device(dir.path(), "volume") else { return };
+	restore_a_part(&device.0, &folder);
+	assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+	let noted = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+	assert_eq!(fs::metadata(&noted).unwrap().permissions().mode() & 0o777, 0o600);
+
+	let mut target = open_device(&device.0, &folder);
+	let end = |found: u64| match found {
+		0 => Ok(()),
+		_ => Err(io::ErrorKind::Interrupted.into()),
+	};
+	let error = target.resume(&content(1), LOGICAL, &end).unwrap_err();
+	assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+	drop(target);
+	assert_eq!(go_on(&device.0, &folder, 1), NOTED, "and nothing is lost by that");
+
+	std::os::unix::fs::chown(&folder, Some(65_534), None).unwrap();
+	let mut target = DeviceTarget::open(&device.0).unwrap();
+	let refused = target.remember_in(&folder).unwrap_err();
+	assert!(refused.to_string().ends_with("is another user's"), "{refused}");
+	assert_eq!(target.keep_every(), None);
+}
+
+/// Chunks of other snapshots may be smaller than what has a digest: nothing wrong is noted then.
+#[test]
+fn a_device_that_is_written_in_small_parts_is_begun_anew() {
+	let dir = tempfile::tempdir().unwrap();
+	let folder = dir.path().join("restores");
+	let Some(device) = other_device(dir.path(), "volume") else { return };
+	let mut target = open_device(&device.0, &folder);
+	target.resume(&content(1), LOGICAL, SEEN).unwrap();
+	target.set_len(LOGICAL).unwrap();
+	let part = pattern(3, PIECE);
+	target.write_at(0, &part).unwrap();
+	for offset in (PIECE..2 * PIECE).step_by(4096) {
+		target.write_at(offset, &part[..4096]).unwrap();
+	}
+	target.keep(2 * PIECE).unwrap();
+	drop(target);
+	let mut target = open_device(&device.0, &folder);
+	assert_eq!(target.resume(&content(1), LOGICAL, SEEN).unwrap(), PIECE);
 }
 
 #[test]

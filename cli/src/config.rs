@@ -93,9 +93,19 @@ fn read(named: Option<&Path>) -> Result<Option<(PathBuf, File)>, CliError> {
 }
 
 fn usual_path() -> Option<PathBuf> {
+	Some(own_folder("XDG_CONFIG_HOME", ".config")?.join("config.toml"))
+}
+
+/// Where it is kept how far restores to devices are, if the user has any such place.
+pub(crate) fn restores_folder() -> Option<PathBuf> {
+	Some(own_folder("XDG_STATE_HOME", ".local/state")?.join("restores"))
+}
+
+/// The command's folder in the one that a variable names, or else in one of the user's home.
+fn own_folder(variable: &str, usual: &str) -> Option<PathBuf> {
 	let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-	let folder = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
-	Some(folder.join("backup/config.toml"))
+	let folder = set(variable).or_else(|| Some(set("HOME")?.join(usual)))?;
+	Some(folder.join("backup"))
 }
 
 fn no_chain(name: &str, file: &File) -> CliError {

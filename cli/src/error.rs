@@ -244,7 +244,7 @@ impl CliError {
 			Self::Answer { .. } => "check where standard output goes".into(),
 			Self::Interrupted => "no unfinished file was left behind; what was already sent to the chain may still happen: look with 'backup status'".into(),
 			Self::DeviceUnfinished { .. } => {
-				"what was on it is lost and the disk is not all there: restore again before it is used"
+				"what was on it is lost and the disk is not all there: run the same restore again before it is used"
 					.into()
 			}
 			Self::AmbiguousMachine { .. } => "name the one that is meant by its request".into(),

@@ -3,21 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+#[expect(dead_code, reason = "how often it is asked is of no matter here")]
+mod gateway;
 mod pty;
 #[expect(dead_code, reason = "what runs to its end is tested elsewhere")]
 mod world;
 
-use backup_agent::repositories::{BlockSource, EmbeddedStore, StoreOptions};
+use backup_agent::repositories::{EmbeddedStore, StoreOptions};
+use gateway::Gateway;
 use pty::typed;
 use std::{
 	fs,
-	io::{BufRead, BufReader, Write},
-	net::{TcpListener, TcpStream},
 	process::{Child, Command, Output, Stdio},
-	sync::{
-		Arc,
-		mpsc::{Receiver, Sender, channel},
-	},
+	sync::Arc,
 	thread,
 	time::{Duration, Instant},
 };
@@ -28,45 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Blocks that a gateway gives: root, tree and some of the disk.
 const BLOCKS_GIVEN: usize = 8;
-
-/// A gateway with the blocks of a store, which after some of them says nothing more. Tells when that
-/// is.
-fn stalling_gateway(store: Arc<EmbeddedStore>) -> (String, Receiver<()>) {
-	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-	let url = format!("http://{}", listener.local_addr().unwrap());
-	let (stalls, stalled) = channel();
-	thread::spawn(move || {
-		let mut open = Vec::new();
-		for (number, stream) in listener.incoming().enumerate() {
-			let mut stream = stream.unwrap();
-			if number < BLOCKS_GIVEN {
-				give(&store, &mut stream);
-			} else {
-				stall(&stalls, stream, &mut open);
-			}
-		}
-	});
-	(url, stalled)
-}
-
-fn give(store: &EmbeddedStore, stream: &mut TcpStream) {
-	let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-	let request = lines.next().unwrap().unwrap();
-	while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
-	let cid = request.split(['/', '?']).nth(2).unwrap();
-	let block = store.get(&cid.parse().unwrap()).unwrap().unwrap();
-	let head =
-		format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", block.len());
-	stream.write_all(head.as_bytes()).unwrap();
-	stream.write_all(&block).unwrap();
-}
-
-/// Keep a connection, and never answer.
-fn stall(stalls: &Sender<()>, stream: TcpStream, open: &mut Vec<TcpStream>) {
-	open.push(stream);
-	// The test may have seen enough.
-	let _ = stalls.send(());
-}
 
 fn signal(child: &Child, name: &str) {
 	let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
@@ -82,15 +41,15 @@ fn a_restore_that_is_told_to_end_leaves_nothing() {
 	let store = EmbeddedStore::open(&world.path("blocks"), StoreOptions::V1).unwrap();
 	let store = Arc::new(store);
 	for name in ["INT", "TERM", "HUP"] {
-		let (gateway, stalled) = stalling_gateway(Arc::clone(&store));
+		let gateway = Gateway::giving(BLOCKS_GIVEN, Arc::clone(&store));
 		let child = Command::new(env!("CARGO_BIN_EXE_backup"))
 			.args(["restore", "--root", &root, "--identity", "owner.key"])
-			.args(["--gateway", &gateway, "--output", "image"])
+			.args(["--gateway", &gateway.url, "--output", "image"])
 			.current_dir(world.folder.path())
 			.stderr(Stdio::piped())
 			.spawn()
 			.unwrap();
-		stalled.recv_timeout(PATIENCE).unwrap();
+		gateway.stalled.recv_timeout(PATIENCE).unwrap();
 		assert!(world.path("image.partial").exists(), "nothing was begun");
 		signal(&child, name);
 		let output = child.wait_with_output().unwrap();

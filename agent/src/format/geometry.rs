@@ -47,7 +47,7 @@ impl Geometry {
 	}
 
 	/// Bytes of a chunk; the last one of a disk may have fewer.
-	pub fn chunk_bytes(&self) -> u32 {
+	pub const fn chunk_bytes(&self) -> u32 {
 		self.chunk_bytes
 	}
 

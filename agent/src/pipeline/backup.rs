@@ -262,7 +262,10 @@ impl Run<'_> {
 				tracing::warn!(target: "backup", disk, bytes, "what the base has lost is read again");
 			}
 			let wanted = union(changed, &lost);
-			let found = Reading::of(&wanted, backup.samples, backup.geometry, logical_bytes);
+			let last = base.last_apart_from(&wanted);
+			let last =
+				last.map_err(|source| BackupError::Base { disk: disk.name.clone(), source })?;
+			let found = Reading::of(&wanted, last, backup.samples, backup.geometry, logical_bytes);
 			disk.reader.restrict(&found.ranges);
 			reading = Some(found);
 		}

@@ -2,6 +2,7 @@
 
 use crate::{
 	format::{ChildRef, Cid, Geometry, Node, NodeBlock, NodeError, Object, Root},
+	pipeline::recorded::{covers, overlaps},
 	repositories::{BlockSource, RepositoryError},
 };
 use std::ops::{Deref, Range};
@@ -115,6 +116,29 @@ impl<S: Deref<Target: BlockSource>> Cursor<S> {
 			}
 		}
 		Ok(lost)
+	}
+
+	/// The last chunk that is there and that none of these ranges meets, which are sorted and apart
+	/// from each other. Nodes below which they have everything are not read.
+	pub(crate) fn last_apart_from(
+		&mut self,
+		ranges: &[Range<u64>],
+	) -> Result<Option<u64>, BaseError> {
+		let fan_out = u64::from(self.geometry.fan_out());
+		let mut pending = vec![(self.levels(), 0)];
+		while let Some((level, index)) = pending.pop() {
+			let range = self.range(level, index);
+			if range.is_empty() || covers(ranges, &range) || self.child(level, index)?.is_none() {
+				continue;
+			}
+			if level > 0 {
+				let below = index * fan_out..(index + 1) * fan_out;
+				pending.extend(below.map(|index| (level - 1, index)));
+			} else if !overlaps(ranges, &range) {
+				return Ok(Some(index));
+			}
+		}
+		Ok(None)
 	}
 
 	fn node(&mut self, level: usize, index: u64) -> Result<Option<&Node>, BaseError> {

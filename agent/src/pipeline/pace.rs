@@ -1,6 +1,6 @@
 //! How fast disks are read and written and copies fetched, where an operator has set a limit.
 
-use super::{DiskReader, RestoreTarget};
+use super::{DiskReader, RestoreTarget, source::OnFound};
 use backup_primitives::Cid;
 use std::{
 	io,
@@ -89,8 +89,13 @@ impl<R: DiskReader> DiskReader for Paced<R> {
 }
 
 impl<T: RestoreTarget + ?Sized> RestoreTarget for Paced<&mut T> {
-	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
-		self.disk.resume(content, logical_bytes)
+	fn resume(
+		&mut self,
+		content: &Cid,
+		logical_bytes: u64,
+		on_found: OnFound<'_>,
+	) -> io::Result<u64> {
+		self.disk.resume(content, logical_bytes, on_found)
 	}
 
 	fn keep_every(&self) -> Option<Duration> {

@@ -2,6 +2,11 @@
 //!
 //! A record may be wrong: a tool that knows nothing of it has changed the image. So a few chunks
 //! that it calls unchanged are read all the same, others each time, and must be as in the base.
+//!
+//! One of them is not left to chance: the last one that holds anything in the base
+//! ([`Cursor::last_apart_from`](super::base::Cursor::last_apart_from)). A disk that was cut and grew
+//! back reads as zeros from there on, and recorders forget what they knew of that part. If what was
+//! cut off held anything that was not written since, this chunk was cut, too, and shows it.
 
 use crate::format::Geometry;
 use rand::Rng;
@@ -16,11 +21,13 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-	/// Read what was written to, and up to `samples` other chunks.
+	/// Read what was written to, and up to `samples` other chunks: the `last` one that holds anything
+	/// in the base, and some by chance.
 	///
 	/// `written` is sorted; what lies beyond the end of the disk is not there.
 	pub(crate) fn of(
 		written: &[Range<u64>],
+		last: Option<u64>,
 		samples: usize,
 		geometry: Geometry,
 		logical_bytes: u64,
@@ -31,7 +38,7 @@ impl Reading {
 		let written: Vec<Range<u64>> = written
 			.map(|range| range.start / chunk_bytes..range.end.div_ceil(chunk_bytes).min(chunks))
 			.collect();
-		let samples = choose(&written, samples, chunks);
+		let samples = choose(&written, last, samples, chunks);
 		let mut places: Vec<Range<u64>> =
 			written.into_iter().chain(samples.iter().map(|chunk| *chunk..chunk + 1)).collect();
 		places.sort_by_key(|range| range.start);
@@ -62,12 +69,11 @@ pub(crate) fn union(one: &[Range<u64>], other: &[Range<u64>]) -> Vec<Range<u64>>
 	union
 }
 
-/// Choose chunks by chance that are not among these, and the last one: of a disk that was cut and
-/// grew back, it is the one that has changed, however little was cut off.
-fn choose(taken: &[Range<u64>], count: usize, chunks: u64) -> BTreeSet<u64> {
+/// Choose chunks that are not among these: the last one, and others by chance.
+fn choose(taken: &[Range<u64>], last: Option<u64>, count: usize, chunks: u64) -> BTreeSet<u64> {
 	let mut chance = rand::rng();
 	let is_taken = |chunk: u64| overlaps(taken, &(chunk..chunk + 1));
-	let last = chunks.checked_sub(1).filter(|last| count > 0 && !is_taken(*last));
+	let last = last.filter(|last| count > 0 && !is_taken(*last));
 	// Where nearly all is taken few are found, and few are needed.
 	let tries = if chunks == 0 { 0 } else { count * 4 };
 	let mut chosen: BTreeSet<u64> = last.into_iter().collect();
@@ -81,6 +87,12 @@ fn choose(taken: &[Range<u64>], count: usize, chunks: u64) -> BTreeSet<u64> {
 		}
 	}
 	chosen
+}
+
+/// Whether one of these ranges, which are sorted and apart from each other, has all of a range.
+pub(crate) fn covers(ranges: &[Range<u64>], range: &Range<u64>) -> bool {
+	let first = ranges.partition_point(|one| one.end <= range.start);
+	ranges.get(first).is_some_and(|one| one.start <= range.start && range.end <= one.end)
 }
 
 /// Whether one of these ranges, which are sorted and apart from each other, meets a range.
@@ -97,7 +109,8 @@ mod tests {
 
 	fn read(written: &[Range<u64>], samples: usize, logical_bytes: u64) -> Reading {
 		let geometry = Geometry::new(CHUNK as u32, 4).unwrap();
-		Reading::of(written, samples, geometry, logical_bytes)
+		let last = geometry.chunks(logical_bytes).checked_sub(1);
+		Reading::of(written, last, samples, geometry, logical_bytes)
 	}
 
 	#[test]

@@ -181,14 +181,7 @@ impl Restore<'_> {
 	pub fn run(&self, target: &mut dyn RestoreTarget) -> Result<u64, RestoreError> {
 		let logical_bytes = self.object.logical_bytes;
 		let at = |offset| move |source| RestoreError::Target { offset, source };
-		let resumed_bytes = match &self.object.tree {
-			Some(tree) => target.resume(&tree.cid, logical_bytes).map_err(at(0))?,
-			None => 0,
-		};
-		if resumed_bytes > 0 {
-			let disk = &self.object.name;
-			tracing::info!(disk, resumed_bytes, "a restore goes on where an earlier attempt was");
-		}
+		let resumed_bytes = self.resume(target)?;
 		target.set_len(logical_bytes).map_err(at(0))?;
 		let front = Front { walked_bytes: resumed_bytes, pending: BTreeSet::new() };
 		let shared = Shared {
@@ -205,11 +198,39 @@ impl Restore<'_> {
 		let done = Progress {
 			total_bytes: logical_bytes,
 			done_bytes: logical_bytes,
+			resumed_bytes,
 			written_bytes,
 			..Progress::default()
 		};
 		(self.on_progress)(done);
 		Ok(written_bytes)
+	}
+
+	/// How much an earlier attempt has written.
+	fn resume(&self, target: &mut dyn RestoreTarget) -> Result<u64, RestoreError> {
+		let Object { name: disk, logical_bytes, tree } = self.object;
+		let Some(tree) = tree else { return Ok(0) };
+		let on_found = |found_bytes| {
+			if self.cancel.is_cancelled() {
+				return Err(io::ErrorKind::Interrupted.into());
+			}
+			(self.on_progress)(Progress {
+				total_bytes: *logical_bytes,
+				done_bytes: found_bytes,
+				resumed_bytes: found_bytes,
+				..Progress::default()
+			});
+			Ok(())
+		};
+		let resumed = target.resume(&tree.cid, *logical_bytes, &on_found);
+		let resumed_bytes = resumed.map_err(|source| match self.cancel.is_cancelled() {
+			true => RestoreError::Cancelled,
+			false => RestoreError::Target { offset: 0, source },
+		})?;
+		if resumed_bytes > 0 {
+			tracing::info!(disk, resumed_bytes, "a restore goes on where an earlier attempt was");
+		}
+		Ok(resumed_bytes)
 	}
 
 	/// Reads a small object into memory: a blob of at most `max` bytes. `None` if it is larger.
@@ -332,6 +353,7 @@ impl Shared<'_> {
 		(self.restore.on_progress)(Progress {
 			total_bytes: self.restore.object.logical_bytes,
 			done_bytes,
+			resumed_bytes: self.resumed_bytes,
 			written_bytes: self.written_bytes.load(Ordering::Relaxed),
 			..Progress::default()
 		});

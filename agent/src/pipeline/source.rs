@@ -66,6 +66,9 @@ impl<T: DiskReader + ?Sized> DiskReader for Box<T> {
 	}
 }
 
+/// Is told how much of an earlier attempt was found, and may end the search with an error.
+pub type OnFound<'a> = &'a dyn Fn(u64) -> io::Result<()>;
+
 /// Where one disk is restored to.
 ///
 /// The order of calls is [`resume`](Self::resume) and [`set_len`](Self::set_len) once,
@@ -77,8 +80,18 @@ impl<T: DiskReader + ?Sized> DiskReader for Box<T> {
 pub trait RestoreTarget: Send + Sync {
 	/// Says what will be written, by the block on top of its tree, and answers how many bytes from
 	/// the beginning an earlier attempt has written: those are not written again.
-	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
-		let _ = (content, logical_bytes);
+	///
+	/// A target that has to read for that tells now and then how many bytes it has found.
+	///
+	/// # Errors
+	/// Fails with what `on_found` answers, or when the target cannot be used.
+	fn resume(
+		&mut self,
+		content: &Cid,
+		logical_bytes: u64,
+		on_found: OnFound<'_>,
+	) -> io::Result<u64> {
+		let _ = (content, logical_bytes, on_found);
 		Ok(0)
 	}
 
@@ -107,8 +120,13 @@ pub trait RestoreTarget: Send + Sync {
 }
 
 impl<T: RestoreTarget + ?Sized> RestoreTarget for Box<T> {
-	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
-		(**self).resume(content, logical_bytes)
+	fn resume(
+		&mut self,
+		content: &Cid,
+		logical_bytes: u64,
+		on_found: OnFound<'_>,
+	) -> io::Result<u64> {
+		(**self).resume(content, logical_bytes, on_found)
 	}
 
 	fn keep_every(&self) -> Option<Duration> {

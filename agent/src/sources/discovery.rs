@@ -12,6 +12,9 @@ use super::{SourceError, Vm, libvirt};
 use processes::Process;
 use std::{io, thread};
 
+/// How UEFI's variables are called in snapshots.
+pub(super) const UEFI_VARIABLES: &str = "uefi-vars.fd";
+
 /// Machines that are asked at once.
 const AT_ONCE: usize = 16;
 

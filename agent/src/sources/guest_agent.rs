@@ -12,6 +12,9 @@ use std::{
 	time::Duration,
 };
 
+/// How the agent's channel is called in a guest, by which a machine that has one is known.
+pub(super) const CHANNEL: &str = "org.qemu.guest_agent.0";
+
 /// Longest line that is read.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
 

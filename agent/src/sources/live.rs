@@ -288,7 +288,7 @@ impl LiveVm {
 			match bitmaps::make_witness(&mut self.monitor, drive, new) {
 				Ok(()) => drive.has_witness = true,
 				Err(error @ SourceError::Refused { .. }) => {
-					tracing::warn!(disk = drive.name, %error, "a disk that is cut is not noticed");
+					tracing::warn!(disk = drive.name, %error, "a disk that is cut shows by what it holds alone");
 				}
 				Err(error) => return Err(error),
 			}

@@ -18,7 +18,10 @@ use rustix::{
 	process::geteuid,
 };
 
-use crate::{direct::DirectFile, disk::remove_if_there, targets::TargetError};
+use crate::{
+	direct::DirectFile,
+	targets::{TargetError, progress},
+};
 
 const SUFFIX: &str = ".partial";
 const PROGRESS_SUFFIX: &str = ".progress";
@@ -89,8 +92,7 @@ impl PartialFile {
 
 	/// Says whether there was anything.
 	fn remove_progress(&self) -> io::Result<bool> {
-		let progress = self.progress();
-		Ok(remove_if_there(&progress)? | remove_if_there(&super::progress::next(&progress))?)
+		progress::forget(&self.progress())
 	}
 
 	/// Where it is kept how far the file has come.

@@ -1,4 +1,4 @@
-//! How far a restore has come, in a file beside the one that it writes.
+//! How far a restore has come, in a file of its own.
 //!
 //! It is written after the data that it speaks of is durable, and as a whole. One that is torn, of
 //! another content or of another format says nothing, and the restore begins at the beginning.
@@ -20,7 +20,7 @@ const REST_BYTES_MAX: u64 = 1024;
 const TABLE_SPAN: u64 = 512 << 20;
 const TABLE_BYTES_MAX: u64 = (32 << 10) + 64;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const DIGEST_BYTES: usize = 32;
 
@@ -33,8 +33,18 @@ pub(super) struct Progress {
 	logical_bytes: u64,
 	/// Everything before is written.
 	pub(super) done_bytes: u64,
-	/// Where clusters lie, for formats that have them: tables by their places.
-	pub(super) tables: Vec<(u64, Vec<u32>)>,
+	pub(super) needs: Needs,
+}
+
+/// What a target needs to go on, beside how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) enum Needs {
+	/// Nothing.
+	Nothing,
+	/// Where clusters lie: tables by their places.
+	Clusters(Vec<(u64, Vec<u32>)>),
+	/// Digests of what was written, by which it is found again; see [`super::digests`].
+	Digests(Vec<[u8; 32]>),
 }
 
 impl Progress {
@@ -42,9 +52,9 @@ impl Progress {
 		content: [u8; 32],
 		logical_bytes: u64,
 		done_bytes: u64,
-		tables: Vec<(u64, Vec<u32>)>,
+		needs: Needs,
 	) -> Self {
-		Self { version: VERSION, content, logical_bytes, done_bytes, tables }
+		Self { version: VERSION, content, logical_bytes, done_bytes, needs }
 	}
 
 	/// What is kept of this content, if anything is.
@@ -77,8 +87,13 @@ impl Progress {
 	}
 }
 
+/// Forgets what is kept, and says whether there was anything.
+pub(super) fn forget(path: &Path) -> io::Result<bool> {
+	Ok(remove_if_there(path)? | remove_if_there(&next(path))?)
+}
+
 /// Where the next state is written before it takes its place.
-pub(super) fn next(path: &Path) -> PathBuf {
+fn next(path: &Path) -> PathBuf {
 	let mut next = path.as_os_str().to_owned();
 	next.push(".next");
 	next.into()
@@ -101,7 +116,7 @@ mod tests {
 	fn what_is_kept_is_found_again_and_what_is_broken_is_not() {
 		let folder = tempfile::tempdir().unwrap();
 		let path = folder.path().join("progress");
-		let progress = Progress::new([1; 32], 1000, 512, vec![(3, vec![1, 0, 2])]);
+		let progress = Progress::new([1; 32], 1000, 512, Needs::Clusters(vec![(3, vec![1, 0, 2])]));
 		assert_eq!(Progress::load(&path, [1; 32], 1000), None);
 		progress.save(&path).unwrap();
 		assert_eq!(Progress::load(&path, [1; 32], 1000), Some(progress));
@@ -116,7 +131,7 @@ mod tests {
 		*flipped.last_mut().unwrap() ^= 1;
 		fs::write(&path, flipped).unwrap();
 		assert_eq!(Progress::load(&path, [1; 32], 1000), None);
-		Progress::new([1; 32], 10, 11, vec![]).save(&path).unwrap();
+		Progress::new([1; 32], 10, 11, Needs::Nothing).save(&path).unwrap();
 		assert_eq!(Progress::load(&path, [1; 32], 10), None);
 	}
 }

@@ -28,8 +28,10 @@ use self::{
 	map::ClusterMap,
 };
 use crate::{
-	pipeline::source::RestoreTarget,
-	targets::{KEEP_EVERY, Resumption, Stage, TargetError, invalid, partial::PartialFile},
+	pipeline::source::{OnFound, RestoreTarget},
+	targets::{
+		KEEP_EVERY, Resumption, Stage, TargetError, invalid, partial::PartialFile, progress::Needs,
+	},
 };
 
 /// The largest disk: 128 TiB, for which cluster numbers of 32 bits suffice.
@@ -83,10 +85,11 @@ impl Qcow2Target {
 }
 
 impl RestoreTarget for Qcow2Target {
-	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
-		let found = self.resumption.begin(&self.partial, content, logical_bytes);
+	fn resume(&mut self, content: &Cid, logical_bytes: u64, _: OnFound<'_>) -> io::Result<u64> {
+		let found = self.resumption.begin(&self.partial.progress(), content, logical_bytes);
 		let found = found.and_then(|found| {
-			let map = ClusterMap::of_tables(&found.tables, logical_bytes.div_ceil(CLUSTER_BYTES))?;
+			let Needs::Clusters(tables) = &found.needs else { return None };
+			let map = ClusterMap::of_tables(tables, logical_bytes.div_ceil(CLUSTER_BYTES))?;
 			Some((found, map))
 		});
 		let Some((found, map)) = found else { return Ok(0) };
@@ -114,7 +117,8 @@ impl RestoreTarget for Qcow2Target {
 			map.tables().map(|(index, table)| (index, table.to_vec())).collect()
 		};
 		self.partial.file().sync_data()?;
-		self.resumption.save(&self.partial, done_bytes, tables)
+		let needs = Needs::Clusters(tables);
+		self.resumption.save(&self.partial.progress(), done_bytes, needs)
 	}
 
 	fn leave(&mut self) {

@@ -5,8 +5,8 @@ use std::{io, path::Path, time::Duration};
 use backup_primitives::Cid;
 
 use crate::{
-	pipeline::source::RestoreTarget,
-	targets::{KEEP_EVERY, Resumption, Stage, TargetError, partial::PartialFile},
+	pipeline::source::{OnFound, RestoreTarget},
+	targets::{KEEP_EVERY, Resumption, Stage, TargetError, partial::PartialFile, progress::Needs},
 };
 
 /// Restores a disk to a sparse raw file.
@@ -29,8 +29,8 @@ impl RawTarget {
 }
 
 impl RestoreTarget for RawTarget {
-	fn resume(&mut self, content: &Cid, logical_bytes: u64) -> io::Result<u64> {
-		let found = self.resumption.begin(&self.partial, content, logical_bytes);
+	fn resume(&mut self, content: &Cid, logical_bytes: u64, _: OnFound<'_>) -> io::Result<u64> {
+		let found = self.resumption.begin(&self.partial.progress(), content, logical_bytes);
 		let length = self.partial.file().metadata()?.len();
 		let found = found.filter(|_| length == logical_bytes);
 		Ok(self.resumption.go_on(found.as_ref()))
@@ -42,7 +42,7 @@ impl RestoreTarget for RawTarget {
 
 	fn keep(&self, done_bytes: u64) -> io::Result<()> {
 		self.partial.file().sync_data()?;
-		self.resumption.save(&self.partial, done_bytes, Vec::new())
+		self.resumption.save(&self.partial.progress(), done_bytes, Needs::Nothing)
 	}
 
 	fn leave(&mut self) {

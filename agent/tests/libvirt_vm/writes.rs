@@ -59,6 +59,31 @@ fn no_more_is_read_than_was_written_since_the_last_backup() {
 	});
 }
 
+/// The record says nothing of it. What does is that the disk reads as zeros from there on: a backup
+/// looks whether the last chunk is there that held anything (`agent/src/pipeline/recorded.rs`).
+#[test]
+fn a_disk_that_was_cut_and_grew_back_reads_as_zeros_where_nothing_is_recorded() {
+	with_domain(&[Qcow2], |domain| {
+		let (mut expected, mut bytes) = (pattern(0), Vec::new());
+		let (first, _) = back_up(domain, &[], &mut bytes);
+		let uuid = domain.uuid();
+		write(domain, &mut expected, 0x11, 50 * MIB);
+		for size in ["42MiB", "64MiB"] {
+			domain.daemon.virsh(&["blockresize", &uuid, "vda", size]);
+		}
+		expected[42 * MIB as usize..].fill(0);
+		// As who makes a partition table does.
+		let last = 64 * MIB - GRANULE..64 * MIB;
+		write(domain, &mut expected, 0x22, last.start);
+		let (_, written) = back_up(domain, &[first], &mut bytes);
+		assert_eq!(written, Some(vec![last]));
+		assert!(bytes != expected, "the record is right, so nobody need look");
+		let mut whole = domain.open(&[]).unwrap();
+		assert!(read(&mut whole.disks[0]).unwrap() == expected);
+		whole.close().unwrap();
+	});
+}
+
 #[test]
 fn a_domain_that_is_off_is_read_by_the_same_record() {
 	with_domain(&[Qcow2, Raw, Qcow2], |domain| {

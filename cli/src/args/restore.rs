@@ -13,7 +13,8 @@ pub(crate) struct Restore {
 	#[arg(long, value_name = "FILE", group = "destination")]
 	pub(crate) output: Option<PathBuf>,
 	/// Block device to write instead, such as a logical volume. What is on it is lost; it must be at
-	/// least as large as the disk. Stop what uses it first.
+	/// least as large as the disk. Stop what uses it first. A restore that was cut short goes on when
+	/// it is run again.
 	#[arg(long, value_name = "DEVICE", group = "destination", conflicts_with_all = ["format", "blob"])]
 	pub(crate) device: Option<PathBuf>,
 	/// Do not ask before a device is overwritten.

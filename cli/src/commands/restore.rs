@@ -5,8 +5,8 @@
 //! 2. Open the root with the identity, and choose the disk.
 //! 3. Write the image beside its name; it gets the name when it is complete and durable.
 //!
-//! Whatever ends it before leaves no file, only a device half written: the unfinished one goes with the thread that
-//! writes it, which looks for Ctrl-C between two blocks.
+//! Whatever ends it before leaves no file, only a device half written, where the next restore goes on: the
+//! unfinished file goes with the thread that writes it, which looks for Ctrl-C between two blocks.
 
 use crate::{
 	args::{Format, Global, Restore, Unlock},
@@ -16,6 +16,7 @@ use crate::{
 		key::Identities,
 		locate::{Located, locate_sealed},
 	},
+	config::restores_folder,
 	error::{CliError, exit},
 	input::read_up_to,
 	output::Output,
@@ -36,6 +37,7 @@ use serde::Serialize;
 use std::{
 	fs,
 	path::{Path, PathBuf},
+	sync::atomic::{AtomicBool, Ordering},
 };
 
 /// What is told of a restored image.
@@ -115,9 +117,15 @@ fn write_image(
 	let root = located.root;
 	let (place, opened) = open(located, &restore.unlock, cancel)?;
 	let disk = choose(root, &opened, restore)?;
-	let mut target = destination.open()?;
+	let mut target = destination.open(output)?;
 	let bar = Bar::new(output, Some(disk.logical_bytes));
-	let on_progress = |progress: Progress| bar.set(progress.done_bytes);
+	let is_told = AtomicBool::new(false);
+	let on_progress = |progress: Progress| {
+		if progress.resumed_bytes > 0 && !is_told.swap(true, Ordering::Relaxed) {
+			output.note(destination.goes_on());
+		}
+		bar.set(progress.done_bytes);
+	};
 	let work = DiskRestore {
 		repository: &*place.source,
 		geometry: opened.geometry,
@@ -250,6 +258,16 @@ impl Destination {
 		}
 	}
 
+	/// What is told of a restore that goes on with another that was cut short.
+	fn goes_on(&self) -> &'static str {
+		match self {
+			Self::File(..) => "going on where an earlier restore was",
+			Self::Device(_) => {
+				"going on where an earlier restore was; what it wrote is compared first"
+			}
+		}
+	}
+
 	/// What went wrong, and what became of the place.
 	fn explain(&self, root: Cid, error: &RestoreError) -> CliError {
 		match self {
@@ -266,7 +284,7 @@ impl Destination {
 		}
 	}
 
-	fn open(&self) -> Result<Box<dyn RestoreTarget>, CliError> {
+	fn open(&self, output: Output) -> Result<Box<dyn RestoreTarget>, CliError> {
 		let made: Result<Box<dyn RestoreTarget>, TargetError> = match self {
 			Self::File(path, Format::Raw) => {
 				RawTarget::create(path).map(|target| Box::new(target) as _)
@@ -274,9 +292,25 @@ impl Destination {
 			Self::File(path, Format::Qcow2) => {
 				Qcow2Target::create(path).map(|target| Box::new(target) as _)
 			}
-			Self::Device(path) => DeviceTarget::open(path).map(|target| Box::new(target) as _),
+			Self::Device(path) => DeviceTarget::open(path).map(|mut target| {
+				remember(&mut target, output);
+				Box::new(target) as _
+			}),
 		};
 		made.map_err(|error| create_error(self.path(), error))
+	}
+}
+
+/// Has it kept how far a device is, where that can be.
+fn remember(target: &mut DeviceTarget, output: Output) {
+	let kept = match restores_folder() {
+		Some(folder) => target.remember_in(&folder).map_err(|error| error.to_string()),
+		None => Err("neither XDG_STATE_HOME nor HOME is set".to_owned()),
+	};
+	if let Err(why) = kept {
+		output.note(format_args!(
+			"if this restore ends early the next one begins anew: how far it is cannot be kept: {why}"
+		));
 	}
 }
 

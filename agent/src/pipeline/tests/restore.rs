@@ -4,7 +4,7 @@ use crate::{
 		ChildRef, Node, NodeBlock, NodeError, Object, ReadKey, Root, RootError, Sealer,
 		seal::open_chunk,
 	},
-	pipeline::{Cancel, RestoreError, RestoreTarget, open_root},
+	pipeline::{Cancel, RestoreError, RestoreTarget, open_root, source::OnFound},
 	repositories::{BlockSource, RepositoryError},
 };
 use age::x25519::Identity;
@@ -79,7 +79,7 @@ struct Checked<'a> {
 }
 
 impl RestoreTarget for Checked<'_> {
-	fn resume(&mut self, _: &Cid, _: u64) -> io::Result<u64> {
+	fn resume(&mut self, _: &Cid, _: u64, _: OnFound<'_>) -> io::Result<u64> {
 		Ok(*self.kept_bytes.get_mut())
 	}
 

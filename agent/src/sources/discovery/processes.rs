@@ -1,5 +1,6 @@
 //! QEMU's processes, by what stands on their command lines.
 
+use crate::sources::guest_agent::CHANNEL;
 use std::{
 	collections::HashMap,
 	fs,
@@ -13,9 +14,6 @@ const COMMAND_BYTES_MAX: u64 = 1 << 20;
 
 /// Most machines of a host.
 const PROCESSES_MAX: usize = 4096;
-
-/// The guest agent's channel.
-const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 
 /// What libvirt calls the monitor of its machines.
 const LIBVIRT_MONITOR: &str = "charmonitor";
@@ -117,7 +115,7 @@ fn parse(pid: u32, words: &[String], folder: PathBuf) -> Process {
 			"mon" if get("mode").as_deref() == Some("control") => {
 				monitors.extend(get("chardev").or(first));
 			}
-			"device" if get("name").as_deref() == Some(AGENT_CHANNEL) => {
+			"device" if get("name").as_deref() == Some(CHANNEL) => {
 				agents.extend(get("chardev"));
 			}
 			"tpmdev" if first.as_deref() == Some("emulator") => tpms.extend(get("chardev")),

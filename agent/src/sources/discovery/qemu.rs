@@ -1,15 +1,12 @@
 //! A process of QEMU's, described by what QEMU says over one of its QMP sockets.
 
-use super::{Found, Origin, processes::Process, tpm};
+use super::{Found, Origin, UEFI_VARIABLES, processes::Process, tpm};
 use crate::sources::{
 	Disk, ImageFormat, MachineFile, SourceError, Vm, live, qmp::Monitor, vm::is_disk_name,
 };
 use backup_primitives::VmTag;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-
-/// How UEFI's variables are called in snapshots.
-const UEFI_VARIABLES: &str = "uefi-vars.fd";
 
 const OWN_SOCKET: &str = "start the machine with one more, for backups alone: -qmp unix:/run/machines/NAME/backup.sock,server=on,wait=off";
 

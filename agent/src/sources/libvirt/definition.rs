@@ -1,13 +1,11 @@
 //! What a domain is made of, by its definition in libvirt's words.
 
+use crate::sources::guest_agent::CHANNEL;
 use roxmltree::{Document, Node, ParsingOptions};
 use std::path::PathBuf;
 
 /// Most elements, attributes and texts of a document.
 const NODES_MAX: u32 = 100_000;
-
-/// The guest agent's channel.
-const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 
 /// A domain that runs.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +52,7 @@ impl Definition {
 		let devices = child(domain, "devices").ok_or("it has no devices")?;
 		let channels = children(devices, "channel").filter_map(|channel| child(channel, "target"));
 		let has_agent = channels.into_iter().any(|target| {
-			target.attribute("name") == Some(AGENT_CHANNEL)
+			target.attribute("name") == Some(CHANNEL)
 				&& target.attribute("state") == Some("connected")
 		});
 		let labels = children(domain, "seclabel");

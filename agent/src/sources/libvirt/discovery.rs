@@ -7,15 +7,12 @@ use super::{
 };
 use crate::sources::{
 	Disk, ImageFormat, LIBVIRT_URI, MachineFile, SourceError, Vm,
-	discovery::{Found, Origin, tpm},
+	discovery::{Found, Origin, UEFI_VARIABLES, tpm},
 };
 use std::path::{Path, PathBuf};
 
 /// Most domains of a host.
 const DOMAINS_MAX: usize = 4096;
-
-/// How UEFI's variables are called in snapshots.
-const UEFI_VARIABLES: &str = "uefi-vars.fd";
 
 /// Where libvirt keeps what TPMs remember, a folder for each domain.
 const TPM_STATES: &str = "/var/lib/libvirt/swtpm";
