@@ -2,15 +2,16 @@
 
 use crate::{
 	args::Unlock,
-	commands::{blocks::Place, locate::Located, restore::open},
+	commands::{blocks::WalkShown, locate::Located, restore::open},
 	error::{CliError, exit},
 	output::Output,
+	progress::Bar,
 	words,
 };
 use backup_agent::{
-	format::Root,
 	pipeline::{Cancel, DiskView, Part},
 	repositories::BlockSource,
+	walk::WHOLE,
 };
 use backup_primitives::Cid;
 use backup_volumes::{
@@ -62,6 +63,7 @@ pub(super) struct Inside {
 	pub(super) root: Cid,
 	pub(super) disks: Vec<(String, Area)>,
 	pub(super) layout: Layout,
+	walk: WalkShown,
 	cancel: Cancel,
 }
 
@@ -72,21 +74,8 @@ impl Inside {
 		cancel: &Cancel,
 	) -> Result<Self, CliError> {
 		let (place, opened) = open(located, arguments, cancel)?;
-		Self::of(located.root, place, &opened, cancel)
-	}
-
-	/// The same, of which it is told how much was read.
-	pub(super) fn watched(
-		located: &Located,
-		arguments: &Unlock,
-		output: Output,
-		cancel: &Cancel,
-	) -> Result<Self, CliError> {
-		let (place, opened) = open(located, arguments, cancel)?;
-		Self::of(located.root, place.watched(output), &opened, cancel)
-	}
-
-	fn of(root: Cid, place: Place, opened: &Root, cancel: &Cancel) -> Result<Self, CliError> {
+		let (root, walk) = (located.root, WalkShown::default());
+		let place = place.watched(walk.clone());
 		let area = |object| {
 			let view = DiskView::new(Arc::clone(&place.source), opened.geometry, object);
 			Area::whole(SnapshotDisk { view, cancel: cancel.clone() })
@@ -94,7 +83,7 @@ impl Inside {
 		let disks: Vec<_> =
 			opened.disks.iter().map(|disk| (disk.name.clone(), area(disk))).collect();
 		let cancel = cancel.clone();
-		let mut inside = Self { root, disks, layout: Layout::default(), cancel };
+		let mut inside = Self { root, disks, layout: Layout::default(), walk, cancel };
 		inside.layout = scan(&inside.disks).map_err(|error| inside.explain(&error.into()))?;
 		Ok(inside)
 	}
@@ -146,6 +135,17 @@ impl Inside {
 		}
 	}
 
+	/// The same as [`Self::walk`], with a bar of how far it has come.
+	pub(super) fn walk_shown(
+		&self,
+		files: &FileSystem,
+		path: &[u8],
+		output: Output,
+		visit: Visit<'_>,
+	) -> Result<(), CliError> {
+		self.walk.during(Bar::walk(output), || self.walk(files, path, visit))
+	}
+
 	/// Go through an entry and all below it, each folder before what is in it. The path that
 	/// `visit` is handed begins with a slash for what is below, and is empty for the entry itself.
 	pub(super) fn walk(
@@ -158,12 +158,15 @@ impl Inside {
 		let top = files.entry(path).map_err(explain)?;
 		visit(b"", &top)?;
 		let mut pending = match top.kind {
-			Kind::Folder => vec![Vec::new()],
+			Kind::Folder => vec![(Vec::new(), WHOLE)],
 			Kind::File | Kind::Symlink | Kind::Special => Vec::new(),
 		};
-		let mut count = 0;
-		while let Some(folder) = pending.pop() {
+		let (mut count, mut walked) = (0, 0);
+		while let Some((folder, share)) = pending.pop() {
 			let entries = files.folder(&below(path, &folder)).map_err(explain)?;
+			// What is below a folder is divided evenly among the folders in it.
+			let folders = entries.iter().filter(|entry| entry.kind == Kind::Folder).count();
+			let each = share / (folders as u64).max(1);
 			for entry in entries {
 				count += 1;
 				if count > ENTRIES_MAX {
@@ -172,8 +175,12 @@ impl Inside {
 				let within = [&folder, &b"/"[..], &entry.name].concat();
 				visit(&within, &entry)?;
 				if entry.kind == Kind::Folder {
-					pending.push(within);
+					pending.push((within, each));
 				}
+			}
+			if folders == 0 {
+				walked += share;
+				self.walk.tell(|bar| bar.set(walked));
 			}
 		}
 		Ok(())

@@ -118,7 +118,10 @@ async fn ask(
 	let request = session.request(machine).await?;
 	let sequence = match wanted.sequence {
 		Some(sequence) => sequence,
-		None => find(&Machine::Request(request), wanted.at, global).await?.snapshot.sequence,
+		None => {
+			let _bar = Bar::waiting(session.chain.output, "the chain");
+			find(&Machine::Request(request), wanted.at, global).await?.snapshot.sequence
+		}
 	};
 	let target = match &wanted.onto {
 		Some(machine) => Some(session.request(machine).await?),

@@ -116,7 +116,7 @@ fn write_image(
 	let (place, opened) = open(located, &restore.unlock, cancel)?;
 	let disk = choose(root, &opened, restore)?;
 	let mut target = destination.open()?;
-	let bar = Bar::new(output, Some(disk.logical_bytes));
+	let bar = Bar::new(output, disk.logical_bytes);
 	let on_progress = |progress: Progress| bar.set(progress.done_bytes);
 	let work = DiskRestore {
 		repository: &*place.source,

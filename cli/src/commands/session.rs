@@ -6,6 +6,7 @@ use crate::{
 	commands::confirm::confirm,
 	error::CliError,
 	output::Output,
+	progress::Bar,
 	secret,
 };
 use subxt::{ext::scale_encode::EncodeAsFields, utils::AccountId32};
@@ -25,7 +26,10 @@ impl Session {
 
 	/// The same with a key that was found before.
 	pub(super) async fn of(signer: Keypair, global: &Global) -> Result<Self, CliError> {
-		Ok(Self { signer, chain: Chain::connect(global).await? })
+		let bar = Bar::waiting(Output::new(global.json), "the chain");
+		let chain = Chain::connect(global).await?;
+		drop(bar);
+		Ok(Self { signer, chain })
 	}
 
 	/// The same once the person at the terminal has said yes to what will happen, unless that was
@@ -53,6 +57,8 @@ impl Session {
 		match machine {
 			Machine::Request(request) => Ok(*request),
 			Machine::Name(name) => {
+				// The chain may have many.
+				let _bar = Bar::waiting(self.chain.output, "the list of machines");
 				machines::request_of(&self.chain.best().await?, name, &self.account()).await
 			}
 		}
