@@ -152,7 +152,7 @@ fn docs_suffix(docs: &str) -> String {
 	}
 }
 
-fn meant(nearest: &Option<String>) -> String {
+pub(crate) fn meant(nearest: &Option<String>) -> String {
 	nearest.as_ref().map(|name| format!("; did you mean '{name}'?")).unwrap_or_default()
 }
 

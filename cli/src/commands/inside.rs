@@ -3,7 +3,7 @@
 use crate::{
 	args::Unlock,
 	commands::{blocks::WalkShown, locate::Located, restore::open},
-	error::{CliError, exit},
+	error::{self, CliError, exit},
 	output::Output,
 	progress::Bar,
 	words,
@@ -155,7 +155,8 @@ impl Inside {
 		visit: Visit<'_>,
 	) -> Result<(), CliError> {
 		let explain = |error: FileError| self.explain(&error);
-		let top = files.entry(path).map_err(explain)?;
+		let missing = |error| self.explain_path(files, path, &error);
+		let top = files.entry(path).map_err(missing)?;
 		visit(b"", &top)?;
 		let mut pending = match top.kind {
 			Kind::Folder => vec![(Vec::new(), WHOLE)],
@@ -196,6 +197,22 @@ impl Inside {
 		}
 	}
 
+	/// The same of a path that was asked for: of one that is not there, also the nearest that is.
+	pub(super) fn explain_path(
+		&self,
+		files: &FileSystem,
+		path: &[u8],
+		error: &FileError,
+	) -> CliError {
+		let mut told = self.explain(error);
+		if let (FileError::NotFound { .. }, CliError::Snapshot { reason, .. }) = (error, &mut told)
+		{
+			let meant = nearest_path(files, path).map(|path| words::escape(&path));
+			reason.push_str(&error::meant(&meant));
+		}
+		told
+	}
+
 	/// What went wrong, and what would be right.
 	pub(super) fn explain(&self, error: &FileError) -> CliError {
 		if self.cancel.is_cancelled() {
@@ -218,6 +235,28 @@ impl Inside {
 		};
 		CliError::Snapshot { root: self.root, verb: "read", reason: error.to_string(), exit, hint }
 	}
+}
+
+/// The path that was most likely meant by one that is not there: with another name in place of the first that
+/// is wrong; up to that name, if below it there is nothing of the rest either.
+fn nearest_path(files: &FileSystem, path: &[u8]) -> Option<Vec<u8>> {
+	let mut above = b"/".to_vec();
+	let mut parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+	while let Some(part) = parts.next() {
+		let here = join(&above, part);
+		if files.entry(&here).is_ok() {
+			above = here;
+			continue;
+		}
+		let entries = files.folder(&above).ok()?;
+		let names: Vec<_> =
+			entries.iter().filter_map(|entry| str::from_utf8(&entry.name).ok()).collect();
+		let name = words::nearest(&String::from_utf8_lossy(part), &names)?;
+		let meant = join(&above, name.as_bytes());
+		let whole = parts.fold(meant.clone(), |above, part| join(&above, part));
+		return Some(if files.entry(&whole).is_ok() { whole } else { meant });
+	}
+	None
 }
 
 /// A path below another one; itself for an empty one.

@@ -121,7 +121,8 @@ fn folder(
 	add: Visit<'_>,
 ) -> Result<(), CliError> {
 	let failed = |error| inside.explain(&error);
-	let entry = files.entry(path).map_err(failed)?;
+	let missing = |error| inside.explain_path(files, path, &error);
+	let entry = files.entry(path).map_err(missing)?;
 	if matches!(entry.kind, Kind::File | Kind::Special) {
 		return add(b"", &entry);
 	}

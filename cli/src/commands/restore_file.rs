@@ -92,7 +92,7 @@ fn restore(
 	let waiting = Bar::waiting(told, "the snapshot");
 	let inside = Inside::open(located, &arguments.unlock, cancel)?;
 	let (volume, files) = inside.files(arguments.volume.as_deref())?;
-	let entry = files.entry(path).map_err(|error| inside.explain(&error))?;
+	let entry = files.entry(path).map_err(|error| inside.explain_path(&files, path, &error))?;
 	let answer = Answer {
 		root: Some(inside.root),
 		volume: volume.name.clone(),
