@@ -345,6 +345,9 @@ impl Command {
 mod book;
 
 #[cfg(test)]
+mod tried;
+
+#[cfg(test)]
 mod tests {
 	use super::*;
 	use clap::CommandFactory;

@@ -46,7 +46,7 @@ pub(crate) struct Chain {
 	pub(crate) client: OnlineClient<PolkadotConfig>,
 	rpc: LegacyRpcMethods<subxt::config::RpcConfigFor<PolkadotConfig>>,
 	pub(crate) wait_for_finality: bool,
-	output: Output,
+	pub(crate) output: Output,
 }
 
 impl Chain {

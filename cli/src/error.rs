@@ -77,8 +77,8 @@ pub(crate) enum CliError {
 	NoBackup { request: u64 },
 	#[error("request {request} has no snapshot that was taken at {when} or before")]
 	NoSnapshot { request: u64, when: When },
-	#[error("request {request} has no snapshot {sequence}")]
-	NoSuchSnapshot { request: u64, sequence: u64 },
+	#[error("request {request} has no snapshot {sequence}{}", meant(&.nearest.map(|place| place.to_string())))]
+	NoSuchSnapshot { request: u64, sequence: u64, nearest: Option<u64> },
 	#[error("no machine '{name}'{}", meant(.nearest))]
 	NoMachine { name: String, nearest: Option<String>, names: String },
 	#[error("whose machine '{name}' is, is not known")]
@@ -152,7 +152,7 @@ fn docs_suffix(docs: &str) -> String {
 	}
 }
 
-fn meant(nearest: &Option<String>) -> String {
+pub(crate) fn meant(nearest: &Option<String>) -> String {
 	nearest.as_ref().map(|name| format!("; did you mean '{name}'?")).unwrap_or_default()
 }
 

@@ -3,7 +3,9 @@
 
 use crate::{output::Output, words};
 use backup_agent::walk::WHOLE;
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{
+	HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 use std::{
 	fmt,
 	io::{self, IsTerminal},
@@ -39,15 +41,11 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-	/// Of so many bytes, if that is known; else it only counts.
-	pub(crate) fn new(output: Output, total_bytes: Option<u64>) -> Self {
-		let template = match total_bytes {
-			Some(_) => {
-				"{bar:40} {percent:>3}% {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"
-			}
-			None => "{spinner} {bytes}, {bytes_per_sec}",
-		};
-		Self::hidden(output, total_bytes, style(template))
+	/// Of so many bytes.
+	pub(crate) fn new(output: Output, total_bytes: u64) -> Self {
+		let template =
+			"{bar:40} {percent:>3}% {bytes} of {total_bytes}, {bytes_per_sec}, {left} left";
+		Self::hidden(output, Some(total_bytes), style(template))
 	}
 
 	/// Of a walk over snapshots whose bytes nobody can tell beforehand, of which it is known how much of
@@ -61,7 +59,7 @@ impl Bar {
 			// What is lost of a picture comes with the next.
 			let _ = write!(out, "{}, {}/s", HumanBytes(done), HumanBytes(speed));
 		};
-		let style = style("{bar:40} {percent:>3}% {went_by}, {eta} left");
+		let style = style("{bar:40} {percent:>3}% {went_by}, {left} left");
 		let mut bar = Self::hidden(output, Some(WHOLE), style.with_key("went_by", went_by));
 		bar.walked_bytes = Some(bytes);
 		bar
@@ -125,6 +123,14 @@ impl Bar {
 		self.show(Instant::now());
 	}
 
+	/// So many bytes more went by on a walk, which has come no further by that.
+	pub(crate) fn pass(&self, bytes: u64) {
+		if let Some(counted) = &self.walked_bytes {
+			counted.fetch_add(bytes, Ordering::Relaxed);
+		}
+		self.show(Instant::now());
+	}
+
 	/// A walk has come so far, of [`WHOLE`], and so many bytes went by.
 	pub(crate) fn set_walked(&self, walked: u64, bytes: u64) {
 		if let Some(counted) = &self.walked_bytes {
@@ -158,7 +164,7 @@ impl Bar {
 impl Bar {
 	/// The same as the bar tells, in one line.
 	fn line(&self, elapsed: Duration) -> String {
-		let (done, total) = (self.bar.position(), self.bar.length());
+		let (done, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
 		match &self.walked_bytes {
 			Some(bytes) => walk_line(done, bytes.load(Ordering::Relaxed), elapsed),
 			None => line(done, total, elapsed),
@@ -167,7 +173,14 @@ impl Bar {
 }
 
 fn style(template: &str) -> ProgressStyle {
-	ProgressStyle::with_template(template).expect("the template is a constant")
+	let style = ProgressStyle::with_template(template).expect("the template is a constant");
+	style.with_key("left", |state: &ProgressState, out: &mut dyn fmt::Write| {
+		// What is lost of a picture comes with the next.
+		let _ = match state.pos() {
+			0 => write!(out, "unknown"),
+			_ => write!(out, "{:#}", HumanDuration(state.eta())),
+		};
+	})
 }
 
 impl Drop for Bar {
@@ -209,19 +222,14 @@ fn rate(done: u64, elapsed: Duration) -> u64 {
 }
 
 /// Of bytes, in one line.
-fn line(done: u64, total: Option<u64>, elapsed: Duration) -> String {
+fn line(done: u64, total: u64, elapsed: Duration) -> String {
 	let rate = rate(done, elapsed);
 	let speed = format!("{}/s", words::bytes(rate));
-	match total {
-		Some(total) if total > 0 => {
-			let percent = percent(done, total);
-			let left = total.saturating_sub(done).checked_div(rate);
-			let left = left.map_or_else(|| "unknown".to_owned(), seconds);
-			let (done, total) = (words::bytes(done), words::bytes(total));
-			format!("{percent} %, {done} of {total}, {speed}, {left} left")
-		}
-		_ => format!("{}, {speed}", words::bytes(done)),
-	}
+	let percent = percent(done, total);
+	let left = total.saturating_sub(done).checked_div(rate);
+	let left = left.map_or_else(|| "unknown".to_owned(), seconds);
+	let (done, total) = (words::bytes(done), words::bytes(total));
+	format!("{percent} %, {done} of {total}, {speed}, {left} left")
 }
 
 /// Of a walk, in one line.
@@ -233,7 +241,11 @@ fn walk_line(walked: u64, bytes: u64, elapsed: Duration) -> String {
 }
 
 fn percent(done: u64, total: u64) -> u128 {
-	u128::from(done.min(total)) * 100 / u128::from(total)
+	match total {
+		// All of nothing is done at once.
+		0 => 100,
+		total => u128::from(done.min(total)) * 100 / u128::from(total),
+	}
 }
 
 fn seconds(seconds: u64) -> String {
@@ -251,13 +263,9 @@ mod tests {
 	#[test]
 	fn a_line_has_rate_and_time_left() {
 		let ten = Duration::from_secs(10);
-		assert_eq!(
-			line(1 << 30, Some(4 << 30), ten),
-			"25 %, 1.0 GiB of 4.0 GiB, 102.3 MiB/s, 30 s left"
-		);
-		assert_eq!(line(5 << 20, None, ten), "5.0 MiB, 512.0 KiB/s");
-		assert_eq!(line(0, Some(100), ten), "0 %, 0 B of 100 B, 0 B/s, unknown left");
-		assert_eq!(line(0, Some(0), Duration::ZERO), "0 B, 0 B/s");
+		assert_eq!(line(1 << 30, 4 << 30, ten), "25 %, 1.0 GiB of 4.0 GiB, 102.3 MiB/s, 30 s left");
+		assert_eq!(line(0, 100, ten), "0 %, 0 B of 100 B, 0 B/s, unknown left");
+		assert_eq!(line(0, 0, Duration::ZERO), "100 %, 0 B of 0 B, 0 B/s, unknown left");
 	}
 
 	#[test]
@@ -277,7 +285,7 @@ mod tests {
 
 	#[test]
 	fn nothing_is_shown_of_what_is_over_soon() {
-		let bar = Bar::new(Output::new(true), Some(10));
+		let bar = Bar::new(Output::new(true), 10);
 		bar.set(5);
 		assert!(bar.bar.is_hidden());
 		assert_eq!(bar.bar.position(), 5);

@@ -167,6 +167,17 @@ fn what_is_not_there_is_told_with_its_own_exit_code() {
 		assert!(found == code && text.contains(words), "{call}: {found} {text}");
 	};
 	fails(&format!("{} /no", kept.verb("cat")), 5, "there is no /no");
+	// With the nearest that is there, whichever part of the path is wrong.
+	let meant = "there is no /etc/hots; did you mean '/etc/hosts'?";
+	fails(&format!("{} /etc/hots", kept.verb("cat")), 5, meant);
+	fails(&format!("{} /etc/hots", kept.verb("ls")), 5, meant);
+	fails(&format!("{} /etc/hots --output o", kept.verb("restore-file")), 5, meant);
+	fails(&format!("{} /ect/ssh/key", kept.verb("cat")), 5, "did you mean '/etc/ssh/key'?");
+	fails(&format!("{} /ect/xyz", kept.verb("cat")), 5, "did you mean '/etc'?");
+	let (_, told) = kept.failure(&format!("{} /etc/evil[2J", kept.verb("cat")));
+	assert!(told.contains("'/etc/evil \\u{1b}[2J'"), "{told}");
+	let (_, told) = kept.failure(&format!("{} /no", kept.verb("cat")));
+	assert!(!told.contains("did you mean"), "{told}");
 	fails(&format!("{} /etc", kept.verb("cat")), 2, "'backup restore-file'");
 	fails(&format!("{} etc", kept.verb("ls")), 2, "begin the path with a slash");
 	fails(&format!("{} / --volume vda9", kept.verb("ls")), 2, "no volume vda9, but vda2");

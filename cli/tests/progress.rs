@@ -8,6 +8,7 @@ mod world;
 
 use backup_agent::repositories::{BlockSource, EmbeddedStore, StoreOptions};
 use std::{
+	fs,
 	io::{BufRead, BufReader, Read, Write},
 	net::{TcpListener, TcpStream},
 	process::{Command, Stdio},
@@ -16,7 +17,7 @@ use std::{
 		atomic::{AtomicBool, Ordering},
 	},
 	thread,
-	time::Duration,
+	time::{Duration, Instant},
 };
 use world::World;
 
@@ -61,8 +62,8 @@ fn give(store: &EmbeddedStore, is_quick: &AtomicBool, mut stream: TcpStream) -> 
 	Some(())
 }
 
-/// What a terminal shows of a call that is slow until it has shown a bar with the time left.
-fn shown(world: &World, call: &str, is_quick: &AtomicBool) -> String {
+/// What a terminal shows of a call that is slow until it has shown these words.
+fn shown(world: &World, call: &str, words: &str, is_quick: &AtomicBool) -> String {
 	let command = format!("stty cols 120; {} {call}; echo code $?", env!("CARGO_BIN_EXE_backup"));
 	let mut child = Command::new("script")
 		.args(["--quiet", "--flush", "--command", &command, "/dev/null"])
@@ -78,7 +79,7 @@ fn shown(world: &World, call: &str, is_quick: &AtomicBool) -> String {
 	let (mut shown, mut byte) = (Vec::new(), [0]);
 	while out.read(&mut byte).unwrap() > 0 {
 		shown.push(byte[0]);
-		if shown.ends_with(b" left") {
+		if shown.ends_with(words.as_bytes()) {
 			is_quick.store(true, Ordering::Relaxed);
 		}
 	}
@@ -86,11 +87,109 @@ fn shown(world: &World, call: &str, is_quick: &AtomicBool) -> String {
 	String::from_utf8(shown).unwrap()
 }
 
+/// Show a bar, and end well.
+fn assert_bar(world: &World, call: &str, is_quick: &AtomicBool) {
+	is_quick.store(false, Ordering::Relaxed);
+	let shown = shown(world, call, " left", is_quick);
+	assert!(shown.contains("code 0"), "{call}: {shown}");
+	let bar = shown.split(['\r', '\n']).find(|line| line.contains(" left"));
+	let bar = bar.unwrap_or_else(|| panic!("{call} showed no bar: {shown}"));
+	assert!(bar.contains("% ") && bar.contains("/s, "), "{call}: {bar}");
+	// Nothing is over because nothing was done.
+	assert!(!bar.contains(" 0% ") || bar.contains("unknown left"), "{call}: {bar}");
+}
+
+/// Longest time that a call lets itself be kept waiting without a word.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A node that lets everybody wait until it is told to be gone.
+fn silent_node(is_gone: Arc<AtomicBool>) -> String {
+	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+	let url = format!("ws://{}", listener.local_addr().unwrap());
+	thread::spawn(move || {
+		for stream in listener.incoming() {
+			let begun = Instant::now();
+			while !is_gone.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
+				thread::sleep(Duration::from_millis(10));
+			}
+			drop(stream);
+		}
+	});
+	url
+}
+
+#[test]
+fn whoever_waits_for_a_node_is_told_so_by_every_verb() {
+	let world = World::new();
+	fs::write(world.path("secret"), "//Bob").unwrap();
+	let is_gone = Arc::new(AtomicBool::new(false));
+	let url = silent_node(Arc::clone(&is_gone));
+	for call in [
+		"vms",
+		"snapshots",
+		"cost",
+		"status",
+		"hold 0 1",
+		"cadence 100",
+		"subscribe --periods 1",
+		"request tag 0",
+		"request create --disk-bytes 1",
+		"request-restore 0 1",
+		"governance motions",
+		"governance vote 0 --aye",
+		"node deregister --id 1 --yes",
+		"watch",
+	] {
+		is_gone.store(false, Ordering::Relaxed);
+		let call = format!("{call} --secret-file secret --node {url}");
+		let shown = shown(&world, &call, "waiting for the chain", &is_gone);
+		assert!(shown.contains("waiting for the chain"), "{call}: {shown}");
+		assert!(shown.contains("code 3"), "{call}: {shown}");
+	}
+}
+
+/// A disk with a file system whose folders lie far from each other.
+fn disk_of_folders(world: &World) -> Vec<u8> {
+	let tree = world.path("tree");
+	for folder in ["home/ann", "home/bob", "home/eve", "srv/ann", "srv/bob", "srv/eve"] {
+		fs::create_dir_all(tree.join(folder)).unwrap();
+		fs::write(tree.join(folder).join("file"), noise(700_000)).unwrap();
+	}
+	let image = world.path("ext");
+	let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+	let mut make = Command::new("mkfs.ext4");
+	make.env("PATH", path).arg("-qFd").args([&tree, &image]).arg("16M").stdout(Stdio::null());
+	assert!(make.status().unwrap().success());
+	fs::read(image).unwrap()
+}
+
+fn noise(bytes: u32) -> Vec<u8> {
+	(0..bytes).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+#[test]
+fn what_reads_files_of_a_snapshot_shows_rate_and_time_left_also_of_folders() {
+	let world = World::new();
+	let root = world.snapshot(&[("vda", &disk_of_folders(&world))]);
+	let store = EmbeddedStore::open(&world.path("blocks"), StoreOptions::V1).unwrap();
+	let is_quick = Arc::new(AtomicBool::new(false));
+	let gateway = slow_gateway(Arc::new(store), Arc::clone(&is_quick));
+	let place = format!("--root {root} --identity owner.key --gateway {gateway}");
+	for call in [
+		format!("ls {place} --recursive /"),
+		format!("cat {place} /home/ann/file >/dev/null"),
+		format!("restore-file {place} /home/ann/file --output file"),
+		format!("restore-file {place} /home --output home"),
+	] {
+		assert_bar(&world, &call, &is_quick);
+	}
+	assert_eq!(fs::read(world.path("home/eve/file")).unwrap(), noise(700_000));
+}
+
 #[test]
 fn what_reads_a_snapshot_shows_rate_and_time_left() {
 	let world = World::new();
-	let disk: Vec<u8> =
-		(0..16_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+	let disk = noise(16_000_000);
 	let before = world.snapshot(&[("vda", &disk)]);
 	let after = world.snapshot(&[("vda", &disk[1..])]);
 	let store = EmbeddedStore::open(&world.path("blocks"), StoreOptions::V1).unwrap();
@@ -102,11 +201,6 @@ fn what_reads_a_snapshot_shows_rate_and_time_left() {
 		format!("export --root {after} --output snapshot.car"),
 		format!("diff {before} {after} --identity owner.key"),
 	] {
-		is_quick.store(false, Ordering::Relaxed);
-		let shown = shown(&world, &format!("{call} --gateway {gateway}"), &is_quick);
-		assert!(shown.contains("code 0"), "{call}: {shown}");
-		let bar = shown.split(['\r', '\n']).find(|line| line.contains(" left"));
-		let bar = bar.unwrap_or_else(|| panic!("{call} showed no bar: {shown}"));
-		assert!(bar.contains("% ") && bar.contains("/s, "), "{call}: {bar}");
+		assert_bar(&world, &format!("{call} --gateway {gateway}"), &is_quick);
 	}
 }

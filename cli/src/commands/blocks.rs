@@ -7,7 +7,6 @@ use crate::{
 		patience::Impatient,
 	},
 	error::CliError,
-	output::Output,
 	progress::Bar,
 };
 use backup_agent::{
@@ -16,7 +15,14 @@ use backup_agent::{
 	repositories::{BlockSource, CarError, CarFile, EmbeddedStore, RepositoryError, StoreOptions},
 };
 use backup_primitives::Cid;
-use std::{fs, num::NonZero, ops::ControlFlow, path::Path, sync::Arc, thread};
+use std::{
+	fs,
+	num::NonZero,
+	ops::ControlFlow,
+	path::Path,
+	sync::{Arc, Mutex, PoisonError},
+	thread,
+};
 
 /// Threads that fetch from gateways, where most of the time is waiting.
 const GATEWAY_THREADS: usize = 8;
@@ -42,23 +48,52 @@ impl Place {
 		Ok(Self { source, threads })
 	}
 
-	/// The same place, of which it is told how much was read.
-	pub(super) fn watched(self, output: Output) -> Self {
-		let source = Watched { source: self.source, bar: Bar::new(output, None) };
+	/// The same place, whose blocks a walk counts as they are read.
+	pub(super) fn watched(self, walk: WalkShown) -> Self {
+		let source = Watched { source: self.source, walk };
 		Self { source: Arc::new(source), ..self }
+	}
+}
+
+/// The bar of a walk, as long as there is one.
+#[derive(Clone, Default)]
+pub(super) struct WalkShown(Arc<Mutex<Option<Bar>>>);
+
+impl WalkShown {
+	/// Show a walk while it is made.
+	pub(super) fn during<T>(&self, bar: Bar, walk: impl FnOnce() -> T) -> T {
+		self.replace(Some(bar));
+		let walked = walk();
+		self.replace(None);
+		walked
+	}
+
+	fn replace(&self, bar: Option<Bar>) {
+		*self.0.lock().unwrap_or_else(PoisonError::into_inner) = bar;
+	}
+
+	/// Tell the bar, if there is one.
+	pub(super) fn tell(&self, tell: impl FnOnce(&Bar)) {
+		if let Some(bar) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+			tell(bar);
+		}
 	}
 }
 
 /// Blocks that are counted as they are read.
 struct Watched {
 	source: Arc<dyn BlockSource>,
-	bar: Bar,
+	walk: WalkShown,
 }
 
 impl Watched {
 	fn count(&self, block: Option<Vec<u8>>) -> Option<Vec<u8>> {
-		self.bar.add(block.as_ref().map_or(0, |block| block.len() as u64));
+		self.pass(block.as_deref().unwrap_or_default());
 		block
+	}
+
+	fn pass(&self, block: &[u8]) {
+		self.walk.tell(|bar| bar.pass(block.len() as u64));
 	}
 }
 
@@ -82,7 +117,7 @@ impl BlockSource for Watched {
 		take: &mut dyn FnMut(&Cid, Vec<u8>) -> ControlFlow<()>,
 	) {
 		self.source.get_children(node, children, &mut |cid, block| {
-			self.bar.add(block.len() as u64);
+			self.pass(&block);
 			take(cid, block)
 		});
 	}

@@ -27,13 +27,17 @@ fn write(
 	output: Output,
 	cancel: &Cancel,
 ) -> Result<(), CliError> {
+	let waiting = Bar::waiting(output, "the snapshot");
 	let inside = Inside::open(located, &arguments.unlock, cancel)?;
 	let (_, files) = inside.files(arguments.volume.as_deref())?;
 	let explain = |error| inside.explain(&error);
-	let mut file = files.file(path_bytes(&arguments.path)).map_err(explain)?;
+	let path = path_bytes(&arguments.path);
+	let missing = |error| inside.explain_path(&files, path, &error);
+	let mut file = files.file(path).map_err(missing)?;
+	drop(waiting);
 	// On a terminal the file itself is what is seen.
 	let is_seen = io::stdout().is_terminal();
-	let bar = (!is_seen).then(|| Bar::new(output, Some(file.entry().bytes)));
+	let bar = (!is_seen).then(|| Bar::new(output, file.bytes()));
 	let mut buffer = vec![0; BUFFER_BYTES];
 	let mut out = io::stdout().lock();
 	loop {

@@ -110,7 +110,7 @@ fn compare(
 		let of = |root| object(root, name).map_or(0, |disk| disk.logical_bytes);
 		of(&before).max(of(&after))
 	};
-	let bar = Bar::new(output, Some(names.iter().map(|name| longer(name)).sum()));
+	let bar = Bar::new(output, names.iter().map(|name| longer(name)).sum());
 	let (mut disks, mut done_bytes) = (Vec::new(), 0);
 	for name in names {
 		let mut on_progress = |bytes| bar.set(done_bytes + bytes);

@@ -76,7 +76,7 @@ fn restore_all(
 	let (place, opened) = open(located, &arguments.unlock, cancel)?;
 	let all = || opened.disks.iter().chain(&opened.blobs);
 	let total = all().map(|object| object.logical_bytes).fold(0, u64::saturating_add);
-	let (bar, mut done) = (Bar::new(output, Some(total)), 0u64);
+	let (bar, mut done) = (Bar::new(output, total), 0u64);
 	let mut restore = |object: &Object| {
 		let on_progress = |progress: Progress| bar.set(done + progress.done_bytes);
 		let work = Restore {

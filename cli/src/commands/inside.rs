@@ -2,15 +2,16 @@
 
 use crate::{
 	args::Unlock,
-	commands::{blocks::Place, locate::Located, restore::open},
-	error::{CliError, exit},
+	commands::{blocks::WalkShown, locate::Located, restore::open},
+	error::{self, CliError, exit},
 	output::Output,
+	progress::Bar,
 	words,
 };
 use backup_agent::{
-	format::Root,
 	pipeline::{Cancel, DiskView, Part},
 	repositories::BlockSource,
+	walk::WHOLE,
 };
 use backup_primitives::Cid;
 use backup_volumes::{
@@ -62,6 +63,7 @@ pub(super) struct Inside {
 	pub(super) root: Cid,
 	pub(super) disks: Vec<(String, Area)>,
 	pub(super) layout: Layout,
+	walk: WalkShown,
 	cancel: Cancel,
 }
 
@@ -72,21 +74,8 @@ impl Inside {
 		cancel: &Cancel,
 	) -> Result<Self, CliError> {
 		let (place, opened) = open(located, arguments, cancel)?;
-		Self::of(located.root, place, &opened, cancel)
-	}
-
-	/// The same, of which it is told how much was read.
-	pub(super) fn watched(
-		located: &Located,
-		arguments: &Unlock,
-		output: Output,
-		cancel: &Cancel,
-	) -> Result<Self, CliError> {
-		let (place, opened) = open(located, arguments, cancel)?;
-		Self::of(located.root, place.watched(output), &opened, cancel)
-	}
-
-	fn of(root: Cid, place: Place, opened: &Root, cancel: &Cancel) -> Result<Self, CliError> {
+		let (root, walk) = (located.root, WalkShown::default());
+		let place = place.watched(walk.clone());
 		let area = |object| {
 			let view = DiskView::new(Arc::clone(&place.source), opened.geometry, object);
 			Area::whole(SnapshotDisk { view, cancel: cancel.clone() })
@@ -94,7 +83,7 @@ impl Inside {
 		let disks: Vec<_> =
 			opened.disks.iter().map(|disk| (disk.name.clone(), area(disk))).collect();
 		let cancel = cancel.clone();
-		let mut inside = Self { root, disks, layout: Layout::default(), cancel };
+		let mut inside = Self { root, disks, layout: Layout::default(), walk, cancel };
 		inside.layout = scan(&inside.disks).map_err(|error| inside.explain(&error.into()))?;
 		Ok(inside)
 	}
@@ -146,6 +135,17 @@ impl Inside {
 		}
 	}
 
+	/// The same as [`Self::walk`], with a bar of how far it has come.
+	pub(super) fn walk_shown(
+		&self,
+		files: &FileSystem,
+		path: &[u8],
+		output: Output,
+		visit: Visit<'_>,
+	) -> Result<(), CliError> {
+		self.walk.during(Bar::walk(output), || self.walk(files, path, visit))
+	}
+
 	/// Go through an entry and all below it, each folder before what is in it. The path that
 	/// `visit` is handed begins with a slash for what is below, and is empty for the entry itself.
 	pub(super) fn walk(
@@ -155,15 +155,19 @@ impl Inside {
 		visit: Visit<'_>,
 	) -> Result<(), CliError> {
 		let explain = |error: FileError| self.explain(&error);
-		let top = files.entry(path).map_err(explain)?;
+		let missing = |error| self.explain_path(files, path, &error);
+		let top = files.entry(path).map_err(missing)?;
 		visit(b"", &top)?;
 		let mut pending = match top.kind {
-			Kind::Folder => vec![Vec::new()],
+			Kind::Folder => vec![(Vec::new(), WHOLE)],
 			Kind::File | Kind::Symlink | Kind::Special => Vec::new(),
 		};
-		let mut count = 0;
-		while let Some(folder) = pending.pop() {
+		let (mut count, mut walked) = (0, 0);
+		while let Some((folder, share)) = pending.pop() {
 			let entries = files.folder(&below(path, &folder)).map_err(explain)?;
+			// What is below a folder is divided evenly among the folders in it.
+			let folders = entries.iter().filter(|entry| entry.kind == Kind::Folder).count();
+			let each = share / (folders as u64).max(1);
 			for entry in entries {
 				count += 1;
 				if count > ENTRIES_MAX {
@@ -172,8 +176,12 @@ impl Inside {
 				let within = [&folder, &b"/"[..], &entry.name].concat();
 				visit(&within, &entry)?;
 				if entry.kind == Kind::Folder {
-					pending.push(within);
+					pending.push((within, each));
 				}
+			}
+			if folders == 0 {
+				walked += share;
+				self.walk.tell(|bar| bar.set(walked));
 			}
 		}
 		Ok(())
@@ -187,6 +195,22 @@ impl Inside {
 			exit: exit::UNREADABLE,
 			hint: "let other tools read it: 'backup serve-disk'",
 		}
+	}
+
+	/// The same of a path that was asked for: of one that is not there, also the nearest that is.
+	pub(super) fn explain_path(
+		&self,
+		files: &FileSystem,
+		path: &[u8],
+		error: &FileError,
+	) -> CliError {
+		let mut told = self.explain(error);
+		if let (FileError::NotFound { .. }, CliError::Snapshot { reason, .. }) = (error, &mut told)
+		{
+			let meant = nearest_path(files, path).map(|path| words::escape(&path));
+			reason.push_str(&error::meant(&meant));
+		}
+		told
 	}
 
 	/// What went wrong, and what would be right.
@@ -211,6 +235,28 @@ impl Inside {
 		};
 		CliError::Snapshot { root: self.root, verb: "read", reason: error.to_string(), exit, hint }
 	}
+}
+
+/// The path that was most likely meant by one that is not there: with another name in place of the first that
+/// is wrong; up to that name, if below it there is nothing of the rest either.
+fn nearest_path(files: &FileSystem, path: &[u8]) -> Option<Vec<u8>> {
+	let mut above = b"/".to_vec();
+	let mut parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+	while let Some(part) = parts.next() {
+		let here = join(&above, part);
+		if files.entry(&here).is_ok() {
+			above = here;
+			continue;
+		}
+		let entries = files.folder(&above).ok()?;
+		let names: Vec<_> =
+			entries.iter().filter_map(|entry| str::from_utf8(&entry.name).ok()).collect();
+		let name = words::nearest(&String::from_utf8_lossy(part), &names)?;
+		let meant = join(&above, name.as_bytes());
+		let whole = parts.fold(meant.clone(), |above, part| join(&above, part));
+		return Some(if files.entry(&whole).is_ok() { whole } else { meant });
+	}
+	None
 }
 
 /// A path below another one; itself for an empty one.

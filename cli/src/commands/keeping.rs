@@ -85,6 +85,7 @@ async fn decide_on(
 ) -> Result<(), CliError> {
 	let session = Session::begin(global).await?;
 	let request = session.request(&place.machine).await?;
+	session.snapshot(request, place.sequence).await?;
 	session.carry_out(output, call, (request, place.sequence), done).await
 }
 
@@ -103,13 +104,20 @@ pub(crate) async fn delete(
 	}
 	let session = Session::of(signer, global).await?;
 	let request = session.request(&machine).await?;
+	let snapshot = match sequence {
+		Some(sequence) => Some(session.snapshot(request, sequence).await?),
+		None => None,
+	};
 	if !yes {
 		let whose = match &machine {
 			Machine::Request(_) => machine.to_string(),
 			Machine::Name(name) => format!("request {request} ({name})"),
 		};
-		let what = match sequence {
-			Some(sequence) => format!("Snapshot {sequence} of {whose}"),
+		let what = match &snapshot {
+			Some(snapshot) => {
+				let facts = session.facts(snapshot).await?;
+				format!("Snapshot {} of {whose}, {facts},", snapshot.sequence)
+			}
 			None => format!("The backup of {whose}, with all its snapshots,"),
 		};
 		let will = format!("{what} will be deleted, blocks and records, on every node.");
@@ -143,6 +151,9 @@ pub(crate) async fn keep(
 		None => deletion_target(None, None, Some(session.account().0)),
 		Some(machine) => {
 			let request = session.request(&machine).await?;
+			if let Some(sequence) = sequence {
+				session.snapshot(request, sequence).await?;
+			}
 			deletion_target(Some(request), sequence, None)
 		}
 	};

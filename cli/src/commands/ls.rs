@@ -9,6 +9,7 @@ use crate::{
 	},
 	error::CliError,
 	output::{Output, Table},
+	progress::Bar,
 	words,
 };
 use backup_agent::pipeline::Cancel;
@@ -83,7 +84,8 @@ fn list(
 	output: Output,
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
-	let inside = Inside::watched(located, &arguments.unlock, output, cancel)?;
+	let waiting = Bar::waiting(output, "the snapshot");
+	let inside = Inside::open(located, &arguments.unlock, cancel)?;
 	let Some(path) = &arguments.path else { return Ok(volumes(&inside)) };
 	let path = path_bytes(path);
 	let (volume, files) = inside.files(arguments.volume.as_deref())?;
@@ -94,10 +96,16 @@ fn list(
 		Ok(())
 	};
 	if arguments.recursive {
-		inside.walk(&files, path, &mut |within, entry| match (within, entry.kind) {
-			(b"", Kind::Folder) => Ok(()),
-			_ => add(within, entry),
-		})?;
+		drop(waiting);
+		inside.walk_shown(
+			&files,
+			path,
+			output,
+			&mut |within, entry| match (within, entry.kind) {
+				(b"", Kind::Folder) => Ok(()),
+				_ => add(within, entry),
+			},
+		)?;
 	} else {
 		folder(&inside, &files, path, &mut add)?;
 	}
@@ -113,7 +121,8 @@ fn folder(
 	add: Visit<'_>,
 ) -> Result<(), CliError> {
 	let failed = |error| inside.explain(&error);
-	let entry = files.entry(path).map_err(failed)?;
+	let missing = |error| inside.explain_path(files, path, &error);
+	let entry = files.entry(path).map_err(missing)?;
 	if matches!(entry.kind, Kind::File | Kind::Special) {
 		return add(b"", &entry);
 	}

@@ -59,10 +59,10 @@ async fn rotate(
 	output: Output,
 ) -> Result<(), CliError> {
 	let signer = signer(global).await?;
-	let chain = Chain::connect(global).await?;
-	let proof = proof(&chain, id, &signer, authority);
+	let session = Session::of(signer.clone(), global).await?;
+	let proof = proof(&session.chain, id, &signer, authority);
 	let arguments = (id, authority.public_key().0, recipient.0, proof);
-	let report = chain.submit(&signer, "Compute", "rotate_keys", arguments).await?.report;
+	let report = session.submit("Compute", "rotate_keys", arguments).await?.report;
 	output.answer(&report, || {
 		format!(
 			"node {id} has new keys; its old ones sign nothing any more (block {})",
@@ -92,12 +92,12 @@ async fn register(
 	output: Output,
 ) -> Result<(), CliError> {
 	let signer = signer(global).await?;
-	let chain = Chain::connect(global).await?;
-	let proof = proof(&chain, id, &signer, authority);
+	let session = Session::of(signer.clone(), global).await?;
+	let proof = proof(&session.chain, id, &signer, authority);
 	let public = authority.public_key().0;
 	let gateways: Vec<Vec<u8>> = gateways.into_iter().map(String::into_bytes).collect();
 	let arguments = (id, public, recipient.0, gateways, proof);
-	let included = chain.submit(&signer, "Compute", "register_node", arguments).await?;
+	let included = session.submit("Compute", "register_node", arguments).await?;
 	let value = json!({
 		"node": id,
 		"authority": format!("0x{}", hex::encode(public)),

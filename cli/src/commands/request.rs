@@ -6,6 +6,7 @@ use crate::{
 	commands::session::Session,
 	error::CliError,
 	output::Output,
+	progress::Bar,
 };
 use backup_primitives::{OpaqueId, VmTag};
 use serde_json::json;
@@ -70,9 +71,11 @@ async fn create(disk_bytes: u64, global: &Global, output: Output) -> Result<(), 
 
 /// The UUID follows from genesis, request and owner; nobody chooses it.
 async fn tag(request: u64, global: &Global, output: Output) -> Result<(), CliError> {
+	let bar = Bar::waiting(output, "the chain");
 	let chain = Chain::connect(global).await?;
 	let at = chain.best().await?;
 	let owner = reads::request(&at, request).await?.owner;
+	drop(bar);
 	let tag = VmTag::derive(&chain.genesis(), &opaque(&request), &opaque(&owner.0));
 	let value = json!({ "request": request, "owner": owner.to_string(), "uuid": tag.to_string() });
 	output.answer(&value, || tag.to_string())

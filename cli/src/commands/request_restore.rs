@@ -6,7 +6,7 @@ use crate::{
 		Chain,
 		follow::Follower,
 		reads,
-		records::{RequestState, Restore, RestoreState, Snapshot},
+		records::{RequestState, Restore, RestoreState},
 		submit::Included,
 	},
 	commands::{
@@ -18,7 +18,7 @@ use crate::{
 	error::CliError,
 	output::Output,
 	progress::Bar,
-	secret, words,
+	secret,
 };
 use serde_json::json;
 use std::{path::PathBuf, time::Duration};
@@ -117,8 +117,11 @@ async fn ask(
 ) -> Result<Included, CliError> {
 	let request = session.request(machine).await?;
 	let sequence = match wanted.sequence {
-		Some(sequence) => sequence,
-		None => find(&Machine::Request(request), wanted.at, global).await?.snapshot.sequence,
+		Some(sequence) => session.snapshot(request, sequence).await?.sequence,
+		None => {
+			let _bar = Bar::waiting(session.chain.output, "the chain");
+			find(&Machine::Request(request), wanted.at, global).await?.snapshot.sequence
+		}
 	};
 	let target = match &wanted.onto {
 		Some(machine) => Some(session.request(machine).await?),
@@ -149,34 +152,26 @@ async fn replacement(
 	(request, sequence): (u64, u64),
 	target: u64,
 ) -> Result<String, CliError> {
-	let chain = &session.chain;
-	let at = chain.best().await?;
-	let snapshot = reads::snapshot(&at, request, sequence).await?;
-	let snapshot = snapshot.ok_or(CliError::NoSuchSnapshot { request, sequence })?;
-	let machine = reads::request(&at, target).await?.state.into();
-	// A node may have forgotten when the block was made.
-	let taken_ms = chain.time_of(&at, snapshot.taken_at).await?;
-	Ok(replacement_words((target, &machine), (request, &snapshot), taken_ms))
+	let snapshot = session.snapshot(request, sequence).await?;
+	let machine = reads::request(&session.chain.best().await?, target).await?.state.into();
+	let facts = session.facts(&snapshot).await?;
+	Ok(replacement_words((target, &machine), (request, sequence), &facts))
 }
 
 fn replacement_words(
 	(target, machine): (u64, &RequestState),
-	(request, snapshot): (u64, &Snapshot),
-	taken_ms: Option<i64>,
+	(request, sequence): (u64, u64),
+	facts: &str,
 ) -> String {
 	let machine = match machine {
 		RequestState::Running { node, vm } => format!("{vm} (request {target}) on node {node}"),
 		RequestState::Assigned { node } => format!("request {target} on node {node}"),
 		RequestState::Open | RequestState::Ended => format!("request {target}"),
 	};
-	let Snapshot { sequence, taken_at, logical_bytes, .. } = snapshot;
-	let time = taken_ms.map(|ms| format!(", {} UTC", words::time(ms.div_euclid(1_000))));
 	let whose = if request == target { String::new() } else { format!(" of request {request}") };
 	format!(
-		"All disks of {machine} will be replaced with those of snapshot {sequence}{whose}, {}, taken at \
-		 block {taken_at}{}. What was written to them since is lost.",
-		words::bytes(*logical_bytes),
-		time.unwrap_or_default()
+		"All disks of {machine} will be replaced with those of snapshot {sequence}{whose}, {facts}. \
+		 What was written to them since is lost."
 	)
 }
 
@@ -235,18 +230,20 @@ pub(crate) async fn close(restore: u64, global: &Global, output: Output) -> Resu
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::{chain::records::Snapshot, commands::session::facts};
 
 	#[test]
 	fn who_replaces_disks_is_told_which_and_what_comes_back() {
 		let running = RequestState::Running { node: 3, vm: "web-1".into() };
 		let snapshot = Snapshot::example(12, 3);
-		let words = replacement_words((7, &running), (7, &snapshot), Some(1_777_593_600_999));
+		let known = facts(&snapshot, Some(1_777_593_600_999));
+		let words = replacement_words((7, &running), (7, 12), &known);
 		assert_eq!(
 			words,
 			"All disks of web-1 (request 7) on node 3 will be replaced with those of snapshot 12, 1.0 KiB, \
 			 taken at block 120, 2026-05-01 00:00:00 UTC. What was written to them since is lost."
 		);
-		let words = replacement_words((9, &RequestState::Open), (7, &snapshot), None);
+		let words = replacement_words((9, &RequestState::Open), (7, 12), &facts(&snapshot, None));
 		assert_eq!(
 			words,
 			"All disks of request 9 will be replaced with those of snapshot 12 of request 7, 1.0 KiB, \

@@ -118,7 +118,7 @@ fn write_image(
 	let (place, opened) = open(located, &restore.unlock, cancel)?;
 	let disk = choose(root, &opened, restore)?;
 	let mut target = destination.open(output)?;
-	let bar = Bar::new(output, Some(disk.logical_bytes));
+	let bar = Bar::new(output, disk.logical_bytes);
 	let is_told = AtomicBool::new(false);
 	let on_progress = |progress: Progress| {
 		if progress.resumed_bytes > 0 && !is_told.swap(true, Ordering::Relaxed) {

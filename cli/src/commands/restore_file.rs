@@ -89,9 +89,10 @@ fn restore(
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
 	let (path, output) = (path_bytes(&arguments.path), &arguments.output);
+	let waiting = Bar::waiting(told, "the snapshot");
 	let inside = Inside::open(located, &arguments.unlock, cancel)?;
 	let (volume, files) = inside.files(arguments.volume.as_deref())?;
-	let entry = files.entry(path).map_err(|error| inside.explain(&error))?;
+	let entry = files.entry(path).map_err(|error| inside.explain_path(&files, path, &error))?;
 	let answer = Answer {
 		root: Some(inside.root),
 		volume: volume.name.clone(),
@@ -99,9 +100,14 @@ fn restore(
 		output: output.display().to_string(),
 		..Answer::default()
 	};
-	// Of a folder nobody knows beforehand how much is below it.
-	let total_bytes = (entry.kind == Kind::File).then_some(entry.bytes);
-	let bar = Bar::new(told, total_bytes);
+	drop(waiting);
+	let bytes = match entry.kind {
+		Kind::Folder => bytes_below(&inside, &files, path, told)?,
+		Kind::File | Kind::Symlink | Kind::Special => {
+			files.file(path).map_err(|error| inside.explain(&error))?.bytes()
+		}
+	};
+	let bar = Bar::new(told, bytes);
 	let mut writer = Writer { inside: &inside, files, bar, answer };
 	match entry.kind {
 		Kind::Folder => writer.folder(path, output)?,
@@ -109,6 +115,24 @@ fn restore(
 	}
 	writer.bar.finish();
 	Ok(writer.answer)
+}
+
+/// How much the files below a folder hold. Reads folders and what they say of files, not the files: little
+/// against what is written after.
+fn bytes_below(
+	inside: &Inside,
+	files: &FileSystem,
+	path: &[u8],
+	output: Output,
+) -> Result<u64, CliError> {
+	let mut bytes = 0u64;
+	inside.walk_shown(files, path, output, &mut |_, entry| {
+		if entry.kind == Kind::File {
+			bytes = bytes.saturating_add(entry.bytes);
+		}
+		Ok(())
+	})?;
+	Ok(bytes)
 }
 
 struct Writer<'a> {

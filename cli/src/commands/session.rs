@@ -2,14 +2,23 @@
 
 use crate::{
 	args::{Global, Machine},
-	chain::{Chain, machines, submit::Included},
+	chain::{Chain, machines, reads, records::Snapshot, submit::Included},
 	commands::confirm::confirm,
 	error::CliError,
 	output::Output,
-	secret,
+	progress::Bar,
+	secret, words,
 };
 use subxt::{ext::scale_encode::EncodeAsFields, utils::AccountId32};
 use subxt_signer::sr25519::Keypair;
+
+/// What a person knows a snapshot by, where the time of its block is known or not.
+pub(super) fn facts(snapshot: &Snapshot, taken_ms: Option<i64>) -> String {
+	let Snapshot { taken_at, logical_bytes, .. } = snapshot;
+	let time = taken_ms.map(|ms| format!(", {} UTC", words::time(ms.div_euclid(1_000))));
+	let bytes = words::bytes(*logical_bytes);
+	format!("{bytes}, taken at block {taken_at}{}", time.unwrap_or_default())
+}
 
 /// A key, and a connection to the chain.
 pub(super) struct Session {
@@ -25,7 +34,10 @@ impl Session {
 
 	/// The same with a key that was found before.
 	pub(super) async fn of(signer: Keypair, global: &Global) -> Result<Self, CliError> {
-		Ok(Self { signer, chain: Chain::connect(global).await? })
+		let bar = Bar::waiting(Output::new(global.json), "the chain");
+		let chain = Chain::connect(global).await?;
+		drop(bar);
+		Ok(Self { signer, chain })
 	}
 
 	/// The same once the person at the terminal has said yes to what will happen, unless that was
@@ -53,9 +65,34 @@ impl Session {
 		match machine {
 			Machine::Request(request) => Ok(*request),
 			Machine::Name(name) => {
+				// The chain may have many.
+				let _bar = Bar::waiting(self.chain.output, "the list of machines");
 				machines::request_of(&self.chain.best().await?, name, &self.account()).await
 			}
 		}
+	}
+
+	/// A snapshot of a request. Of one that is not there it is told before anything is paid for, with the
+	/// nearest that is.
+	pub(super) async fn snapshot(&self, request: u64, sequence: u64) -> Result<Snapshot, CliError> {
+		let _bar = Bar::waiting(self.chain.output, "the list of snapshots");
+		let at = self.chain.best().await?;
+		if let Some(snapshot) = reads::snapshot(&at, request, sequence).await? {
+			return Ok(snapshot);
+		}
+		let lineage = reads::lineage(&at, request).await?;
+		let kept = self.chain.snapshots(&at, &lineage).await?.items;
+		let places = kept.iter().map(|snapshot| snapshot.sequence);
+		let nearest = places.min_by_key(|place| place.abs_diff(sequence));
+		Err(CliError::NoSuchSnapshot { request, sequence, nearest })
+	}
+
+	/// What a person knows a snapshot by: how large it is, and when it was taken.
+	pub(super) async fn facts(&self, snapshot: &Snapshot) -> Result<String, CliError> {
+		let at = self.chain.best().await?;
+		// A node may have forgotten when the block was made.
+		let taken_ms = self.chain.time_of(&at, snapshot.taken_at).await?;
+		Ok(facts(snapshot, taken_ms))
 	}
 
 	/// Sign and send one call.

@@ -9,6 +9,7 @@ use crate::{
 	error::CliError,
 	interrupt::Interrupt,
 	output::Output,
+	progress::Bar,
 	words,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -47,7 +48,7 @@ pub(crate) async fn run(
 ) -> Result<(), CliError> {
 	let mut interrupt = Interrupt::listen()?;
 	let begun = tokio::select! {
-		begun = begin(machine, global) => begun?,
+		begun = begin(machine, global, output) => begun?,
 		() = interrupt.told() => return Err(CliError::Interrupted),
 	};
 	tokio::select! {
@@ -64,7 +65,12 @@ struct Begun<'a> {
 	next: u64,
 }
 
-async fn begin<'a>(machine: Option<&Machine>, global: &'a Global) -> Result<Begun<'a>, CliError> {
+async fn begin<'a>(
+	machine: Option<&Machine>,
+	global: &'a Global,
+	output: Output,
+) -> Result<Begun<'a>, CliError> {
+	let _bar = Bar::waiting(output, "the chain");
 	let chain = Chain::connect(global).await?;
 	let at = chain.best().await?;
 	let request = match machine {

@@ -209,7 +209,10 @@ async fn a_snapshot_is_held_and_released(desk: &Desk<'_>) -> Result<()> {
 	let lock = desk.of_snapshot("SnapshotLocks", 0).await?;
 	ensure!(lock["by_owner"] == true && lock["by_governance"] == false, "{lock}");
 	desk.fails(STRANGER, &format!("release {request} 0"), NOT_ALLOWED, "NotBackupOwner")?;
-	desk.fails(OWNER, &format!("hold {request} 77"), NOT_FOUND, "SnapshotNotFound")?;
+	let meant = format!("request {request} has no snapshot 77; did you mean '1'?");
+	for verb in ["hold", "release", "delete --yes", "keep", "request-restore"] {
+		desk.fails(OWNER, &format!("{verb} web-1 77"), NOT_FOUND, &meant)?;
+	}
 	desk.answer(&format!("release {request} 0"))?;
 	ensure!(desk.of_snapshot("SnapshotLocks", 0).await?.is_null(), "it is still held");
 	desk.fails(OWNER, &format!("release {request} 0"), REFUSED, "SnapshotNotHeld")
@@ -218,6 +221,10 @@ async fn a_snapshot_is_held_and_released(desk: &Desk<'_>) -> Result<()> {
 async fn deletions_are_taken_back(desk: &Desk<'_>) -> Result<()> {
 	let request = desk.machine.request;
 	desk.fails(OWNER, &format!("delete {request} 0"), USAGE, "nothing was confirmed")?;
+	let shown = desk.typed("delete web-1 0", "no\n")?;
+	let told = format!("Snapshot 0 of request {request} (web-1), 128.0 MiB, taken at block");
+	ensure!(shown.contains(&told) && shown.contains("nothing was confirmed"), "{shown}");
+	ensure!(desk.of_snapshot("SnapshotDeletions", 0).await?.is_null(), "it goes all the same");
 	desk.answer(&format!("delete {request} 0 --yes"))?;
 	let due = desk.of_snapshot("SnapshotDeletions", 0).await?;
 	ensure!(due.is_u64(), "nothing is to be deleted: {due}");

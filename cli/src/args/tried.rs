@@ -1,0 +1,68 @@
+//! Each verb is tried on a running chain, or needs none: the scenarios and the pages that are typed by tests call it.
+
+use super::Args;
+use clap::{Command, CommandFactory};
+use std::{fs, path::Path};
+
+/// The pages whose commands are typed.
+const PLAYED: [&str; 5] = [
+	"README.md",
+	"docs/quick-start.md",
+	"docs/operate.md",
+	"docs/recover.md",
+	"docs/governance.md",
+];
+
+/// Verbs that look at nothing but this command and what somebody types, tried beside it.
+const WITHOUT_CHAIN: [&str; 3] = ["completions", "man", "key recover"];
+
+/// All verbs below a command, each with what stands before it.
+fn verbs(command: &Command, before: &str, found: &mut Vec<String>) {
+	for verb in command.get_subcommands() {
+		let words = format!("{before}{}", verb.get_name());
+		match verb.has_subcommands() {
+			true => verbs(verb, &format!("{words} "), found),
+			false => found.push(words),
+		}
+	}
+}
+
+/// What the scenarios and the played pages say.
+fn said() -> String {
+	let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+	let read = |path: &Path| fs::read_to_string(path).expect("a source of the tests can be read");
+	let scenarios = fs::read_dir(repository.join("e2e/tests/scenarios"));
+	let scenarios = scenarios.expect("the scenarios are there");
+	let files = scenarios.map(|file| file.expect("their folder can be read").path());
+	let pages = PLAYED.map(|page| repository.join(page));
+	files.chain(pages).map(|file| read(&file)).collect()
+}
+
+/// Whether it is called: as a whole, or, of a motion, behind what several have in common.
+fn is_called(said: &str, verb: &str) -> bool {
+	let is_there = |words: &str| {
+		let after = |place: usize| said[place + words.len()..].chars().next();
+		said.match_indices(words).any(|(place, _)| matches!(after(place), Some(' ' | '"' | '\n')))
+	};
+	let calls =
+		|words: &str| is_there(&format!("\"{words}")) || is_there(&format!("backup {words}"));
+	calls(verb) || verb.strip_prefix("governance propose ").is_some_and(calls)
+}
+
+#[test]
+fn every_verb_is_tried_on_a_chain_or_needs_none() {
+	let (said, mut all) = (said(), Vec::new());
+	verbs(&Args::command(), "", &mut all);
+	assert!(all.len() > 50, "{all:?}");
+	let tried = |verb: &String| is_called(&said, verb) || WITHOUT_CHAIN.contains(&verb.as_str());
+	let left: Vec<_> = all.iter().filter(|verb| !tried(verb)).collect();
+	assert!(left.is_empty(), "no scenario calls {left:?}");
+}
+
+#[test]
+fn a_verb_is_not_called_by_one_that_begins_alike() {
+	let said = "desk.answer(\"restore-file x\") backup key register --identity y (\"admit 8\", 9)";
+	assert!(!is_called(said, "restore"));
+	assert!(is_called(said, "restore-file") && is_called(said, "key register"));
+	assert!(is_called(said, "governance propose admit") && !is_called(said, "governance vote"));
+}
