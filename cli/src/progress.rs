@@ -10,12 +10,12 @@ use std::{
 	fmt,
 	io::{self, IsTerminal},
 	sync::{
-		Arc, Mutex, PoisonError,
+		Arc,
 		atomic::{AtomicU64, AtomicUsize, Ordering},
 	},
 	time::{Duration, Instant},
 };
-use tokio::task::AbortHandle;
+use tokio::{runtime::Handle, task::AbortHandle};
 
 /// What is over sooner is not worth a bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -29,15 +29,17 @@ const TURN_INTERVAL: Duration = Duration::from_millis(120);
 /// How far it is. Shared by the threads that do the work.
 pub(crate) struct Bar {
 	bar: ProgressBar,
-	output: Output,
-	begun: Instant,
-	/// When something has to be shown next, if anybody looks.
-	next: Mutex<Instant>,
-	to_terminal: bool,
 	/// Bytes that went by, where it is a walk that is measured.
-	walked_bytes: Option<Arc<AtomicU64>>,
-	/// Shows that there is nothing yet.
-	waiting: Option<AbortHandle>,
+	walked_bytes: Arc<AtomicU64>,
+	/// Draws it, also while nothing happens.
+	drawing: Option<AbortHandle>,
+}
+
+/// What it is that is shown.
+enum Measured {
+	Bytes,
+	Walk(Arc<AtomicU64>),
+	Waiting(&'static str),
 }
 
 impl Bar {
@@ -45,7 +47,7 @@ impl Bar {
 	pub(crate) fn new(output: Output, total_bytes: u64) -> Self {
 		let template =
 			"{bar:40} {percent:>3}% {bytes} of {total_bytes}, {bytes_per_sec}, {left} left";
-		Self::hidden(output, Some(total_bytes), style(template))
+		Self::begin(output, Some(total_bytes), style(template), Measured::Bytes)
 	}
 
 	/// Of a walk over snapshots whose bytes nobody can tell beforehand, of which it is known how much of
@@ -60,114 +62,91 @@ impl Bar {
 			let _ = write!(out, "{}, {}/s", HumanBytes(done), HumanBytes(speed));
 		};
 		let style = style("{bar:40} {percent:>3}% {went_by}, {left} left");
-		let mut bar = Self::hidden(output, Some(WHOLE), style.with_key("went_by", went_by));
-		bar.walked_bytes = Some(bytes);
+		let style = style.with_key("went_by", went_by);
+		let measured = Measured::Walk(Arc::clone(&bytes));
+		let mut bar = Self::begin(output, Some(WHOLE), style, measured);
+		bar.walked_bytes = bytes;
 		bar
 	}
 
 	/// Of something that cannot be counted, such as the next block. It is shown until this is
 	/// dropped.
 	pub(crate) fn waiting(output: Output, what: &'static str) -> Self {
-		let mut bar = Self::hidden(output, None, style("{spinner} waiting for {msg}, {elapsed}"));
+		let style = style("{spinner} waiting for {msg}, {elapsed}");
+		let bar = Self::begin(output, None, style, Measured::Waiting(what));
 		bar.bar.set_message(what);
-		let (drawn, to_terminal, begun) = (bar.bar.clone(), bar.to_terminal, bar.begun);
-		let show = tokio::spawn(async move {
-			if to_terminal {
-				tokio::time::sleep(PATIENCE).await;
-				while Quiet::is_kept() {
-					tokio::time::sleep(TURN_INTERVAL).await;
-				}
-				drawn.set_draw_target(ProgressDrawTarget::stderr());
-				loop {
-					if !Quiet::is_kept() {
-						drawn.tick();
-					}
-					tokio::time::sleep(TURN_INTERVAL).await;
-				}
-			}
-			loop {
-				tokio::time::sleep(LINE_INTERVAL).await;
-				let waited = seconds(begun.elapsed().as_secs());
-				output.note(format_args!("waiting for {what}, {waited}"));
-			}
-		});
-		bar.waiting = Some(show.abort_handle());
 		bar
 	}
 
-	fn hidden(output: Output, total: Option<u64>, style: ProgressStyle) -> Self {
+	fn begin(output: Output, total: Option<u64>, style: ProgressStyle, measured: Measured) -> Self {
 		let hidden = ProgressDrawTarget::hidden();
-		let begun = Instant::now();
-		let to_terminal = io::stderr().is_terminal() && !output.is_for_programs();
-		let first = begun + if to_terminal { PATIENCE } else { LINE_INTERVAL };
-		Self {
-			bar: ProgressBar::with_draw_target(total, hidden).with_style(style),
-			output,
-			begun,
-			next: Mutex::new(first),
-			to_terminal,
-			walked_bytes: None,
-			waiting: None,
-		}
+		let bar = ProgressBar::with_draw_target(total, hidden).with_style(style);
+		let runtime = Handle::try_current().ok().filter(|_| !output.is_for_programs());
+		let drawing = runtime.map(|runtime| runtime.spawn(draw(bar.clone(), measured, output)));
+		let drawing = drawing.map(|drawing| drawing.abort_handle());
+		Self { bar, walked_bytes: Arc::default(), drawing }
 	}
 
 	/// So many bytes are done.
 	pub(crate) fn set(&self, bytes: u64) {
 		self.bar.set_position(bytes);
-		self.show(Instant::now());
 	}
 
 	/// So many bytes more are done.
 	pub(crate) fn add(&self, bytes: u64) {
 		self.bar.inc(bytes);
-		self.show(Instant::now());
 	}
 
 	/// So many bytes more went by on a walk, which has come no further by that.
 	pub(crate) fn pass(&self, bytes: u64) {
-		if let Some(counted) = &self.walked_bytes {
-			counted.fetch_add(bytes, Ordering::Relaxed);
-		}
-		self.show(Instant::now());
+		self.walked_bytes.fetch_add(bytes, Ordering::Relaxed);
 	}
 
 	/// A walk has come so far, of [`WHOLE`], and so many bytes went by.
 	pub(crate) fn set_walked(&self, walked: u64, bytes: u64) {
-		if let Some(counted) = &self.walked_bytes {
-			counted.store(bytes, Ordering::Relaxed);
-		}
+		self.walked_bytes.store(bytes, Ordering::Relaxed);
 		self.set(walked);
 	}
 
 	/// Take it away: what was to be done is done.
 	pub(crate) fn finish(&self) {
+		if let Some(drawing) = &self.drawing {
+			drawing.abort();
+		}
 		self.bar.finish_and_clear();
-	}
-
-	/// Show it, if it is time for that.
-	fn show(&self, now: Instant) {
-		let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-		if now < *next {
-			return;
-		}
-		if self.to_terminal {
-			// From now on it draws itself.
-			*next = now + Duration::from_secs(u32::MAX.into());
-			self.bar.set_draw_target(ProgressDrawTarget::stderr());
-		} else {
-			*next = now + LINE_INTERVAL;
-			self.output.note(self.line(now - self.begun));
-		}
 	}
 }
 
-impl Bar {
+/// Draw a bar when it has taken longer than a moment, and again and again, whether anything happens or not.
+async fn draw(bar: ProgressBar, measured: Measured, output: Output) {
+	let begun = Instant::now();
+	if io::stderr().is_terminal() {
+		tokio::time::sleep(PATIENCE).await;
+		while Quiet::is_kept() {
+			tokio::time::sleep(TURN_INTERVAL).await;
+		}
+		bar.set_draw_target(ProgressDrawTarget::stderr());
+		loop {
+			if !Quiet::is_kept() {
+				bar.tick();
+			}
+			tokio::time::sleep(TURN_INTERVAL).await;
+		}
+	}
+	loop {
+		tokio::time::sleep(LINE_INTERVAL).await;
+		output.note(measured.line(&bar, begun.elapsed()));
+	}
+}
+
+impl Measured {
 	/// The same as the bar tells, in one line.
-	fn line(&self, elapsed: Duration) -> String {
-		let (done, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
-		match &self.walked_bytes {
-			Some(bytes) => walk_line(done, bytes.load(Ordering::Relaxed), elapsed),
-			None => line(done, total, elapsed),
+	fn line(&self, bar: &ProgressBar, elapsed: Duration) -> String {
+		let (done, total) = (bar.position(), bar.length().unwrap_or_default());
+		match self {
+			Self::Bytes => line(done, total, elapsed),
+			Self::Walk(bytes) => walk_line(done, bytes.load(Ordering::Relaxed), elapsed),
+			Self::Waiting(what) => format!("waiting for {what}, {}", seconds(elapsed.as_secs())),
 		}
 	}
 }
@@ -185,11 +164,8 @@ fn style(template: &str) -> ProgressStyle {
 
 impl Drop for Bar {
 	fn drop(&mut self) {
-		if let Some(waiting) = &self.waiting {
-			waiting.abort();
-		}
 		// What failed leaves no half bar above its error.
-		self.bar.finish_and_clear();
+		self.finish();
 	}
 }
 

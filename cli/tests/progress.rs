@@ -31,23 +31,52 @@ fn slow_gateway(store: Arc<EmbeddedStore>, is_quick: Arc<AtomicBool>) -> String 
 	thread::spawn(move || {
 		for stream in listener.incoming() {
 			let (store, is_quick) = (Arc::clone(&store), Arc::clone(&is_quick));
-			thread::spawn(move || give(&store, &is_quick, stream.unwrap()));
+			let slow = move || {
+				if !is_quick.load(Ordering::Relaxed) {
+					thread::sleep(BLOCK_TIME);
+				}
+			};
+			thread::spawn(move || give(&store, slow, stream.unwrap()));
 		}
 	});
 	url
 }
 
+/// A gateway that gives one block, and the others when it is told to be quick.
+fn stuck_gateway(store: Arc<EmbeddedStore>, is_quick: Arc<AtomicBool>) -> String {
+	let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+	let url = format!("http://{}", listener.local_addr().unwrap());
+	thread::spawn(move || {
+		for (number, stream) in listener.incoming().enumerate() {
+			let (store, is_quick) = (Arc::clone(&store), Arc::clone(&is_quick));
+			let stuck = move || {
+				if number > 0 {
+					wait_for(&is_quick);
+				}
+			};
+			thread::spawn(move || give(&store, stuck, stream.unwrap()));
+		}
+	});
+	url
+}
+
+/// Wait until it is so, or for as long as a call may keep its word to itself.
+fn wait_for(is_so: &AtomicBool) {
+	let begun = Instant::now();
+	while !is_so.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
+		thread::sleep(Duration::from_millis(10));
+	}
+}
+
 /// Answer one request for a block. Whoever asks for many at once is to ask for each.
-fn give(store: &EmbeddedStore, is_quick: &AtomicBool, mut stream: TcpStream) -> Option<()> {
+fn give(store: &EmbeddedStore, wait: impl FnOnce(), mut stream: TcpStream) -> Option<()> {
 	let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
 	let request = lines.next()?.ok()?;
 	while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
 	let cid = request.split(['/', '?', ' ']).nth(3)?.parse().ok();
 	let is_block = request.contains("raw") || !request.contains("format=");
 	let block = cid.filter(|_| is_block).and_then(|cid| store.get(&cid).unwrap());
-	if !is_quick.load(Ordering::Relaxed) {
-		thread::sleep(BLOCK_TIME);
-	}
+	wait();
 	let (status, body) = match block {
 		Some(block) => ("200 OK", block),
 		None => ("404 Not Found", Vec::new()),
@@ -108,10 +137,7 @@ fn silent_node(is_gone: Arc<AtomicBool>) -> String {
 	let url = format!("ws://{}", listener.local_addr().unwrap());
 	thread::spawn(move || {
 		for stream in listener.incoming() {
-			let begun = Instant::now();
-			while !is_gone.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
-				thread::sleep(Duration::from_millis(10));
-			}
+			wait_for(&is_gone);
 			drop(stream);
 		}
 	});
@@ -184,6 +210,30 @@ fn what_reads_files_of_a_snapshot_shows_rate_and_time_left_also_of_folders() {
 		assert_bar(&world, &call, &is_quick);
 	}
 	assert_eq!(fs::read(world.path("home/eve/file")).unwrap(), noise(700_000));
+}
+
+#[test]
+fn whoever_waits_for_a_gateway_is_told_so_by_every_verb() {
+	let world = World::new();
+	let (one, other) =
+		(world.snapshot(&[("vda", &noise(700_000))]), world.snapshot(&[("vda", &noise(9))]));
+	let store = Arc::new(EmbeddedStore::open(&world.path("blocks"), StoreOptions::V1).unwrap());
+	let root = format!("--root {one}");
+	let opened = format!("{root} --identity owner.key");
+	for (call, words) in [
+		(format!("verify {root}"), " left"),
+		(format!("export {root} --output snapshot.car"), " left"),
+		(format!("show {opened}"), "waiting for the snapshot"),
+		(format!("restore {opened} --output disk.raw"), "waiting for the snapshot"),
+		(format!("drill {opened}"), "waiting for the snapshot"),
+		(format!("ls {opened}"), "waiting for the snapshot"),
+		(format!("diff {one} {other} --identity owner.key"), "waiting for the snapshots"),
+	] {
+		let is_quick = Arc::new(AtomicBool::new(false));
+		let gateway = stuck_gateway(Arc::clone(&store), Arc::clone(&is_quick));
+		let shown = shown(&world, &format!("{call} --gateway {gateway}"), words, &is_quick);
+		assert!(shown.contains(words) && shown.contains("code 0"), "{call}: {shown}");
+	}
 }
 
 #[test]

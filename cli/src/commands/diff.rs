@@ -101,7 +101,9 @@ fn compare(
 		let (block, key) = unlock(&*place.source, root, &located.identities, None)?;
 		block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))
 	};
+	let waiting = Bar::waiting(output, "the snapshots");
 	let (before, after) = (open(arguments.before)?, open(arguments.after)?);
+	drop(waiting);
 	let mut names: Vec<&str> = before.disks.iter().map(|disk| disk.name.as_str()).collect();
 	names.extend(after.disks.iter().map(|disk| disk.name.as_str()));
 	names.sort_unstable();

@@ -73,7 +73,9 @@ fn restore_all(
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
 	let begun = Instant::now();
+	let waiting = Bar::waiting(output, "the snapshot");
 	let (place, opened) = open(located, &arguments.unlock, cancel)?;
+	drop(waiting);
 	let all = || opened.disks.iter().chain(&opened.blobs);
 	let total = all().map(|object| object.logical_bytes).fold(0, u64::saturating_add);
 	let (bar, mut done) = (Bar::new(output, total), 0u64);

@@ -115,7 +115,9 @@ fn write_image(
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
 	let root = located.root;
+	let waiting = Bar::waiting(output, "the snapshot");
 	let (place, opened) = open(located, &restore.unlock, cancel)?;
+	drop(waiting);
 	let disk = choose(root, &opened, restore)?;
 	let mut target = destination.open(output)?;
 	let bar = Bar::new(output, disk.logical_bytes);

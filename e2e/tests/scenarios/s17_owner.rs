@@ -242,7 +242,7 @@ async fn deletions_are_taken_back(desk: &Desk<'_>) -> Result<()> {
 
 async fn others_restore_only_while_they_may(
 	desk: &Desk<'_>,
-	[first, _]: &[Snapshot; 2],
+	[first, newest]: &[Snapshot; 2],
 ) -> Result<()> {
 	let request = desk.machine.request;
 	let stranger = subxt::utils::AccountId32(story::stranger().public_key().0).to_string();
@@ -255,12 +255,15 @@ async fn others_restore_only_while_they_may(
 	let grants = desk.answer(&format!("grants {request}"))?;
 	let grant = &grants["grants"][0];
 	ensure!(grant["account"] == stranger && grant["expires_at"] == until, "{grants}");
-	let asked = desk.answer_to(STRANGER, &restore)?;
-	ensure!(asked["cid"] == first.cid, "{asked}");
-	let id = asked["restore"].as_u64().context("a restore has a number")?;
-	let recorded = desk.of_request("RestoreRequests", id).await?;
-	ensure!(recorded["sequence"] == 0 && recorded["request_id"] == request, "{recorded}");
-	desk.answer_to(STRANGER, &format!("close-restore {id}"))?;
+	let as_of = format!("request-restore {request} --at {}", newest.taken_at - 1);
+	for restore in [&restore, &as_of] {
+		let asked = desk.answer_to(STRANGER, restore)?;
+		ensure!(asked["cid"] == first.cid, "{restore}: {asked}");
+		let id = asked["restore"].as_u64().context("a restore has a number")?;
+		let recorded = desk.of_request("RestoreRequests", id).await?;
+		ensure!(recorded["sequence"] == 0 && recorded["request_id"] == request, "{recorded}");
+		desk.answer_to(STRANGER, &format!("close-restore {id}"))?;
+	}
 
 	desk.answer(&format!("revoke {request} --from {stranger}"))?;
 	let grants = desk.answer(&format!("grants {request}"))?;
