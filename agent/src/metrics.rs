@@ -111,6 +111,8 @@ pub(crate) struct Now<'a> {
 	pub(crate) usage: Option<Usage>,
 	/// Needed nodes because of which no blocks are freed.
 	pub(crate) unreadable_nodes: Option<u64>,
+	/// Packs because of which no deletion is told.
+	pub(crate) unread_packs: Option<u64>,
 	pub(crate) pinned_roots: Option<usize>,
 	/// What the chain expects of machines, by their names.
 	pub(crate) expected: &'a [(String, Expected)],
@@ -143,6 +145,7 @@ struct All {
 	blocks: Gauge,
 	available: Gauge,
 	unreadable: Gauge,
+	unread: Gauge,
 	pinned: Gauge,
 	verifications: Family<Verified, Gauge>,
 	bad_blocks: Counter,
@@ -187,6 +190,7 @@ impl Default for Metrics {
 			blocks: Gauge::default(),
 			available: Gauge::default(),
 			unreadable: Gauge::default(),
+			unread: Gauge::default(),
 			pinned: Gauge::default(),
 			verifications: Family::default(),
 			bad_blocks: Counter::default(),
@@ -309,6 +313,11 @@ impl All {
 			"store_unreadable_nodes",
 			"Nodes of kept snapshots that cannot be read, so that no blocks are freed",
 			self.unreadable.clone(),
+		);
+		registry.register(
+			"store_unread_packs",
+			"Packs that are away or cannot be read, so that no deletion is told; 16 are counted",
+			self.unread.clone(),
 		);
 		registry.register("pinned_roots", "Snapshots that are kept", self.pinned.clone());
 		registry.register(
@@ -452,6 +461,9 @@ impl Metrics {
 		if let Some(nodes) = now.unreadable_nodes {
 			all.unreadable.set(gauge(nodes));
 		}
+		if let Some(packs) = now.unread_packs {
+			all.unread.set(gauge(packs));
+		}
 		if let Some(roots) = now.pinned_roots {
 			all.pinned.set(gauge(roots as u64));
 		}
@@ -538,6 +550,7 @@ mod tests {
 			replicas: &replicas,
 			below_quorum: Some(2),
 			unreadable_nodes: Some(1),
+			unread_packs: Some(2),
 			..Now::default()
 		};
 		let words = metrics.render(&now).unwrap();
@@ -565,6 +578,7 @@ mod tests {
 			"backup_agent_replica_last_success_timestamp_seconds{replica=\"rack-2\"} 1.5",
 			"backup_agent_snapshots_below_quorum 2",
 			"backup_agent_store_unreadable_nodes 1",
+			"backup_agent_store_unread_packs 2",
 			"backup_agent_job_stage_seconds_count{kind=\"snapshot\",stage=\"freeze\"} 1",
 			"backup_agent_job_stage_seconds_bucket{le=\"0.1\",kind=\"snapshot\",stage=\"freeze\"} 1",
 			"backup_agent_bad_blocks_total 6",

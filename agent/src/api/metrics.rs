@@ -4,7 +4,7 @@ use super::Api;
 use crate::{
 	jobs::{Expected, LedgerError, history::MachineRecord},
 	metrics::{CONTENT_TYPE, Now},
-	repositories::Repository,
+	repositories::{EmbeddedStore, Repository},
 };
 use axum::{
 	extract::State,
@@ -41,11 +41,13 @@ fn render(api: &Api) -> Option<String> {
 	let replicas = api.replicas.as_ref().map(|replicas| replicas.list()).unwrap_or_default();
 	let below_quorum = api.replicas.as_ref().and_then(|replicas| replicas.below_quorum().ok());
 	let expected = expected(api).unwrap_or_default();
+	let obstacles = api.store.as_ref().map(EmbeddedStore::obstacles);
 	let now = Now {
 		jobs: &jobs,
 		expected: &expected,
 		usage: api.store.as_ref().and_then(|store| store.usage().ok()),
-		unreadable_nodes: api.store.as_ref().map(|store| store.obstacles().count),
+		unreadable_nodes: obstacles.as_ref().map(|obstacles| obstacles.count),
+		unread_packs: obstacles.as_ref().map(|obstacles| obstacles.unread_packs.len() as u64),
 		pinned_roots: api.jobs.executor().roots().ok().map(|roots| roots.len()),
 		verifications: verifications.as_deref().unwrap_or_default(),
 		copies: &copies,

@@ -145,6 +145,7 @@ fn print(when: &str, report: &StoreReport, json: bool) -> Result<()> {
 			"incomplete": names(&report.incomplete),
 			"lost_roots": names(&report.lost_roots),
 			"bad_headers": bad_headers,
+			"unread_packs": report.unread_packs,
 			"unknown_bytes": unknown_bytes,
 			"is_index_suspect": is_index_suspect,
 			"is_finished": is_finished,
@@ -169,6 +170,9 @@ fn print(when: &str, report: &StoreReport, json: bool) -> Result<()> {
 		println!(
 			"  not everything was looked at: what is damaged so far is noted by --repair first"
 		);
+	}
+	for pack in &report.unread_packs {
+		println!("  away      {pack}, or it could not be read: --repair goes on without it");
 	}
 	for root in &report.lost_roots {
 		println!("  LOST      {root} cannot be restored in full from here");

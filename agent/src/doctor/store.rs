@@ -77,8 +77,25 @@ fn open(case: &Case) -> Result<Vec<Finding>> {
 	Ok(findings)
 }
 
+/// Why no blocks are freed, or no deletion is told.
+fn freeing(obstacles: &Obstacles) -> impl Iterator<Item = Finding> {
+	nodes(obstacles).into_iter().chain(packs(obstacles))
+}
+
+/// Packs because of which no deletion is told, if there are any.
+fn packs(obstacles: &Obstacles) -> Option<Finding> {
+	let (first, others) = obstacles.unread_packs.split_first()?;
+	let others = if others.is_empty() { "" } else { ", and others" };
+	Some(Finding::warning(
+		"packs",
+		format!("no deletion is told to the chain: {first} is away or cannot be read{others}"),
+		"bring back the disk or the file, and start the agent anew; if neither is to come, stop it and run \
+		 `backup-agent fsck --repair`, which goes on without",
+	))
+}
+
 /// Nodes because of which no blocks are freed, if there are any.
-fn freeing(obstacles: &Obstacles) -> Option<Finding> {
+fn nodes(obstacles: &Obstacles) -> Option<Finding> {
 	let Obstacle { node, root } = obstacles.named.first()?;
 	let of = root.map_or_else(String::new, |root| format!(" of snapshot {root}"));
 	let others = match obstacles.count {
@@ -100,13 +117,19 @@ mod tests {
 
 	#[test]
 	fn what_keeps_blocks_from_being_freed_is_named_with_what_mends_it() {
-		assert_eq!(freeing(&Obstacles::default()), None);
+		assert_eq!(freeing(&Obstacles::default()).count(), 0);
 		let (node, root) = (Cid::dag_cbor([1; 32]), Cid::dag_cbor([2; 32]));
 		let named = vec![Obstacle { node, root: Some(root) }];
-		let finding = freeing(&Obstacles { count: 3, named, has_dead_roots: false }).unwrap();
+		let unread_packs = vec!["00000007.pack".to_owned()];
+		let obstacles = Obstacles { count: 3, named, unread_packs, has_dead_roots: true };
+		let findings: Vec<_> = freeing(&obstacles).collect();
+		let [nodes, packs] = &findings[..] else { panic!("{findings:?}") };
 		for word in [&node.to_string(), &root.to_string(), "and 2 more"] {
-			assert!(finding.found.contains(word), "{}", finding.found);
+			assert!(nodes.found.contains(word), "{}", nodes.found);
 		}
-		assert!(finding.mend.unwrap().contains("fsck --repair"));
+		assert!(packs.found.contains("00000007.pack"), "{}", packs.found);
+		for finding in &findings {
+			assert!(finding.mend.as_ref().unwrap().contains("fsck --repair"));
+		}
 	}
 }

@@ -22,6 +22,7 @@ use crate::{
 			findings::{DAMAGED_MAX, Findings},
 			index::{DeadRun, PackState, is_damage},
 			is_node, lock,
+			packs::pack_name,
 			record::{HEADER_BYTES, Header, Kind, find_magic},
 			verdict::{Verdict, cid_of, read_record},
 		},
@@ -58,6 +59,9 @@ pub struct StoreReport {
 	pub bad_headers: u64,
 	/// Bytes in packs that are no record and that nobody needs, such as damage leaves behind.
 	pub unknown_bytes: u64,
+	/// Files of packs that are away, or that could not be read when the index was made anew. What else
+	/// stands in them comes back with them; a repair goes on without it.
+	pub unread_packs: Vec<String>,
 	/// Findings that a repair would note: everything else is known already.
 	pub unnoted: u64,
 	/// Whether the index itself may be damaged, rather than the packs.
@@ -75,6 +79,7 @@ impl StoreReport {
 			&& self.incomplete_nodes == 0
 			&& self.lost_roots.is_empty()
 			&& self.bad_headers == 0
+			&& self.unread_packs.is_empty()
 			&& self.unnoted == 0
 	}
 }
@@ -111,6 +116,8 @@ struct Check<'a> {
 impl Check<'_> {
 	/// Says whether it came to the end.
 	fn run(&mut self) -> Result<bool, RepositoryError> {
+		let unread = self.store.index.unread_packs()?;
+		self.found.report.unread_packs = unread.into_iter().map(pack_name).collect();
 		if !self.blocks()? {
 			return Ok(false);
 		}

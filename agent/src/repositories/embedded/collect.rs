@@ -10,6 +10,9 @@
 //! among it. Any but the root of a snapshot: none hangs below a node. So dead roots go even then,
 //! for without its root nobody can open what is left of a snapshot that was given up.
 //!
+//! A pack that is away keeps nothing from being freed by itself. But a root that was given up may stand
+//! in it, and nobody is told that it is gone.
+//!
 //! A crash leaves dead space noted in the index; the next collection frees it.
 
 use crate::{
@@ -94,7 +97,7 @@ pub(crate) fn look_for_obstacles(store: &Shared) -> Result<Obstacles, Repository
 	}
 	match is_noted {
 		true => Ok(Marked::new(store)?.live.obstacles),
-		false => Ok(Obstacles::default()),
+		false => Ok(Obstacles::of_packs(&store.index.unread_packs()?)),
 	}
 }
 
@@ -276,6 +279,14 @@ fn remember(store: &Shared, found: &Obstacles) {
 			%node, root,
 			"nothing is freed but roots: what hangs below a damaged node is unknown, until it is \
 			 mended, its snapshots are given up, or `fsck --repair` goes on without it"
+		);
+	}
+	for pack in &found.unread_packs {
+		tracing::warn!(
+			target: "store",
+			pack,
+			"no deletion is told: a root may stand in a pack that is away or cannot be read, until it \
+			 can, or `fsck --repair` goes on without it"
 		);
 	}
 	*known = found.clone();

@@ -29,6 +29,8 @@ use std::{
 pub(crate) use self::unread::Unread;
 
 pub(crate) const INDEX_FILE: &str = "index.redb";
+/// One that is to take its place.
+pub(crate) const INDEX_NEW_FILE: &str = "index.new";
 pub(crate) const STORE_VERSION: u64 = 1;
 
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -80,6 +82,7 @@ pub(crate) struct DeadRun {
 #[derive(Debug)]
 pub(crate) struct Index {
 	files: Arc<dyn Files>,
+	name: &'static str,
 	database: RwLock<Option<Database>>,
 	/// Whether it was found damaged and is no longer used.
 	is_condemned: AtomicBool,
@@ -90,48 +93,73 @@ pub(crate) struct Index {
 pub(crate) enum Opened {
 	/// It is complete.
 	Complete(Index),
-	/// It has to be made anew. No pack has had this number or a higher one, as far as is known.
-	Lost { next_pack: u32 },
+	/// It has to be made anew.
+	Lost(Legacy),
+}
+
+/// What an index leaves to the one that takes its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Legacy {
+	/// No pack has had this number or a higher one, as far as is known.
+	pub(crate) next_pack: u32,
+	/// What the disk did not give.
+	pub(crate) unread: Vec<Unread>,
+}
+
+impl Legacy {
+	/// Of an index of which nothing is known.
+	pub(crate) const NONE: Self = Self { next_pack: 1, unread: Vec::new() };
 }
 
 impl Index {
-	fn over(files: Arc<dyn Files>) -> Self {
-		Self { files, database: RwLock::new(None), is_condemned: AtomicBool::new(false) }
+	fn over(files: Arc<dyn Files>, name: &'static str) -> Self {
+		Self { files, name, database: RwLock::new(None), is_condemned: AtomicBool::new(false) }
 	}
 
 	/// Opens the index that is there.
 	pub(crate) fn open(files: Arc<dyn Files>) -> Result<Opened, RepositoryError> {
-		let (index, nothing) = (Self::over(files), Opened::Lost { next_pack: 1 });
+		let (index, nothing) = (Self::over(files, INDEX_FILE), Opened::Lost(Legacy::NONE));
 		match index.read(|database| meta(database, META_VERSION)) {
 			Ok(Some(STORE_VERSION)) => {
 				index.tell_each_what_may_come_back()?;
 				Ok(Opened::Complete(index))
 			}
 			Ok(Some(found)) => Err(RepositoryError::NewerVersion { found, known: STORE_VERSION }),
-			Ok(None) => Ok(Opened::Lost { next_pack: index.next_pack()? }),
+			Ok(None) => Ok(Opened::Lost(index.legacy()?)),
 			Err(RepositoryError::Index { source }) if is_damage(&source) => Ok(nothing),
 			Err(RepositoryError::Io { source, .. }) if is_foreign(&source) => Ok(nothing),
 			Err(error) => Err(error),
 		}
 	}
 
-	/// An empty index in place of whatever is there. It counts as complete only after
-	/// [`complete`](Self::complete).
-	pub(crate) fn create(files: Arc<dyn Files>, next_pack: u32) -> Result<Self, RepositoryError> {
+	/// An empty index in place of whatever is there, in one step: what is left to it is in the one or
+	/// in the other. It counts as complete only after [`complete`](Self::complete).
+	pub(crate) fn create(files: Arc<dyn Files>, legacy: &Legacy) -> Result<Self, RepositoryError> {
 		let there = files.list().map_err(RepositoryError::io("list the store's files"))?;
-		if there.iter().any(|name| name == INDEX_FILE) {
-			files.remove(INDEX_FILE).map_err(RepositoryError::io("remove a damaged index"))?;
+		if there.iter().any(|name| name == INDEX_NEW_FILE) {
+			files.remove(INDEX_NEW_FILE).map_err(RepositoryError::io("remove a new index"))?;
 		}
-		let index = Self::over(files);
+		let index = Self::over(files.clone(), INDEX_NEW_FILE);
 		index.write(|transaction| {
 			transaction.open_table(BLOCKS)?;
 			transaction.open_table(PACKS)?;
 			transaction.open_table(DEAD)?;
-			transaction.open_table(META)?.insert(META_NEXT_PACK, u64::from(next_pack))?;
+			unread::put(transaction, &legacy.unread)?;
+			let mut meta = transaction.open_table(META)?;
+			meta.insert(META_NEXT_PACK, u64::from(legacy.next_pack))?;
 			Ok(())
 		})?;
-		index.files.sync_folder().map_err(RepositoryError::io("sync the store's folder"))?;
-		Ok(index)
+		drop(index);
+		files
+			.rename(INDEX_NEW_FILE, INDEX_FILE)
+			.and_then(|()| files.sync_folder())
+			.map_err(RepositoryError::io("make a new index"))?;
+		Ok(Self::over(files, INDEX_FILE))
+	}
+
+	/// What the one that takes its place has to know.
+	pub(crate) fn legacy(&self) -> Result<Legacy, RepositoryError> {
+		Ok(Legacy { next_pack: self.next_pack()?, unread: self.unread()? })
 	}
 
 	/// Says that everything in the packs is indexed.
@@ -360,11 +388,14 @@ impl Index {
 
 	/// Gives the index up: it is not used any more, and the next start rebuilds it.
 	pub(crate) fn condemn(&self) -> Result<(), RepositoryError> {
+		let legacy = match self.legacy() {
+			Err(RepositoryError::Index { .. }) => Legacy::NONE,
+			legacy => legacy?,
+		};
 		let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
 		self.is_condemned.store(true, Ordering::Release);
 		close(&mut slot);
-		self.files.remove(INDEX_FILE).map_err(RepositoryError::io("remove a damaged index"))?;
-		self.files.sync_folder().map_err(RepositoryError::io("sync the store's folder"))
+		Self::create(self.files.clone(), &legacy).map(drop)
 	}
 
 	fn read<T>(
@@ -403,7 +434,7 @@ impl Index {
 		}
 		if slot.is_none() {
 			let backend =
-				self.files.index(INDEX_FILE).map_err(RepositoryError::io("open its index"))?;
+				self.files.index(self.name).map_err(RepositoryError::io("open its index"))?;
 			let mut builder = Builder::new();
 			builder.set_cache_size(CACHE_BYTES);
 			let database = guarded(|| Ok(builder.create_with_backend(Boxed(backend))?))
@@ -574,7 +605,7 @@ mod tests {
 	fn what_a_store_said_of_all_damaged_blocks_each_says_of_itself() {
 		for (said, expected) in [(Some(1), MayComeBack), (Some(0), GivenUp), (None, GivenUp)] {
 			let files: Arc<dyn Files> = Arc::new(SimulatedFiles::default());
-			let index = Index::create(files.clone(), 1).unwrap();
+			let index = Index::create(files.clone(), &Legacy::NONE).unwrap();
 			let flaw = Some(Flaw::Damaged(GivenUp));
 			let entry = Entry { pack: 1, offset: 0, len: 3, id: 0, is_node: false, flaw };
 			index.add(&[([7; 32], entry)], &[(1, 100)], 1).unwrap();

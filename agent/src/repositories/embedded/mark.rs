@@ -16,11 +16,12 @@ use crate::{
 			bloom::Bloom,
 			entry::{Flaw, Outlook},
 			is_node, lock,
+			packs::pack_name,
 		},
 	},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Most obstacles that are named. The count goes on.
 const OBSTACLES_NAMED_MAX: usize = 16;
@@ -34,6 +35,9 @@ pub struct Obstacles {
 	pub count: u64,
 	/// The first of them.
 	pub named: Vec<Obstacle>,
+	/// Files of packs that are away, or that could not be read when the index was made anew. What else
+	/// stands in them is unknown. The first of them.
+	pub unread_packs: Vec<String>,
 	/// Whether a root that nothing needs may be left, with which its snapshot could be opened.
 	pub has_dead_roots: bool,
 }
@@ -48,7 +52,20 @@ pub struct Obstacle {
 }
 
 impl Obstacles {
-	/// Whether there are any.
+	/// Those that are known without a look at what is needed.
+	pub(crate) fn of_packs(unread: &BTreeSet<u32>) -> Self {
+		Self {
+			unread_packs: unread
+				.iter()
+				.take(OBSTACLES_NAMED_MAX)
+				.map(|pack| pack_name(*pack))
+				.collect(),
+			has_dead_roots: !unread.is_empty(),
+			..Self::default()
+		}
+	}
+
+	/// Whether there are nodes because of which nothing is freed but roots.
 	pub fn any(&self) -> bool {
 		self.count > 0
 	}
@@ -70,7 +87,8 @@ impl<'a> Live<'a> {
 		// Without randomness the same garbage may stay again, nothing worse.
 		let _ = aws_lc_rs::rand::fill(&mut seed);
 		let chunks = Bloom::for_digests(store.index.len()?, u64::from_le_bytes(seed));
-		Ok(Self { store, nodes: HashSet::new(), chunks, obstacles: Obstacles::default() })
+		let obstacles = Obstacles::of_packs(&store.index.unread_packs()?);
+		Ok(Self { store, nodes: HashSet::new(), chunks, obstacles })
 	}
 
 	/// Marks what is pinned.

@@ -31,7 +31,8 @@ const SPARE_RECORDS: u64 = 256;
 #[derive(Debug)]
 pub(crate) struct PinLog {
 	files: Arc<dyn Files>,
-	file: Arc<dyn StoreFile>,
+	/// `None` while there is none.
+	file: Option<Arc<dyn StoreFile>>,
 	end: u64,
 	records: u64,
 	pins: BTreeMap<Cid, Vec<u8>>,
@@ -47,7 +48,7 @@ pub(crate) enum PinsFound {
 }
 
 impl PinLog {
-	/// Reads the log, or makes an empty one.
+	/// Reads the log, if there is one. One that is missing is not [made](Self::make) yet.
 	pub(crate) fn open(
 		files: Arc<dyn Files>,
 		names: &[String],
@@ -57,21 +58,27 @@ impl PinLog {
 	}
 
 	fn try_open(files: Arc<dyn Files>, there: bool) -> io::Result<(Self, PinsFound)> {
-		let file = match there {
-			true => files.open(PINS_FILE)?,
-			false => {
-				let file = files.create(PINS_FILE)?;
-				files.sync_folder()?;
-				file
-			}
-		};
-		let mut log =
-			Self { files, file, end: 0, records: 0, pins: BTreeMap::new(), must_rewrite: false };
+		let file = if there { Some(files.open(PINS_FILE)?) } else { None };
+		let pins = BTreeMap::new();
+		let mut log = Self { files, file, end: 0, records: 0, pins, must_rewrite: false };
 		let found = log.replay()?;
 		if log.records > 2 * log.pins.len() as u64 + SPARE_RECORDS && found == PinsFound::All {
 			log.rewrite()?;
 		}
-		Ok((log, if there { found } else { PinsFound::PerhapsNotAll }))
+		Ok((log, found))
+	}
+
+	/// Makes the log if it is missing. From then on what it says counts as all that is pinned.
+	pub(crate) fn make(&mut self) -> Result<(), RepositoryError> {
+		match self.file {
+			Some(_) => Ok(()),
+			None => self.make_anew(),
+		}
+	}
+
+	/// Makes the log anew from what is pinned, without what was damaged in it.
+	pub(crate) fn make_anew(&mut self) -> Result<(), RepositoryError> {
+		self.rewrite().map(drop).map_err(RepositoryError::io("write its pins"))
 	}
 
 	pub(crate) fn list(&self) -> Vec<Pin> {
@@ -123,15 +130,15 @@ impl PinLog {
 
 	fn append(&mut self, kind: Kind, root: &Cid, label: &[u8]) -> Result<(), RepositoryError> {
 		let action = "write its pins";
-		if self.must_rewrite {
-			self.rewrite().map_err(RepositoryError::io(action))?;
-		}
+		let file = match &self.file {
+			Some(file) if !self.must_rewrite => file.clone(),
+			Some(_) | None => self.rewrite().map_err(RepositoryError::io(action))?,
+		};
 		let record = record(kind, root, label);
 		// Until the record is durable, the end of the file is anyone's guess.
 		self.must_rewrite = true;
-		self.file
-			.write_at(self.end, &record)
-			.and_then(|()| self.file.sync())
+		file.write_at(self.end, &record)
+			.and_then(|()| file.sync())
 			.map_err(RepositoryError::io(action))?;
 		self.must_rewrite = false;
 		self.end += record.len() as u64;
@@ -140,7 +147,7 @@ impl PinLog {
 	}
 
 	/// Writes the pins to a new file, which then takes the place of the old one.
-	fn rewrite(&mut self) -> io::Result<()> {
+	fn rewrite(&mut self) -> io::Result<Arc<dyn StoreFile>> {
 		if self.files.list()?.iter().any(|name| name == PINS_NEW_FILE) {
 			self.files.remove(PINS_NEW_FILE)?;
 		}
@@ -151,20 +158,21 @@ impl PinLog {
 		file.sync()?;
 		self.files.rename(PINS_NEW_FILE, PINS_FILE)?;
 		self.files.sync_folder()?;
-		self.file = file;
+		self.file = Some(file.clone());
 		self.end = bytes.len() as u64;
 		self.records = self.pins.len() as u64;
 		self.must_rewrite = false;
-		Ok(())
+		Ok(file)
 	}
 
 	/// Reads all records, steps over damage and cuts off what is torn at the end.
 	fn replay(&mut self) -> io::Result<PinsFound> {
-		let len = self.file.len()?;
+		let Some(file) = self.file.clone() else { return Ok(PinsFound::PerhapsNotAll) };
+		let len = file.len()?;
 		let mut found = PinsFound::All;
 		let mut at = 0;
 		while at < len {
-			match read_record(&*self.file, at, len)? {
+			match read_record(&*file, at, len)? {
 				Some((header, label)) => {
 					if at > self.end {
 						found = PinsFound::PerhapsNotAll;
@@ -178,13 +186,13 @@ impl PinLog {
 					at += header.record_bytes();
 					self.end = at;
 				}
-				None => at = find_magic(&*self.file, at + 1, len)?.unwrap_or(len),
+				None => at = find_magic(&*file, at + 1, len)?.unwrap_or(len),
 			}
 		}
 		if self.end < len {
 			// Needs no sync of its own: that of the next record covers it, and until then what
 			// comes back after a power cut is torn as before, and is cut again.
-			self.file.set_len(self.end)?;
+			file.set_len(self.end)?;
 		}
 		Ok(found)
 	}

@@ -13,7 +13,7 @@ use crate::{
 			PACK_BYTES_MAX, Shared,
 			entry::{Entry, Flaw, Outlook},
 			files::{Files, StoreFile},
-			index::{Index, Opened, PackState, Unread},
+			index::{Index, Legacy, Opened, PackState, Unread},
 			is_node,
 			packs::{Packs, Writer, pack_name, pack_number},
 			pins::{PINS_NEW_FILE, PinLog, PinsFound},
@@ -37,16 +37,19 @@ pub(crate) fn open(
 	options: StoreOptions,
 ) -> Result<Shared, RepositoryError> {
 	let names = files.list().map_err(RepositoryError::io("list the store's files"))?;
-	let pack_numbers: Vec<u32> = names.iter().filter_map(|name| pack_number(name)).collect();
-	let (pins, found) = open_pins(&files, &names)?;
+	let mut pack_numbers: Vec<u32> = names.iter().filter_map(|name| pack_number(name)).collect();
+	pack_numbers.sort_unstable();
+	let (mut pins, found) = open_pins(&files, &names)?;
 
 	let index = match open_index(&files, &pack_numbers, &pins, found)? {
 		Opened::Complete(index) => index,
-		Opened::Lost { next_pack } => rebuild(&files, &pack_numbers, next_pack)?,
+		Opened::Lost(legacy) => rebuild(&files, &pack_numbers, legacy)?,
 	};
 	if found == PinsFound::PerhapsNotAll && !pack_numbers.is_empty() {
 		index.complete(true)?;
 	}
+	// Not before: whoever finds an empty log takes it for all that there are.
+	pins.make()?;
 	let states = index.packs()?;
 	trim(&files, &pack_numbers, &states)?;
 
@@ -56,8 +59,11 @@ pub(crate) fn open(
 	let pack_bytes = pack_bytes.min(PACK_BYTES_MAX);
 	let next_id = index.next_id()?;
 	let mut writer = Writer::new(files.clone(), pack_bytes, reserve_bytes, next_pack, next_id);
+	// Where a pack has lost its end, nothing else is to stand when it comes back.
+	let unread = index.unread_packs()?;
 	if let Some((pack, state)) = states.last_key_value()
 		&& state.end < pack_bytes
+		&& !unread.contains(pack)
 	{
 		writer.resume(*pack, open_pack(&*files, *pack)?, state.end);
 	}
@@ -98,27 +104,42 @@ fn open_index(
 ) -> Result<Opened, RepositoryError> {
 	let index = match Index::open(files.clone())? {
 		Opened::Complete(index) => index,
-		lost @ Opened::Lost { .. } => return Ok(lost),
+		lost @ Opened::Lost(_) => return Ok(lost),
 	};
-	let (states, next_pack) = (index.packs()?, index.next_pack()?);
-	for (pack, state) in &states {
-		if !pack_numbers.contains(pack) || file_len(&*open_pack(&**files, *pack)?)? < state.end {
+	let (states, mut legacy) = (index.packs()?, index.legacy()?);
+	let mut is_whole = true;
+	for (pack, PackState { end, live_blocks, .. }) in &states {
+		let len = pack_len(files, pack_numbers, *pack)?;
+		if len < *end {
 			tracing::error!(target: "store", pack, "a pack is missing or too short");
-			return Ok(Opened::Lost { next_pack });
+			is_whole = false;
+			let lost = Unread { pack: *pack, offset: len, len: end - len };
+			legacy.unread.extend((*live_blocks > 0).then_some(lost));
 		}
 	}
-	for place in index.unread()? {
-		if is_readable(&**files, &place)? {
+	if !is_whole {
+		return Ok(Opened::Lost(legacy));
+	}
+	for place in &legacy.unread {
+		if is_readable(files, pack_numbers, place)? {
 			let pack = place.pack;
 			tracing::warn!(target: "store", pack, "a pack can be read again where it could not");
-			return Ok(Opened::Lost { next_pack });
+			return Ok(Opened::Lost(legacy));
 		}
 	}
-	let unknown = unknown_bytes(files, pack_numbers, &states, next_pack)?;
-	let may_lack_pins = found == PinsFound::PerhapsNotAll || index.pins_unconfirmed()?;
-	if unknown == UnknownBytes::AmongKnownOnes && may_lack_pins {
+	let unknown = unknown_bytes(files, pack_numbers, &states, legacy.next_pack)?;
+	// Which of them are needed nobody knows now. Once the log is made anew, what a crash leaves
+	// behind all else is no more than that.
+	let may_be_needed = match unknown {
+		UnknownBytes::None => false,
+		UnknownBytes::Behind => found == PinsFound::PerhapsNotAll,
+		UnknownBytes::AmongKnownOnes => {
+			found == PinsFound::PerhapsNotAll || index.pins_unconfirmed()?
+		}
+	};
+	if may_be_needed {
 		tracing::error!(target: "store", "the index may lack what lost pins named");
-		return Ok(Opened::Lost { next_pack });
+		return Ok(Opened::Lost(legacy));
 	}
 	if unknown != UnknownBytes::None {
 		// After a crash these are bytes that nobody was told are safe. But when the index lacks
@@ -131,7 +152,7 @@ fn open_index(
 			});
 			if is_lost {
 				tracing::error!(target: "store", %root, "the index lacks a pinned root");
-				return Ok(Opened::Lost { next_pack });
+				return Ok(Opened::Lost(legacy));
 			}
 		}
 	}
@@ -171,9 +192,18 @@ fn unknown_bytes(
 	Ok(found)
 }
 
-fn is_readable(files: &dyn Files, place: &Unread) -> Result<bool, RepositoryError> {
-	let mut bytes = vec![0; usize::try_from(place.len).unwrap_or(usize::MAX).min(BLOCK_BYTES_MAX)];
-	let read = open_pack(files, place.pack)?.read_at(place.offset, &mut bytes);
+/// Whether the beginning of such a place can be read now, as far as it is there.
+fn is_readable(
+	files: &Arc<dyn Files>,
+	pack_numbers: &[u32],
+	place: &Unread,
+) -> Result<bool, RepositoryError> {
+	let there = pack_len(files, pack_numbers, place.pack)?.saturating_sub(place.offset);
+	if there == 0 {
+		return Ok(false);
+	}
+	let len = usize::try_from(place.len.min(there)).unwrap_or(usize::MAX).min(BLOCK_BYTES_MAX);
+	let read = open_pack(&**files, place.pack)?.read_at(place.offset, &mut vec![0; len]);
 	match read.map_err(RepositoryError::io("read a pack")) {
 		Err(error) if error.is_loss() => Ok(false),
 		read => read.map(|()| true),
@@ -182,6 +212,18 @@ fn is_readable(files: &dyn Files, place: &Unread) -> Result<bool, RepositoryErro
 
 fn open_pack(files: &dyn Files, pack: u32) -> Result<Arc<dyn StoreFile>, RepositoryError> {
 	files.open(&pack_name(pack)).map_err(RepositoryError::io("open a pack"))
+}
+
+/// Bytes of a pack; none if it is away.
+fn pack_len(
+	files: &Arc<dyn Files>,
+	pack_numbers: &[u32],
+	pack: u32,
+) -> Result<u64, RepositoryError> {
+	match pack_numbers.binary_search(&pack) {
+		Ok(_) => file_len(&*open_pack(&**files, pack)?),
+		Err(_) => Ok(0),
+	}
 }
 
 fn file_len(file: &dyn StoreFile) -> Result<u64, RepositoryError> {
@@ -211,15 +253,21 @@ fn trim(
 fn rebuild(
 	files: &Arc<dyn Files>,
 	pack_numbers: &[u32],
-	next_pack: u32,
+	legacy: Legacy,
 ) -> Result<Index, RepositoryError> {
 	let is_new = pack_numbers.is_empty();
 	if !is_new {
 		let packs = pack_numbers.len();
 		tracing::warn!(target: "store", packs, "the index is lost, rebuilding it from the packs");
 	}
+	// What is there is read now, and noted anew where it cannot be.
+	let mut unread = Vec::new();
+	for place in legacy.unread {
+		unread.extend(place.behind(pack_len(files, pack_numbers, place.pack)?));
+	}
+	let legacy = Legacy { unread, ..legacy };
 	let mut rebuild = Rebuild {
-		index: Index::create(files.clone(), next_pack)?,
+		index: Index::create(files.clone(), &legacy)?,
 		batch: Vec::new(),
 		batch_at: BTreeMap::new(),
 		next_id: 0,
@@ -227,10 +275,8 @@ fn rebuild(
 		damaged: 0,
 		unread: Vec::new(),
 	};
-	let mut pack_numbers = pack_numbers.to_vec();
-	pack_numbers.sort_unstable();
 	for pack in pack_numbers {
-		rebuild.pack(pack, &*open_pack(&**files, pack)?)?;
+		rebuild.pack(*pack, &*open_pack(&**files, *pack)?)?;
 	}
 	rebuild.store()?;
 	rebuild.complete_nodes(&Packs::new(files.clone()))?;

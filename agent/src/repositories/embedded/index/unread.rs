@@ -1,16 +1,17 @@
-//! What the disk did not give when the index was made anew.
+//! What the disk does not give, and may give again.
 //!
-//! An index knows nothing of what could not be read while it was made, and that may be all there
-//! is: a disk with a loose cable gives it again. So a pack with such a place is not removed, though
-//! no live block is known in it, and the first start that can read one makes the index anew. Until
-//! then, or until a repair goes on without it.
+//! A pack that is away, or its end, and what could not be read while the index was made anew: an index
+//! knows nothing of what stands there, and that may be all there is. So a pack with such a place is not
+//! removed, though no live block is known in it; nobody says that a root which may stand there is gone;
+//! and the first start that can read one makes the index anew. Until then, or until a repair goes on
+//! without it.
 
 use super::Index;
 use crate::repositories::RepositoryError;
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use std::collections::BTreeSet;
 
-/// Pack and offset of what could not be read → how many bytes were asked for.
+/// Pack and offset of what could not be read → how many bytes.
 const UNREAD: TableDefinition<(u32, u64), u64> = TableDefinition::new("unread");
 
 /// A place of a pack that could not be read.
@@ -21,15 +22,18 @@ pub(crate) struct Unread {
 	pub(crate) len: u64,
 }
 
+impl Unread {
+	/// What of it lies behind the end of its file.
+	pub(crate) fn behind(self, file_len: u64) -> Option<Self> {
+		let end = self.offset.saturating_add(self.len);
+		let offset = self.offset.max(file_len);
+		(offset < end).then(|| Self { offset, len: end - offset, ..self })
+	}
+}
+
 impl Index {
 	pub(crate) fn note_unread(&self, places: &[Unread]) -> Result<(), RepositoryError> {
-		self.write(|transaction| {
-			let mut table = transaction.open_table(UNREAD)?;
-			for Unread { pack, offset, len } in places {
-				table.insert((*pack, *offset), *len)?;
-			}
-			Ok(())
-		})
+		self.write(|transaction| put(transaction, places))
 	}
 
 	/// All that could not be read when the index was made, and is not given up.
@@ -56,8 +60,16 @@ impl Index {
 	}
 }
 
+pub(super) fn put(transaction: &WriteTransaction, places: &[Unread]) -> Result<(), redb::Error> {
+	let mut table = transaction.open_table(UNREAD)?;
+	for Unread { pack, offset, len } in places {
+		table.insert((*pack, *offset), *len)?;
+	}
+	Ok(())
+}
+
 /// Nothing of it is waited for any more.
-pub(super) fn give_up(transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+pub(super) fn give_up(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 	transaction.delete_table(UNREAD)?;
 	Ok(())
 }

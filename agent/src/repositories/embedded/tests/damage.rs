@@ -12,7 +12,7 @@ use super::{fixture::*, simulated::SimulatedFiles};
 use crate::{
 	format::Cid,
 	repositories::{
-		BlockSource, Chunks, EmbeddedStore, Repository, StoreReport,
+		BlockSource, Chunks, EmbeddedStore, Obstacles, Repository, StoreReport,
 		embedded::{findings::DAMAGED_MAX, record::HEADER_BYTES},
 		verify,
 	},
