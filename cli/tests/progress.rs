@@ -19,7 +19,7 @@ use std::{
 	thread,
 	time::{Duration, Instant},
 };
-use world::World;
+use world::{World, noise};
 
 /// How long each block takes until the bar was seen: two of them are longer than a bar is waited for.
 const BLOCK_TIME: Duration = Duration::from_millis(600);
@@ -187,10 +187,6 @@ fn disk_of_folders(world: &World) -> Vec<u8> {
 	make.env("PATH", path).arg("-qFd").args([&tree, &image]).arg("16M").stdout(Stdio::null());
 	assert!(make.status().unwrap().success());
 	fs::read(image).unwrap()
-}
-
-fn noise(bytes: u32) -> Vec<u8> {
-	(0..bytes).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 #[test]

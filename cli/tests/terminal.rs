@@ -19,7 +19,7 @@ use std::{
 	thread,
 	time::{Duration, Instant},
 };
-use world::World;
+use world::{World, noise};
 
 /// Longest wait for what has to come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,8 +35,7 @@ fn signal(child: &Child, name: &str) {
 #[test]
 fn a_restore_that_is_told_to_end_leaves_nothing() {
 	let world = World::new();
-	let disk: Vec<u8> =
-		(0..16_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+	let disk = noise(16_000_000);
 	let root = world.snapshot(&[("vda", &disk)]).to_string();
 	let store = EmbeddedStore::open(&world.path("blocks"), StoreOptions::V1).unwrap();
 	let store = Arc::new(store);

@@ -15,12 +15,12 @@
 //! need not be durable. Who can write to it can write to the device, too: it is this user's alone.
 
 use std::{
-	fs::{self, DirBuilder, OpenOptions},
+	fs::{self, OpenOptions},
 	io::{self, Seek, SeekFrom},
 	num::NonZero,
 	os::unix::{
 		ffi::OsStrExt,
-		fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+		fs::{FileExt, FileTypeExt, OpenOptionsExt},
 	},
 	path::{Path, PathBuf},
 	sync::{Mutex, MutexGuard, PoisonError},
@@ -31,7 +31,6 @@ use backup_primitives::Cid;
 use rustix::{
 	fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, fcntl_lock, ioctl_blksszget},
 	io::Errno,
-	process::geteuid,
 };
 
 use crate::{
@@ -135,13 +134,10 @@ impl DeviceTarget {
 	/// to this path goes on there. The folder is made if it is not there, for this user only.
 	///
 	/// # Errors
-	/// Fails when the folder cannot be made, or is another user's, who could put anything there.
+	/// Fails when the folder cannot be made, or is another user's, who could put anything there. Nothing
+	/// is made in another user's folder either, where it would be in the way.
 	pub fn remember_in(&mut self, folder: &Path) -> io::Result<()> {
-		DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-		if fs::metadata(folder)?.uid() != geteuid().as_raw() {
-			let why = format!("{} is another user's", folder.display());
-			return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-		}
+		progress::make_folder(folder)?;
 		let name = blake3::hash(self.path.as_os_str().as_bytes()).to_hex();
 		let progress = folder.join(name.as_str());
 		self.memory = Some(Memory { progress, digests: Mutex::default() });

@@ -7,9 +7,9 @@ use crate::disk::remove_if_there;
 use codec::{Decode, DecodeAll, Encode};
 use rustix::process::geteuid;
 use std::{
-	fs::{File, OpenOptions},
+	fs::{self, DirBuilder, File, OpenOptions},
 	io::{self, Read, Write},
-	os::unix::fs::{MetadataExt, OpenOptionsExt},
+	os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
 	path::{Path, PathBuf},
 };
 
@@ -83,8 +83,27 @@ impl Progress {
 		let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
 		file.write_all(&bytes)?;
 		// Not synced: one that is lost in a power cut costs time and nothing else.
-		std::fs::rename(next, path)
+		fs::rename(next, path)
 	}
+}
+
+/// Makes a folder of this user's, unless it is there or its place is in another user's: root works with
+/// other users' homes.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+	let user = geteuid().as_raw();
+	let ensure_of =
+		|folder: &Path, users: &[u32]| match users.contains(&fs::metadata(folder)?.uid()) {
+			true => Ok(()),
+			false => {
+				let why = format!("{} is another user's", folder.display());
+				Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+			}
+		};
+	if let Some(above) = folder.ancestors().find(|above| above.exists()) {
+		ensure_of(above, &[user, 0])?;
+	}
+	DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+	ensure_of(folder, &[user])
 }
 
 /// Forgets what is kept, and says whether there was anything.
@@ -110,7 +129,26 @@ fn open_own(path: &Path) -> Option<File> {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use std::fs;
+	use std::os::unix::fs::chown;
+
+	/// Cause: root, with the home of another user, made that user's `~/.local/state`. Effect: the user's
+	/// own programs could not write there.
+	#[test]
+	fn no_folder_is_made_in_one_of_another_user() {
+		let home = tempfile::tempdir().unwrap();
+		let folder = home.path().join("state/restores");
+		if !geteuid().is_root() {
+			return println!("SKIPPED: only root can give a folder away");
+		}
+		chown(home.path(), Some(1000), None).unwrap();
+		let refused = make_folder(&folder).unwrap_err();
+		assert!(refused.to_string().contains("another user's"), "{refused}");
+		assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+		chown(home.path(), Some(0), None).unwrap();
+		make_folder(&folder).unwrap();
+		make_folder(&folder).unwrap();
+		assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+	}
 
 	#[test]
 	fn what_is_kept_is_found_again_and_what_is_broken_is_not() {

@@ -6,7 +6,7 @@ use crate::{
 		Chain,
 		follow::Follower,
 		reads,
-		records::{RequestState, Restore, RestoreState},
+		records::{RequestState, Restore, RestoreState, Snapshot},
 		submit::Included,
 	},
 	commands::{
@@ -116,11 +116,11 @@ async fn ask(
 	global: &Global,
 ) -> Result<Included, CliError> {
 	let request = session.request(machine).await?;
-	let sequence = match wanted.sequence {
-		Some(sequence) => session.snapshot(request, sequence).await?.sequence,
+	let snapshot = match wanted.sequence {
+		Some(sequence) => session.snapshot(request, sequence).await?,
 		None => {
 			let _bar = Bar::waiting(session.chain.output, "the chain");
-			find(&Machine::Request(request), wanted.at, global).await?.snapshot.sequence
+			find(&Machine::Request(request), wanted.at, global).await?.snapshot
 		}
 	};
 	let target = match &wanted.onto {
@@ -129,7 +129,7 @@ async fn ask(
 	};
 	let envelope = wanted.envelope.as_deref().map(read_envelope).transpose()?;
 	if wanted.asks() {
-		let will = replacement(session, (request, sequence), target.unwrap_or(request)).await?;
+		let will = replacement(session, (request, &snapshot), target.unwrap_or(request)).await?;
 		confirm(&will, "replace").await?;
 	}
 	let option = |value: Option<Value>| match value {
@@ -142,20 +142,20 @@ async fn ask(
 		("target", option(target.map(|request| Value::u128(request.into())))),
 		("envelope", option(envelope.map(Value::from_bytes))),
 	]);
-	let arguments = vec![Value::u128(request.into()), Value::u128(sequence.into()), options];
+	let sequence = Value::u128(snapshot.sequence.into());
+	let arguments = vec![Value::u128(request.into()), sequence, options];
 	session.submit("Backup", "restore_snapshot", arguments).await
 }
 
 /// What will happen to the disks of a request's machine, when they become those of a snapshot.
 async fn replacement(
 	session: &Session,
-	(request, sequence): (u64, u64),
+	(request, snapshot): (u64, &Snapshot),
 	target: u64,
 ) -> Result<String, CliError> {
-	let snapshot = session.snapshot(request, sequence).await?;
 	let machine = reads::request(&session.chain.best().await?, target).await?.state.into();
-	let facts = session.facts(&snapshot).await?;
-	Ok(replacement_words((target, &machine), (request, sequence), &facts))
+	let facts = session.facts(snapshot).await?;
+	Ok(replacement_words((target, &machine), (request, snapshot.sequence), &facts))
 }
 
 fn replacement_words(
@@ -230,7 +230,7 @@ pub(crate) async fn close(restore: u64, global: &Global, output: Output) -> Resu
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::{chain::records::Snapshot, commands::session::facts};
+	use crate::commands::session::facts;
 
 	#[test]
 	fn who_replaces_disks_is_told_which_and_what_comes_back() {

@@ -40,6 +40,12 @@ impl DiskReader for MemoryDisk {
 	}
 }
 
+/// Bytes of which no two chunks are alike.
+#[allow(dead_code, reason = "not every test's disk is large")]
+pub(crate) fn noise(bytes: u32) -> Vec<u8> {
+	(0..bytes).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
 /// A folder with the store `blocks` and the identity `owner.key`.
 pub(crate) struct World {
 	pub(crate) folder: TempDir,
