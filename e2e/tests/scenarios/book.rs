@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Pages whose commands are typed.
-const PLAYED: [&str; 5] = [README, "quick-start", "operate", "recover", "governance"];
+const PLAYED: [&str; 6] = [README, "quick-start", "operate", "recover", "governance", "cli"];
 
 /// Most blocks of all these pages that may be left.
 const LEFT_MAX: usize = 10;
@@ -39,6 +39,11 @@ fn a_disk_whose_node_is_gone_comes_back_from_two_secrets_and_the_chain() -> Resu
 #[test]
 fn a_council_decides_as_the_page_on_governance_says() -> Result<()> {
 	play("governance")
+}
+
+#[test]
+fn the_command_does_all_that_its_page_tells_to_type() -> Result<()> {
+	play("cli")
 }
 
 #[test]
