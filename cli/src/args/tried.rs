@@ -4,16 +4,6 @@ use super::Args;
 use clap::{Command, CommandFactory};
 use std::{fs, path::Path};
 
-/// The pages whose commands are typed.
-const PLAYED: [&str; 6] = [
-	"README.md",
-	"docs/quick-start.md",
-	"docs/operate.md",
-	"docs/recover.md",
-	"docs/governance.md",
-	"docs/cli.md",
-];
-
 /// Verbs that look at nothing but this command and what somebody types, tried beside it.
 const WITHOUT_CHAIN: [&str; 3] = ["completions", "man", "key recover"];
 
@@ -28,18 +18,24 @@ fn verbs(command: &Command, before: &str, found: &mut Vec<String>) {
 	}
 }
 
-/// What the scenarios and the played pages say.
+/// What the scenarios say, and what is typed of pages.
 fn said() -> String {
 	let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-	let read = |path: &Path| fs::read_to_string(path).expect("a source of the tests can be read");
-	let scenarios = fs::read_dir(repository.join("e2e/tests/scenarios"));
-	let scenarios = scenarios.expect("the scenarios are there");
-	let files = scenarios.map(|file| file.expect("their folder can be read").path());
-	let pages = PLAYED.map(|page| typed(&read(&repository.join(page))));
-	files.map(|file| read(&file)).chain(pages).collect()
+	let scenarios = texts(&repository.join("e2e/tests/scenarios"));
+	let mut pages = texts(&repository.join("docs"));
+	pages.push(fs::read_to_string(repository.join("README.md")).expect("it can be read"));
+	scenarios.into_iter().chain(pages.iter().map(|page| typed(page))).collect()
 }
 
-/// What is typed of a page: the blocks that say so, for it tells of other verbs, too.
+/// The files of a folder.
+fn texts(folder: &Path) -> Vec<String> {
+	let paths =
+		fs::read_dir(folder).expect("the folder is there").map(|entry| entry.map(|e| e.path()));
+	let files = paths.map(|path| path.expect("it can be read")).filter(|path| path.is_file());
+	files.map(|file| fs::read_to_string(file).expect("it holds text")).collect()
+}
+
+/// What is typed of a page by a test: the blocks that say so, for it tells of other verbs, too.
 fn typed(page: &str) -> String {
 	let blocks = page.split("\n```").skip(1).step_by(2);
 	let is_typed = |block: &&str| block.starts_with("sh run") || block.starts_with("console run");
