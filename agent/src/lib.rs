@@ -22,6 +22,8 @@ pub mod log;
 pub mod metrics;
 pub mod nbd;
 pub mod node;
+#[cfg(test)]
+mod page;
 pub mod peers;
 pub mod pipeline;
 pub mod replicas;

@@ -249,6 +249,8 @@ mod tests {
 		Cadence, Confirmed,
 		history::tests::{attempt, failure, success},
 	};
+	use crate::page::answer_with;
+	use serde_json::{Value, from_value, to_value};
 
 	const HOUR_MS: u64 = 3_600_000;
 
@@ -262,6 +264,23 @@ mod tests {
 
 	fn events(news: &[News]) -> Vec<(&str, &str)> {
 		news.iter().map(|item| (item.event, item.vm.as_str())).collect()
+	}
+
+	#[test]
+	fn the_page_shows_what_is_sent() {
+		let mut told = Told { node: "age1…".into(), ..Told::default() };
+		let attempts = [(1, attempt("web", 20, failure()))];
+		let machines = machines(&attempts.clone().map(|(_, attempt)| attempt));
+		let news = told.news(&attempts, &machines, &HashMap::new(), |_| true, 30);
+		let (sent, shown) = (to_value(&news[0]).unwrap(), answer_with("event"));
+		let fields =
+			|news: &Value| news.as_object().unwrap().keys().cloned().collect::<HashSet<_>>();
+		assert_eq!(fields(&sent), fields(&shown));
+		for field in ["event", "node", "vm"] {
+			assert_eq!(sent[field], shown[field]);
+		}
+		let reason: Result<FailureReason, _> = from_value(shown["reason"].clone());
+		assert!(reason.is_ok(), "{reason:?}");
 	}
 
 	#[test]

@@ -97,8 +97,9 @@ fn run(lab: &Lab, folder: &Path) -> Result<()> {
 		.env("DEV_CHAIN", raw_spec(&node, "dev")?)
 		.env("LOCAL_CHAIN", raw_spec(&node, "local")?)
 		.env("REPOSITORY", here.join(".."));
+	// What would have programs look elsewhere.
 	for (name, _) in env::vars_os() {
-		if name.to_string_lossy().starts_with("BACKUP_") {
+		if ["BACKUP_", "XDG_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
 			command.env_remove(name);
 		}
 	}

@@ -196,6 +196,8 @@ fn room(facts: &Facts) -> Check {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::page::answer_with;
+	use serde_json::to_value;
 
 	fn good() -> Facts {
 		Facts {
@@ -226,6 +228,20 @@ mod tests {
 	#[test]
 	fn an_agent_that_has_all_it_needs_is_ready() {
 		assert!(bad(&good()).is_empty());
+	}
+
+	#[test]
+	fn the_page_shows_what_is_answered() {
+		let usage = Usage { blocks: 812_345, ..good().usage.unwrap() };
+		let heard = Some(Duration::from_secs(340));
+		let mut answered = to_value(judge(&Facts { usage: Ok(usage), heard, ..good() })).unwrap();
+		let mut shown = answer_with("ready");
+		// It leaves out checks that are good, and the end of what is to be done.
+		let checks = answered["checks"].as_array_mut().unwrap();
+		checks.retain(|check| ["store", "worker"].contains(&check["name"].as_str().unwrap()));
+		let (told, mend) = (checks[1]["mend"].take(), shown["checks"][1]["mend"].take());
+		assert!(told.as_str().unwrap().starts_with(mend.as_str().unwrap().trim_end_matches('…')));
+		assert_eq!(answered, shown);
 	}
 
 	#[test]

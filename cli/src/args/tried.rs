@@ -4,15 +4,6 @@ use super::Args;
 use clap::{Command, CommandFactory};
 use std::{fs, path::Path};
 
-/// The pages whose commands are typed.
-const PLAYED: [&str; 5] = [
-	"README.md",
-	"docs/quick-start.md",
-	"docs/operate.md",
-	"docs/recover.md",
-	"docs/governance.md",
-];
-
 /// Verbs that look at nothing but this command and what somebody types, tried beside it.
 const WITHOUT_CHAIN: [&str; 3] = ["completions", "man", "key recover"];
 
@@ -27,15 +18,28 @@ fn verbs(command: &Command, before: &str, found: &mut Vec<String>) {
 	}
 }
 
-/// What the scenarios and the played pages say.
+/// What the scenarios say, and what is typed of pages.
 fn said() -> String {
 	let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-	let read = |path: &Path| fs::read_to_string(path).expect("a source of the tests can be read");
-	let scenarios = fs::read_dir(repository.join("e2e/tests/scenarios"));
-	let scenarios = scenarios.expect("the scenarios are there");
-	let files = scenarios.map(|file| file.expect("their folder can be read").path());
-	let pages = PLAYED.map(|page| repository.join(page));
-	files.chain(pages).map(|file| read(&file)).collect()
+	let scenarios = texts(&repository.join("e2e/tests/scenarios"));
+	let mut pages = texts(&repository.join("docs"));
+	pages.push(fs::read_to_string(repository.join("README.md")).expect("it can be read"));
+	scenarios.into_iter().chain(pages.iter().map(|page| typed(page))).collect()
+}
+
+/// The files of a folder.
+fn texts(folder: &Path) -> Vec<String> {
+	let paths =
+		fs::read_dir(folder).expect("the folder is there").map(|entry| entry.map(|e| e.path()));
+	let files = paths.map(|path| path.expect("it can be read")).filter(|path| path.is_file());
+	files.map(|file| fs::read_to_string(file).expect("it holds text")).collect()
+}
+
+/// What is typed of a page by a test: the blocks that say so, for it tells of other verbs, too.
+fn typed(page: &str) -> String {
+	let blocks = page.split("\n```").skip(1).step_by(2);
+	let is_typed = |block: &&str| block.starts_with("sh run") || block.starts_with("console run");
+	blocks.filter(is_typed).flat_map(|block| [block, "\n"]).collect()
 }
 
 /// Whether it is called: as a whole, or, of a motion, behind what several have in common.
@@ -57,6 +61,15 @@ fn every_verb_is_tried_on_a_chain_or_needs_none() {
 	let tried = |verb: &String| is_called(&said, verb) || WITHOUT_CHAIN.contains(&verb.as_str());
 	let left: Vec<_> = all.iter().filter(|verb| !tried(verb)).collect();
 	assert!(left.is_empty(), "no scenario calls {left:?}");
+}
+
+#[test]
+fn what_a_page_only_tells_of_is_not_typed() {
+	let page =
+		"`backup ls`\n\n```sh run\nbackup cat\n```\n\n```sh\nbackup vms\n```\n\n`backup cost`\n";
+	let said = typed(page);
+	assert!(is_called(&said, "cat"), "{said}");
+	assert!(!["ls", "vms", "cost"].iter().any(|verb| is_called(&said, verb)), "{said}");
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `sh run` | commands that a reader types; each ends with 0 |
 //! | `sh run exit=3` | the same, where the last one ends with 3 |
-//! | `sh run terminal=NAME port=N` | a program in a terminal of its own, which runs to the end of the page; the next block begins when it listens at the port |
-//! | `console run` | commands behind `$ `, and what they print |
+//! | `sh run terminal=NAME` | a program in a terminal of its own, which runs to the end of the page |
+//! | … `port=N`, `socket=PATH` | the next block begins when it listens there, else at once |
+//! | `console run` | commands behind `$ `, and what they print; `exit=3` is that of the last one |
 //! | `sh` behind `<!-- not run: REASON -->` | commands that no test can run |
 //!
 //! Blocks in other languages are no commands. One without a language is refused: nobody would know.
@@ -51,11 +52,16 @@ pub enum Deed {
 		commands: String,
 		/// Name of the terminal.
 		terminal: String,
-		/// Where it listens.
-		port: u16,
+		/// Where it listens, a port or the path of a socket, if that is waited for.
+		listens: Option<String>,
 	},
 	/// Type each command and compare what it prints.
-	Compare(Vec<Exchange>),
+	Compare {
+		/// The commands.
+		exchanges: Vec<Exchange>,
+		/// The code of the last one.
+		exit: i32,
+	},
 	/// Leave it.
 	Leave {
 		/// Why.
@@ -124,7 +130,7 @@ impl Page {
 	pub fn left(&self) -> Vec<(usize, &str)> {
 		let left = self.blocks.iter().filter_map(|block| match &block.deed {
 			Deed::Leave { reason } => Some((block.line, reason.as_str())),
-			Deed::Type { .. } | Deed::Start { .. } | Deed::Compare(_) => None,
+			Deed::Type { .. } | Deed::Start { .. } | Deed::Compare { .. } => None,
 		});
 		left.collect()
 	}
@@ -151,22 +157,30 @@ fn deed(info: &str, code: String, reason: Option<String>) -> Result<Option<Deed>
 			return Ok(Some(Deed::Leave { reason }));
 		}
 	}
-	let (mut exit, mut terminal, mut port) = (0, None, None);
+	let (mut exit, mut terminal, mut listens) = (None, None, None);
 	for word in words {
 		match word.split_once('=') {
-			Some(("exit", code)) => exit = code.parse().context("exit=NUMBER")?,
+			Some(("exit", code)) => exit = Some(code.parse().context("exit=NUMBER")?),
 			Some(("terminal", name)) => terminal = Some(name.to_owned()),
-			Some(("port", number)) => port = Some(number.parse().context("port=NUMBER")?),
-			_ => bail!("`{word}` is not known; `exit=`, `terminal=` and `port=` are"),
+			Some(("port", number)) => {
+				listens = Some(number.parse::<u16>().context("port=NUMBER")?.to_string());
+			}
+			Some(("socket", path)) if path.starts_with('/') => listens = Some(path.to_owned()),
+			_ => bail!("`{word}` is not known; `exit=`, `terminal=`, `port=` and `socket=/…` are"),
 		}
 	}
-	match (language, terminal, port) {
-		("console", None, None) => Ok(Some(Deed::Compare(exchanges(&code)?))),
-		("sh", None, None) => Ok(Some(Deed::Type { commands: code, exit })),
-		("sh", Some(terminal), Some(port)) => {
-			Ok(Some(Deed::Start { commands: code, terminal, port }))
+	match (language, terminal, listens, exit) {
+		("console", None, None, exit) => {
+			let (exchanges, exit) = (exchanges(&code)?, exit.unwrap_or(0));
+			Ok(Some(Deed::Compare { exchanges, exit }))
 		}
-		_ => bail!("`terminal=` and `port=` belong together, and to `sh`"),
+		("sh", None, None, exit) => {
+			Ok(Some(Deed::Type { commands: code, exit: exit.unwrap_or(0) }))
+		}
+		("sh", Some(terminal), listens, None) => {
+			Ok(Some(Deed::Start { commands: code, terminal, listens }))
+		}
+		_ => bail!("`port=` and `socket=` belong to `terminal=`, that to `sh`, and has no `exit=`"),
 	}
 }
 
@@ -204,14 +218,21 @@ mod tests {
 	fn a_block_is_typed_started_compared_or_left_with_a_reason() {
 		let typed = Deed::Type { commands: "true\n".into(), exit: 3 };
 		assert_eq!(only("```sh run exit=3\ntrue\n```\n"), typed);
-		let (terminal, commands) = ("node".into(), "serve\n".into());
-		let started = Deed::Start { commands, terminal, port: 80 };
-		assert_eq!(only("```sh run terminal=node port=80\nserve\n```\n"), started);
-		let exchange = Exchange { command: "cat \\\n  x\n".into(), output: "1\n…\n".into() };
-		assert_eq!(
-			only("```console run\n$ cat \\\n  x\n1\n…\n```\n"),
-			Deed::Compare(vec![exchange])
-		);
+		let (terminal, commands) = ("node".to_owned(), "serve\n".to_owned());
+		let started = |listens: Option<&str>| Deed::Start {
+			commands: commands.clone(),
+			terminal: terminal.clone(),
+			listens: listens.map(str::to_owned),
+		};
+		let text = |words: &str| format!("```sh run terminal=node{words}\nserve\n```\n");
+		assert_eq!(only(&text(" port=80")), started(Some("80")));
+		assert_eq!(only(&text(" socket=/run/x")), started(Some("/run/x")));
+		assert_eq!(only(&text("")), started(None));
+		let exchange = || Exchange { command: "cat \\\n  x\n".into(), output: "1\n…\n".into() };
+		for (words, exit) in [("", 0), (" exit=1", 1)] {
+			let text = format!("```console run{words}\n$ cat \\\n  x\n1\n…\n```\n");
+			assert_eq!(only(&text), Deed::Compare { exchanges: vec![exchange()], exit });
+		}
 		let left = Deed::Leave { reason: "it installs".into() };
 		assert_eq!(only("<!-- not run: it installs -->\n```sh\napt\n```\n"), left);
 	}
@@ -223,6 +244,9 @@ mod tests {
 			"```\napt\n```\n",
 			"```sh ran\napt\n```\n",
 			"```sh run port=80\napt\n```\n",
+			"```sh run terminal=node socket=here\napt\n```\n",
+			"```sh run terminal=node exit=1\napt\n```\n",
+			"```console run terminal=node\n$ apt\n```\n",
 			"<!-- not run: -->\n```sh\napt\n```\n",
 			"<!-- not run: for the other block -->\n\nWords.\n\n```sh\napt\n```\n",
 			"<!-- not run: or is it -->\n```sh run\napt\n```\n",

@@ -20,9 +20,15 @@ const HEAD: &str = r#"set -Eeuo pipefail
 played=$1
 cd "$HOME"
 at() { printf '%s\n' "$1" >"$played/at"; }
+is_open() {
+	case $1 in
+		/*) [[ -S $1 ]] ;;
+		*) (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null ;;
+	esac
+}
 listens() {
-	until (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
-		kill -0 "$2" || { echo "it ended before it listened at port $1" >&2; return 1; }
+	until is_open "$1"; do
+		kill -0 "$2" || { echo "it ended before it listened at $1" >&2; return 1; }
 		sleep 0.1
 	done
 }
@@ -55,13 +61,14 @@ impl Script {
 			let step = format!("line-{}", block.line);
 			match &block.deed {
 				Deed::Type { commands, exit } => script.step(&step, commands, *exit),
-				Deed::Start { commands, terminal, port } => {
-					script.start(&step, commands, terminal, *port);
+				Deed::Start { commands, terminal, listens } => {
+					script.start(&step, commands, terminal, listens.as_deref());
 				}
-				Deed::Compare(exchanges) => {
+				Deed::Compare { exchanges, exit } => {
 					for (number, exchange) in exchanges.iter().enumerate() {
 						let step = format!("{step}-{number}");
-						script.step(&step, &exchange.command, 0);
+						let is_last = number + 1 == exchanges.len();
+						script.step(&step, &exchange.command, if is_last { *exit } else { 0 });
 						let (command, output) = (exchange.command.clone(), exchange.output.clone());
 						script.expectations.push(Expectation { step, command, output });
 					}
@@ -95,13 +102,13 @@ impl Script {
 		self.text.push_str(&step);
 	}
 
-	fn start(&mut self, name: &str, commands: &str, terminal: &str, port: u16) {
+	fn start(&mut self, name: &str, commands: &str, terminal: &str, listens: Option<&str>) {
 		self.steps.push((name.to_owned(), commands.to_owned()));
 		let log = format!("\"$LOGS/{terminal}.log\"");
-		let _ = writeln!(
-			self.text,
-			"at {name}\n(\n{commands}) >>{log} 2>&1 </dev/null &\nlistens {port} $! 2>\"$played/{name}\""
-		);
+		let _ = writeln!(self.text, "at {name}\n(\n{commands}) >>{log} 2>&1 </dev/null &");
+		if let Some(place) = listens {
+			let _ = writeln!(self.text, "listens {place} $! 2>\"$played/{name}\"");
+		}
 	}
 
 	/// Write it into a new folder, which its output goes to.
