@@ -313,7 +313,7 @@ impl Executor for NodeExecutor {
 		let session = self.store.open_session().map_err(stored)?;
 		// Pins that an operator made say nothing of the machine.
 		let mut held: HashSet<Cid> = self.roots()?.into_iter().map(|held| held.cid).collect();
-		let mut lost = Vec::new();
+		let (mut lost, mut is_unknown) = (Vec::new(), false);
 		for root in roots {
 			// A root that is there has all its blocks: a store never keeps a node without.
 			let is_whole = session.has(&root.cid).map_err(stored)?;
@@ -329,14 +329,22 @@ impl Executor for NodeExecutor {
 				match is_whole {
 					true => session.pin(&root.cid, &label.encode()).map_err(stored)?,
 					// The rest may come back: a pack that is away, or blocks that others give.
-					false => drop(
-						self.store.pin_what_is_left(&root.cid, &label.encode()).map_err(stored)?,
-					),
+					false => {
+						let label = label.encode();
+						let is_known = self.store.pin_what_is_left(&root.cid, &label);
+						is_unknown |= !is_known.map_err(stored)?;
+					}
 				}
 			}
 			if !is_whole {
 				lost.push(root);
 			}
+		}
+		if is_unknown && self.store.waits_for_packs().map_err(stored)? {
+			tracing::warn!(
+				"nothing is freed: a recorded snapshot may stand in a pack that is away"
+			);
+			return Ok(lost);
 		}
 		self.store.confirm_pins().map_err(stored)?;
 		Ok(lost)

@@ -57,11 +57,14 @@ fn open(case: &Case) -> Result<Vec<Finding>> {
 	repositories::try_out(&store)?;
 	let mut findings = vec![Finding::ok("store", DONE)];
 	match store.pins_unconfirmed() {
-		true => findings.push(Finding::warning(
-			"pins",
-			"some may have been lost, so nothing is collected",
-			"start the agent and the node: pins are compared with the chain then",
-		)),
+		true => {
+			findings.push(Finding::warning(
+				"pins",
+				"some may have been lost, so nothing is collected",
+				"start the agent and the node: pins are compared with the chain then",
+			));
+			findings.extend(packs(&store.obstacles()));
+		}
 		false => findings.extend(freeing(&store.look_for_obstacles()?)),
 	}
 	let free = store.usage()?.available_bytes;

@@ -169,6 +169,9 @@ async fn sweep(
 	let done: Vec<_> = deletions.into_iter().filter(is_done).collect();
 	// Also what jobs left that failed, or whatever was killed before it could collect.
 	let executor = jobs.executor().clone();
+	if executor.pins_unconfirmed() {
+		return Ok(Swept::RootsAreLeft);
+	}
 	// Damage does not pass within seconds, and to look past it takes all nodes.
 	let is_hopeless = memory.obstructed_at.is_some_and(|at| at.elapsed() < options.interval)
 		&& gone.is_empty()
@@ -178,7 +181,8 @@ async fn sweep(
 			return Ok(Swept::Done);
 		}
 		let freed = blocking(move || executor.collect()).await?;
-		memory.obstructed_at = freed.is_obstructed.then(Instant::now);
+		let is_obstructed = freed.is_obstructed || freed.has_left_roots;
+		memory.obstructed_at = is_obstructed.then(Instant::now);
 		if freed.bytes > 0 || !gone.is_empty() {
 			tracing::info!(roots = gone.len(), bytes = freed.bytes, "space freed");
 		}

@@ -235,24 +235,27 @@ impl EmbeddedStore {
 	}
 
 	/// Pins a root below which something is damaged or absent, for which [`Session::pin`] refuses it,
-	/// so that what is left of it stays. So is one of which nothing is known while a pack is away or
-	/// cannot be read, in which it may stand. Says whether it is pinned. It is for pins that were lost:
-	/// nothing is collected before they are [confirmed](Self::confirm_pins).
+	/// so that what is left of it stays. Says whether anything is known of the root itself. It is for
+	/// pins that were lost: nothing is collected before they are [confirmed](Self::confirm_pins).
 	pub fn pin_what_is_left(&self, root: &Cid, label: &[u8]) -> Result<bool, RepositoryError> {
 		let _gate = self.shared.enter();
-		let may_come_back = self.shared.look_up(&root.digest())?.is_some()
-			|| !self.shared.index.unread()?.is_empty();
-		if may_come_back {
+		let is_known = self.shared.look_up(&root.digest())?.is_some();
+		if is_known {
 			self.shared.commit()?;
 			lock(&self.shared.pins).pin(root, label)?;
 		}
-		Ok(may_come_back)
+		Ok(is_known)
+	}
+
+	/// Whether packs are away, or could not be read when the index was made anew, and are waited for. A
+	/// root of which nothing is known may stand in one: it cannot be pinned, and what hangs below it is
+	/// kept only as long as the pins are not confirmed.
+	pub fn waits_for_packs(&self) -> Result<bool, RepositoryError> {
+		Ok(!self.shared.index.unread()?.is_empty())
 	}
 
 	/// Says that the pins are complete again, and allows collections.
 	pub fn confirm_pins(&self) -> Result<(), RepositoryError> {
-		// Without damage in it, which would make the next start doubt them again.
-		lock(&self.shared.pins).make_anew()?;
 		self.shared.index.complete(false)?;
 		self.shared.pins_unconfirmed.store(false, Ordering::Release);
 		Ok(())

@@ -33,6 +33,9 @@ pub(crate) const INDEX_FILE: &str = "index.redb";
 pub(crate) const INDEX_NEW_FILE: &str = "index.new";
 pub(crate) const STORE_VERSION: u64 = 1;
 
+/// More packs than any store has had. A number above it is damage.
+const PACKS_MAX: u32 = 1 << 30;
+
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 type Digest = [u8; 32];
@@ -102,13 +105,14 @@ pub(crate) enum Opened {
 pub(crate) struct Legacy {
 	/// No pack has had this number or a higher one, as far as is known.
 	pub(crate) next_pack: u32,
-	/// What the disk did not give.
-	pub(crate) unread: Vec<Unread>,
+	/// What there is to be read: what the disk did not give, and all packs. Any of these may be away when
+	/// they are looked for.
+	pub(crate) places: Vec<Unread>,
 }
 
 impl Legacy {
 	/// Of an index of which nothing is known.
-	pub(crate) const NONE: Self = Self { next_pack: 1, unread: Vec::new() };
+	pub(crate) const NONE: Self = Self { next_pack: 1, places: Vec::new() };
 }
 
 impl Index {
@@ -125,7 +129,10 @@ impl Index {
 				Ok(Opened::Complete(index))
 			}
 			Ok(Some(found)) => Err(RepositoryError::NewerVersion { found, known: STORE_VERSION }),
-			Ok(None) => Ok(Opened::Lost(index.legacy()?)),
+			Ok(None) => match index.legacy() {
+				Err(RepositoryError::Index { .. }) => Ok(nothing),
+				legacy => legacy.map(Opened::Lost),
+			},
 			Err(RepositoryError::Index { source }) if is_damage(&source) => Ok(nothing),
 			Err(RepositoryError::Io { source, .. }) if is_foreign(&source) => Ok(nothing),
 			Err(error) => Err(error),
@@ -135,21 +142,14 @@ impl Index {
 	/// An empty index in place of whatever is there, in one step: what is left to it is in the one or
 	/// in the other. It counts as complete only after [`complete`](Self::complete).
 	pub(crate) fn create(files: Arc<dyn Files>, legacy: &Legacy) -> Result<Self, RepositoryError> {
-		let there = files.list().map_err(RepositoryError::io("list the store's files"))?;
-		if there.iter().any(|name| name == INDEX_NEW_FILE) {
-			files.remove(INDEX_NEW_FILE).map_err(RepositoryError::io("remove a new index"))?;
+		match Self::write_new(files.clone(), legacy) {
+			// The old one may take all the room that there is.
+			Err(RepositoryError::StoreFull) => {
+				remove_if_there(&*files, INDEX_FILE)?;
+				Self::write_new(files.clone(), legacy)?;
+			}
+			written => written?,
 		}
-		let index = Self::over(files.clone(), INDEX_NEW_FILE);
-		index.write(|transaction| {
-			transaction.open_table(BLOCKS)?;
-			transaction.open_table(PACKS)?;
-			transaction.open_table(DEAD)?;
-			unread::put(transaction, &legacy.unread)?;
-			let mut meta = transaction.open_table(META)?;
-			meta.insert(META_NEXT_PACK, u64::from(legacy.next_pack))?;
-			Ok(())
-		})?;
-		drop(index);
 		files
 			.rename(INDEX_NEW_FILE, INDEX_FILE)
 			.and_then(|()| files.sync_folder())
@@ -157,9 +157,25 @@ impl Index {
 		Ok(Self::over(files, INDEX_FILE))
 	}
 
+	fn write_new(files: Arc<dyn Files>, legacy: &Legacy) -> Result<(), RepositoryError> {
+		remove_if_there(&*files, INDEX_NEW_FILE)?;
+		Self::over(files, INDEX_NEW_FILE).write(|transaction| {
+			transaction.open_table(BLOCKS)?;
+			transaction.open_table(PACKS)?;
+			transaction.open_table(DEAD)?;
+			unread::put(transaction, &legacy.places)?;
+			let mut meta = transaction.open_table(META)?;
+			meta.insert(META_NEXT_PACK, u64::from(legacy.next_pack))?;
+			Ok(())
+		})
+	}
+
 	/// What the one that takes its place has to know.
 	pub(crate) fn legacy(&self) -> Result<Legacy, RepositoryError> {
-		Ok(Legacy { next_pack: self.next_pack()?, unread: self.unread()? })
+		let (next_pack, mut places) = (self.next_pack()?, self.unread()?);
+		let whole = |(pack, state): (u32, PackState)| Unread { pack, offset: 0, len: state.end };
+		places.extend(self.packs()?.into_iter().map(whole));
+		Ok(Legacy { next_pack, places })
 	}
 
 	/// Says that everything in the packs is indexed.
@@ -388,14 +404,16 @@ impl Index {
 
 	/// Gives the index up: it is not used any more, and the next start rebuilds it.
 	pub(crate) fn condemn(&self) -> Result<(), RepositoryError> {
-		let legacy = match self.legacy() {
-			Err(RepositoryError::Index { .. }) => Legacy::NONE,
-			legacy => legacy?,
-		};
+		// It is damaged: what can still be read of it may be wrong, or nothing.
+		let legacy = self.legacy().ok().filter(|legacy| legacy.next_pack < PACKS_MAX);
 		let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
 		self.is_condemned.store(true, Ordering::Release);
 		close(&mut slot);
-		Self::create(self.files.clone(), &legacy).map(drop)
+		let made = Self::create(self.files.clone(), &legacy.unwrap_or(Legacy::NONE));
+		made.map(drop).or_else(|_| {
+			remove_if_there(&*self.files, INDEX_FILE)?;
+			self.files.sync_folder().map_err(RepositoryError::io("sync the store's folder"))
+		})
 	}
 
 	fn read<T>(
@@ -456,6 +474,13 @@ impl Index {
 impl Drop for Index {
 	fn drop(&mut self) {
 		close(self.database.get_mut().unwrap_or_else(PoisonError::into_inner));
+	}
+}
+
+fn remove_if_there(files: &dyn Files, name: &str) -> Result<(), RepositoryError> {
+	match files.remove(name) {
+		Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+		removed => removed.map_err(RepositoryError::io("remove an old index")),
 	}
 }
 

@@ -53,8 +53,9 @@ pub(crate) fn note_lost(
 		found.report.is_index_suspect |= found.nodes.is_unexplained;
 		if found.report.is_index_suspect && !store.index.is_sound()? {
 			// The look may have brought back what the index was before its last commit.
-			store.index.condemn()?;
+			let condemned = store.index.condemn();
 			lock(&store.writer).end_sessions();
+			condemned?;
 			return Err(RepositoryError::IndexDamaged);
 		}
 		note(store, &mut found, first_young, Outlook::MayComeBack)?;

@@ -37,6 +37,7 @@ pub struct Obstacles {
 	pub named: Vec<Obstacle>,
 	/// Files of packs that are away, or that could not be read when the index was made anew. What else
 	/// stands in them is unknown. The first of them.
+	#[serde(default)]
 	pub unread_packs: Vec<String>,
 	/// Whether a root that nothing needs may be left, with which its snapshot could be opened.
 	pub has_dead_roots: bool,

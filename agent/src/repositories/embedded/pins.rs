@@ -6,9 +6,9 @@
 //! can go as a whole, and going on behind damage never takes bytes of a block, which others
 //! may have chosen, for a pin.
 //!
-//! A torn record at the end was never acknowledged and is cut off. Damage before the end is
-//! skipped and reported: pins may have been lost, and nothing must be collected before they
-//! are confirmed.
+//! A torn record at the end was never acknowledged and is cut off. Damage before the end, or more of it
+//! than one record, is skipped and reported: pins may have been lost, and nothing must be collected
+//! before they are confirmed.
 
 use crate::{
 	format::Cid,
@@ -36,6 +36,8 @@ pub(crate) struct PinLog {
 	end: u64,
 	records: u64,
 	pins: BTreeMap<Cid, Vec<u8>>,
+	/// Something was wrong with it when it was opened.
+	is_damaged: bool,
 	/// After an error the end of the file is not known for sure.
 	must_rewrite: bool,
 }
@@ -48,7 +50,7 @@ pub(crate) enum PinsFound {
 }
 
 impl PinLog {
-	/// Reads the log, if there is one. One that is missing is not [made](Self::make) yet.
+	/// Reads the log, if there is one. One that is missing is not [made](Self::mend) yet.
 	pub(crate) fn open(
 		files: Arc<dyn Files>,
 		names: &[String],
@@ -60,25 +62,30 @@ impl PinLog {
 	fn try_open(files: Arc<dyn Files>, there: bool) -> io::Result<(Self, PinsFound)> {
 		let file = if there { Some(files.open(PINS_FILE)?) } else { None };
 		let pins = BTreeMap::new();
-		let mut log = Self { files, file, end: 0, records: 0, pins, must_rewrite: false };
+		let is_damaged = false;
+		let mut log =
+			Self { files, file, end: 0, records: 0, pins, is_damaged, must_rewrite: false };
 		let found = log.replay()?;
+		log.is_damaged = found == PinsFound::PerhapsNotAll;
 		if log.records > 2 * log.pins.len() as u64 + SPARE_RECORDS && found == PinsFound::All {
 			log.rewrite()?;
 		}
 		Ok((log, found))
 	}
 
-	/// Makes the log if it is missing. From then on what it says counts as all that is pinned.
-	pub(crate) fn make(&mut self) -> Result<(), RepositoryError> {
-		match self.file {
-			Some(_) => Ok(()),
-			None => self.make_anew(),
-		}
+	#[cfg(test)]
+	pub(crate) fn distrust(&mut self) {
+		self.is_damaged = true;
 	}
 
-	/// Makes the log anew from what is pinned, without what was damaged in it.
-	pub(crate) fn make_anew(&mut self) -> Result<(), RepositoryError> {
-		self.rewrite().map(drop).map_err(RepositoryError::io("write its pins"))
+	/// Makes the log anew if it is missing or damaged. From then on what it says counts as all that is
+	/// pinned.
+	pub(crate) fn mend(&mut self) -> Result<(), RepositoryError> {
+		if self.is_damaged {
+			self.rewrite().map_err(RepositoryError::io("write its pins"))?;
+			self.is_damaged = false;
+		}
+		Ok(())
 	}
 
 	pub(crate) fn list(&self) -> Vec<Pin> {
@@ -148,6 +155,8 @@ impl PinLog {
 
 	/// Writes the pins to a new file, which then takes the place of the old one.
 	fn rewrite(&mut self) -> io::Result<Arc<dyn StoreFile>> {
+		// Once the name has changed, what is appended to the old file is lost.
+		self.must_rewrite = true;
 		if self.files.list()?.iter().any(|name| name == PINS_NEW_FILE) {
 			self.files.remove(PINS_NEW_FILE)?;
 		}
@@ -188,6 +197,10 @@ impl PinLog {
 				}
 				None => at = find_magic(&*file, at + 1, len)?.unwrap_or(len),
 			}
+		}
+		// A crash tears no more than one record.
+		if len - self.end > HEADER_BYTES + LABEL_BYTES_MAX as u64 {
+			found = PinsFound::PerhapsNotAll;
 		}
 		if self.end < len {
 			// Needs no sync of its own: that of the next record covers it, and until then what

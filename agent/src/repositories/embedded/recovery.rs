@@ -15,6 +15,7 @@ use crate::{
 			files::{Files, StoreFile},
 			index::{Index, Legacy, Opened, PackState, Unread},
 			is_node,
+			mark::Obstacles,
 			packs::{Packs, Writer, pack_name, pack_number},
 			pins::{PINS_NEW_FILE, PinLog, PinsFound},
 			record::{HEADER_BYTES, Header, Kind, find_magic},
@@ -45,11 +46,13 @@ pub(crate) fn open(
 		Opened::Complete(index) => index,
 		Opened::Lost(legacy) => rebuild(&files, &pack_numbers, legacy)?,
 	};
-	if found == PinsFound::PerhapsNotAll && !pack_numbers.is_empty() {
+	let unread = index.unread_packs()?;
+	let is_empty = pack_numbers.is_empty() && unread.is_empty();
+	if found == PinsFound::PerhapsNotAll && !is_empty {
 		index.complete(true)?;
 	}
-	// Not before: whoever finds an empty log takes it for all that there are.
-	pins.make()?;
+	// Not before: whoever finds a log without damage takes it for all that is pinned.
+	pins.mend()?;
 	let states = index.packs()?;
 	trim(&files, &pack_numbers, &states)?;
 
@@ -60,7 +63,6 @@ pub(crate) fn open(
 	let next_id = index.next_id()?;
 	let mut writer = Writer::new(files.clone(), pack_bytes, reserve_bytes, next_pack, next_id);
 	// Where a pack has lost its end, nothing else is to stand when it comes back.
-	let unread = index.unread_packs()?;
 	if let Some((pack, state)) = states.last_key_value()
 		&& state.end < pack_bytes
 		&& !unread.contains(pack)
@@ -71,7 +73,7 @@ pub(crate) fn open(
 		packs: Packs::new(files.clone()),
 		pins_unconfirmed: AtomicBool::new(index.pins_unconfirmed()?),
 		// A session may have been killed.
-		has_garbage: AtomicBool::new(!pack_numbers.is_empty()),
+		has_garbage: AtomicBool::new(!is_empty),
 		files,
 		options,
 		index,
@@ -80,7 +82,7 @@ pub(crate) fn open(
 		writer: Mutex::new(writer),
 		pins: Mutex::new(pins),
 		sessions: Mutex::default(),
-		obstacles: Mutex::default(),
+		obstacles: Mutex::new(Obstacles::of_packs(&unread)),
 		times_noted: AtomicU64::default(),
 	})
 }
@@ -106,24 +108,24 @@ fn open_index(
 		Opened::Complete(index) => index,
 		lost @ Opened::Lost(_) => return Ok(lost),
 	};
-	let (states, mut legacy) = (index.packs()?, index.legacy()?);
-	let mut is_whole = true;
-	for (pack, PackState { end, live_blocks, .. }) in &states {
-		let len = pack_len(files, pack_numbers, *pack)?;
-		if len < *end {
+	let (states, legacy) = (index.packs()?, index.legacy()?);
+	for (pack, PackState { end, .. }) in &states {
+		if pack_len(files, pack_numbers, *pack)? < *end {
 			tracing::error!(target: "store", pack, "a pack is missing or too short");
-			is_whole = false;
-			let lost = Unread { pack: *pack, offset: len, len: end - len };
-			legacy.unread.extend((*live_blocks > 0).then_some(lost));
+			return Ok(Opened::Lost(legacy));
 		}
 	}
-	if !is_whole {
-		return Ok(Opened::Lost(legacy));
-	}
-	for place in &legacy.unread {
-		if is_readable(files, pack_numbers, place)? {
+	for place in index.unread()? {
+		let known = states.get(&place.pack).map_or(0, |state| state.end);
+		let is_there_again = match pack_len(files, pack_numbers, place.pack)? > place.offset {
+			// What comes behind all that is known is there, whether or not it can be read.
+			true if place.offset >= known => true,
+			true => is_readable(&**files, &place)?,
+			false => false,
+		};
+		if is_there_again {
 			let pack = place.pack;
-			tracing::warn!(target: "store", pack, "a pack can be read again where it could not");
+			tracing::warn!(target: "store", pack, "what could not be read of a pack is there again");
 			return Ok(Opened::Lost(legacy));
 		}
 	}
@@ -192,18 +194,9 @@ fn unknown_bytes(
 	Ok(found)
 }
 
-/// Whether the beginning of such a place can be read now, as far as it is there.
-fn is_readable(
-	files: &Arc<dyn Files>,
-	pack_numbers: &[u32],
-	place: &Unread,
-) -> Result<bool, RepositoryError> {
-	let there = pack_len(files, pack_numbers, place.pack)?.saturating_sub(place.offset);
-	if there == 0 {
-		return Ok(false);
-	}
-	let len = usize::try_from(place.len.min(there)).unwrap_or(usize::MAX).min(BLOCK_BYTES_MAX);
-	let read = open_pack(&**files, place.pack)?.read_at(place.offset, &mut vec![0; len]);
+fn is_readable(files: &dyn Files, place: &Unread) -> Result<bool, RepositoryError> {
+	let mut bytes = vec![0; usize::try_from(place.len).unwrap_or(usize::MAX).min(BLOCK_BYTES_MAX)];
+	let read = open_pack(files, place.pack)?.read_at(place.offset, &mut bytes);
 	match read.map_err(RepositoryError::io("read a pack")) {
 		Err(error) if error.is_loss() => Ok(false),
 		read => read.map(|()| true),
@@ -255,17 +248,10 @@ fn rebuild(
 	pack_numbers: &[u32],
 	legacy: Legacy,
 ) -> Result<Index, RepositoryError> {
-	let is_new = pack_numbers.is_empty();
-	if !is_new {
+	if !pack_numbers.is_empty() {
 		let packs = pack_numbers.len();
 		tracing::warn!(target: "store", packs, "the index is lost, rebuilding it from the packs");
 	}
-	// What is there is read now, and noted anew where it cannot be.
-	let mut unread = Vec::new();
-	for place in legacy.unread {
-		unread.extend(place.behind(pack_len(files, pack_numbers, place.pack)?));
-	}
-	let legacy = Legacy { unread, ..legacy };
 	let mut rebuild = Rebuild {
 		index: Index::create(files.clone(), &legacy)?,
 		batch: Vec::new(),
@@ -278,6 +264,9 @@ fn rebuild(
 	for pack in pack_numbers {
 		rebuild.pack(*pack, &*open_pack(&**files, *pack)?)?;
 	}
+	for place in legacy.places {
+		rebuild.unread.extend(place.behind(pack_len(files, pack_numbers, place.pack)?));
+	}
 	rebuild.store()?;
 	rebuild.complete_nodes(&Packs::new(files.clone()))?;
 	if rebuild.damaged > 0 {
@@ -285,7 +274,7 @@ fn rebuild(
 		tracing::error!(target: "store", ranges, "damage was found while rebuilding the index");
 	}
 	rebuild.note_unread()?;
-	rebuild.index.complete(!is_new)?;
+	rebuild.index.complete(!pack_numbers.is_empty() || !rebuild.unread.is_empty())?;
 	Ok(rebuild.index)
 }
 
@@ -387,15 +376,15 @@ impl Rebuild {
 	}
 
 	fn note_unread(&self) -> Result<(), RepositoryError> {
-		if self.unread.is_empty() {
-			return Ok(());
+		if !self.unread.is_empty() {
+			let places = self.unread.len();
+			tracing::error!(
+				target: "store", places,
+				"packs are away, or could not be read in full: what stands in them is waited for until \
+				 it can be read, or until `fsck --repair`"
+			);
 		}
-		let places = self.unread.len();
-		tracing::error!(
-			target: "store", places,
-			"packs could not be read in full: they stay until they can, or until `fsck --repair`"
-		);
-		self.index.note_unread(&self.unread)
+		self.index.set_unread(&self.unread)
 	}
 
 	/// Whether all children are there, or among those that were just found complete.
@@ -433,7 +422,17 @@ impl Rebuild {
 			nodes.sort_unstable_by_key(|(_, entry)| entry.id);
 			let (mut completed, mut notes) = (HashSet::new(), Vec::new());
 			for (digest, entry) in nodes {
-				if self.is_complete(&packs.read(&entry)?, &completed)? {
+				let node = match packs.read(&entry) {
+					// It stays incomplete.
+					Err(error) if error.is_loss() => {
+						let Entry { pack, offset, len, .. } = entry;
+						let offset = u64::from(offset) + HEADER_BYTES;
+						self.unread.push(Unread { pack, offset, len: len.into() });
+						continue;
+					}
+					node => node?,
+				};
+				if self.is_complete(&node, &completed)? {
 					completed.insert(digest);
 					notes.push((digest, Entry { is_node: true, flaw: None, ..entry }));
 				}

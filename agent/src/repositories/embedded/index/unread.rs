@@ -32,8 +32,12 @@ impl Unread {
 }
 
 impl Index {
-	pub(crate) fn note_unread(&self, places: &[Unread]) -> Result<(), RepositoryError> {
-		self.write(|transaction| put(transaction, places))
+	/// From now on these places are what could not be read, and no others.
+	pub(crate) fn set_unread(&self, places: &[Unread]) -> Result<(), RepositoryError> {
+		self.write(|transaction| {
+			give_up(transaction)?;
+			put(transaction, places)
+		})
 	}
 
 	/// All that could not be read when the index was made, and is not given up.
@@ -63,7 +67,8 @@ impl Index {
 pub(super) fn put(transaction: &WriteTransaction, places: &[Unread]) -> Result<(), redb::Error> {
 	let mut table = transaction.open_table(UNREAD)?;
 	for Unread { pack, offset, len } in places {
-		table.insert((*pack, *offset), *len)?;
+		let known = table.get((*pack, *offset))?.map_or(0, |known| known.value());
+		table.insert((*pack, *offset), known.max(*len))?;
 	}
 	Ok(())
 }

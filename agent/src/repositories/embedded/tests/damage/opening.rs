@@ -33,10 +33,10 @@ const DAMAGES: &[Damage] = &[
 		whole: &[],
 	},
 	Damage {
-		// Nothing is left that a collection could remove.
+		// It may come back, with more than pins say.
 		name: "the only pack is missing",
 		inflict: |files, _| files.take_away(PACK),
-		is_unconfirmed: false,
+		is_unconfirmed: true,
 		pins: 2,
 		whole: &[],
 	},

@@ -4,7 +4,10 @@ use super::{
 	obstacles::{Deep, open_and_confirm},
 	*,
 };
-use crate::repositories::embedded::{index::INDEX_FILE, pins::PINS_FILE};
+use crate::repositories::{
+	RepositoryError,
+	embedded::{index::INDEX_FILE, lock, pins::PINS_FILE},
+};
 
 /// How a pack is not there for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,26 +88,124 @@ fn a_deletion_is_told_once_a_repair_went_on_without_a_pack() {
 	}
 }
 
-/// Cause: only roots that the index knows were pinned again. Effect: the rest of a snapshot was freed
-/// because its root stood in a pack that was not there just then.
+/// Cause: pins were confirmed although a recorded root was unknown that may come back. Effect: the rest
+/// of a snapshot was freed because its root stood in a pack that was not there just then.
 #[test]
 fn a_recorded_snapshot_stays_although_its_root_is_in_a_pack_that_is_away() {
 	for absence in Absence::ALL {
 		let (files, tree) = Deep::new();
 		files.take_away(PINS_FILE);
 		let content = absence.begin(&files, PACKS[2]);
-		let store = open_on(&files);
-		assert!(store.pin_what_is_left(&tree.root.cid, b"label").unwrap(), "{absence:?}");
-		store.confirm_pins().unwrap();
-		for _ in 0..2 {
-			store.collect().unwrap();
+		for start in 0..2 {
+			let store = open_on(&files);
+			assert!(!store.pin_what_is_left(&tree.root.cid, b"label").unwrap(), "{absence:?}");
+			assert!(store.waits_for_packs().unwrap(), "{absence:?}, start {start}");
+			assert!(matches!(store.collect(), Err(RepositoryError::PinsUnconfirmed)));
 		}
-		drop(store);
 		absence.end(&files, PACKS[2], content);
-		let store = open_and_confirm(&files);
+		let store = open_on(&files);
+		assert!(!store.waits_for_packs().unwrap());
+		store.open_session().unwrap().pin(&tree.root.cid, b"label").unwrap();
+		store.confirm_pins().unwrap();
 		store.collect().unwrap();
 		assert!(tree.is_whole(&store) && check(&store).is_good(), "{absence:?}");
 	}
+}
+
+/// Cause: a store without pack files counted as an empty one. Effect: a deletion was told, and pins that
+/// were lost counted as all, while every pack was away.
+#[test]
+fn a_store_of_which_all_packs_are_away_is_not_an_empty_one() {
+	for are_pins_lost in [false, true] {
+		let (files, tree) = Deep::new();
+		let packs = PACKS.map(|pack| Absence::Away.begin(&files, pack));
+		if are_pins_lost {
+			files.take_away(PINS_FILE);
+		}
+		for _ in 0..2 {
+			let store = open_on(&files);
+			assert!(store.has_garbage() && store.obstacles().has_dead_roots);
+			assert!(store.pins_unconfirmed() && store.waits_for_packs().unwrap());
+		}
+		for (pack, content) in PACKS.iter().zip(packs) {
+			Absence::Away.end(&files, pack, content);
+		}
+		let store = open_on(&files);
+		assert!(store.pins_unconfirmed() && tree.is_whole(&store));
+	}
+}
+
+/// Cause: the index in the making knew only of packs that were away at its beginning. Effect: one that
+/// went away between two attempts was forgotten.
+#[test]
+fn a_power_cut_while_an_index_is_made_anew_does_not_forget_packs_that_go_away_then() {
+	let prepared = || {
+		let (files, _) = Deep::new();
+		let content = Absence::Away.begin(&files, PACKS[1]);
+		drop(open_and_confirm(&files));
+		Absence::Away.end(&files, PACKS[1], content);
+		files
+	};
+	let files = prepared();
+	let before = files.steps();
+	drop(open_on(&files));
+	let steps = files.steps() - before;
+	for (step, away) in (0..steps).flat_map(|step| [(step, PACKS[1]), (step, PACKS[2])]) {
+		let files = prepared();
+		files.cut_after(step);
+		let _ = EmbeddedStore::open_files(Arc::new(files.clone()), SMALL);
+		let files = files.after_power_cut(step);
+		files.take_away(away);
+		let store = open_on(&files);
+		assert_eq!(check(&store).unread_packs, [away], "step {step}");
+	}
+}
+
+#[test]
+fn a_pack_that_comes_back_with_a_bad_beginning_is_not_removed() {
+	let (files, tree) = Deep::new();
+	let content = Absence::Away.begin(&files, PACKS[2]);
+	let store = open_and_confirm(&files);
+	store.unpin(&tree.root.cid).unwrap();
+	drop(store);
+	Absence::Away.end(&files, PACKS[2], content);
+	files.set_unreadable(PACKS[2], true);
+	for _ in 0..2 {
+		let store = open_on(&files);
+		store.confirm_pins().unwrap();
+		store.collect().unwrap();
+		assert!(files.names().iter().any(|name| name == PACKS[2]));
+		assert!(store.obstacles().has_dead_roots);
+	}
+	assert!(!open_on(&files).pins_unconfirmed(), "it is not made anew at each start");
+}
+
+/// Cause: the log was made anew under the feet of one that went on with the old file. Effect: pins that
+/// were acknowledged were gone at the next start.
+#[test]
+fn pins_stay_although_making_their_log_anew_failed_at_any_sync() {
+	for syncs in 0..4 {
+		let (files, snapshots) = disk();
+		let store = open_on(&files);
+		store.unpin(&snapshots.roots[1].cid).unwrap();
+		lock(&store.shared.pins).distrust();
+		files.fail_sync_in(Some(syncs));
+		let _ = lock(&store.shared.pins).mend();
+		files.fail_sync_in(None);
+		store.open_session().unwrap().pin(&snapshots.roots[1].cid, b"again").unwrap();
+		drop(store);
+		for seed in 0..4 {
+			let store = open_on(&files.after_power_cut(seed));
+			assert!(snapshots.roots.iter().all(|root| store.is_pinned(&root.cid)), "{syncs}");
+		}
+	}
+}
+
+#[test]
+fn a_log_of_pins_that_is_damaged_throughout_is_no_empty_one() {
+	let (files, _) = disk();
+	files.edit(PINS_FILE, |bytes| *bytes = vec![7; 5_000]);
+	assert!(open_on(&files).pins_unconfirmed());
 }
 
 /// Cause: an empty log was made before the index said that pins may be lost. Effect: after a kill in
