@@ -122,6 +122,7 @@ mod authorize;
 mod benchmarking;
 mod deletion;
 mod deposits;
+mod history;
 mod holds;
 mod invariants;
 mod lineages;
@@ -1096,15 +1097,26 @@ pub mod pallet {
 			Self::view_lineage(&request_id)
 		}
 
-		/// At most 64 snapshots of a request, from a sequence on.
-		pub fn snapshots(request_id: T::RequestId, from: u64) -> Vec<(u64, SnapshotOf<T>)> {
-			Self::view_snapshots(&request_id, from)
+		/// Snapshots of a request, the newest first, from before a place on or from the newest on: at
+		/// most `limit`, and 512, among 4,096 places; and the place to go on before if there may be
+		/// more. A `limit` of 0 is one of 1.
+		pub fn snapshots(
+			request_id: T::RequestId,
+			before: Option<u64>,
+			limit: u32,
+		) -> Page<u64, SnapshotOf<T>> {
+			Self::view_snapshots(&request_id, before, limit)
 		}
 
-		/// Sequence of the newest snapshot of a request that was taken at a block or before, for
-		/// [`Call::restore_snapshot`].
-		pub fn snapshot_as_of(request_id: T::RequestId, at: ClockFor<T>) -> Option<u64> {
-			Self::view_snapshot_as_of(&request_id, at)
+		/// Sequence of the newest snapshot of a request that was taken at a block or before, if it is
+		/// among 4,096 places from before one on, or from the newest on; and the place to go on before
+		/// if it is not, and there may be more. For [`Call::restore_snapshot`].
+		pub fn snapshot_as_of(
+			request_id: T::RequestId,
+			at: ClockFor<T>,
+			before: Option<u64>,
+		) -> (Option<u64>, Option<u64>) {
+			Self::view_snapshot_as_of(&request_id, at, before)
 		}
 
 		/// Who may restore a request besides its owner.

@@ -3,7 +3,7 @@
 
 use crate::{
 	self as pallet_backup, Call, ChainSettings, Compute, LineageSettings, Marketplace, NodeInfo,
-	RequestInfo, SnapshotClaim, Subscription, crypto::AuthorityId, lineage_id, opaque,
+	RequestInfo, SnapshotClaim, SnapshotOf, Subscription, crypto::AuthorityId, lineage_id, opaque,
 };
 use backup_primitives::{
 	BlockRef, Cid, Consistency, FailureReason, Recipient, VmTag,
@@ -721,9 +721,30 @@ pub(crate) fn keep_last(count: u32) {
 	Backup::set_backup_settings(signed(ALICE), REQUEST, settings).unwrap();
 }
 
+/// The history of a request, oldest first, and how many reads it took.
+pub(crate) fn history(request: RequestId, limit: u32) -> (Vec<(u64, SnapshotOf<Test>)>, usize) {
+	let (mut records, mut before, mut reads) = (Vec::new(), None, 0);
+	loop {
+		let (page, next) = Backup::snapshots(request, before, limit);
+		records.extend(page);
+		reads += 1;
+		match next {
+			None => break,
+			Some(_) => before = next,
+		}
+	}
+	records.reverse();
+	(records, reads)
+}
+
+/// The sequences that are kept of a request.
+pub(crate) fn kept_of(request: RequestId) -> Vec<u64> {
+	history(request, u32::MAX).0.into_iter().map(|(sequence, _)| sequence).collect()
+}
+
 /// The sequences that are kept of Alice's machine.
 pub(crate) fn kept() -> Vec<u64> {
-	Backup::snapshots(REQUEST, 0).into_iter().map(|(sequence, _)| sequence).collect()
+	kept_of(REQUEST)
 }
 
 /// Check that something is refused for a reason and changes nothing.

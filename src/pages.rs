@@ -13,6 +13,9 @@ pub const ENTRIES_MAX: usize = 4_096;
 /// Entries of a map, and the key to go on behind if there may be more.
 pub type Page<Key, Value> = (Vec<(Key, Value)>, Option<Key>);
 
+/// What a read has found, and from where to go on where it has not.
+pub type Search<Place> = (Option<Place>, Option<Place>);
+
 /// Of the next `limit` entries of a map those that are asked for, and the key to go on behind if there
 /// may be more.
 pub fn page<Key: Clone, Value>(

@@ -5,14 +5,11 @@ use crate::{
 	LineageOf, LineageView, LineageViewOf, Lineages, LineagesOfAccount, LineagesOfNode, Owed,
 	OwedCopy, OwedCopyOf, OwnerKeys, Pallet, Protection, ProtectionOf, RestoreOf, RestoreRequests,
 	SnapshotOf, SnapshotPoint, Snapshots, lineage_id,
-	pages::{ENTRIES_MAX, Page, page},
+	pages::{ENTRIES_MAX, Page, Search, page},
 };
 use alloc::vec::Vec;
 use backup_primitives::{Recipient, RecordedRoot};
 use frame_support::{storage::IterableStorageDoubleMap, traits::Get};
-
-/// Most snapshots that one read returns.
-pub(crate) const SNAPSHOTS_PAGE: usize = 64;
 
 /// Most copies that one read returns.
 const COPIES_PAGE: usize = 64;
@@ -29,9 +26,6 @@ const ROOTS_PAGE: usize = 256;
 
 /// Lineages that one read looks at to find these.
 const LINEAGES_PAGE: usize = 512;
-
-/// What a read has found, and behind what to go on where it has not.
-type Search<Place> = (Option<Place>, Option<Place>);
 
 impl<T: Config> Pallet<T> {
 	pub(crate) fn view_lineage(request_id: &T::RequestId) -> Option<LineageViewOf<T>> {
@@ -213,26 +207,6 @@ impl<T: Config> Pallet<T> {
 			}
 		}
 		(roots, None)
-	}
-
-	pub(crate) fn view_snapshot_as_of(request_id: &T::RequestId, at: ClockFor<T>) -> Option<u64> {
-		Snapshots::<T>::iter_prefix(request_id)
-			.filter(|(_, record)| record.taken_at <= at)
-			.map(|(sequence, _)| sequence)
-			.max()
-	}
-
-	pub(crate) fn view_snapshots(
-		request_id: &T::RequestId,
-		from: u64,
-	) -> Vec<(u64, SnapshotOf<T>)> {
-		// Held snapshots leave gaps behind them, so the sequences are no range.
-		let mut records: Vec<_> = Snapshots::<T>::iter_prefix(request_id)
-			.filter(|(sequence, _)| *sequence >= from)
-			.collect();
-		records.sort_unstable_by_key(|(sequence, _)| *sequence);
-		records.truncate(SNAPSHOTS_PAGE);
-		records
 	}
 }
 

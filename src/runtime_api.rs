@@ -63,8 +63,14 @@ sp_api::decl_runtime_apis! {
 			owner: AccountId,
 		) -> Vec<LineageView<AccountId, NodeId, RequestId, BlockNumber>>;
 
-		/// Sequence of the newest snapshot of a request that was taken at a block or before.
-		fn snapshot_as_of(request_id: RequestId, at: BlockNumber) -> Option<u64>;
+		/// Sequence of the newest snapshot of a request that was taken at a block or before, if it is
+		/// among 4,096 places from before one on, or from the newest on; and the place to go on before
+		/// if it is not, and there may be more.
+		fn snapshot_as_of(
+			request_id: RequestId,
+			at: BlockNumber,
+			before: Option<u64>,
+		) -> (Option<u64>, Option<u64>);
 
 		/// Who may restore a request besides its owner.
 		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>>;
@@ -103,10 +109,13 @@ sp_api::decl_runtime_apis! {
 			after: Option<RequestId>,
 		) -> (Vec<RequestId>, Option<RequestId>);
 
-		/// At most 64 snapshots of a request, from a sequence on.
+		/// Snapshots of a request, the newest first, from before a place on or from the newest on: at
+		/// most `limit`, and 512, among 4,096 places; and the place to go on before if there may be
+		/// more. A `limit` of 0 is one of 1.
 		fn snapshots(
 			request_id: RequestId,
-			from: u64,
-		) -> Vec<(u64, SnapshotMetadata<RequestId, NodeId, BlockNumber>)>;
+			before: Option<u64>,
+			limit: u32,
+		) -> Page<u64, SnapshotMetadata<RequestId, NodeId, BlockNumber>>;
 	}
 }

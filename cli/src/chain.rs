@@ -5,7 +5,7 @@
 
 pub(crate) mod council;
 pub(crate) mod follow;
-mod histories;
+pub(crate) mod histories;
 pub(crate) mod machines;
 pub(crate) mod nodes;
 mod pages;
@@ -37,9 +37,6 @@ const PALLETS: [&str; 3] = ["Backup", "Compute", "Marketplace"];
 /// The node that is meant if nothing says otherwise.
 const NODE: &str = "ws://127.0.0.1:9944";
 
-/// Entries of a map that a node is asked for at once; it gives no more.
-const ENTRIES_PAGE: u32 = 1_000;
-
 /// A node.
 #[derive(Clone)]
 pub(crate) struct Chain {
@@ -58,9 +55,7 @@ impl Chain {
 			reason: shorten(&reason),
 		};
 		let rpc = RpcClient::from_url(url).await.map_err(|error| unreachable(error.to_string()))?;
-		let backend = LegacyBackend::<PolkadotConfig>::builder()
-			.storage_page_size(ENTRIES_PAGE)
-			.build(rpc.clone());
+		let backend = LegacyBackend::<PolkadotConfig>::builder().build(rpc.clone());
 		// The types of Polkadot's first years, which reading takes long, and no chain here has.
 		let config = PolkadotConfig::builder().use_historic_types(false).build();
 		let client = OnlineClient::from_backend_with_config(config, Arc::new(backend))

@@ -64,6 +64,8 @@ async function run(api) {
 
 	const backups = await api.query.backup.backups(1, bob.address);
 	const snapshots = await api.query.backup.snapshots.entries(request);
+	const [page, next] = await api.call.backupApi.snapshots(request, null, 512);
+	const [asOf] = await api.call.backupApi.snapshotAsOf(request, 1_000_000, null);
 	return {
 		pallets: ['backup', 'compute', 'marketplace', 'council'].filter((name) => api.query[name]),
 		calls: Object.keys(api.tx.backup),
@@ -80,7 +82,9 @@ async function run(api) {
 			snapshot: value.unwrap().toJSON()
 		})),
 		eligibility: (await api.call.backupApi.eligibility(request)).toJSON(),
-		pagedSnapshots: (await api.call.backupApi.snapshots(request, 0)).length
+		page: page.map(([sequence, snapshot]) => ({ sequence: sequence.toJSON(), cid: snapshot.cid.toHex() })),
+		next: next.toJSON(),
+		asOf: asOf.toJSON()
 	};
 }
 

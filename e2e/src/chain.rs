@@ -23,6 +23,9 @@ use subxt::{
 };
 use subxt_signer::sr25519::Keypair;
 
+/// Snapshots that are asked for at once.
+const PAGE: u64 = 512;
+
 /// How long a transaction may take to get into a block.
 const INCLUSION_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -145,10 +148,24 @@ impl Chain {
 
 	/// The snapshots of a request, oldest first.
 	pub async fn snapshots(&self, request: u64) -> Result<Vec<Snapshot>> {
-		let arguments = vec![number(request), number(0)];
-		let answer: Vec<(u64, Value)> = self.ask("snapshots", arguments).await?;
-		let read = |(sequence, record): (u64, Value)| Snapshot::read(sequence, &to_json(&record));
-		answer.into_iter().map(read).collect()
+		let (mut records, mut before) = (Vec::new(), None);
+		loop {
+			let place = match before {
+				None => Value::unnamed_variant("None", []),
+				Some(place) => Value::unnamed_variant("Some", [number(place)]),
+			};
+			let arguments = vec![number(request), place, number(PAGE)];
+			let (page, next): (Vec<(u64, Value)>, Option<u64>) =
+				self.ask("snapshots", arguments).await?;
+			records.extend(page);
+			before = next;
+			if before.is_none() {
+				break;
+			}
+		}
+		// The newest come first.
+		let records = records.into_iter().rev();
+		records.map(|(sequence, record)| Snapshot::read(sequence, &to_json(&record))).collect()
 	}
 
 	/// Sign a call and wait until it is in a best block, where it succeeded.

@@ -8,13 +8,23 @@ use sp_crypto_hashing::{blake2_128, twox_64, twox_128};
 /// Snapshots of one machine, as many as the chain keeps at most.
 pub const SNAPSHOTS_OF_MACHINE: u64 = 365;
 
-/// Entries of the state that are machines of an account with so many snapshots in all, as the pallets keep
-/// them. Their requests are numbered from 0 on, and they run on the story's node.
+/// Entries of the state that are machines of an account with so many snapshots in all, each with as many
+/// as it may have.
 pub fn snapshots_of(owner: [u8; 32], snapshots: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
 	let machines = snapshots.div_ceil(SNAPSHOTS_OF_MACHINE);
-	let mut entries = Vec::new();
-	for request in 0..machines {
-		let count = SNAPSHOTS_OF_MACHINE.min(snapshots - request * SNAPSHOTS_OF_MACHINE);
+	let of_machine = |request| SNAPSHOTS_OF_MACHINE.min(snapshots - request * SNAPSHOTS_OF_MACHINE);
+	machines_of(owner, (0..machines).map(of_machine))
+}
+
+/// Entries of the state that are machines of an account, each with so many snapshots, as the pallets keep
+/// them. Their requests are numbered from 0 on, and they run on the story's node.
+pub fn machines_of(
+	owner: [u8; 32],
+	snapshots: impl IntoIterator<Item = u64>,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+	let (mut entries, mut machines) = (Vec::new(), 0u64);
+	for (request, count) in (0u64..).zip(snapshots) {
+		machines = request + 1;
 		let id = concat(blake2_128, &request);
 		let vm = format!("vm-{request}").into_bytes();
 		// Running, on the first node.

@@ -55,12 +55,21 @@ enum Role {
 impl Node {
 	/// Choose a folder and ports for a development chain. Nothing runs yet.
 	pub fn prepare(lab: &Lab) -> Result<Self> {
-		Self::prepare_as(lab, "node", "dev", Role::Author)
+		Self::prepare_as(lab, "node", "dev", built("backup-node")?, Role::Author)
 	}
 
 	/// The same for a chain that begins with further entries in its storage, keys and values.
 	pub fn prepare_with(lab: &Lab, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Self> {
-		let mut node = Self::prepare(lab)?;
+		Self::prepare_of(lab, entries, built("backup-node")?)
+	}
+
+	/// The same for a node that is another program.
+	pub fn prepare_of(
+		lab: &Lab,
+		entries: Vec<(Vec<u8>, Vec<u8>)>,
+		program: PathBuf,
+	) -> Result<Self> {
+		let mut node = Self::prepare_as(lab, "node", "dev", program, Role::Author)?;
 		let plain = fs::read(&node.chain_spec).context("failed to read a specification")?;
 		let mut spec: Json = serde_json::from_slice(&plain)?;
 		let top = spec["genesis"]["raw"]["top"].as_object_mut().context("no raw genesis")?;
@@ -77,7 +86,8 @@ impl Node {
 	pub async fn prepare_host(lab: &Lab, name: &str, chain: &Chain, suri: &str) -> Result<Self> {
 		let addresses = chain.rpc("system_localListenAddresses", &[]).await?;
 		let peer = addresses[0].as_str().context("the node listens nowhere")?.to_owned();
-		Self::prepare_as(lab, name, "dev", Role::Host { peer, suri: suri.to_owned() })
+		let role = Role::Host { peer, suri: suri.to_owned() };
+		Self::prepare_as(lab, name, "dev", built("backup-node")?, role)
 	}
 
 	/// All authorities of a local network, the operator's own first. They speak with each other
@@ -90,13 +100,19 @@ impl Node {
 		let prepare = |(place, name): (usize, &&'static str)| {
 			let mut peers = seats.clone();
 			let seat = peers.remove(place);
-			Self::prepare_as(lab, name, "local", Role::Authority { name, seat, peers })
+			let role = Role::Authority { name, seat, peers };
+			Self::prepare_as(lab, name, "local", program.clone(), role)
 		};
 		AUTHORITIES.iter().enumerate().map(prepare).collect()
 	}
 
-	fn prepare_as(lab: &Lab, name: &str, chain: &str, role: Role) -> Result<Self> {
-		let program = built("backup-node")?;
+	fn prepare_as(
+		lab: &Lab,
+		name: &str,
+		chain: &str,
+		program: PathBuf,
+		role: Role,
+	) -> Result<Self> {
 		Ok(Self {
 			process: None,
 			chain_spec: raw_spec(&program, chain)?,

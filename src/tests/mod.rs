@@ -7,6 +7,7 @@ mod deletion;
 mod deposits;
 mod desk;
 mod footprint;
+mod history;
 mod holds;
 mod invariants;
 mod lineages;

@@ -164,7 +164,8 @@ impl Model {
 	/// Check that the chain keeps what the model keeps.
 	fn compare(&self) {
 		for (machine, (request, _)) in MACHINES.iter().enumerate() {
-			let found: Vec<_> = Backup::snapshots(*request, 0)
+			let found: Vec<_> = crate::mock::history(*request, u32::MAX)
+				.0
 				.into_iter()
 				.map(|(sequence, record)| (sequence, record.cid, record.node))
 				.collect();

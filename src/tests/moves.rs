@@ -23,10 +23,8 @@ fn a_history_goes_on_with_the_new_node() {
 		assert_eq!((header.lineages, header.snapshots), (1, 1));
 		assert_eq!(header.last_snapshot, Some(root(1)));
 		record(REQUEST, 2);
-		let nodes: Vec<_> = Backup::snapshots(REQUEST, 0)
-			.into_iter()
-			.map(|(at, record)| (at, record.node))
-			.collect();
+		let (records, _) = history(REQUEST, u32::MAX);
+		let nodes: Vec<_> = records.into_iter().map(|(at, record)| (at, record.node)).collect();
 		assert_eq!(nodes, [(0, NODE), (1, OTHER_NODE)]);
 	});
 }

@@ -182,24 +182,6 @@ fn a_full_block_closes_nothing() {
 }
 
 #[test]
-fn boundary_the_snapshot_as_of_a_block_is_the_newest_before_it() {
-	story_of_alice(|| {
-		for tag in 0..3 {
-			record(REQUEST, tag);
-		}
-		let as_of = |at| Backup::snapshot_as_of(REQUEST, at);
-		let taken_at = [1, 1 + FREQUENCY, 1 + 2 * FREQUENCY];
-		assert_eq!(as_of(0), None);
-		for (sequence, at) in (0..).zip(taken_at) {
-			assert_eq!(as_of(at), Some(sequence));
-			assert_eq!(as_of(at - 1), sequence.checked_sub(1));
-		}
-		assert_eq!(as_of(u64::MAX), Some(2));
-		assert_eq!(Backup::snapshot_as_of(OTHER_REQUEST, u64::MAX), None);
-	});
-}
-
-#[test]
 fn a_report_of_a_lost_branch_is_not_taken_for_another_restore() {
 	story_of_alice(|| {
 		record(REQUEST, 0);

@@ -24,9 +24,6 @@ use subxt::{
 /// Requests to a node that are under way side by side.
 pub(crate) const AT_ONCE: usize = 16;
 
-/// Most snapshots of a machine that are read.
-pub(super) const SNAPSHOTS_MAX: usize = 100_000;
-
 /// Most keys of one account that are read. A chain lets accounts have far fewer.
 const OWNER_KEYS_MAX: u32 = 1_000;
 
@@ -76,20 +73,6 @@ pub(crate) async fn snapshot(
 		records.extend(found.map(|record| (place, record)));
 	}
 	Ok(Snapshot::chain(records).pop().filter(|snapshot| snapshot.sequence == sequence))
-}
-
-/// Sequence of the newest snapshot that was taken at a block or before.
-pub(crate) async fn snapshot_as_of(
-	at: &AtBlock,
-	request: u64,
-	block: u64,
-) -> Result<Option<u64>, CliError> {
-	let call = dynamic::runtime_api_call::<_, Option<u64>>(
-		"BackupApi",
-		"snapshot_as_of",
-		(request, block),
-	);
-	Ok(at.runtime_apis().call(call).await.map_err(subxt::Error::from)?)
 }
 
 /// Who may restore a request besides its owner.

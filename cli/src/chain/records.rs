@@ -260,6 +260,26 @@ pub(crate) struct SnapshotRecord {
 	pub(crate) owner_key_version: u32,
 }
 
+#[cfg(test)]
+impl SnapshotRecord {
+	/// One of a test, taken at the block ten times its sequence.
+	pub(crate) fn example(sequence: u64) -> Self {
+		let mut cid = [7; 36];
+		cid[..8].copy_from_slice(&sequence.to_le_bytes());
+		Self {
+			cid: CidBytes(cid),
+			taken_at: sequence * 10,
+			recorded_at: sequence * 10 + 2,
+			description: None,
+			logical_bytes: 1024,
+			new_bytes: 5,
+			consistency: Value::unnamed_variant("Crash", []),
+			node: 1,
+			owner_key_version: 1,
+		}
+	}
+}
+
 /// A snapshot, as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Snapshot {

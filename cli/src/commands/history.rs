@@ -3,7 +3,7 @@
 
 use crate::{
 	args::{Global, Machine, Unlock, When},
-	chain::{AtBlock, Chain, machines, reads, records::Snapshot},
+	chain::{AtBlock, Chain, histories, machines, reads, records::Snapshot},
 	commands::{
 		blocks::work,
 		locate::locate_sealed,
@@ -63,12 +63,13 @@ pub(super) async fn find(
 	let missing = || CliError::NoSnapshot { request, when };
 	let snapshot = match when {
 		// The chain knows which one it is.
-		When::Block(block) => match reads::snapshot_as_of(&at, request, block).await? {
+		When::Block(block) => match histories::snapshot_as_of(&at, request, block).await? {
 			Some(sequence) => reads::snapshot(&at, request, sequence).await?,
 			None => None,
 		},
 		When::Time(_) => {
-			let mut all = chain.snapshots(&at, &lineage).await?.complete("snapshots")?;
+			let all = histories::snapshots(&at, &lineage, usize::MAX).await?;
+			let mut all = all.complete("snapshots")?;
 			let taken_by = chain.taken_by(&at, &all, when).await?;
 			taken_by.checked_sub(1).map(|newest| all.swap_remove(newest))
 		}

@@ -2,7 +2,7 @@
 
 use crate::{
 	args::{Global, Machine},
-	chain::{Chain, machines, reads, records::Snapshot, submit::Included},
+	chain::{Chain, histories, machines, reads, records::Snapshot, submit::Included},
 	commands::confirm::confirm,
 	error::CliError,
 	output::Output,
@@ -81,7 +81,7 @@ impl Session {
 			return Ok(snapshot);
 		}
 		let lineage = reads::lineage(&at, request).await?;
-		let kept = self.chain.snapshots(&at, &lineage).await?.items;
+		let kept = histories::snapshots(&at, &lineage, usize::MAX).await?.items;
 		let places = kept.iter().map(|snapshot| snapshot.sequence);
 		let nearest = places.min_by_key(|place| place.abs_diff(sequence));
 		Err(CliError::NoSuchSnapshot { request, sequence, nearest })

@@ -3,7 +3,7 @@
 use crate::{
 	args::{Filter, Global, Machine, Snapshots},
 	chain::{
-		AtBlock, Chain, machines, reads,
+		AtBlock, Chain, histories, machines, reads,
 		records::{Lineage, Snapshot},
 	},
 	error::CliError,
@@ -56,7 +56,7 @@ pub(crate) async fn run(
 	};
 	let (chain, at_block) = (&chain, &at);
 	let backups = stream::iter(lineages).map(|lineage| async move {
-		let listed = chain.snapshots(at_block, &lineage).await?;
+		let listed = histories::snapshots(at_block, &lineage, which.filter.reach()).await?;
 		let (snapshots, truncated) = listed.told("snapshots of a machine", output);
 		let snapshots = which.filter.of(snapshots, chain, at_block).await?;
 		Ok::<_, CliError>(Backup { lineage, snapshots, truncated })
@@ -68,6 +68,14 @@ pub(crate) async fn run(
 }
 
 impl Filter {
+	/// How many of the newest have to be read: nothing that is meant lies behind them.
+	fn reach(&self) -> usize {
+		match (self.newest, self.until, self.by_node) {
+			(Some(newest), None, None) => newest,
+			_ => usize::MAX,
+		}
+	}
+
 	/// The snapshots that are meant, in their order.
 	async fn of(
 		&self,
@@ -185,6 +193,7 @@ fn table(snapshots: &[Snapshot]) -> Table {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::args::When;
 	use serde_json::json;
 
 	fn snapshot(sequence: u64, node: u64) -> Snapshot {
@@ -205,6 +214,17 @@ mod tests {
 		assert_eq!(sequences(&Filter { newest: Some(9), ..none.clone() }), json!([1, 2, 3, 4, 5]));
 		let both = Filter { by_node: Some(0), newest: Some(1), ..none };
 		assert_eq!(sequences(&both), json!([3]));
+	}
+
+	#[test]
+	fn no_more_is_read_than_can_be_meant() {
+		let newest = Filter { newest: Some(2), ..Filter::default() };
+		let since = Some(When::Block(3));
+		assert_eq!(Filter::default().reach(), usize::MAX);
+		assert_eq!(newest.reach(), 2);
+		assert_eq!(Filter { since, ..newest.clone() }.reach(), 2);
+		assert_eq!(Filter { until: since, ..newest.clone() }.reach(), usize::MAX);
+		assert_eq!(Filter { by_node: Some(1), ..newest }.reach(), usize::MAX);
 	}
 
 	#[test]

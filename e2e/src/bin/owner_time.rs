@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! cargo build --release -p backup
-//! cargo run -p backup-e2e --bin owner_time -- [SNAPSHOTS] [COMMAND]
+//! cargo build --release -p backup-node
+//! cargo run -p backup-e2e --bin owner_time -- [SNAPSHOTS] [COMMAND] [NODE]
 //! ```
 //!
-//! It starts a node of its own, on a chain that begins with all these snapshots of one account. The
-//! command is the one beside this program, unless another one is named.
+//! It starts a node of its own, on a chain that begins with all these snapshots of one account. Command
+//! and node are the programs beside this one, unless others are named.
 
 use anyhow::{Context, Result, ensure};
 use backup_e2e::{history::snapshots_of, lab::Lab, node::Node, process::built, story};
@@ -27,9 +28,10 @@ async fn main() -> Result<()> {
 	let mut arguments = std::env::args().skip(1);
 	let snapshots: u64 = arguments.next().map_or(Ok(10_000), |count| count.parse())?;
 	let command = arguments.next().map_or_else(|| built("backup"), |path| Ok(path.into()))?;
+	let program = arguments.next().map_or_else(|| built("backup-node"), |path| Ok(path.into()))?;
 	let lab = Lab::new("owner-time")?;
 	let owner = story::owner().public_key().0;
-	let mut node = Node::prepare_with(&lab, snapshots_of(owner, snapshots))?;
+	let mut node = Node::prepare_of(&lab, snapshots_of(owner, snapshots), program)?;
 	node.start()?;
 	node.connect().await?;
 

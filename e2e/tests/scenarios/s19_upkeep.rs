@@ -4,8 +4,9 @@
 
 use crate::town::{Town, all_of};
 use anyhow::{Context, Result, ensure};
-use backup_e2e::{chain::number, history::snapshots_of, story, wait, world::COMMAND_TIME_MAX};
+use backup_e2e::{chain::number, history::machines_of, story, wait, world::COMMAND_TIME_MAX};
 use serde_json::Value as Json;
+use std::iter;
 use subxt::utils::AccountId32;
 
 /// Snapshots of Bob's machine that the chain begins with.
@@ -17,6 +18,10 @@ const KEPT: u64 = 9;
 /// The request of Bob's machine.
 const MACHINE: u64 = 0;
 
+/// Further machines of Bob's, with one snapshot each: so many that the chain comes round to each of them
+/// only once in about 30 blocks.
+const FURTHER: usize = 480;
+
 /// Another operator's node, which holds copies.
 const HOLDER: u64 = 2;
 
@@ -26,7 +31,8 @@ const REFUSED: i32 = 4;
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_is_what_owners_and_the_council_want() -> Result<()> {
 	let owner = story::owner().public_key().0;
-	let town = Town::found_with("s19-upkeep", snapshots_of(owner, SNAPSHOTS)).await?;
+	let past = machines_of(owner, iter::once(SNAPSHOTS).chain(iter::repeat_n(1, FURTHER)));
+	let town = Town::found_with("s19-upkeep", past).await?;
 	let node = |who: &str, id: u64, key: &str| -> Result<()> {
 		let (secret, recipient) = (town.path(who), town.recipient(key)?);
 		let register = format!("node register --id {id} --recipient {recipient}");
@@ -41,7 +47,7 @@ async fn what_is_kept_is_what_owners_and_the_council_want() -> Result<()> {
 		},
 		&|| town.answer("Bob", &format!("settings {MACHINE} --keep-last {KEPT}")).map(drop),
 	])?;
-	let new = MACHINE + 1;
+	let new = MACHINE + 1 + FURTHER as u64;
 	town.answer("Alice", &format!("request assign {new} --to {}", story::NODE))?;
 	town.answer("Alice", &format!("request fulfil {new} --vm new"))?;
 	all_of([
@@ -55,9 +61,10 @@ async fn what_is_kept_is_what_owners_and_the_council_want() -> Result<()> {
 	// From now on a deletion is not waited for.
 	let pace = "deletion_grace=1 deletion_deadline=1 replicas=1";
 	town.answer("Alice", &format!("governance propose set {pace}"))?;
+	let late = last_in_turn(&town).await?;
 	all_of([
 		&|| due_deletion_is_carried_out(&town).context("upkeep close-deletion"),
-		&|| holders_are_chosen(&town).context("upkeep replace-holders, copies"),
+		&|| holders_are_chosen(&town, late).context("upkeep replace-holders, copies"),
 		&|| backup_is_gone(&town, new).context("upkeep close-deletion, reclaim-deposit"),
 	])?;
 
@@ -121,18 +128,30 @@ fn due_deletion_is_carried_out(town: &Town) -> Result<()> {
 	Ok(())
 }
 
-/// The chain does it by itself, in the block that admits a node; anybody may still ask for it.
-fn holders_are_chosen(town: &Town) -> Result<()> {
-	let replace = format!("upkeep replace-holders {MACHINE}");
+/// The machine that the chain has just looked at, whose next turn comes last.
+async fn last_in_turn(town: &Town) -> Result<u64> {
+	wait::until_async("a turn to begin", COMMAND_TIME_MAX, || async {
+		let cursor = town.chain.storage("Backup", "TakeOverCursor", vec![]).await?;
+		Ok(cursor.as_u64())
+	})
+	.await
+}
+
+/// Anybody may ask for it; the chain does it by itself when it comes round.
+fn holders_are_chosen(town: &Town, late: u64) -> Result<()> {
+	let replace = |machine: u64| format!("upkeep replace-holders {machine}");
 	// Nobody may hold copies yet.
-	town.fails("Dave", &replace, REFUSED, "NothingToReplace")?;
+	town.fails("Dave", &replace(late), REFUSED, "NothingToReplace")?;
 	town.answer("Alice", &format!("governance propose admit {HOLDER}"))?;
+	let replaced = town.answer("Dave", &replace(late))?;
+	ensure!(events(&replaced) == ["HolderChosen"], "{replaced}");
+	town.fails("Dave", &replace(late), REFUSED, "NothingToReplace")?;
 	wait::until("a holder to be chosen", COMMAND_TIME_MAX, || {
 		let copies = town.answer("Dave", &format!("copies {MACHINE}"))?;
 		let holder = &copies["copies"][1];
 		Ok((holder["node"] == HOLDER && holder["role"] == "holder").then_some(()))
 	})?;
-	town.fails("Dave", &replace, REFUSED, "NothingToReplace")
+	town.fails("Dave", &replace(MACHINE), REFUSED, "NothingToReplace")
 }
 
 /// A machine that ran before its owner subscribed.

@@ -68,7 +68,10 @@ async fn polkadotjs_reads_and_writes_everything_that_owners_and_governance_need(
 		ensure!(seen["snapshots"].as_array().map(Vec::len) == Some(1), "{seen}");
 		ensure!(seen["snapshots"][0]["sequence"] == 0, "{seen}");
 		ensure!(seen["snapshots"][0]["snapshot"]["logicalBytes"] == 128 << 20, "{seen}");
-		ensure!(seen["pagedSnapshots"] == 1, "{seen}");
+		ensure!(seen["page"].as_array().map(Vec::len) == Some(1), "{seen}");
+		ensure!(seen["page"][0]["sequence"] == 0 && seen["next"].is_null(), "{seen}");
+		ensure!(seen["page"][0]["cid"] == seen["snapshots"][0]["snapshot"]["cid"], "{seen}");
+		ensure!(seen["asOf"] == 0, "{seen}");
 		ensure!(seen["eligibility"]["notDue"]["dueAt"].is_u64(), "{seen}");
 
 		let url = world.node.url();

@@ -83,8 +83,12 @@ sp_api::impl_runtime_apis! {
 			Backup::lineages_of(owner)
 		}
 
-		fn snapshot_as_of(request_id: RequestId, at: BlockNumber) -> Option<u64> {
-			Backup::snapshot_as_of(request_id, at)
+		fn snapshot_as_of(
+			request_id: RequestId,
+			at: BlockNumber,
+			before: Option<u64>,
+		) -> (Option<u64>, Option<u64>) {
+			Backup::snapshot_as_of(request_id, at, before)
 		}
 
 		fn grants(request_id: RequestId) -> Vec<Grant<AccountId, BlockNumber>> {
@@ -129,9 +133,10 @@ sp_api::impl_runtime_apis! {
 
 		fn snapshots(
 			request_id: RequestId,
-			from: u64,
-		) -> Vec<(u64, SnapshotMetadata<RequestId, NodeId, BlockNumber>)> {
-			Backup::snapshots(request_id, from)
+			before: Option<u64>,
+			limit: u32,
+		) -> Page<u64, SnapshotMetadata<RequestId, NodeId, BlockNumber>> {
+			Backup::snapshots(request_id, before, limit)
 		}
 	}
 }

@@ -142,9 +142,9 @@ fn a_snapshot_that_the_node_signed_is_recorded() {
 		let call = report(&authority);
 		assert_eq!(submit(call.clone()), Ok(Ok(())));
 		assert_eq!(submit(call), Err(InvalidTransaction::Stale.into()));
-		let recorded: Vec<_> =
-			Runtime::snapshots(REQUEST, 0).into_iter().map(|(_, record)| record.cid).collect();
-		assert_eq!(recorded, [root()]);
+		let (recorded, next) = Runtime::snapshots(REQUEST, None, u32::MAX);
+		let roots: Vec<_> = recorded.into_iter().map(|(_, record)| record.cid).collect();
+		assert_eq!((roots, next), (vec![root()], None));
 		let salt = Runtime::lineage(REQUEST).unwrap().salt;
 		assert_eq!(Runtime::root_status(REQUEST, salt, 0, root()), RootStatus::Retained);
 		assert_eq!(Runtime::roots_of_node(NODE, None).0.len(), 1);
@@ -158,7 +158,7 @@ fn a_snapshot_that_a_stranger_signed_is_refused() {
 		register_key();
 		let stranger = AuthorityId::generate_pair(None);
 		assert_eq!(submit(report(&stranger)), Err(InvalidTransaction::BadProof.into()));
-		assert!(Runtime::snapshots(REQUEST, 0).is_empty());
+		assert_eq!(Runtime::snapshots(REQUEST, None, u32::MAX), (vec![], None));
 	});
 }
 

@@ -132,8 +132,7 @@ impl Model {
 		let (request, owner) = MACHINES[machine];
 		let mut history = self.histories.remove(&machine).expect("seen by the caller");
 		let left = history.kept.len().saturating_sub(DELETIONS);
-		let found: BTreeSet<u64> =
-			Backup::snapshots(request, 0).into_iter().map(|(sequence, _)| sequence).collect();
+		let found: BTreeSet<u64> = kept_of(request).into_iter().collect();
 		assert_eq!(found.len(), left);
 		let gone: Vec<u64> =
 			history.kept.keys().copied().filter(|sequence| !found.contains(sequence)).collect();
