@@ -342,7 +342,8 @@ impl Executor for NodeExecutor {
 		}
 		if is_unknown && self.store.waits_for_packs().map_err(stored)? {
 			tracing::warn!(
-				"nothing is freed: a recorded snapshot may stand in a pack that is away"
+				"nothing is freed: a recorded snapshot may stand in a pack that is away, which has to be \
+				 brought back, or gone on without by `backup-agent fsck --repair`"
 			);
 			return Ok(lost);
 		}

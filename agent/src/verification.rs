@@ -171,7 +171,8 @@ impl Verifier {
 		}
 		// From here on dropping it gives the turn back.
 		let mut turn = Turn { verifier: self.clone(), roots: roots.to_vec(), depth };
-		if self.store.pins_unconfirmed() {
+		// Where packs are waited for, all is pinned that can be, and others may have what they held.
+		if self.store.pins_unconfirmed() && !self.store.waits_for_packs()? {
 			return Err(RepositoryError::PinsUnconfirmed.into());
 		}
 		let pinned: Vec<Cid> = self.store.pins()?.into_iter().map(|pin| pin.root).collect();

@@ -157,7 +157,13 @@ fn pins(facts: &Facts) -> Check {
 		false => Ok("confirmed".into()),
 		true => Err("some may have been lost, so nothing is collected".into()),
 	};
-	check("pins", found, "nothing, they are compared with the chain as soon as the node answers")
+	check(
+		"pins",
+		found,
+		"nothing, they are compared with the chain as soon as the node answers; but where a pack is away \
+		 (`backup-agent doctor` names it), bring it back and start the agent anew, or go on without it: \
+		 `backup-agent fsck --repair`",
+	)
 }
 
 fn node(facts: &Facts) -> Check {

@@ -88,6 +88,8 @@ pub(crate) struct FakeExecutor {
 	pub(crate) is_below_quorum: AtomicBool,
 	/// Whether pins may have been lost.
 	pub(crate) is_unconfirmed: AtomicBool,
+	/// Whether one of them may stand in a pack that is away.
+	pub(crate) waits_for_packs: AtomicBool,
 	/// Whether copies were begun by an earlier run.
 	pub(crate) has_unfinished_copies: AtomicBool,
 	/// Whether copies are being fetched.
@@ -126,6 +128,7 @@ impl FakeExecutor {
 				is_obstructed: AtomicBool::new(false),
 				has_left_roots: AtomicBool::new(false),
 				is_unconfirmed: AtomicBool::new(false),
+				waits_for_packs: AtomicBool::new(false),
 				is_fetching: AtomicBool::new(false),
 				is_below_quorum: AtomicBool::new(false),
 				has_unfinished_copies: AtomicBool::new(false),
@@ -206,7 +209,7 @@ impl Executor for FakeExecutor {
 
 	fn confirm_pins(&self, roots: Vec<RecordedRoot>) -> Result<Vec<RecordedRoot>, JobError> {
 		self.acts.lock().unwrap().push(Act::Confirmed(roots));
-		self.is_unconfirmed.store(false, Ordering::Relaxed);
+		self.is_unconfirmed.store(self.waits_for_packs.load(Ordering::Relaxed), Ordering::Relaxed);
 		Ok(Vec::new())
 	}
 

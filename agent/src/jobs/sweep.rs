@@ -131,7 +131,8 @@ pub async fn run(jobs: Arc<Jobs>, chain: Arc<dyn FinalizedChain>, mut in_force: 
 enum Swept {
 	/// All that could be done is done.
 	Done,
-	/// No deletion is told, since roots that were given up may be left.
+	/// No deletion is told, since roots that were given up may be left, or nobody knows which blocks are
+	/// needed.
 	RootsAreLeft,
 }
 

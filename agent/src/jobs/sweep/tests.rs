@@ -348,6 +348,22 @@ async fn pins_that_may_be_lost_are_made_from_what_the_chain_records() {
 	assert_eq!(bench.acts().await, []);
 }
 
+/// A root of which nothing is known cannot be pinned, and what hangs below it is not to be freed.
+#[tokio::test]
+async fn nothing_is_collected_and_no_deletion_told_while_pins_cannot_be_confirmed() {
+	let mut bench = Bench::new([(1, Deleted)]);
+	let order = deletion(7, 3);
+	bench.deleted(&order);
+	bench.executor.is_unconfirmed.store(true, Ordering::Relaxed);
+	bench.executor.waits_for_packs.store(true, Ordering::Relaxed);
+	let acts = bench.acts().await;
+	assert!(matches!(&acts[..], [Act::Confirmed(_), Act::Unpinned(_)]), "{acts:?}");
+	assert!(bench.deleted(&order).is_empty());
+	bench.executor.waits_for_packs.store(false, Ordering::Relaxed);
+	assert_eq!(bench.acts().await, [Act::Confirmed(Vec::new()), Act::Collected]);
+	assert_eq!(bench.deleted(&order), [3]);
+}
+
 #[tokio::test]
 async fn what_a_failed_job_left_is_collected() {
 	let mut bench = Bench::new([(1, Retained)]);

@@ -281,14 +281,6 @@ fn remember(store: &Shared, found: &Obstacles) {
 			 mended, its snapshots are given up, or `fsck --repair` goes on without it"
 		);
 	}
-	for pack in &found.unread_packs {
-		tracing::warn!(
-			target: "store",
-			pack,
-			"no deletion is told: a root may stand in a pack that is away or cannot be read, until it \
-			 can, or `fsck --repair` goes on without it"
-		);
-	}
 	*known = found.clone();
 }
 

@@ -9,6 +9,7 @@ mod unread;
 use crate::repositories::{
 	Collected, RepositoryError,
 	embedded::{
+		PACK_BYTES_MAX,
 		entry::{ENTRY_BYTES, Entry, Flaw, Outlook::MayComeBack},
 		files::Files,
 	},
@@ -140,7 +141,7 @@ impl Index {
 	}
 
 	/// An empty index in place of whatever is there, in one step: what is left to it is in the one or
-	/// in the other. It counts as complete only after [`complete`](Self::complete).
+	/// in the other, unless there is no room for both. It counts as complete only after [`complete`](Self::complete).
 	pub(crate) fn create(files: Arc<dyn Files>, legacy: &Legacy) -> Result<Self, RepositoryError> {
 		match Self::write_new(files.clone(), legacy) {
 			// The old one may take all the room that there is.
@@ -405,7 +406,11 @@ impl Index {
 	/// Gives the index up: it is not used any more, and the next start rebuilds it.
 	pub(crate) fn condemn(&self) -> Result<(), RepositoryError> {
 		// It is damaged: what can still be read of it may be wrong, or nothing.
-		let legacy = self.legacy().ok().filter(|legacy| legacy.next_pack < PACKS_MAX);
+		let is_likely = |legacy: &Legacy| {
+			let ends = legacy.places.iter().map(|place| place.offset.saturating_add(place.len));
+			legacy.next_pack < PACKS_MAX && ends.max() < Some(PACK_BYTES_MAX * 2)
+		};
+		let legacy = self.legacy().ok().filter(is_likely);
 		let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
 		self.is_condemned.store(true, Ordering::Release);
 		close(&mut slot);

@@ -195,10 +195,16 @@ impl PinLog {
 					at += header.record_bytes();
 					self.end = at;
 				}
-				None => at = find_magic(&*file, at + 1, len)?.unwrap_or(len),
+				None => match find_magic(&*file, at + 1, len)? {
+					// A crash tears no more than one record.
+					Some(next) => {
+						found = PinsFound::PerhapsNotAll;
+						at = next;
+					}
+					None => at = len,
+				},
 			}
 		}
-		// A crash tears no more than one record.
 		if len - self.end > HEADER_BYTES + LABEL_BYTES_MAX as u64 {
 			found = PinsFound::PerhapsNotAll;
 		}

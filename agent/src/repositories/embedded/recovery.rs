@@ -53,6 +53,15 @@ pub(crate) fn open(
 	}
 	// Not before: whoever finds a log without damage takes it for all that is pinned.
 	pins.mend()?;
+	for pack in &unread {
+		let pack = pack_name(*pack);
+		tracing::warn!(
+			target: "store",
+			pack,
+			"no deletion is told: a root may stand in a pack that is away or cannot be read, until it \
+			 can, or `fsck --repair` goes on without it"
+		);
+	}
 	let states = index.packs()?;
 	trim(&files, &pack_numbers, &states)?;
 
@@ -295,6 +304,8 @@ struct Rebuild {
 impl Rebuild {
 	fn pack(&mut self, pack: u32, file: &dyn StoreFile) -> Result<(), RepositoryError> {
 		let io = RepositoryError::io;
+		// A crash leaves bytes that are not durable, and nobody syncs them again.
+		file.sync().map_err(io("sync a pack"))?;
 		let len = file_len(file)?;
 		let mut at = 0;
 		let mut header = [0; HEADER_BYTES as usize];

@@ -175,6 +175,11 @@ impl SimulatedFiles {
 		self.disk().failing_sync_in = syncs;
 	}
 
+	/// The same disk, once the program was killed at its cut: what was written is there, synced or not.
+	pub(crate) fn after_kill(&self) -> Self {
+		Self(Arc::new(Mutex::new(Disk { cut_at: None, ..self.disk().clone() })))
+	}
+
 	/// Another disk, as this one is found after the power cut.
 	pub(crate) fn after_power_cut(&self, seed: u64) -> Self {
 		let disk = self.disk();

@@ -203,9 +203,70 @@ fn pins_stay_although_making_their_log_anew_failed_at_any_sync() {
 
 #[test]
 fn a_log_of_pins_that_is_damaged_throughout_is_no_empty_one() {
-	let (files, _) = disk();
-	files.edit(PINS_FILE, |bytes| *bytes = vec![7; 5_000]);
-	assert!(open_on(&files).pins_unconfirmed());
+	let damages: [fn(&mut Vec<u8>); 2] = [
+		|bytes| *bytes = vec![7; 5_000],
+		|bytes| [9, 80].into_iter().for_each(|at| bytes[at] ^= 1),
+	];
+	for damage in damages {
+		let (files, _) = disk();
+		files.edit(PINS_FILE, damage);
+		let store = open_on(&files);
+		assert!(store.pins_unconfirmed() && store.pins().unwrap().is_empty());
+	}
+}
+
+/// Cause: what a killed program had written and not synced was indexed. Effect: after a power cut it was
+/// gone, and waited for as for the end of a pack.
+#[test]
+fn what_is_indexed_anew_is_durable() {
+	let back_up = |files: &SimulatedFiles, snapshots: &Snapshots| -> Option<()> {
+		let store = EmbeddedStore::open_files(Arc::new(files.clone()), SMALL).ok()?;
+		let session = store.open_session().ok()?;
+		for block in snapshots.blocks(0) {
+			put(&*session, block).ok()?;
+		}
+		session.pin(&snapshots.roots[0].cid, b"label").ok()
+	};
+	let (files, snapshots) = (SimulatedFiles::default(), Snapshots::new());
+	back_up(&files, &snapshots).unwrap();
+	let steps = files.steps();
+	let mut unacknowledged = 0;
+	for step in 0..steps {
+		let files = SimulatedFiles::default();
+		files.cut_after(step);
+		if back_up(&files, &snapshots).is_some() {
+			continue;
+		}
+		let files = files.after_kill();
+		if !files.names().iter().any(|name| name == INDEX_FILE) {
+			continue;
+		}
+		files.take_away(INDEX_FILE);
+		let store = open_on(&files);
+		unacknowledged += u64::from(store.usage().unwrap().blocks > 0);
+		drop(store);
+		for seed in 0..4 {
+			let store = open_on(&files.after_power_cut(seed));
+			let found = check(&store);
+			assert!(found.unread_packs.is_empty(), "step {step}, seed {seed}");
+			assert_eq!(found.damaged_blocks, 0, "step {step}, seed {seed}");
+		}
+	}
+	assert!(unacknowledged > 0);
+}
+
+#[test]
+fn an_index_is_given_up_although_no_other_can_be_made() {
+	let (files, snapshots) = disk();
+	let store = open_on(&files);
+	files.fail_sync_in(Some(0));
+	store.shared.index.condemn().unwrap();
+	drop(store);
+	for seed in 0..8 {
+		let store = open_on(&files.after_power_cut(seed));
+		assert!(store.pins_unconfirmed(), "seed {seed}: it was not made anew");
+		assert!((0..2).all(|snapshot| snapshots.is_whole(&store, snapshot)));
+	}
 }
 
 /// Cause: an empty log was made before the index said that pins may be lost. Effect: after a kill in
