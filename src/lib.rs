@@ -856,6 +856,8 @@ pub mod pallet {
 		SnapshotRestoreFailed {
 			/// The restore.
 			restore_id: u64,
+			/// The machine's request.
+			request_id: T::RequestId,
 			/// What stood in the way.
 			reason: FailureReason,
 		},
@@ -863,6 +865,8 @@ pub mod pallet {
 		RestoreClosed {
 			/// The restore.
 			restore_id: u64,
+			/// The machine's request.
+			request_id: T::RequestId,
 		},
 		/// An owner wants all its backups deleted.
 		UserDeletionRequested {

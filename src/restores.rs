@@ -150,7 +150,7 @@ impl<T: Config> Pallet<T> {
 		}
 		RestoreRequests::<T>::remove(restore_id);
 		RestoreCountOfAccount::<T>::mutate_exists(&restore.requester, decrease);
-		Self::deposit_event(Event::RestoreClosed { restore_id });
+		Self::deposit_event(Event::RestoreClosed { restore_id, request_id: restore.request_id });
 		Ok(())
 	}
 
@@ -241,7 +241,7 @@ impl<T: Config> Pallet<T> {
 				),
 				Some(reason) => (
 					RestoreState::Failed { reason, at },
-					Event::SnapshotRestoreFailed { restore_id, reason },
+					Event::SnapshotRestoreFailed { restore_id, request_id, reason },
 				),
 			};
 			restore.state = state;

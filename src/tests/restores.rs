@@ -100,7 +100,10 @@ fn a_failed_restore_says_why() {
 		assert_ok!(submit(restore_report(0, Some(reason))));
 		let state = RestoreRequests::<Test>::get(0).unwrap().state;
 		assert_eq!(state, RestoreState::Failed { reason, at: System::block_number() });
-		assert_eq!(last_event(), Event::SnapshotRestoreFailed { restore_id: 0, reason });
+		assert_eq!(
+			last_event(),
+			Event::SnapshotRestoreFailed { restore_id: 0, request_id: REQUEST, reason }
+		);
 	});
 }
 
@@ -134,7 +137,7 @@ fn a_restore_is_closed_by_who_asked_or_once_expired_by_anybody() {
 		assert_noop!(Backup::close_restore(signed(BOB), 0), Error::<Test>::NotAuthorized);
 		run_for(50);
 		assert_ok!(Backup::close_restore(signed(BOB), 0));
-		assert_eq!(last_event(), Event::RestoreClosed { restore_id: 0 });
+		assert_eq!(last_event(), Event::RestoreClosed { restore_id: 0, request_id: REQUEST });
 		assert_eq!(RestoreRequests::<Test>::iter_keys().count(), 0);
 		assert_noop!(
 			Backup::close_restore(signed(ALICE), 0),
@@ -161,7 +164,7 @@ fn restores_that_are_over_are_closed_by_the_way() {
 			Backup::on_idle(System::block_number(), room);
 		}
 		assert_eq!(RestoreRequests::<Test>::iter_keys().collect::<Vec<_>>(), [1]);
-		assert_eq!(last_event(), Event::RestoreClosed { restore_id: 0 });
+		assert_eq!(last_event(), Event::RestoreClosed { restore_id: 0, request_id: REQUEST });
 		run_for(10);
 		for _ in 0..2 {
 			Backup::on_idle(System::block_number(), room);

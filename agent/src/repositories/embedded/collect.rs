@@ -75,7 +75,7 @@ impl<'a> Marked<'a> {
 			false => sweep_all(store, live, *keep_from)?,
 			true => sweep_roots(store, live, *keep_from)?,
 		};
-		reclaim(store)?;
+		live.obstacles.wait_for(&reclaim(store)?);
 		remember(store, &live.obstacles);
 		Ok(collected)
 	}
@@ -280,6 +280,9 @@ fn remember(store: &Shared, found: &Obstacles) {
 			"nothing is freed but roots: what hangs below a damaged node is unknown, until it is \
 			 mended, its snapshots are given up, or `fsck --repair` goes on without it"
 		);
+	}
+	if known.unread_packs != found.unread_packs {
+		found.warn_of_packs();
 	}
 	*known = found.clone();
 }

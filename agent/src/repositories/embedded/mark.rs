@@ -55,14 +55,27 @@ pub struct Obstacle {
 impl Obstacles {
 	/// Those that are known without a look at what is needed.
 	pub(crate) fn of_packs(unread: &BTreeSet<u32>) -> Self {
-		Self {
-			unread_packs: unread
-				.iter()
-				.take(OBSTACLES_NAMED_MAX)
-				.map(|pack| pack_name(*pack))
-				.collect(),
-			has_dead_roots: !unread.is_empty(),
-			..Self::default()
+		let mut obstacles = Self::default();
+		obstacles.wait_for(unread);
+		obstacles
+	}
+
+	/// A root that nothing needs may stand in these packs as well.
+	pub(crate) fn wait_for(&mut self, packs: &BTreeSet<u32>) {
+		let left = OBSTACLES_NAMED_MAX.saturating_sub(self.unread_packs.len());
+		self.unread_packs.extend(packs.iter().take(left).map(|pack| pack_name(*pack)));
+		self.has_dead_roots |= !packs.is_empty();
+	}
+
+	/// Tells in the log what stands in the way of deletions.
+	pub(crate) fn warn_of_packs(&self) {
+		for pack in &self.unread_packs {
+			tracing::warn!(
+				target: "store",
+				pack,
+				"no deletion is told: a root may stand in a pack that is away or cannot be read, until \
+				 the agent is started with it, or `fsck --repair` goes on without it"
+			);
 		}
 	}
 

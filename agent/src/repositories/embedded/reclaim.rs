@@ -11,45 +11,58 @@ use crate::repositories::{
 		files::StoreFile,
 		index::DeadRun,
 		lock,
+		packs::pack_name,
 		record::{HEADER_BYTES, Header},
 	},
 };
-use std::io;
+use std::{collections::BTreeSet, io};
 
-/// Frees what the index notes as dead.
-pub(crate) fn reclaim(store: &Shared) -> Result<(), RepositoryError> {
+/// Frees what the index notes as dead. Answers with the packs that went away with some of it: it is
+/// there again when they are, so it stays noted.
+pub(crate) fn reclaim(store: &Shared) -> Result<BTreeSet<u32>, RepositoryError> {
 	// Readers that looked up a place before the last commit are gone after this.
 	drop(shut(store));
 	// Asked before the index: a block that is committed in between is found there.
 	let in_use = lock(&store.writer).packs_in_use();
 	// Nobody knows what else stands in these.
 	let unread = store.index.unread_packs()?;
+	let mut away = BTreeSet::new();
 	for (pack, state) in store.index.packs()? {
-		if state.live_blocks == 0 && !in_use.contains(&pack) && !unread.contains(&pack) {
+		let is_kept = state.live_blocks > 0 || in_use.contains(&pack) || unread.contains(&pack);
+		let runs = store.index.dead_runs(pack)?;
+		if is_kept && runs.is_empty() {
+			continue;
+		}
+		// By its name: one that is open for reading may have lost it.
+		let file = store.files.open(&pack_name(pack)).map_err(RepositoryError::io("open a pack"));
+		let file = match file {
+			Err(error) if error.is_loss() => {
+				away.insert(pack);
+				continue;
+			}
+			file => file?,
+		};
+		if is_kept {
+			punch(store, pack, &*file, &runs)?;
+		} else {
 			store.index.drop_pack(pack)?;
 			store.packs.remove(pack)?;
-		} else {
-			punch(store, pack)?;
 		}
 	}
-	Ok(())
+	Ok(away)
 }
 
-fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
-	let runs = store.index.dead_runs(pack)?;
-	if runs.is_empty() {
-		return Ok(());
-	}
-	let file = match store.packs.file(pack) {
-		// A pack that is gone takes no space, and is dead in the same places when it comes back.
-		Err(error) if error.is_loss() => return Ok(()),
-		file => file?,
-	};
+fn punch(
+	store: &Shared,
+	pack: u32,
+	file: &dyn StoreFile,
+	runs: &[DeadRun],
+) -> Result<(), RepositoryError> {
 	let io = RepositoryError::io;
 	let mut records = Vec::new();
-	for run in &runs {
+	for run in runs {
 		// An entry that was damaged may have named any place, even one amid good blocks.
-		let is_record = match consists_of_records(&*file, run).map_err(io("read a pack")) {
+		let is_record = match consists_of_records(file, run).map_err(io("read a pack")) {
 			// What the disk cannot read any more is left alone too.
 			Err(error) if error.is_loss() => false,
 			checked => checked?,
@@ -73,7 +86,7 @@ fn punch(store: &Shared, pack: u32) -> Result<(), RepositoryError> {
 		file.punch(run.offset + HEADER_BYTES, run.len - HEADER_BYTES)
 			.map_err(io("free space in a pack"))?;
 	}
-	store.index.clear_dead(pack, &runs)
+	store.index.clear_dead(pack, runs)
 }
 
 fn consists_of_records(file: &dyn StoreFile, run: &DeadRun) -> io::Result<bool> {

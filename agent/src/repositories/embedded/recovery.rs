@@ -53,15 +53,8 @@ pub(crate) fn open(
 	}
 	// Not before: whoever finds a log without damage takes it for all that is pinned.
 	pins.mend()?;
-	for pack in &unread {
-		let pack = pack_name(*pack);
-		tracing::warn!(
-			target: "store",
-			pack,
-			"no deletion is told: a root may stand in a pack that is away or cannot be read, until it \
-			 can, or `fsck --repair` goes on without it"
-		);
-	}
+	let obstacles = Obstacles::of_packs(&unread);
+	obstacles.warn_of_packs();
 	let states = index.packs()?;
 	trim(&files, &pack_numbers, &states)?;
 
@@ -91,7 +84,7 @@ pub(crate) fn open(
 		writer: Mutex::new(writer),
 		pins: Mutex::new(pins),
 		sessions: Mutex::default(),
-		obstacles: Mutex::new(Obstacles::of_packs(&unread)),
+		obstacles: Mutex::new(obstacles),
 		times_noted: AtomicU64::default(),
 	})
 }

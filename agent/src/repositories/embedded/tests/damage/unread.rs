@@ -74,6 +74,29 @@ fn nobody_is_told_that_a_root_is_gone_while_a_pack_is_away_in_which_it_may_stand
 	}
 }
 
+/// Cause: only a start noticed that a pack is away. Effect: a deletion was told although the root was
+/// not overwritten, and the file might come back.
+#[test]
+fn nobody_is_told_that_a_root_is_gone_whose_pack_went_away_beside_the_agent() {
+	let (files, tree) = Deep::new();
+	let store = open_on(&files);
+	assert!(tree.is_whole(&store), "its packs are open");
+	let content = Absence::Away.begin(&files, PACKS[2]);
+	store.unpin(&tree.root.cid).unwrap();
+	for _ in 0..2 {
+		store.collect().unwrap();
+		let found = store.obstacles();
+		assert!(!found.any() && found.has_dead_roots && store.has_garbage(), "{found:?}");
+		assert_eq!(found.unread_packs, [PACKS[2]]);
+	}
+	Absence::Away.end(&files, PACKS[2], content);
+	store.collect().unwrap();
+	assert_eq!(store.obstacles(), Obstacles::default());
+	assert!(!store.has_garbage());
+	let pack = files.content(PACKS[2]);
+	assert!(!pack.windows(tree.root.bytes.len()).any(|bytes| bytes == tree.root.bytes));
+}
+
 #[test]
 fn a_deletion_is_told_once_a_repair_went_on_without_a_pack() {
 	for absence in Absence::ALL {
