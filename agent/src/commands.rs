@@ -90,7 +90,7 @@ impl Context {
 	}
 
 	fn load(&self, settings: Settings) -> Result<Config> {
-		self.source(settings).load().context("failed to start")
+		Ok(self.source(settings).load()?)
 	}
 }
 

@@ -14,6 +14,7 @@ use crate::{
 	chain::NodeUrl,
 	format::Compression,
 	log::LogFilter,
+	nearest::nearest,
 	peers::{AddressError, Reach},
 	replicas::REPLICAS_MAX,
 	sources::ImageFormat,
@@ -301,6 +302,22 @@ pub enum ConfigError {
 		#[source]
 		source: Box<toml::de::Error>,
 	},
+	/// A key of the file is none that is known.
+	#[error(
+		"understand the configuration {path}, line {line}: there is no key `{key}`{meant}",
+		path = .path.display(),
+		meant = .nearest.as_ref().map(|key| format!("; did you mean `{key}`?")).unwrap_or_default()
+	)]
+	UnknownKey {
+		/// The file.
+		path: PathBuf,
+		/// Where it stands, counted from 1.
+		line: usize,
+		/// What stands there.
+		key: String,
+		/// What was probably meant.
+		nearest: Option<String>,
+	},
 	/// The file is longer than any configuration.
 	#[error("read the configuration {path}: it has more than {FILE_BYTES_MAX} bytes", path = .path.display())]
 	TooLong {
@@ -378,6 +395,26 @@ pub enum ConfigError {
 	},
 }
 
+/// Why a file with this text is no configuration.
+fn wrong(path: &Path, text: &str, source: toml::de::Error) -> ConfigError {
+	let path = path.to_owned();
+	// The words of serde's error are all that tells which keys there are in this place.
+	let mut words = source.message().split('`').skip(1).step_by(2);
+	match (source.message().starts_with("unknown field"), words.next()) {
+		(true, Some(key)) => {
+			let known: Vec<_> = words.collect();
+			let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+			ConfigError::UnknownKey {
+				path,
+				line: before.matches('\n').count() + 1,
+				key: key.to_owned(),
+				nearest: nearest(key, &known).map(str::to_owned),
+			}
+		}
+		_ => ConfigError::Parse { path, source: source.into() },
+	}
+}
+
 impl Settings {
 	/// Reads a file. A key that is not known is an error.
 	pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -386,8 +423,7 @@ impl Settings {
 			return Err(ConfigError::TooLong { path: path.to_owned() });
 		}
 		let text = fs::read_to_string(path).map_err(failed)?;
-		toml::from_str(&text)
-			.map_err(|source| ConfigError::Parse { path: path.to_owned(), source: source.into() })
+		toml::from_str(&text).map_err(|error| wrong(path, &text, error))
 	}
 
 	/// Lays these settings over others.
@@ -607,7 +643,6 @@ where
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use std::error::Error;
 
 	fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
 		let dir = tempfile::tempdir().unwrap();
@@ -687,8 +722,11 @@ mod tests {
 	fn a_misspelt_key_is_named_with_its_line() {
 		let (_dir, path) = file("listen = \"127.0.0.1:1\"\njobs_maxx = 3\n");
 		let error = Config::load(Some(&path), Settings::default()).unwrap_err();
-		let cause = error.source().unwrap().to_string();
-		assert!(cause.contains("jobs_maxx") && cause.contains("line 2"), "{cause}");
+		let meant = "line 2: there is no key `jobs_maxx`; did you mean `jobs_max`?";
+		assert!(error.to_string().ends_with(meant), "{error}");
+		let (_dir, path) = file("\n[replicas]\nxyz = 1\n");
+		let error = Config::load(Some(&path), Settings::default()).unwrap_err();
+		assert!(error.to_string().ends_with("line 2: there is no key `replicas`"), "{error}");
 	}
 
 	#[test]

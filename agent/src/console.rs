@@ -11,7 +11,11 @@ pub(crate) fn existing_store(config: &Config) -> Result<PathBuf> {
 	match blocks.is_dir() {
 		true => Ok(blocks),
 		false => {
-			bail!("there is no block store {}; give the agent's --state-dir", blocks.display())
+			bail!(
+				"there is no block store {}; name the agent's folder with --state-dir or its configuration \
+				 with --config, or make one with `backup-agent init`",
+				blocks.display()
+			)
 		}
 	}
 }

@@ -21,6 +21,7 @@ pub mod jobs;
 pub mod log;
 pub mod metrics;
 pub mod nbd;
+pub mod nearest;
 pub mod node;
 #[cfg(test)]
 mod page;

@@ -157,11 +157,25 @@ fn secrets_that_others_can_read_or_that_are_missing_are_refused() {
 fn a_misspelt_key_is_named() {
 	let bench = Bench::new();
 	let file = bench.state_dir().join("agent.toml");
-	fs::write(&file, "job_max = 3\n").unwrap();
+	fs::write(&file, "sweep_seconds = 9\njob_max = 3\n").unwrap();
 	let output = bench.ends_with(&["check-config", "--config", file.to_str().unwrap()]);
 	let said = String::from_utf8(output.stderr).unwrap();
 	assert_eq!(output.status.code(), Some(1));
-	assert!(said.contains("job_max") && said.contains("agent.toml"), "{said}");
+	assert!(said.starts_with("error: understand the configuration /"), "{said}");
+	let told = "agent.toml, line 2: there is no key `job_max`; did you mean `jobs_max`?\n";
+	assert!(said.ends_with(told), "{said}");
+}
+
+#[test]
+fn a_good_configuration_is_said_to_be_good_in_a_line() {
+	let bench = Bench::new();
+	let file = bench.state_dir().join("agent.toml");
+	fs::write(&file, "node_rpc = \"ws://127.0.0.1:9944\"\n").unwrap();
+	let output = bench.ends_with(&["check-config", "--config", file.to_str().unwrap()]);
+	let said = String::from_utf8(output.stdout).unwrap();
+	assert_eq!(output.status.code(), Some(0));
+	let told = format!("{} is good: node ws://127.0.0.1:9944, 0 machines in ", file.display());
+	assert!(said.starts_with(&told) && said.lines().count() == 1, "{said}");
 }
 
 /// Flags over the environment over the file, and all of it in what is printed.

@@ -177,7 +177,11 @@ fn judge(facts: &Facts, known: Option<&str>) -> Finding {
 fn clock(time_ms: Option<u64>, now_ms: u64) -> Finding {
 	const NAME: &str = "clock";
 	let Some(time_ms) = time_ms else {
-		return Finding::ok(NAME, "not compared: the chain does not tell its time");
+		return Finding::warning(
+			NAME,
+			"not compared: no chain has told its time",
+			"see that the node answers; meanwhile compare the host's clock with another one",
+		);
 	};
 	let seconds = now_ms.abs_diff(time_ms) / 1000;
 	let is_behind = now_ms < time_ms;
@@ -247,7 +251,7 @@ mod tests {
 		assert_eq!(verdict(now + AHEAD_MAX_MS + 1, now), Verdict::Failed);
 		assert_eq!(verdict(now - BEHIND_MAX_MS, now), Verdict::Ok);
 		assert_eq!(verdict(now - BEHIND_MAX_MS - 1, now), Verdict::Warning);
-		assert_eq!(clock(None, now).verdict, Verdict::Ok);
+		assert_eq!(clock(None, now).verdict, Verdict::Warning, "nothing was compared");
 	}
 
 	#[test]

@@ -21,7 +21,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-	/// The browser's program. Says so aloud if there is none.
+	/// The browser's program. Says so aloud if there is none, and fails where everything is required.
 	pub(crate) fn program() -> Option<PathBuf> {
 		let paths = std::env::var_os("PATH")?;
 		let found = std::env::split_paths(&paths)
@@ -30,6 +30,8 @@ impl Browser {
 			})
 			.find(|path| path.exists());
 		if found.is_none() {
+			let is_required = std::env::var_os("REQUIRE_ALL").is_some_and(|value| value == "1");
+			assert!(!is_required, "there is no chromium, which scripts/setup.sh installs");
 			println!("SKIPPED: there is no chromium; the page is not looked at");
 		}
 		found

@@ -88,7 +88,23 @@ fn an_operator_sees_backups_run_end_and_fail_and_the_agent_go() {
 	let two = world.take(&second).unwrap();
 	page.see("#history-rows tr", "changes only");
 	page.see("#tile-held-more", "2 snapshots");
+	let sum = |name: &str| -> f64 {
+		let history = world.get("/v1/history?after=0&limit=9").json();
+		let attempts = history["attempts"].as_array().unwrap();
+		let taken = attempts.iter().map(|attempt| &attempt["taken"][name]);
+		taken.map(|bytes| bytes.as_f64().unwrap()).sum()
+	};
+	let dedup = sum("logical_bytes") / sum("fresh_bytes");
+	assert!(dedup > 1.9, "the same disk was backed up twice: {dedup}");
+	page.see("#tile-dedup", &format!("{dedup:.2} : 1"));
+	let compression = sum("fresh_bytes") / sum("new_bytes");
+	assert!(compression > 100.0, "{compression}");
+	// Of zeros little is left.
+	page.see("#tile-compression", &format!("{compression:.0} : 1"));
 	page.see("#growth canvas", "");
+	let words = page.ask("attribute", &[("of", "#ratios"), ("name", "aria-label")]);
+	let drawn = format!("× to {}×", (dedup * 100.0).round() / 100.0);
+	assert!(words.as_str().unwrap().contains(&drawn), "{words}: {drawn}");
 	let words = page.ask("attribute", &[("of", "#growth"), ("name", "aria-label")]);
 	assert!(words.as_str().unwrap().contains("Held: 64.0 MiB to 128 MiB"), "{words}");
 
@@ -115,6 +131,14 @@ fn an_operator_sees_backups_run_end_and_fail_and_the_agent_go() {
 	world.reconcile(&told_of(&failing, Some(100)));
 	page.see("#machines-rows tr:has-text('vm-7')", "node 3");
 	page.see("#machines-rows .under", "node 4 has none yet, node 5 is silent");
+	// Not confirmed in time is as good as not there.
+	page.see("#machines-rows tr:has-text('vm-7') .badge[data-mood=good]", "fresh");
+	let mut unconfirmed = told_of(&failing, Some(100));
+	unconfirmed.lineages[0].copied.as_mut().unwrap().is_late = true;
+	world.reconcile(&unconfirmed);
+	page.see("#machines-rows tr:has-text('vm-7') .badge[data-mood=warn]", "late");
+	world.reconcile(&told_of(&failing, Some(100)));
+	page.see("#machines-rows tr:has-text('vm-7') .badge[data-mood=good]", "fresh");
 
 	// By keyboard to what went wrong, and back.
 	page.ask("tab_to", &[("of", "#machines-rows tr:nth-child(2) button")]);
