@@ -3,21 +3,28 @@
 mod accounts;
 mod blocks;
 mod council;
+mod examples;
 mod history;
+mod numbers;
 mod restore;
 mod values;
 
 pub(crate) use accounts::{Key, Node, Request};
 pub(crate) use blocks::{Diff, Envelope, Export, From, Import, Unlock, Verify, Which};
 pub(crate) use council::{Governance, Motion};
-pub(crate) use history::{Filter, Snapshot, Snapshots, Upkeep};
+pub(crate) use history::{Delete, Filter, SettingsChange, Snapshot, Snapshots, Upkeep};
 pub(crate) use restore::{Cat, Drill, Format, Ls, Restore, RestoreFile, ServeDisk};
-pub(crate) use values::{GatewayAddress, Machine, Restorable, When};
+pub(crate) use values::{
+	GatewayAddress, KeepLast, Machine, Restorable, Revision, When, parse_node,
+};
 
 use backup_primitives::Recipient;
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{
+	Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource,
+};
 use clap_complete::Shell;
-use std::path::PathBuf;
+use numbers::{BLOCKS, PERIODS, RESTORE, SECONDS, SNAPSHOT, number};
+use std::{ffi::OsString, path::PathBuf};
 use values::parse_recipient;
 
 /// Back up virtual machines of a compute chain, and bring them back.
@@ -35,12 +42,39 @@ pub(crate) struct Args {
 	pub(crate) command: Command,
 }
 
+/// The definition of the command, with all that its help tells.
+pub(crate) fn command() -> clap::Command {
+	examples::with_examples(Args::command())
+}
+
+impl Args {
+	/// Read a call, of which the first word is the program's.
+	pub(crate) fn read(
+		words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+	) -> Result<Self, clap::Error> {
+		let mut command = command();
+		let matches = command.try_get_matches_from_mut(words)?;
+		let args = Self::from_arg_matches(&matches);
+		let mut args = args.map_err(|error| error.format(&mut command))?;
+		let is_typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+		args.global.typed = Typed { node: is_typed("node"), chain: is_typed("chain") };
+		Ok(args)
+	}
+}
+
+/// What stands in the call itself, and not in the environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Typed {
+	pub(crate) node: bool,
+	pub(crate) chain: bool,
+}
+
 /// What every verb understands.
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
 	/// Address of a node of the chain; ws://127.0.0.1:9944 if nothing says otherwise.
-	#[arg(long, global = true, value_name = "URL", env = "BACKUP_NODE")]
+	#[arg(long, global = true, value_name = "URL", env = "BACKUP_NODE", value_parser = parse_node)]
 	pub(crate) node: Option<String>,
 
 	/// Which chain of the configuration file.
@@ -73,6 +107,13 @@ pub(crate) struct Global {
 	/// Wait until a transaction is final, not only in a block.
 	#[arg(long, global = true)]
 	pub(crate) finalized: bool,
+
+	#[arg(skip)]
+	pub(crate) typed: Typed,
+
+	/// Chains of the configuration file among which nobody chose.
+	#[arg(skip)]
+	pub(crate) unchosen: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,9 +130,10 @@ pub(crate) enum Command {
 		#[arg(value_name = "CID|MACHINE")]
 		what: Restorable,
 		/// Of a machine: place of the snapshot in its history; the newest if not given.
+		#[arg(value_parser = number::<u64>(SNAPSHOT))]
 		sequence: Option<u64>,
-		/// Of a machine: the newest that was taken at this time or before, a block or a date in UTC.
-		#[arg(long, value_name = "BLOCK|DATE", conflicts_with = "sequence")]
+		/// Of a machine: the newest that was taken at this block or time, or before.
+		#[arg(long, value_name = "BLOCK|DATE|AGE", conflicts_with = "sequence")]
 		at: Option<When>,
 		/// Have the disks of the machine replaced, which must be stopped. Without it the image is
 		/// written beside them.
@@ -111,7 +153,7 @@ pub(crate) enum Command {
 		#[arg(long)]
 		wait: bool,
 		/// Longest wait, in seconds.
-		#[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "wait")]
+		#[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "wait", value_parser = number::<u64>(SECONDS))]
 		timeout: u64,
 	},
 	/// Restore a snapshot whole and keep nothing of it: whether it can be done, and how long it takes.
@@ -120,6 +162,7 @@ pub(crate) enum Command {
 	/// Take away the record of a restore, or cancel one.
 	CloseRestore {
 		/// The restore.
+		#[arg(value_parser = number::<u64>(RESTORE))]
 		restore: u64,
 	},
 	/// Write the image of a snapshot here. With --root it needs no chain.
@@ -138,6 +181,7 @@ pub(crate) enum Command {
 		/// The machine: its name, or the number of its request.
 		machine: Machine,
 		/// Its place in the history, as 'backup snapshots' prints it.
+		#[arg(value_parser = number::<u64>(SNAPSHOT))]
 		sequence: u64,
 	},
 	/// Let a snapshot that is held go when its time comes.
@@ -145,27 +189,22 @@ pub(crate) enum Command {
 		/// The machine: its name, or the number of its request.
 		machine: Machine,
 		/// Its place in the history.
+		#[arg(value_parser = number::<u64>(SNAPSHOT))]
 		sequence: u64,
 	},
-	/// Delete a snapshot, or all of the backup of a request: blocks and records.
-	Delete {
-		/// The machine: its name, or the number of its request.
-		machine: Machine,
-		/// Place of the snapshot in the history; all of them if not given.
-		sequence: Option<u64>,
-		/// Do not ask.
-		#[arg(long)]
-		yes: bool,
-	},
+	/// Delete snapshots, or all of the backup of a request: blocks and records.
+	Delete(Delete),
 	/// Take back a deletion, as long as it was not carried out.
+	#[command(group = clap::ArgGroup::new("kept").required(true))]
 	Keep {
 		/// The machine: its name, or the number of its request.
-		#[arg(required_unless_present = "all")]
+		#[arg(group = "kept")]
 		machine: Option<Machine>,
 		/// Place of the snapshot in the history; the whole backup if not given.
+		#[arg(value_parser = number::<u64>(SNAPSHOT))]
 		sequence: Option<u64>,
 		/// Take back 'backup delete-all'.
-		#[arg(long, conflicts_with = "machine")]
+		#[arg(long, group = "kept")]
 		all: bool,
 	},
 	/// Accept the backup that a node proposed for a machine.
@@ -190,9 +229,10 @@ pub(crate) enum Command {
 		/// Who may.
 		#[arg(long, value_name = "ADDRESS")]
 		to: String,
-		/// First block at which it may no more; until it is revoked if not given.
-		#[arg(long, value_name = "BLOCK")]
-		until: Option<u64>,
+		/// First block at which it may no more, or a date in UTC, whose block is reckoned from how fast
+		/// blocks have come; until it is revoked if not given.
+		#[arg(long, value_name = "BLOCK|DATE")]
+		until: Option<When>,
 		/// Its own key: with it nodes serve it the sealed blocks, too, and an envelope for that key
 		/// opens them.
 		#[arg(long, value_name = "age1…", value_parser = parse_recipient)]
@@ -222,7 +262,7 @@ pub(crate) enum Command {
 		/// The machine: its name, or the number of its request.
 		machine: Machine,
 		/// The newest that was taken at this time or before: a block, or a date in UTC.
-		#[arg(long, value_name = "BLOCK|DATE")]
+		#[arg(long, value_name = "BLOCK|DATE|AGE")]
 		at: Option<When>,
 	},
 	/// Say what happens to backups, block by block, until Ctrl-C.
@@ -230,27 +270,28 @@ pub(crate) enum Command {
 		/// Only what is about this machine.
 		machine: Option<Machine>,
 	},
-	/// Say what a root says of its snapshot: machine, time, disks. Needs no chain.
+	/// Say what a root says of its snapshot: machine, time, disks. With --root it needs no chain.
 	Show(Unlock),
-	/// Say whether a place has all of a snapshot. Needs no chain and no secret.
+	/// Say whether a place has all of a snapshot. With --root it needs no chain, and no secret.
 	Verify(Verify),
 	/// List what a snapshot's disks hold: without a path their volumes, with one a folder of a file
-	/// system. Reads what it needs, and restores nothing. Needs no chain.
+	/// system. Reads what it needs, and restores nothing. With --root it needs no chain.
 	Ls(Ls),
-	/// Write a file of a snapshot to standard output. Needs no chain.
+	/// Write a file of a snapshot to standard output. With --root it needs no chain.
 	Cat(Cat),
-	/// Write a file or folder of a snapshot here, without restoring its disk. Needs no chain.
+	/// Write a file or folder of a snapshot here, without restoring its disk. With --root it needs
+	/// no chain.
 	RestoreFile(RestoreFile),
 	/// Serve the disks of a snapshot on a socket, as NBD, for reading only: for file systems that
-	/// this command does not read. Needs no chain.
+	/// this command does not read. With --root it needs no chain.
 	ServeDisk(ServeDisk),
 	/// Say what differs between two snapshots of a machine, and where. Reads no data of the disks.
-	/// Needs no chain.
+	/// With roots it needs no chain.
 	Diff(Diff),
-	/// Write a snapshot, sealed as it is, to a CAR file. Needs no chain and no secret.
+	/// Write a snapshot, sealed as it is, to a CAR file. With --root it needs no chain, and no secret.
 	Export(Export),
 	/// Let others open a snapshot: seal its read key to them. It opens this snapshot and nothing
-	/// else, and cannot be taken back. Needs no chain.
+	/// else, and cannot be taken back. With --root it needs no chain.
 	Envelope(Envelope),
 	/// Put the snapshots of a CAR file into a block store. Needs no chain and no secret.
 	Import(Import),
@@ -265,7 +306,7 @@ pub(crate) enum Command {
 		#[arg(long, value_name = "URL")]
 		agent: Option<String>,
 	},
-	/// Operators: register a node.
+	/// Operators: register a node, rotate its keys, or take it off the chain.
 	#[command(subcommand)]
 	Node(Node),
 	/// Requests for machines: create, assign, fulfil, end.
@@ -274,7 +315,7 @@ pub(crate) enum Command {
 	/// Enable backups for the account and pay for a number of periods.
 	Subscribe {
 		/// How many periods to pay for.
-		#[arg(long)]
+		#[arg(long, value_parser = number::<u32>(PERIODS))]
 		periods: u32,
 	},
 	/// Disable backups for the account. What is stored stays; what was paid is not paid back.
@@ -298,6 +339,7 @@ pub(crate) enum Command {
 	#[command(alias = "frequency")]
 	Cadence {
 		/// Blocks from one snapshot to the next.
+		#[arg(value_parser = number::<u32>(BLOCKS))]
 		blocks: u32,
 	},
 	/// Motions of the chain's council about backups.
@@ -314,16 +356,12 @@ pub(crate) enum Command {
 		/// Folder to write them to; made if it is not there.
 		folder: PathBuf,
 	},
-	/// Pause, resume or keep more of the backups of a request.
+	/// Show the settings of a machine's backup, or change those that are named.
 	Settings {
 		/// The machine: its name, or the number of its request.
 		machine: Machine,
-		/// Take no snapshots.
-		#[arg(long)]
-		paused: bool,
-		/// How many snapshots to keep; the chain's default if not given.
-		#[arg(long, value_name = "NUMBER")]
-		keep_last: Option<u32>,
+		#[command(flatten)]
+		change: SettingsChange,
 	},
 	/// Ask that all backups of the account are deleted, blocks and records.
 	DeleteAll {
@@ -346,6 +384,9 @@ mod book;
 
 #[cfg(test)]
 mod tried;
+
+#[cfg(test)]
+mod refusals;
 
 #[cfg(test)]
 mod tests {

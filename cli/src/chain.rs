@@ -34,9 +34,6 @@ type Hash = HashFor<PolkadotConfig>;
 /// The pallets without which no verb makes sense.
 const PALLETS: [&str; 3] = ["Backup", "Compute", "Marketplace"];
 
-/// The node that is meant if nothing says otherwise.
-const NODE: &str = "ws://127.0.0.1:9944";
-
 /// A node.
 #[derive(Clone)]
 pub(crate) struct Chain {
@@ -49,7 +46,7 @@ pub(crate) struct Chain {
 impl Chain {
 	/// Connect to the node that is meant.
 	pub(crate) async fn connect(global: &Global) -> Result<Self, CliError> {
-		let url = global.node.as_deref().unwrap_or(NODE);
+		let url = global.address()?;
 		let unreachable = |reason: String| CliError::NodeUnreachable {
 			url: without_secrets(url),
 			reason: shorten(&reason),

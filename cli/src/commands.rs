@@ -7,6 +7,7 @@ mod cat;
 mod confirm;
 mod copies;
 mod cost;
+mod delete;
 mod diff;
 mod drill;
 mod envelope;
@@ -83,9 +84,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 		Command::Release { machine, sequence } => {
 			keeping::release(Place { machine, sequence }, global, output).await
 		}
-		Command::Delete { machine, sequence, yes } => {
-			keeping::delete(machine, sequence, yes, global, output).await
-		}
+		Command::Delete(wanted) => delete::run(&wanted, global, output).await,
 		Command::Keep { machine, sequence, all: _ } => {
 			keeping::keep(machine, sequence, global, output).await
 		}
@@ -123,8 +122,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
 			backups::create(machine, description, global, output).await
 		}
 		Command::Cadence { blocks } => backups::frequency(blocks, global, output).await,
-		Command::Settings { machine, paused, keep_last } => {
-			backups::settings(machine, paused, keep_last, global, output).await
+		Command::Settings { machine, change } => {
+			backups::settings(machine, change, global, output).await
 		}
 	}
 }

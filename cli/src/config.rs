@@ -1,17 +1,23 @@
 //! The configuration file: chains by name, each with a node and a place of the secret.
 //!
 //! ```toml
-//! chain = "main"                          # which one, if --chain does not say
+//! chain = "main"                          # which one of several, if --chain does not say
 //!
 //! [chains.main]
 //! node = "wss://node.example.org"
 //! secret_file = "owner.secret"             # or: secret_command = "pass show backup"
 //! ```
 //!
-//! Flags count before the environment, the environment before the file. Paths are relative to the
+//! Flags count before the environment, the environment before the file. A chain that is chosen by flag
+//! brings its node and its secret, which count before the environment then. Paths are relative to the
 //! file's folder. No secret stands in it.
 
-use crate::{args::Global, error::CliError, secret, words::nearest};
+use crate::{
+	args::{Global, Typed, parse_node},
+	error::CliError,
+	secret,
+};
+use backup_agent::nearest::nearest;
 use serde::Deserialize;
 use std::{
 	collections::BTreeMap,
@@ -19,6 +25,9 @@ use std::{
 	io::{ErrorKind, Read},
 	path::{Path, PathBuf},
 };
+
+/// The node that is meant if nothing says otherwise.
+const NODE: &str = "ws://127.0.0.1:9944";
 
 /// Most bytes of a file.
 const BYTES_MAX: u64 = 1 << 20;
@@ -42,6 +51,30 @@ struct Chain {
 	secret_command: Option<String>,
 }
 
+impl File {
+	/// The name of a chain that is alone.
+	fn only(&self) -> Option<String> {
+		let mut names = self.chains.keys();
+		names.next().filter(|_| names.next().is_none()).cloned()
+	}
+}
+
+impl Global {
+	/// Address of the node that is meant.
+	pub(crate) fn address(&self) -> Result<&str, CliError> {
+		self.ensure_chosen()?;
+		Ok(self.node.as_deref().unwrap_or(NODE))
+	}
+
+	/// Ensure that it is known which chain is meant.
+	pub(crate) fn ensure_chosen(&self) -> Result<(), CliError> {
+		match self.unchosen.is_empty() {
+			true => Ok(()),
+			false => Err(CliError::ChainUnchosen { names: self.unchosen.join(", ") }),
+		}
+	}
+}
+
 /// Fill in what neither flags nor environment say.
 pub(crate) fn complete(global: &mut Global) -> Result<(), CliError> {
 	let Some((path, mut file)) = read(global.config.as_deref())? else {
@@ -50,7 +83,13 @@ pub(crate) fn complete(global: &mut Global) -> Result<(), CliError> {
 			Some(name) => Err(no_chain(name, &File::default())),
 		};
 	};
-	let Some(name) = global.chain.clone().or(file.chain.take()) else { return Ok(()) };
+	let Some(name) = global.chain.clone().or(file.chain.take()).or(file.only()) else {
+		// Verbs that need no chain need no choice.
+		if global.node.is_none() {
+			global.unchosen = file.chains.into_keys().collect();
+		}
+		return Ok(());
+	};
 	let chain = match file.chains.remove(&name) {
 		Some(chain) => chain,
 		None => return Err(no_chain(&name, &file)),
@@ -60,10 +99,21 @@ pub(crate) fn complete(global: &mut Global) -> Result<(), CliError> {
 			format!("chain {name} has secret_file and secret_command, and takes one of them");
 		return Err(CliError::BadConfig { path, reason });
 	}
-	global.node = global.node.take().or(chain.node);
+	if let Some(Err(wrong)) = chain.node.as_deref().map(parse_node) {
+		return Err(CliError::BadConfig {
+			path,
+			reason: format!("the node of chain {name}: {wrong}"),
+		});
+	}
+	let Typed { node: is_node_typed, chain: is_chain_typed } = global.typed;
+	let node = global.node.take();
+	global.node = match is_chain_typed && !is_node_typed {
+		true => chain.node.or(node),
+		false => node.or(chain.node),
+	};
 	let has_secret = global.secret_file.is_some()
 		|| global.secret_command.is_some()
-		|| secret::from_environment().is_some();
+		|| (!is_chain_typed && secret::from_environment().is_some());
 	if !has_secret {
 		let folder = path.parent().unwrap_or(Path::new("."));
 		global.secret_file = chain.secret_file.map(|file| folder.join(file));
@@ -121,7 +171,6 @@ fn no_chain(name: &str, file: &File) -> CliError {
 mod tests {
 	use super::*;
 	use crate::args::Args;
-	use clap::Parser;
 
 	const TEXT: &str = "chain = \"main\"\n[chains.main]\nnode = \"wss://main\"\nsecret_file = \"key\"\n\
 		[chains.test]\nnode = \"ws://test\"\nsecret_command = \"pass show\"\n";
@@ -132,7 +181,7 @@ mod tests {
 		let path = folder.path().join("config.toml");
 		fs::write(&path, text).unwrap();
 		let call = format!("backup snapshots {arguments} --config {}", path.display());
-		let mut global = Args::parse_from(call.split_whitespace()).global;
+		let mut global = Args::read(call.split_whitespace()).unwrap().global;
 		complete(&mut global)?;
 		global.secret_file = global.secret_file.map(|file| file.file_name().unwrap().into());
 		Ok(global)
@@ -159,6 +208,20 @@ mod tests {
 	}
 
 	#[test]
+	fn a_chain_among_several_has_to_be_chosen_by_whoever_needs_one() {
+		let (_, several) = TEXT.split_once('\n').unwrap();
+		let error = global(several, "").unwrap().address().unwrap_err();
+		assert_eq!(error.exit_code(), 2);
+		assert!(error.hint().contains("main, test"), "{}", error.hint());
+		let named = global(several, "--node ws://other").unwrap();
+		assert_eq!(named.address().unwrap(), "ws://other");
+		assert_eq!(global(several, "--chain test").unwrap().address().unwrap(), "ws://test");
+		let (one, _) = several.split_once("[chains.test]").unwrap();
+		assert_eq!(global(one, "").unwrap().address().unwrap(), "wss://main");
+		assert_eq!(global("", "").unwrap().address().unwrap(), NODE);
+	}
+
+	#[test]
 	fn a_wrong_name_suggests_the_nearest() {
 		let error = global(TEXT, "--chain tets").unwrap_err();
 		assert!(error.to_string().contains("did you mean 'test'"), "{error}");
@@ -172,6 +235,7 @@ mod tests {
 		for (text, words) in [
 			("chain = \"main\"\n[chains.main]\nnod = \"x\"", "line 3: unknown field `nod`"),
 			("chain = ", "line 1"),
+			("[chains.a]\nnode = \"http://x\"", "begins with ws:// or wss://"),
 			("chain = \"a\"\n[chains.a]\nsecret_file = \"x\"\nsecret_command = \"y\"", "takes one"),
 		] {
 			let error = global(text, "").unwrap_err();

@@ -67,6 +67,8 @@ pub(crate) enum CliError {
 	BadConfig { path: PathBuf, reason: String },
 	#[error("the configuration file has no chain '{name}'{}", meant(.nearest))]
 	NoChain { name: String, nearest: Option<String>, names: String },
+	#[error("the configuration file has several chains, and none of them was chosen")]
+	ChainUnchosen { names: String },
 	#[error("no account was named")]
 	NoAccount,
 	#[error("'{text}' is not an account: {reason}")]
@@ -77,6 +79,10 @@ pub(crate) enum CliError {
 	NoBackup { request: u64 },
 	#[error("request {request} has no snapshot that was taken at {when} or before")]
 	NoSnapshot { request: u64, when: When },
+	#[error(
+		"request {request} has no snapshot of {when} or before that is neither held nor to be deleted already"
+	)]
+	NothingToDelete { request: u64, when: When },
 	#[error("request {request} has no snapshot {sequence}{}", meant(&.nearest.map(|place| place.to_string())))]
 	NoSuchSnapshot { request: u64, sequence: u64, nearest: Option<u64> },
 	#[error("no machine '{name}'{}", meant(.nearest))]
@@ -87,6 +93,8 @@ pub(crate) enum CliError {
 	NoTime { block: u64 },
 	#[error("the node has forgotten the blocks of {when}: its oldest is {block}, of {oldest}")]
 	TimeForgotten { when: When, block: u64, oldest: When },
+	#[error("{when} is over: the newest block, {block}, is of {now}")]
+	TimeOver { when: When, block: u64, now: When },
 	#[error("the question could not be asked: {source}")]
 	Question { source: io::Error },
 	#[error("there is no open motion {index}")]
@@ -129,6 +137,8 @@ pub(crate) enum CliError {
 	NoHolder { request: u64 },
 	#[error("how a node restores can be said of a machine, and not of a root")]
 	RootAlone,
+	#[error("two snapshots are named by their roots, or with --machine by their numbers")]
+	Revisions,
 	#[error("no place with the blocks was named")]
 	NoPlace,
 	#[error("the chain has more {what} than are looked through")]
@@ -171,6 +181,7 @@ impl CliError {
 			| Self::WhoseMachine { .. }
 			| Self::NoSetting { .. }
 			| Self::NoChain { .. }
+			| Self::ChainUnchosen { .. }
 			| Self::BadConfig { .. }
 			| Self::BadAccount { .. }
 			| Self::NotConfirmed
@@ -179,6 +190,8 @@ impl CliError {
 			| Self::GatewayUnusable { .. }
 			| Self::GatewayNotPublic { .. }
 			| Self::RootAlone
+			| Self::Revisions
+			| Self::TimeOver { .. }
 			| Self::NoPlace => exit::USAGE,
 			Self::GatewayClosed { .. } => exit::NOT_ALLOWED,
 			Self::NodeUnreachable { .. }
@@ -190,6 +203,7 @@ impl CliError {
 			Self::RequestNotFound { .. }
 			| Self::NoBackup { .. }
 			| Self::NoSnapshot { .. }
+			| Self::NothingToDelete { .. }
 			| Self::NoSuchSnapshot { .. }
 			| Self::NoMachine { .. }
 			| Self::NoTime { .. }
@@ -284,12 +298,15 @@ impl CliError {
 				"add it as [chains.NAME] to the file, or give --node".into()
 			}
 			Self::NoChain { names, .. } => format!("its chains are {names}"),
+			Self::ChainUnchosen { names } => {
+				format!("give --chain with one of {names}, or say chain = \"NAME\" in the file")
+			}
 			Self::NoAccount => "give --owner ADDRESS, or a key to sign with".into(),
 			Self::BadAccount { .. } => "an account is an SS58 address or 0x and 64 digits".into(),
 			Self::RequestNotFound { .. } | Self::NoBackup { .. } => {
 				"list the requests of an account with 'backup snapshots --owner ADDRESS'".into()
 			}
-			Self::NoSnapshot { .. } | Self::NoSuchSnapshot { .. } => "see what there is with 'backup snapshots REQUEST'".into(),
+			Self::NoSnapshot { .. } | Self::NothingToDelete { .. } | Self::NoSuchSnapshot { .. } => "see what there is with 'backup snapshots REQUEST'".into(),
 			Self::NoMachine { names, .. } if names.is_empty() => {
 				"the account has no machine that runs; others are named by their requests".into()
 			}
@@ -300,6 +317,7 @@ impl CliError {
 			Self::NoTime { .. } | Self::TimeForgotten { .. } => {
 				"name a block instead of a date, or a node that keeps old blocks".into()
 			}
+			Self::TimeOver { .. } => "give a date that is to come, or none".into(),
 			Self::Question { .. } => "check the terminal, or give what is asked for by flag".into(),
 			Self::NoMotion { .. } => "list the open ones with 'backup governance motions'".into(),
 			Self::NoSetting { names, .. } => format!("its settings are {names}"),
@@ -341,6 +359,9 @@ impl CliError {
 				"see who has copies with 'backup copies', and name one with --gateway".into()
 			}
 			Self::RootAlone => "name the machine, and the place of the snapshot in its history".into(),
+			Self::Revisions => {
+				"as in 'backup diff --machine web-1 3 4', with numbers of 'backup snapshots web-1'".into()
+			}
 			Self::NoPlace => {
 				"give --store, --gateway or --car; with --machine the chain's holders are asked".into()
 			}

@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod descendants;
 mod error;
+mod glance;
 mod input;
 mod interrupt;
 mod output;
@@ -23,16 +24,15 @@ mod usage;
 mod words;
 
 use crate::{args::Args, error::CliError, interrupt::Interrupt, output::Output};
-use clap::Parser;
 use std::{env, process::ExitCode, time::Duration};
 
 /// Longest time that an interrupted command may take to clean up.
 const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-	let mut args = match Args::try_parse() {
+	let mut args = match Args::read(env::args_os()) {
 		Ok(args) => args,
-		Err(error) => return usage::answer(&error, env::args_os()),
+		Err(error) => return usage::answer(error, env::args_os()),
 	};
 	let output = Output::new(args.global.json);
 	if let Err(error) = config::complete(&mut args.global) {

@@ -1,10 +1,16 @@
 //! Where answers and errors go: text for people, JSON for programs.
 
+mod mood;
 mod table;
 
-pub(crate) use table::Table;
+pub(crate) use mood::Mood;
+pub(crate) use table::{Cell, Table};
 
 use crate::error::CliError;
+use anstream::{
+	AutoStream,
+	stream::{AsLockedWrite, RawStream},
+};
 use serde::Serialize;
 use serde_json::json;
 use std::{
@@ -77,6 +83,11 @@ impl Output {
 		write_line(io::stdout().lock(), &line).map_err(|source| CliError::Answer { source })
 	}
 
+	/// Tell a person of something that may be unexpected. Programs are not told.
+	pub(crate) fn warn(self, words: impl Display) {
+		self.note(Mood::Careful.paint_head(&words.to_string()));
+	}
+
 	/// Tell a person what happens now. Programs are not told.
 	pub(crate) fn note(self, words: impl Display) {
 		if !self.json {
@@ -98,15 +109,19 @@ impl Output {
 				}
 			})
 			.to_string(),
-			false => format!("error: {error}\n  {}", error.hint()),
+			false => format!("{} {error}\n  {}", Mood::Bad.paint("error:"), error.hint()),
 		};
 		let _ = write_line(io::stderr().lock(), &words);
 		ExitCode::from(error.exit_code())
 	}
 }
 
-/// A reader that went away has what it wanted.
-fn write_line(mut to: impl Write, line: &impl Display) -> io::Result<ControlFlow<()>> {
+/// A reader that went away has what it wanted. Colours are left out where nobody would see them.
+fn write_line(
+	to: impl RawStream + AsLockedWrite,
+	line: &impl Display,
+) -> io::Result<ControlFlow<()>> {
+	let mut to = AutoStream::auto(to);
 	match writeln!(to, "{line}").and_then(|()| to.flush()) {
 		Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
 		result => result.map(ControlFlow::Continue),

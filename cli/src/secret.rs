@@ -28,6 +28,8 @@ pub(crate) async fn signer(global: &Global) -> Result<Keypair, CliError> {
 
 /// The same, without asking anybody.
 async fn known_signer(global: &Global) -> Result<Keypair, CliError> {
+	// The secret that is meant may be that of a chain.
+	global.ensure_chosen()?;
 	let secret = match (&global.secret_file, &global.secret_command) {
 		(Some(path), _) => read_secret(path)?,
 		(None, Some(command)) => secret_of(command).await?,

@@ -148,6 +148,7 @@ pub(crate) fn dispatch_hint(error: &str) -> &'static str {
 		"RequestNotRunning" | "RequestNotFound" | "NodeNotFound" => {
 			"check the number, and that the request runs on a node"
 		}
+		"AccessAlreadyGranted" => "to change what it may, take it back first with 'backup revoke'",
 		"BackupAlreadyExists" => "nothing is left to do",
 		"SnapshotPending" => {
 			"wait for the one that is due: 'backup watch' tells when it is recorded"
@@ -200,18 +201,6 @@ pub(crate) fn bytes(count: u64) -> String {
 	format!("{}.{} {}", value / 1024, value % 1024 * 10 / 1024, UNITS[unit])
 }
 
-/// The name that was most likely meant, if any is near.
-pub(crate) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-	const ALIKE_MIN: f64 = 0.7;
-	const SLIP_MIN: usize = 3;
-	// Of short names a letter that is wrong or in the wrong place is much.
-	let is_slip = |known: &str| known.len() >= SLIP_MIN && strsim::osa_distance(name, known) == 1;
-	let alike = |known: &str| if is_slip(known) { 1.0 } else { strsim::jaro(name, known) };
-	let alike = names.iter().map(|known| (alike(known), *known));
-	let best = alike.max_by(|one, other| one.0.total_cmp(&other.0))?;
-	(best.0 > ALIKE_MIN).then_some(best.1)
-}
-
 /// A number of things.
 pub(crate) fn count(number: u64, thing: &str) -> String {
 	match number {
@@ -240,17 +229,6 @@ mod tests {
 		assert_eq!(escape(b"back\\slash"), "back\\\\slash");
 		assert_eq!(escape(&[0xff, b'x']), "\u{fffd}x");
 		assert_eq!(escape("Müller ✓".as_bytes()), "Müller ✓");
-	}
-
-	#[test]
-	fn a_name_that_is_near_is_suggested() {
-		let names = ["frequency", "keep_last", "min_age"];
-		assert_eq!(nearest("keeplast", &names), Some("keep_last"));
-		assert_eq!(nearest("frequenzy", &names), Some("frequency"));
-		assert_eq!(nearest("zzz", &names), None);
-		assert_eq!(nearest("x", &[]), None);
-		assert_eq!(nearest("wbe", &["db", "web", "mail"]), Some("web"));
-		assert_eq!(nearest("x", &["a", "b"]), None);
 	}
 
 	#[test]

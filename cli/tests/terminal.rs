@@ -189,23 +189,54 @@ fn a_command_for_the_secret_that_asks_at_the_terminal_can_be_interrupted_there()
 	assert!(shown.contains("the word: ") && shown.contains("code 130"), "{shown}");
 }
 
+/// What a terminal shows of a call with these variables, with escapes and all.
+fn shown_with(variables: &str, call: &str, world: &World) -> String {
+	let command = format!("{variables} {} {call}", env!("CARGO_BIN_EXE_backup"));
+	let output = Command::new("script")
+		.args(["--quiet", "--command", &command, "/dev/null"])
+		.current_dir(world.folder.path())
+		.env_remove("NO_COLOR")
+		.env_remove("CLICOLOR")
+		.env_remove("CLICOLOR_FORCE")
+		.env_remove("CI")
+		.env("TERM", "xterm")
+		.stdin(Stdio::null())
+		.output()
+		.unwrap();
+	String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
-fn colours_are_turned_off_by_the_variable_for_that() {
+fn errors_and_states_have_their_colour_on_a_terminal_unless_that_is_turned_off() {
 	const ESCAPE: char = '\u{1b}';
-	let program = env!("CARGO_BIN_EXE_backup");
-	let shown = |before: &str| {
-		let command = format!("{before} TERM=xterm {program} bogus");
-		let output = Command::new("script")
-			.args(["--quiet", "--command", &command, "/dev/null"])
-			.env_remove("NO_COLOR")
-			.stdin(Stdio::null())
-			.output()
-			.unwrap();
-		String::from_utf8(output.stdout).unwrap()
-	};
-	let (coloured, plain) = (shown(""), shown("NO_COLOR=1"));
-	assert!(coloured.contains("bogus") && coloured.contains(ESCAPE), "{coloured:?}");
-	assert!(plain.contains("bogus") && !plain.contains(ESCAPE), "{plain:?}");
+	const RED: &str = "\u{1b}[1m\u{1b}[31m";
+	const GREEN: &str = "\u{1b}[32m";
+	const END: &str = "\u{1b}[0m";
+	let world = World::new();
+	let root = world.snapshot(&[("vda", &[1; 5000])]);
+	let drill = format!("drill --root {root} --identity owner.key --store blocks");
+	let elsewhere = format!("drill --root {root} --identity owner.key --store nowhere");
+	for (call, painted) in [
+		("bogus", format!("{RED}error:{END} unrecognized")),
+		(&elsewhere, format!("{RED}error:{END} nowhere could not be read")),
+		(&drill, format!("{GREEN}all of it can be restored{END}, as was done")),
+	] {
+		let coloured = shown_with("", call, &world);
+		assert!(coloured.contains(&painted), "{coloured:?}");
+		let bare = painted.replace([ESCAPE], "").replace("[1m", "").replace("[31m", "");
+		let bare = bare.replace("[32m", "").replace("[0m", "");
+		for off in ["NO_COLOR=1", "CLICOLOR=0", "TERM=dumb"] {
+			let plain = shown_with(off, call, &world);
+			assert!(plain.contains(&bare) && !plain.contains(ESCAPE), "{off}: {plain:?}");
+		}
+		// Where no terminal is, not even the variable is needed, and programs get none anywhere.
+		let output = world.backup(call);
+		let piped = [output.stdout, output.stderr].concat();
+		let piped = String::from_utf8(piped).unwrap();
+		assert!(piped.contains(&bare) && !piped.contains(ESCAPE), "{piped:?}");
+		let json = shown_with("", &format!("{call} --json"), &world);
+		assert!(json.contains("\"version\"") && !json.contains(ESCAPE), "{json:?}");
+	}
 }
 
 #[test]

@@ -136,5 +136,6 @@ fn shells_and_manuals_know_every_verb() {
 	world.answer("man pages");
 	let page = fs::read_to_string(world.path("pages/backup-restore-file.1")).unwrap();
 	assert!(page.contains(".TH") && page.contains("output"));
+	assert!(page.contains("Examples:\n  backup restore\\-file \\-\\-machine web\\-1"), "{page}");
 	assert!(world.path("pages/backup.1").exists());
 }

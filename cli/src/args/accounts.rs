@@ -1,6 +1,9 @@
 //! What accounts register and ask for: keys, nodes, machines.
 
-use super::values::{Machine, parse_recipient};
+use super::{
+	numbers::{NODE, REQUEST, number, parse_bytes},
+	values::{Machine, parse_recipient},
+};
 use backup_primitives::Recipient;
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -15,12 +18,13 @@ pub(crate) enum Key {
 		output: Option<PathBuf>,
 	},
 	/// Register the key that backups of the account are sealed to.
+	#[command(group = clap::ArgGroup::new("key").required(true))]
 	Register {
 		/// The recipient, age1…
-		#[arg(value_parser = parse_recipient, required_unless_present = "identity")]
+		#[arg(value_parser = parse_recipient, group = "key")]
 		recipient: Option<Recipient>,
 		/// File with an identity, whose recipient is registered.
-		#[arg(long, value_name = "FILE", conflicts_with = "recipient")]
+		#[arg(long, value_name = "FILE", group = "key")]
 		identity: Option<PathBuf>,
 	},
 	/// Print the recipients of a file's identities, which needs no chain; without a file the keys
@@ -53,7 +57,7 @@ pub(crate) enum Node {
 	/// Register a node with its authority key and its agent's recipient.
 	Register {
 		/// Id of the node, free to choose.
-		#[arg(long)]
+		#[arg(long, value_parser = number::<u32>(NODE))]
 		id: u32,
 		/// File with the secret of the node's authority key, to prove that it is there. The
 		/// variable BACKUP_AUTHORITY_SECRET can hold it too; on a terminal it is asked for.
@@ -69,7 +73,7 @@ pub(crate) enum Node {
 	/// Give a node another authority key and another recipient.
 	Rotate {
 		/// Id of the node.
-		#[arg(long)]
+		#[arg(long, value_parser = number::<u32>(NODE))]
 		id: u32,
 		/// File with the secret of the new authority key. The variable BACKUP_AUTHORITY_SECRET can
 		/// hold it too; on a terminal it is asked for.
@@ -82,7 +86,7 @@ pub(crate) enum Node {
 	/// Take a node off the chain, for good: its id is never given again.
 	Deregister {
 		/// Id of the node.
-		#[arg(long)]
+		#[arg(long, value_parser = number::<u32>(NODE))]
 		id: u32,
 		/// Do not ask.
 		#[arg(long)]
@@ -94,21 +98,23 @@ pub(crate) enum Node {
 pub(crate) enum Request {
 	/// Ask for a machine.
 	Create {
-		/// What its disks may hold in all, in bytes.
-		#[arg(long, value_name = "BYTES")]
+		/// What its disks may hold in all: bytes, or with a unit as 64M and 10GiB.
+		#[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
 		disk_bytes: u64,
 	},
 	/// Take a request for a node.
 	Assign {
 		/// The request.
+		#[arg(value_parser = number::<u64>(REQUEST))]
 		request: u64,
 		/// The node that takes it.
-		#[arg(long, value_name = "ID")]
+		#[arg(long, value_name = "ID", value_parser = number::<u32>(NODE))]
 		to: u32,
 	},
 	/// Say that the machine of a request runs.
 	Fulfil {
 		/// The request.
+		#[arg(value_parser = number::<u64>(REQUEST))]
 		request: u64,
 		/// Name of the machine, as the node's agent knows it.
 		#[arg(long, value_name = "NAME")]
@@ -117,6 +123,7 @@ pub(crate) enum Request {
 	/// Print the UUID that the machine of a request must have.
 	Tag {
 		/// The request.
+		#[arg(value_parser = number::<u64>(REQUEST))]
 		request: u64,
 	},
 	/// Take a machine from its node, so that another one may run it. Its snapshots stay, and its
@@ -128,6 +135,7 @@ pub(crate) enum Request {
 	/// End a request. Its snapshots stay.
 	End {
 		/// The request.
+		#[arg(value_parser = number::<u64>(REQUEST))]
 		request: u64,
 	},
 }

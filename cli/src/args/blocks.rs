@@ -1,6 +1,6 @@
 //! Where blocks are, what opens a snapshot of them, and what is done with them as they are.
 
-use super::values::{GatewayAddress, Machine, When, parse_cid, parse_recipient};
+use super::values::{GatewayAddress, Machine, Revision, When, parse_cid, parse_recipient};
 use backup_primitives::{Cid, Recipient};
 use clap::Args;
 use ipnet::IpNet;
@@ -49,11 +49,11 @@ pub(crate) struct Which {
 	/// its request. The chain is asked.
 	#[arg(long, group = "snapshot")]
 	pub(crate) machine: Option<Machine>,
-	/// With --machine: the newest that was taken at this time or before, a block or a date in UTC.
-	#[arg(long, value_name = "BLOCK|DATE", requires = "machine")]
+	/// With --machine: the newest that was taken at this block or time, or before: 2026-05-01 in UTC, or 30d ago.
+	#[arg(long, value_name = "BLOCK|DATE|AGE", requires = "machine", conflicts_with = "root")]
 	pub(crate) at: Option<When>,
 	/// With --machine: the newest of all, which is what it means anyway.
-	#[arg(long, requires = "machine", conflicts_with = "at")]
+	#[arg(long, requires = "machine", conflicts_with_all = ["at", "root"])]
 	pub(crate) latest: bool,
 }
 
@@ -130,12 +130,14 @@ pub(crate) struct Envelope {
 
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-	/// Root of the earlier snapshot.
-	#[arg(value_parser = parse_cid)]
-	pub(crate) before: Cid,
-	/// Root of the later snapshot.
-	#[arg(value_parser = parse_cid)]
-	pub(crate) after: Cid,
+	/// The earlier snapshot: its root, or with --machine its number.
+	pub(crate) before: Revision,
+	/// The later snapshot: its root, or with --machine its number.
+	pub(crate) after: Revision,
+	/// Whose snapshots are meant by number: a machine, by its name or the number of its request. The
+	/// chain is asked.
+	#[arg(long)]
+	pub(crate) machine: Option<Machine>,
 	/// File with the age identities of the owner or of the node. All of them are tried.
 	#[arg(long, value_name = "FILE")]
 	pub(crate) identity: PathBuf,

@@ -1,6 +1,9 @@
-//! Snapshots of a history: which ones are meant, and one out of turn.
+//! Snapshots of a history: which ones are meant, how many are kept, and one out of turn.
 
-use super::values::{Machine, When};
+use super::{
+	numbers::{COUNT, NODE, REQUEST, SNAPSHOT, number},
+	values::{KeepLast, Machine, When},
+};
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
@@ -20,18 +23,48 @@ pub(crate) struct Snapshots {
 /// Which snapshots of a history are meant.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Filter {
-	/// Taken at this block, or date in UTC, or later.
-	#[arg(long, value_name = "BLOCK|DATE")]
+	/// Taken at this block or time, or later: 2026-05-01 in UTC, or 30d ago.
+	#[arg(long, value_name = "BLOCK|DATE|AGE")]
 	pub(crate) since: Option<When>,
-	/// Taken at this block, or date in UTC, or before.
-	#[arg(long, value_name = "BLOCK|DATE")]
+	/// Taken at this block or time, or before.
+	#[arg(long, value_name = "BLOCK|DATE|AGE")]
 	pub(crate) until: Option<When>,
 	/// Sealed by this node.
-	#[arg(long, value_name = "ID")]
+	#[arg(long, value_name = "ID", value_parser = number::<u64>(NODE))]
 	pub(crate) by_node: Option<u64>,
 	/// No more than the newest so many of each history.
-	#[arg(long, value_name = "NUMBER")]
+	#[arg(long, value_name = "NUMBER", value_parser = number::<usize>(COUNT))]
 	pub(crate) newest: Option<usize>,
+}
+
+/// What is deleted of a backup.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Delete {
+	/// The machine: its name, or the number of its request.
+	pub(crate) machine: Machine,
+	/// Places of the snapshots in the history; the whole backup if none is given.
+	#[arg(value_name = "SEQUENCE", value_parser = number::<u64>(SNAPSHOT))]
+	pub(crate) sequences: Vec<u64>,
+	/// The snapshots taken at this block or time, or before, such as 30d ago. Those that are held stay.
+	#[arg(long, value_name = "BLOCK|DATE|AGE", conflicts_with = "sequences")]
+	pub(crate) until: Option<When>,
+	/// Do not ask.
+	#[arg(long)]
+	pub(crate) yes: bool,
+}
+
+/// What an owner changes about a backup.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct SettingsChange {
+	/// Take no snapshots, until it is resumed.
+	#[arg(long, alias = "paused", conflicts_with = "resume")]
+	pub(crate) pause: bool,
+	/// Take snapshots again.
+	#[arg(long)]
+	pub(crate) resume: bool,
+	/// How many snapshots to keep; `default` for as many as the chain keeps of any backup.
+	#[arg(long, value_name = "NUMBER|default")]
+	pub(crate) keep_last: Option<KeepLast>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,7 +83,7 @@ pub(crate) enum Upkeep {
 		/// The machine: its name, or the number of its request.
 		machine: Machine,
 		/// How many places of the history are looked at.
-		#[arg(long, value_name = "NUMBER", default_value_t = 64)]
+		#[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = number::<u32>(COUNT))]
 		places: u32,
 	},
 	/// Carry out a deletion that is due, or close one that nodes have not confirmed in time.
@@ -58,6 +91,7 @@ pub(crate) enum Upkeep {
 		/// The machine: its name, or the number of its request.
 		machine: Machine,
 		/// Place of the snapshot in the history; the whole backup if not given.
+		#[arg(value_parser = number::<u64>(SNAPSHOT))]
 		sequence: Option<u64>,
 	},
 	/// Have other nodes chosen in place of those with copies that are silent or gone.
@@ -68,6 +102,7 @@ pub(crate) enum Upkeep {
 	/// Take back the deposit for a history that is gone.
 	ReclaimDeposit {
 		/// The request.
+		#[arg(value_parser = number::<u64>(REQUEST))]
 		request: u64,
 	},
 }

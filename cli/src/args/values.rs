@@ -1,7 +1,9 @@
 //! How the values of flags read.
 
+use super::numbers::{SNAPSHOT, number};
+use backup_agent::chain::NodeUrl;
 use backup_primitives::{Cid, Recipient};
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::{Span, Timestamp, civil::DateTime, tz::TimeZone};
 use std::{fmt, str::FromStr};
 
 /// A machine, as people name it.
@@ -72,6 +74,27 @@ impl fmt::Display for GatewayAddress {
 	}
 }
 
+/// How many snapshots of a backup are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeepLast {
+	/// As many as the chain keeps of any backup.
+	Default,
+	/// So many.
+	Number(u32),
+}
+
+impl FromStr for KeepLast {
+	type Err = String;
+
+	fn from_str(text: &str) -> Result<Self, String> {
+		match (text, text.parse()) {
+			("default", _) => Ok(Self::Default),
+			(_, Ok(number)) if number > 0 => Ok(Self::Number(number)),
+			_ => Err("it is a number of snapshots above 0, or `default`".into()),
+		}
+	}
+}
+
 /// What a node is asked to restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Restorable {
@@ -94,6 +117,26 @@ impl FromStr for Restorable {
 	}
 }
 
+/// A snapshot among those of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Revision {
+	/// By its root.
+	Root(Cid),
+	/// By its place in the history.
+	Sequence(u64),
+}
+
+impl FromStr for Revision {
+	type Err = String;
+
+	fn from_str(text: &str) -> Result<Self, String> {
+		match text.bytes().all(|byte| byte.is_ascii_digit()) {
+			true => number(SNAPSHOT)(text).map(Self::Sequence),
+			false => parse_cid(text).map(Self::Root),
+		}
+	}
+}
+
 /// A time of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
@@ -104,6 +147,13 @@ pub(crate) enum When {
 }
 
 impl When {
+	/// So long before now, by the calendar of UTC.
+	fn ago(age: Span, now: Timestamp) -> Result<Self, String> {
+		let then = now.to_zoned(TimeZone::UTC).checked_sub(age.abs());
+		let then = then.map_err(|error| error.to_string())?;
+		Ok(Self::Time(then.timestamp().as_millisecond()))
+	}
+
 	/// The last time before it.
 	pub(crate) fn before(self) -> Self {
 		match self {
@@ -120,6 +170,9 @@ impl FromStr for When {
 		if let Ok(block) = text.parse() {
 			return Ok(Self::Block(block));
 		}
+		if let Ok(age) = text.parse() {
+			return Self::ago(age, Timestamp::now());
+		}
 		// With an offset as RFC 3339 has it; without one it is UTC, as all times that are shown.
 		let time = text.parse::<Timestamp>().or_else(|_| {
 			let civil: DateTime = text.parse()?;
@@ -132,7 +185,7 @@ impl FromStr for When {
 		});
 		let wrong = |_: jiff::Error| {
 			"a block is a number; a date is written as 2026-05-01, 2026-05-01 12:30, or \
-			 2026-05-01T12:30:00Z"
+			 2026-05-01T12:30:00Z; an age as 30d, 12h or 2w 3d"
 				.to_owned()
 		};
 		Ok(Self::Time(time.map_err(wrong)?.as_millisecond()))
@@ -144,6 +197,16 @@ impl fmt::Display for When {
 		match self {
 			Self::Block(block) => write!(f, "block {block}"),
 			Self::Time(ms) => write!(f, "{} UTC", crate::words::time(ms.div_euclid(1000))),
+		}
+	}
+}
+
+/// The address of a node. What else is taken for one would be told only when it does not answer.
+pub(crate) fn parse_node(text: &str) -> Result<String, String> {
+	match text.parse::<NodeUrl>() {
+		Ok(_) => Ok(text.to_owned()),
+		Err(()) => {
+			Err("a node's address begins with ws:// or wss://, such as ws://127.0.0.1:9944".into())
 		}
 	}
 }
@@ -186,6 +249,16 @@ mod tests {
 	}
 
 	#[test]
+	fn a_snapshot_is_a_root_or_a_number() {
+		let root = Cid::dag_cbor([7; 32]);
+		assert_eq!(root.to_string().parse(), Ok(Revision::Root(root)));
+		assert_eq!("12".parse(), Ok(Revision::Sequence(12)));
+		for wrong in ["", "-1", "12x", "bafyrei", "99999999999999999999"] {
+			assert!(wrong.parse::<Revision>().is_err(), "{wrong}");
+		}
+	}
+
+	#[test]
 	fn a_gateway_may_come_with_its_key() {
 		let plain: GatewayAddress = "http://node-3.example:9956/".parse().unwrap();
 		assert_eq!((plain.key, plain.is_at("http://node-3.example:9956")), (None, true));
@@ -221,5 +294,24 @@ mod tests {
 			assert!(wrong.parse::<When>().is_err(), "{wrong}");
 		}
 		assert_eq!(When::Time(first_of_may).to_string(), "2026-05-01 00:00:00 UTC");
+	}
+
+	#[test]
+	fn a_time_is_also_an_age() {
+		let now: Timestamp = "2026-05-31T12:00:00Z".parse().unwrap();
+		for (age, expected) in [
+			("30d", "2026-05-01T12:00:00Z"),
+			("1mo", "2026-04-30T12:00:00Z"),
+			("2w 3h", "2026-05-17T09:00:00Z"),
+			("90 minutes ago", "2026-05-31T10:30:00Z"),
+			("PT1S", "2026-05-31T11:59:59Z"),
+		] {
+			let then: Timestamp = expected.parse().unwrap();
+			let when = When::ago(age.parse().unwrap(), now);
+			assert_eq!(when, Ok(When::Time(then.as_millisecond())), "{age}");
+		}
+		assert!(matches!("30d".parse(), Ok(When::Time(_))));
+		assert!("19000y".parse::<When>().is_err(), "it is before all dates");
+		assert!("30 yonks".parse::<When>().is_err());
 	}
 }

@@ -1,7 +1,8 @@
 //! The chain's council: its members, its motions, and the settings that they are about.
 
 use super::{AtBlock, reads::value_at};
-use crate::{error::CliError, words::nearest};
+use crate::error::CliError;
+use backup_agent::nearest::nearest;
 use subxt::{
 	dynamic::{self, Value},
 	ext::{

@@ -3,6 +3,7 @@
 use super::{
 	AtBlock,
 	pages::{Listed, Page, all_pages, ask},
+	reads,
 	records::{Lineage, Snapshot, SnapshotRecord},
 };
 use crate::error::CliError;
@@ -49,6 +50,22 @@ async fn newest_of(
 	snapshots.drain(..snapshots.len().saturating_sub(wanted));
 	let is_cut = newest > wanted && kept > wanted;
 	Ok(Listed { items: snapshots, truncated: truncated || is_cut })
+}
+
+/// A snapshot of a request. Of one that is not there it is told with the nearest that is.
+pub(crate) async fn snapshot(
+	at: &AtBlock,
+	request: u64,
+	sequence: u64,
+) -> Result<Snapshot, CliError> {
+	if let Some(snapshot) = reads::snapshot(at, request, sequence).await? {
+		return Ok(snapshot);
+	}
+	let lineage = reads::lineage(at, request).await?;
+	let kept = snapshots(at, &lineage, usize::MAX).await?.items;
+	let places = kept.iter().map(|snapshot| snapshot.sequence);
+	let nearest = places.min_by_key(|place| place.abs_diff(sequence));
+	Err(CliError::NoSuchSnapshot { request, sequence, nearest })
 }
 
 /// Sequence of the newest snapshot of a request that was taken at a block or before.

@@ -10,8 +10,8 @@ use crate::{
 	args::{Global, Machine},
 	error::CliError,
 	secret,
-	words::nearest,
 };
+use backup_agent::nearest::nearest;
 use futures::{StreamExt, TryStreamExt, stream};
 use subxt::utils::AccountId32;
 

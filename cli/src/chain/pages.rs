@@ -31,7 +31,7 @@ impl<T> Listed<T> {
 	/// What was found; a person is told if it may not be all.
 	pub(crate) fn told(self, what: &str, output: Output) -> (Vec<T>, bool) {
 		if self.truncated {
-			output.note(format_args!("not all: the chain has more {what} than are looked through"));
+			output.warn(format_args!("not all: the chain has more {what} than are looked through"));
 		}
 		(self.items, self.truncated)
 	}

@@ -5,14 +5,16 @@ use super::{
 	nodes::{CopyAt, NodeRecord, OwnerKey},
 	pages::{Listed, Page, all_pages, ask},
 	records::{
-		BytesRecord, Deposit, Grant, GrantRecord, HoldRecord, Lineage, LineageRecord, Protection,
-		ProtectionRecord, RequestRecord, Restore, RestoreRecord, Snapshot, SnapshotRecord,
+		BackupSettings, BytesRecord, Deposit, Grant, GrantRecord, HoldRecord, Lineage,
+		LineageRecord, Protection, ProtectionRecord, RequestRecord, Restore, RestoreRecord,
+		Snapshot, SnapshotRecord, StoredLineage,
 	},
 };
 use crate::{args::GatewayAddress, error::CliError};
 use backup_primitives::Recipient;
+use futures::{StreamExt, TryStreamExt, stream};
 use subxt::{
-	dynamic,
+	dynamic::{self, Value},
 	ext::{
 		frame_decode::storage::{IntoDecodableValues, IntoEncodableValues},
 		scale_decode::DecodeAsType,
@@ -47,6 +49,27 @@ pub(crate) async fn lineage(at: &AtBlock, request: u64) -> Result<Lineage, CliEr
 		dynamic::runtime_api_call::<_, Option<LineageRecord>>("BackupApi", "lineage", (request,));
 	let record = at.runtime_apis().call(call).await.map_err(subxt::Error::from)?;
 	record.map(Lineage::from).ok_or(CliError::NoBackup { request })
+}
+
+/// What an owner has set for the backup of a request.
+pub(crate) async fn settings(at: &AtBlock, request: u64) -> Result<BackupSettings, CliError> {
+	let stored: Option<StoredLineage> = value_at(at, "Backup", "Lineages", (request,)).await?;
+	stored.map(|stored| stored.settings).ok_or(CliError::NoBackup { request })
+}
+
+/// Whether these snapshots are neither held nor to be deleted, in their order.
+pub(crate) async fn are_free(
+	at: &AtBlock,
+	request: u64,
+	places: impl IntoIterator<Item = u64>,
+) -> Result<Vec<bool>, CliError> {
+	let is_free = async |place: u64| {
+		let lock: Option<Value> = value_at(at, "Backup", "SnapshotLocks", (request, place)).await?;
+		let due: Option<Value> =
+			value_at(at, "Backup", "SnapshotDeletions", (request, place)).await?;
+		Ok(lock.is_none() && due.is_none())
+	};
+	stream::iter(places).map(is_free).buffered(AT_ONCE).try_collect().await
 }
 
 /// What of a lineage its node claims, and what other nodes confirm.

@@ -8,6 +8,7 @@ use subxt::{
 	dynamic::Value,
 	ext::{
 		scale_decode::DecodeAsType,
+		scale_encode::EncodeAsType,
 		scale_value::{Composite, Primitive, ValueDef},
 	},
 	utils::AccountId32,
@@ -174,6 +175,24 @@ impl From<LineageRecord> for Lineage {
 			eligibility: record.eligibility.into(),
 		}
 	}
+}
+
+/// A lineage in storage, of which only this is read here.
+#[derive(Debug, DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+pub(crate) struct StoredLineage {
+	pub(crate) settings: BackupSettings,
+}
+
+/// What an owner has set for a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, DecodeAsType, EncodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+#[encode_as_type(crate_path = "subxt::ext::scale_encode")]
+pub(crate) struct BackupSettings {
+	/// Whether no snapshots are taken.
+	pub(crate) paused: bool,
+	/// How many snapshots are kept; the chain's default without.
+	pub(crate) keep_last: Option<u32>,
 }
 
 /// How well a backup is protected, as `protection` answers it.

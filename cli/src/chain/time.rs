@@ -1,4 +1,4 @@
-//! Dates on the chain: which of a history's snapshots were taken by then.
+//! Dates on the chain: which of a history's snapshots were taken by then, and which block will be made then.
 //!
 //! A block's time is read from its body, where its author says it in a transaction without a
 //! signature, the call `Timestamp.set`: nodes forget old states, but hardly ever old blocks. Some do
@@ -8,6 +8,9 @@
 use super::{AtBlock, Chain, records::Snapshot};
 use crate::{args::When, error::CliError};
 use codec::{Compact, Decode};
+
+/// Most blocks from which it is reckoned how fast they come: a day of those that take six seconds.
+const SPAN_BLOCKS_MAX: u64 = 14_400;
 
 impl Chain {
 	/// How many of these snapshots, oldest first, were taken at a time or before.
@@ -34,6 +37,32 @@ impl Chain {
 		}
 	}
 
+	/// The block of a time that is to come, reckoned from how fast blocks have come: at best those of the
+	/// last [`SPAN_BLOCKS_MAX`].
+	pub(crate) async fn block_of(&self, at: &AtBlock, when: When) -> Result<u64, CliError> {
+		let ms = match when {
+			When::Block(block) => return Ok(block),
+			When::Time(ms) => ms,
+		};
+		let best = at.block_number();
+		let unknown = || CliError::NoTime { block: best };
+		let best_ms = self.time_of(at, best).await?.ok_or_else(unknown)?;
+		if ms <= best_ms {
+			return Err(CliError::TimeOver { when, block: best, now: When::Time(best_ms) });
+		}
+		// The first block of all has no time.
+		let mut span = best.saturating_sub(1).min(SPAN_BLOCKS_MAX);
+		while span > 0 {
+			if let Some(before_ms) = self.time_of(at, best - span).await? {
+				let block = reckoned(best, ms - best_ms, span, best_ms - before_ms);
+				return block.ok_or_else(unknown);
+			}
+			// The node has forgotten blocks as old as that.
+			span /= 2;
+		}
+		Err(unknown())
+	}
+
 	/// The time of a block of the best chain, in milliseconds since 1970. Nothing, if the node has
 	/// forgotten the block.
 	pub(crate) async fn time_of(&self, at: &AtBlock, block: u64) -> Result<Option<i64>, CliError> {
@@ -48,6 +77,14 @@ impl Chain {
 		let body = found.map(|found| found.block.extrinsics).unwrap_or_default();
 		Ok(body.iter().find_map(|bytes| time_in(&bytes.0, index)))
 	}
+}
+
+/// The first block that is no sooner than so long after the best one, where `span` blocks took `span_ms`.
+/// Nothing if they took no time.
+fn reckoned(best: u64, ahead_ms: i64, span: u64, span_ms: i64) -> Option<u64> {
+	let span_ms = u128::try_from(span_ms).ok().filter(|ms| *ms > 0)?;
+	let blocks = (u128::try_from(ahead_ms).ok()? * u128::from(span)).div_ceil(span_ms);
+	Some(best.saturating_add(u64::try_from(blocks).unwrap_or(u64::MAX)))
 }
 
 /// What a search for a time came to.
@@ -140,6 +177,21 @@ mod tests {
 		for signed in [0x84, 0x85, 0x45] {
 			assert_eq!(time_in(&transaction(signed, [3, 0], &time), [3, 0]), None);
 		}
+	}
+
+	#[test]
+	fn a_block_to_come_is_reckoned_from_those_that_have_come() {
+		const DAY_MS: i64 = 86_400_000;
+		// A block each six seconds, and each twelve as every second one was missed.
+		assert_eq!(reckoned(500, DAY_MS, 100, 600_000), Some(14_900));
+		assert_eq!(reckoned(500, DAY_MS, 100, 1_200_000), Some(7_700));
+		// None is sooner than the time that was named.
+		assert_eq!(reckoned(500, 1, 100, 600_000), Some(501));
+		assert_eq!(reckoned(500, 6_001, 100, 600_000), Some(502));
+		for no_time in [0, -1] {
+			assert_eq!(reckoned(500, DAY_MS, 100, no_time), None);
+		}
+		assert_eq!(reckoned(500, i64::MAX, SPAN_BLOCKS_MAX, 1), Some(u64::MAX));
 	}
 
 	/// A chain with a block each second, of which a node remembers those from `oldest` on. Gives how

@@ -1,7 +1,7 @@
 //! Who else may restore a machine: `backup grant`, `backup revoke`, `backup grants`.
 
 use crate::{
-	args::{Global, Machine},
+	args::{Global, Machine, When},
 	chain::reads,
 	commands::{listing::of_machine, session::Session},
 	error::CliError,
@@ -10,23 +10,35 @@ use crate::{
 };
 use backup_primitives::Recipient;
 
-/// Let an account restore a machine, until a block if one is given, and fetch its sealed blocks with
+/// Let an account restore a machine, until a block or date if one is given, and fetch its sealed blocks with
 /// a key if one is given.
 pub(crate) async fn grant(
 	machine: &Machine,
 	to: &str,
-	(until, key): (Option<u64>, Option<Recipient>),
+	(until, key): (Option<When>, Option<Recipient>),
 	global: &Global,
 	output: Output,
 ) -> Result<(), CliError> {
 	let account = parse_account(to)?;
-	let until_words = until.map(|block| format!(" until block {block}")).unwrap_or_default();
-	let done = format!("{account} may restore {machine}{until_words}");
 	let session = Session::begin(global).await?;
 	let request = session.request(machine).await?;
+	let block = match until {
+		Some(until) => Some(session.chain.block_of(&session.chain.best().await?, until).await?),
+		None => None,
+	};
+	let done = format!("{account} may restore {machine}{}", until_words(until, block));
 	session
-		.carry_out(output, "grant_access", (request, account.0, until, key.map(|key| key.0)), &done)
+		.carry_out(output, "grant_access", (request, account.0, block, key.map(|key| key.0)), &done)
 		.await
+}
+
+/// Until when it is, with the block that the chain keeps.
+fn until_words(until: Option<When>, block: Option<u64>) -> String {
+	match (until, block) {
+		(Some(time @ When::Time(_)), Some(block)) => format!(" until block {block}, about {time}"),
+		(_, Some(block)) => format!(" until block {block}"),
+		(_, None) => String::new(),
+	}
 }
 
 /// Take that back.

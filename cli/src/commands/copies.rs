@@ -8,7 +8,7 @@ use crate::{
 	},
 	commands::listing::of_machine,
 	error::CliError,
-	output::{Output, Table},
+	output::{Cell, Mood, Output, Table},
 };
 
 pub(super) async fn run(
@@ -27,12 +27,17 @@ fn table(copies: &[CopyAt]) -> String {
 			Role::Holder if copy.from >= copy.to => ("holder", "none yet".to_owned()),
 			Role::Holder => ("holder", format!("{} to {}", copy.from, copy.to - 1)),
 		};
-		let heard = copy.is_silent.map_or("-", |is_silent| if is_silent { "no" } else { "yes" });
+		let heard = match copy.is_silent {
+			None => Cell::new("-", None),
+			Some(true) => Cell::new("no", Some(Mood::Bad)),
+			Some(false) => Cell::new("yes", Some(Mood::Good)),
+		};
 		let gateways = match copy.gateways.as_slice() {
 			[] => "-".to_owned(),
 			several => several.join(" "),
 		};
-		table.row([copy.node.to_string(), role.into(), has, heard.into(), gateways]);
+		let node = copy.node.to_string();
+		table.row([node.into(), role.to_owned().into(), has.into(), heard, gateways.into()]);
 	}
 	table.render()
 }

@@ -34,11 +34,11 @@ pub(crate) async fn run(
 	drop(bar);
 	output.answer(&answer, || {
 		let mut table = Table::new(&["what", "how much"]);
-		table.row(["snapshots".into(), bytes.snapshots.to_string()]);
-		table.row(["sealed bytes".into(), words::bytes(bytes.stored_bytes)]);
-		table.row(["disks".into(), words::bytes(bytes.logical_bytes)]);
+		table.row(["snapshots".to_owned(), bytes.snapshots.to_string()]);
+		table.row(["sealed bytes".to_owned(), words::bytes(bytes.stored_bytes)]);
+		table.row(["disks".to_owned(), words::bytes(bytes.logical_bytes)]);
 		let paid = paid_until.map_or_else(|| "never".into(), |block| format!("block {block}"));
-		table.row(["paid until".into(), paid]);
+		table.row(["paid until".to_owned(), paid]);
 		for deposit in &deposits {
 			table.row([format!("deposit: {}", deposit.reason.kebab()), deposit.amount.clone()]);
 		}

@@ -1,11 +1,12 @@
 //! `backup diff`: what differs between two snapshots of a machine, and where.
 
 use crate::{
-	args::{Diff, Global},
+	args::{Diff, From, Global, Revision},
 	commands::{
 		blocks::{Place, work},
+		history::find_pair,
 		key::Identities,
-		locate::{Located, locate_root},
+		locate::{Located, locate_found, locate_root},
 		restore::{explain, unlock},
 	},
 	error::{CliError, exit},
@@ -83,26 +84,51 @@ impl DiskDiff {
 
 pub(super) async fn run(arguments: Diff, global: &Global, output: Output) -> Result<(), CliError> {
 	let with_places = arguments.places;
-	let Diff { before, from, identity, .. } = &arguments;
-	let located =
-		locate_root(*before, from, Identities::of(Some(identity)), global, output).await?;
-	let answer = work(move |cancel| compare(&located, &arguments, output, cancel)).await?;
+	let (roots, located) = locate_both(&arguments, global, output).await?;
+	let answer = work(move |cancel| compare(&located, roots, &arguments.from, output, cancel));
+	let answer = answer.await?;
 	output.answer(&answer, || text(&answer, with_places))
+}
+
+/// The roots of both snapshots, and where their blocks are.
+async fn locate_both(
+	arguments: &Diff,
+	global: &Global,
+	output: Output,
+) -> Result<([Cid; 2], Located), CliError> {
+	let Diff { before, after, machine, from, identity, .. } = arguments;
+	let identities = Identities::of(Some(identity));
+	match (machine, before, after) {
+		(None, Revision::Root(before), Revision::Root(after)) => {
+			let located = locate_root(*before, from, identities, global, output).await?;
+			Ok(([*before, *after], located))
+		}
+		(Some(machine), Revision::Sequence(before), Revision::Sequence(after)) => {
+			let _bar = Bar::waiting(output, "the chain and the gateways");
+			let [before, after] = find_pair(machine, [*before, *after], global).await?;
+			// Who has the later one has the earlier one, too, if anybody has both.
+			let located = locate_found(&after, from, identities, global, output).await?;
+			Ok(([before.root(), after.root()], located))
+		}
+		_ => Err(CliError::Revisions),
+	}
 }
 
 fn compare(
 	located: &Located,
-	arguments: &Diff,
+	[before, after]: [Cid; 2],
+	from: &From,
 	output: Output,
 	cancel: &Cancel,
 ) -> Result<Answer, CliError> {
-	let place = Place::open(located, &arguments.from, cancel)?;
+	let place = Place::open(located, from, cancel)?;
+	let roots = (before, after);
 	let open = |root: Cid| -> Result<Root, CliError> {
 		let (block, key) = unlock(&*place.source, root, &located.identities, None)?;
 		block.open_with_read_key(&key).map_err(|error| explain(root, &error.into()))
 	};
 	let waiting = Bar::waiting(output, "the snapshots");
-	let (before, after) = (open(arguments.before)?, open(arguments.after)?);
+	let (before, after) = (open(before)?, open(after)?);
 	drop(waiting);
 	let mut names: Vec<&str> = before.disks.iter().map(|disk| disk.name.as_str()).collect();
 	names.extend(after.disks.iter().map(|disk| disk.name.as_str()));
@@ -117,11 +143,11 @@ fn compare(
 	for name in names {
 		let mut on_progress = |bytes| bar.set(done_bytes + bytes);
 		let found = disk(&*place.source, (&before, &after), name, &mut on_progress, cancel);
-		disks.push(found.map_err(|error| failure(arguments.after, &error))?);
+		disks.push(found.map_err(|error| failure(roots.1, &error))?);
 		done_bytes += longer(name);
 	}
 	bar.finish();
-	Ok(Answer { before: arguments.before, after: arguments.after, disks })
+	Ok(Answer { before: roots.0, after: roots.1, disks })
 }
 
 /// A disk of a snapshot, if it has it.

@@ -8,7 +8,7 @@ use crate::{
 		restore::{explain, open},
 	},
 	error::CliError,
-	output::{Output, Table},
+	output::{Mood, Output, Table},
 	progress::Bar,
 	words,
 };
@@ -124,9 +124,10 @@ fn text(answer: &Answer) -> String {
 	}
 	let took = Duration::from_secs_f64(answer.seconds.max(0.0)).as_secs();
 	format!(
-		"request {}, snapshot {}: all of it can be restored, as was done in {took} s\n{}",
+		"request {}, snapshot {}: {}, as was done in {took} s\n{}",
 		answer.request,
 		answer.sequence,
+		Mood::Good.paint("all of it can be restored"),
 		table.render()
 	)
 }

@@ -79,6 +79,25 @@ pub(super) async fn find(
 	Ok(Found { at, request, owner, snapshot })
 }
 
+/// Two snapshots of a machine, by their places in its history.
+pub(super) async fn find_pair(
+	machine: &Machine,
+	places: [u64; 2],
+	global: &Global,
+) -> Result<[Found; 2], CliError> {
+	let chain = Chain::connect(global).await?;
+	let at = chain.best().await?;
+	let request = machines::find(&at, machine, global).await?;
+	let lineage = reads::lineage(&at, request).await?;
+	let owner: AccountId32 = lineage.owner.parse().expect("an account's own text reads back");
+	let found = places.map(async |sequence| {
+		let snapshot = histories::snapshot(&at, request, sequence).await?;
+		Ok::<_, CliError>(Found { at: at.clone(), request, owner, snapshot })
+	});
+	let [before, after] = found;
+	Ok([before.await?, after.await?])
+}
+
 /// What a root says when it is opened.
 #[derive(Debug, Serialize)]
 struct Shown {

@@ -9,6 +9,7 @@ use crate::{
 	words,
 };
 use backup_agent::{
+	nearest::nearest,
 	pipeline::{Cancel, DiskView, Part},
 	repositories::BlockSource,
 	walk::WHOLE,
@@ -251,7 +252,7 @@ fn nearest_path(files: &FileSystem, path: &[u8]) -> Option<Vec<u8>> {
 		let entries = files.folder(&above).ok()?;
 		let names: Vec<_> =
 			entries.iter().filter_map(|entry| str::from_utf8(&entry.name).ok()).collect();
-		let name = words::nearest(&String::from_utf8_lossy(part), &names)?;
+		let name = nearest(&String::from_utf8_lossy(part), &names)?;
 		let meant = join(&above, name.as_bytes());
 		let whole = parts.fold(meant.clone(), |above, part| join(&above, part));
 		return Some(if files.entry(&whole).is_ok() { whole } else { meant });

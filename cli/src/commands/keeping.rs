@@ -1,15 +1,11 @@
-//! What an owner decides about a backup and its snapshots: taking one now, holding, deleting,
-//! approving.
+//! What an owner decides about a backup and its snapshots: taking one now, holding, approving, taking
+//! back a deletion.
 
 use crate::{
 	args::{Global, Machine},
-	commands::{
-		confirm::{confirm, ensure_person},
-		session::Session,
-	},
+	commands::session::Session,
 	error::CliError,
 	output::Output,
-	secret,
 };
 use subxt::dynamic::Value;
 
@@ -87,55 +83,6 @@ async fn decide_on(
 	let request = session.request(&place.machine).await?;
 	session.snapshot(request, place.sequence).await?;
 	session.carry_out(output, call, (request, place.sequence), done).await
-}
-
-/// Delete one snapshot of a machine, or all of its backup.
-pub(crate) async fn delete(
-	machine: Machine,
-	sequence: Option<u64>,
-	yes: bool,
-	global: &Global,
-	output: Output,
-) -> Result<(), CliError> {
-	// Whoever cannot sign is told before being asked.
-	let signer = secret::signer(global).await?;
-	if !yes {
-		ensure_person()?;
-	}
-	let session = Session::of(signer, global).await?;
-	let request = session.request(&machine).await?;
-	let snapshot = match sequence {
-		Some(sequence) => Some(session.snapshot(request, sequence).await?),
-		None => None,
-	};
-	if !yes {
-		let whose = match &machine {
-			Machine::Request(_) => machine.to_string(),
-			Machine::Name(name) => format!("request {request} ({name})"),
-		};
-		let what = match &snapshot {
-			Some(snapshot) => {
-				let facts = session.facts(snapshot).await?;
-				format!("Snapshot {} of {whose}, {facts},", snapshot.sequence)
-			}
-			None => format!("The backup of {whose}, with all its snapshots,"),
-		};
-		let will = format!("{what} will be deleted, blocks and records, on every node.");
-		confirm(&will, "delete").await?;
-	}
-	let done =
-		format!("the deletion was asked for; until it is carried out, {}", undo(request, sequence));
-	match sequence {
-		Some(sequence) => {
-			session.carry_out(output, "delete_snapshot", (request, sequence), &done).await
-		}
-		None => session.carry_out(output, "delete_backup", (request,), &done).await,
-	}
-}
-
-fn undo(request: u64, sequence: Option<u64>) -> String {
-	let sequence = sequence.map(|sequence| format!(" {sequence}")).unwrap_or_default();
-	format!("'backup keep {request}{sequence}' takes it back")
 }
 
 /// Take back a deletion that was not carried out yet: of a snapshot, of a machine's backup, or

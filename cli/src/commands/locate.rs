@@ -66,10 +66,21 @@ pub(super) async fn locate(
 		(None, Some(machine)) => find(machine, which.at, global).await?,
 		(None, None) => unreachable!("the parser demands one of the two"),
 	};
+	locate_found(&found, from, identities, global, output).await
+}
+
+/// The same of a snapshot that was found on the chain.
+pub(super) async fn locate_found(
+	found: &Found,
+	from: &From,
+	identities: Identities,
+	global: &Global,
+	output: Output,
+) -> Result<Located, CliError> {
 	let root = found.root();
 	if from.is_named() {
 		let (named, reach) = (from.gateway.clone(), Reach::All);
-		let asked = Asked { root, from, identities, global, output, found: Some(&found) };
+		let asked = Asked { root, from, identities, global, output, found: Some(found) };
 		return asked.locate(named, reach).await;
 	}
 	let copies = reads::copies(&found.at, found.request).await?;
@@ -79,7 +90,7 @@ pub(super) async fn locate(
 	}
 	let reach = Reach::public_and(from.peer_network.iter().copied())
 		.advising("name it with --gateway, or its network with --peer-network");
-	let asked = Asked { root, from, identities, global, output, found: Some(&found) };
+	let asked = Asked { root, from, identities, global, output, found: Some(found) };
 	asked.locate(gateways, reach).await
 }
 
@@ -197,7 +208,7 @@ impl Asked<'_> {
 				if doors.is_empty() {
 					return Err(error);
 				}
-				self.output.note(format_args!("left out: {error}"));
+				self.output.warn(format_args!("left out: {error}"));
 			}
 		}
 		Ok(())

@@ -2,9 +2,12 @@
 
 use crate::{
 	args::Global,
-	chain::{Chain, reads, records::RequestState},
+	chain::{
+		Chain, reads,
+		records::{Eligibility, RequestState},
+	},
 	error::CliError,
-	output::{Output, Table},
+	output::{Cell, Mood, Output, Table},
 	progress::Bar,
 	secret::account,
 	words,
@@ -20,7 +23,18 @@ struct Machine {
 	state: RequestState,
 	/// Snapshots that are kept; nothing without a backup.
 	snapshots: Option<u32>,
-	next: String,
+	/// Whether one would be taken now; nothing without a backup.
+	eligibility: Option<Eligibility>,
+}
+
+impl Machine {
+	/// What is next, in words.
+	fn next(&self) -> Cell {
+		match &self.eligibility {
+			Some(eligibility) => Cell::new(words::eligibility(eligibility), eligibility.mood()),
+			None => Cell::new("no backup", Some(Mood::Bad)),
+		}
+	}
 }
 
 pub(crate) async fn run(
@@ -41,10 +55,7 @@ pub(crate) async fn run(
 			disk_bytes: record.disk_bytes,
 			state: record.state.into(),
 			snapshots: lineage.map(|lineage| lineage.kept),
-			next: lineage.map_or_else(
-				|| "no backup".into(),
-				|lineage| words::eligibility(&lineage.eligibility),
-			),
+			eligibility: lineage.map(|lineage| lineage.eligibility.clone()),
 		}
 	};
 	let machines: Vec<Machine> = requests.into_iter().map(machine).collect();
@@ -59,12 +70,12 @@ pub(crate) async fn run(
 		for machine in &machines {
 			let (name, state) = shown(&machine.state);
 			table.row([
-				machine.request.to_string(),
-				name,
-				state,
-				words::bytes(machine.disk_bytes),
-				machine.snapshots.map_or_else(|| "-".into(), |kept| kept.to_string()),
-				machine.next.clone(),
+				machine.request.to_string().into(),
+				name.into(),
+				state.into(),
+				words::bytes(machine.disk_bytes).into(),
+				machine.snapshots.map_or_else(|| "-".into(), |kept| kept.to_string()).into(),
+				machine.next(),
 			]);
 		}
 		table.render()
@@ -79,5 +90,29 @@ fn shown(state: &RequestState) -> (String, String) {
 		RequestState::Assigned { node } => (none(), format!("assigned to node {node}")),
 		RequestState::Running { node, vm } => (vm.clone(), format!("runs on node {node}")),
 		RequestState::Ended => (none(), "ended".into()),
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn programs_get_a_state_and_people_a_sentence() {
+		let machine = |eligibility| Machine {
+			request: 7,
+			disk_bytes: 1 << 20,
+			state: RequestState::Open,
+			snapshots: Some(2),
+			eligibility,
+		};
+		let paused = machine(Some(Eligibility::Paused));
+		let answer = serde_json::to_value(&paused).unwrap();
+		assert_eq!(answer["eligibility"], json!({ "state": "paused" }));
+		assert_eq!(answer["state"], "open");
+		assert_eq!(paused.next(), Cell::new("the owner paused these backups", Some(Mood::Careful)));
+		let bare = machine(None);
+		assert!(serde_json::to_value(&bare).unwrap()["eligibility"].is_null());
+		assert_eq!(bare.next(), Cell::new("no backup", Some(Mood::Bad)));
 	}
 }

@@ -2,7 +2,7 @@
 
 use crate::{
 	args::{Global, Machine},
-	chain::{Chain, histories, machines, reads, records::Snapshot, submit::Included},
+	chain::{Chain, histories, machines, records::Snapshot, submit::Included},
 	commands::confirm::confirm,
 	error::CliError,
 	output::Output,
@@ -72,19 +72,10 @@ impl Session {
 		}
 	}
 
-	/// A snapshot of a request. Of one that is not there it is told before anything is paid for, with the
-	/// nearest that is.
+	/// A snapshot of a request. Of one that is not there it is told before anything is paid for.
 	pub(super) async fn snapshot(&self, request: u64, sequence: u64) -> Result<Snapshot, CliError> {
 		let _bar = Bar::waiting(self.chain.output, "the list of snapshots");
-		let at = self.chain.best().await?;
-		if let Some(snapshot) = reads::snapshot(&at, request, sequence).await? {
-			return Ok(snapshot);
-		}
-		let lineage = reads::lineage(&at, request).await?;
-		let kept = histories::snapshots(&at, &lineage, usize::MAX).await?.items;
-		let places = kept.iter().map(|snapshot| snapshot.sequence);
-		let nearest = places.min_by_key(|place| place.abs_diff(sequence));
-		Err(CliError::NoSuchSnapshot { request, sequence, nearest })
+		histories::snapshot(&self.chain.best().await?, request, sequence).await
 	}
 
 	/// What a person knows a snapshot by: how large it is, and when it was taken.

@@ -7,6 +7,7 @@ use crate::{
 		records::{Lineage, Snapshot},
 	},
 	error::CliError,
+	glance,
 	output::{Output, Table},
 	progress::Bar,
 	secret::account,
@@ -122,7 +123,7 @@ fn backup_text(backup: &Backup, as_tree: bool) -> String {
 		lineage.frequency_blocks,
 		backup.snapshots.len(),
 		lineage.keep_last,
-		words::eligibility(&lineage.eligibility),
+		glance::eligibility(&lineage.eligibility),
 	)];
 	if as_tree {
 		lines.extend(tree(&backup.snapshots));

@@ -7,7 +7,8 @@ use crate::{
 		records::{Lineage, Protection, RequestState, Restore, RestoreState},
 	},
 	error::CliError,
-	output::Output,
+	glance,
+	output::{Mood, Output},
 	progress::Bar,
 	secret::{account, parse_account},
 	words,
@@ -241,17 +242,20 @@ fn request_words(state: &RequestState) -> String {
 
 fn account_words(account: &Account, best: u64) -> String {
 	let paid = match account.paid_until {
-		None => "no subscription".to_owned(),
+		None => Mood::Bad.paint("no subscription"),
 		Some(until) if until > best => format!("paid until block {until}"),
-		Some(until) => format!("subscription ended at block {until}"),
+		Some(until) => Mood::Bad.paint(&format!("subscription ended at block {until}")),
 	};
 	let key = match account.key_version {
-		0 => "no key registered".to_owned(),
+		0 => Mood::Bad.paint("no key registered"),
 		version => format!("key version {version}"),
 	};
 	let deletion = match account.deletion_from {
 		None => String::new(),
-		Some(from) => format!(", all backups are deleted from block {from} on"),
+		Some(from) => {
+			let words = format!("all backups are deleted from block {from} on");
+			format!(", {}", Mood::Careful.paint(&words))
+		}
 	};
 	format!("account {}: {paid}, {key}{deletion}", account.address)
 }
@@ -261,7 +265,8 @@ fn backup_words(Backup { lineage, protection }: &Backup) -> String {
 		None => String::new(),
 		Some(reason) => {
 			let words = reason.known().map(|known| words::failure(&known).to_owned());
-			format!("\n  last failure: {}", words.unwrap_or_else(|| reason.kebab()))
+			let failure = format!("last failure: {}", words.unwrap_or_else(|| reason.kebab()));
+			format!("\n  {}", Mood::Bad.paint_head(&failure))
 		}
 	};
 	format!(
@@ -269,19 +274,20 @@ fn backup_words(Backup { lineage, protection }: &Backup) -> String {
 		lineage.request,
 		lineage.kept,
 		lineage.frequency_blocks,
-		words::eligibility(&lineage.eligibility),
-		words::protection(protection),
+		glance::eligibility(&lineage.eligibility),
+		glance::protection(protection),
 	)
 }
 
 fn restore_words(restore: &Restore) -> String {
 	let state = match &restore.state {
 		RestoreState::Requested => format!("waits for node {}", restore.node),
-		RestoreState::Expired => "expired without a report of the node".into(),
-		RestoreState::Fulfilled { at } => format!("complete since block {at}"),
+		RestoreState::Expired => Mood::Bad.paint("expired without a report of the node"),
+		RestoreState::Fulfilled { at } => Mood::Good.paint(&format!("complete since block {at}")),
 		RestoreState::Failed { reason, at } => {
 			let words = reason.known().map(|known| words::failure(&known).to_owned());
-			format!("failed at block {at}: {}", words.unwrap_or_else(|| reason.kebab()))
+			let words = words.unwrap_or_else(|| reason.kebab());
+			Mood::Bad.paint_head(&format!("failed at block {at}: {words}"))
 		}
 	};
 	format!(

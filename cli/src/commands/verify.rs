@@ -8,7 +8,7 @@ use crate::{
 		locate::{Located, locate},
 	},
 	error::{CliError, exit},
-	output::Output,
+	output::{Mood, Output},
 	progress::Bar,
 	words,
 };
@@ -103,7 +103,9 @@ fn text(answer: &Answer) -> String {
 	let mut lines =
 		vec![format!("{} of {} {how}", words::count(answer.good_blocks, "block"), answer.root)];
 	for (word, list) in [("missing", &answer.missing), ("damaged", &answer.corrupt)] {
-		lines.extend(list.iter().take(NAMED_MAX).map(|cid| format!("{word}: {cid}")));
+		lines.extend(
+			list.iter().take(NAMED_MAX).map(|cid| Mood::Bad.paint_head(&format!("{word}: {cid}"))),
+		);
 	}
 	lines.join("\n")
 }

@@ -4,6 +4,7 @@
 //! addresses lose their middle, other words their end. Numbers, sizes and states stay whole. What goes into
 //! a file or to another program is never shortened.
 
+use super::Mood;
 use rustix::termios::tcgetwinsize;
 use std::{
 	env,
@@ -22,19 +23,52 @@ const SHORTENED_WIDTH_MIN: usize = 16;
 /// From so many characters on, letters and digits without a space are something's identifier.
 const IDENTIFIER_CHARS_MIN: usize = 32;
 
+/// What stands in one place of a table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+	text: String,
+	/// How well it is what the text tells, if that is to be seen.
+	mood: Option<Mood>,
+}
+
+impl Cell {
+	pub(crate) fn new(text: impl Into<String>, mood: Option<Mood>) -> Self {
+		Self { text: text.into(), mood }
+	}
+
+	fn chars(&self) -> usize {
+		self.text.chars().count()
+	}
+
+	/// As it stands in a column of so many characters.
+	fn render(&self, width: usize) -> String {
+		let text = shortened(&self.text, width);
+		let left = " ".repeat(width.saturating_sub(text.chars().count()));
+		// Escapes take no room.
+		let text = self.mood.map_or_else(|| text.clone(), |mood| mood.paint(&text));
+		text + &left
+	}
+}
+
+impl From<String> for Cell {
+	fn from(text: String) -> Self {
+		Self::new(text, None)
+	}
+}
+
 /// A table.
 #[derive(Debug)]
 pub(crate) struct Table {
-	rows: Vec<Vec<String>>,
+	rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
 	pub(crate) fn new(head: &[&str]) -> Self {
-		Self { rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()] }
+		Self { rows: vec![head.iter().map(|cell| Cell::new(*cell, None)).collect()] }
 	}
 
-	pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-		self.rows.push(cells.into_iter().collect());
+	pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<Cell>>) {
+		self.rows.push(cells.into_iter().map(Into::into).collect());
 	}
 
 	/// The table as it fits where standard output goes.
@@ -44,11 +78,8 @@ impl Table {
 
 	fn render_within(&self, width_max: Option<usize>) -> String {
 		let widths = self.widths(width_max);
-		let line = |row: &Vec<String>| {
-			let cells = row.iter().zip(&widths).map(|(cell, width)| {
-				let cell = shortened(cell, *width);
-				format!("{cell:<width$}")
-			});
+		let line = |row: &Vec<Cell>| {
+			let cells = row.iter().zip(&widths).map(|(cell, width)| cell.render(*width));
 			cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
 		};
 		self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -58,7 +89,7 @@ impl Table {
 		let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
 		let width = |column: usize| {
 			let cells = self.rows.iter().filter_map(|row| row.get(column));
-			cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+			cells.map(Cell::chars).max().unwrap_or(0)
 		};
 		let mut widths: Vec<usize> = (0..columns).map(width).collect();
 		let Some(width_max) = width_max else { return widths };
@@ -110,14 +141,32 @@ mod tests {
 
 	fn table() -> Table {
 		let mut table = Table::new(&["sequence", "root", "description"]);
-		table.row(["12".into(), CID.into(), "before the upgrade of the database".into()]);
+		table.row(["12".to_owned(), CID.into(), "before the upgrade of the database".into()]);
 		table
+	}
+
+	#[test]
+	fn colours_take_no_room() {
+		let table = |mood| {
+			let mut table = Table::new(&["state", "root", "what"]);
+			for state in ["late", "protected"] {
+				table.row([Cell::new(state, mood), Cell::new(CID, mood), Cell::new("x", mood)]);
+			}
+			table
+		};
+		for width_max in [None, Some(44)] {
+			let (plain, painted) = (table(None), table(Some(Mood::Bad)));
+			let (plain, painted) =
+				(plain.render_within(width_max), painted.render_within(width_max));
+			assert!(painted != plain, "{painted:?}");
+			assert_eq!(anstream::adapter::strip_str(&painted).to_string(), plain);
+		}
 	}
 
 	#[test]
 	fn columns_are_aligned() {
 		let mut table = Table::new(&["a", "bb"]);
-		table.row(["long".into(), "x".into()]);
+		table.row(["long".to_owned(), "x".into()]);
 		assert_eq!(table.render_within(None), "a     bb\nlong  x");
 	}
 
@@ -144,7 +193,7 @@ mod tests {
 	#[test]
 	fn what_is_short_stays_whole_on_a_terminal_that_is_too_narrow() {
 		let mut table = Table::new(&["request", "state"]);
-		table.row(["1".into(), "waiting".into()]);
+		table.row(["1".to_owned(), "waiting".into()]);
 		assert_eq!(table.render_within(Some(5)), table.render_within(None));
 	}
 

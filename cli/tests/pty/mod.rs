@@ -16,6 +16,7 @@ pub(crate) fn typed(call: &str, answer: &[u8]) -> String {
 		.env_remove("BACKUP_SECRET")
 		.env_remove("BACKUP_SURI")
 		.env("HOME", "/nowhere")
+		.env("NO_COLOR", "1")
 		.env("SHELL", "/bin/sh")
 		.stdin(Stdio::piped())
 		.stdout(Stdio::piped())
