@@ -71,7 +71,7 @@ copy_agent() {
 	libraries=$(ldd "$CACHE/qemu-ga")
 	[[ $libraries != *'not found'* ]] || fail "the guest agent lacks a library: $libraries"
 	cp "$CACHE/qemu-ga" "$1/bin/qemu-ga"
-	for library in $(grep -o '/[^ ]*' <<<"$libraries"); do
+	grep -o '/[^ ]*' <<<"$libraries" | while read -r library; do
 		mkdir -p "$1${library%/*}"
 		cp -L "$library" "$1$library"
 	done

@@ -41,25 +41,25 @@ for number in 2 3; do
 	start_node "$number" --offchain-worker always --bootnodes "$peer" --backup-dev-key "$key" \
 		--listen-addr "/ip4/127.0.0.1/tcp/$((30332 + number))"
 done
-echo //Alice >operator-1.suri
-echo //Dave >operator-2.suri
-echo //Eve >operator-3.suri
-echo //Bob >owner.suri
+echo //Alice >operator-1.secret
+echo //Dave >operator-2.secret
+echo //Eve >operator-3.secret
+echo //Bob >owner.secret
 backup governance propose set frequency=100000 replicas=2 holder_period=4 key_activation_delay=2 \
-	--suri-file operator-1.suri
+	--secret-file operator-1.secret
 for number in 1 2 3; do
-	backup node register --id "$number" --suri-file "operator-$number.suri" \
-		--authority-suri-file "operator-$number.suri" \
+	backup node register --id "$number" --secret-file "operator-$number.secret" \
+		--authority-secret-file "operator-$number.secret" \
 		--recipient "$(backup-agent recipient --config "$number/agent.toml")" \
 		--gateway "http://node-$number.example:9956"
 done
 for number in 1 3; do
-	backup governance propose admit "$number" --suri-file operator-1.suri
+	backup governance propose admit "$number" --secret-file operator-1.secret
 done
 
-backup subscribe --periods 1 --suri-file owner.suri
-backup request create --disk-bytes 67108864 --suri-file owner.suri
-backup request assign 0 --to 2 --suri-file operator-2.suri
+backup subscribe --periods 1 --secret-file owner.secret
+backup request create --disk-bytes 67108864 --secret-file owner.secret
+backup request assign 0 --to 2 --secret-file operator-2.secret
 mkdir files
 head -c 8000000 /dev/urandom >files/noise
 truncate -s 64M disk.raw
@@ -72,9 +72,9 @@ name = "vda"
 image = "$played/disk.raw"
 format = "raw"
 END
-backup request fulfil 0 --vm web --suri-file operator-2.suri
+backup request fulfil 0 --vm web --secret-file operator-2.secret
 backup key new --output owner.key
-backup key register --identity owner.key --suri-file owner.suri
+backup key register --identity owner.key --secret-file owner.secret
 until backup status 0 --json | jq --exit-status \
 	'.backups[0].protection | .confirmed != null and (.holders | length) == 2 and all(.holders[]; .to == 1)'; do
 	sleep 1
@@ -84,7 +84,7 @@ lost=$(sha256sum <disk.raw)
 kill -KILL "${nodes[2]}" "${agents[2]}"
 rm -rf 2 disk.raw files
 mkdir "$HOME/desk"
-mv owner.key owner.suri operator-3.suri "$HOME/desk"
+mv owner.key owner.secret operator-3.secret "$HOME/desk"
 backup-agent recipient --config 3/agent.toml >"$HOME/desk/recipient-of-node-3"
 cd "$HOME/desk"
 # Where this computer's node-3.example is.

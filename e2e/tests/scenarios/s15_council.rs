@@ -50,7 +50,7 @@ impl Chamber {
 		let node = self.nodes[0].url();
 		let secret = self.secret(who);
 		let secret = secret.to_str().context("the folder's name is not text")?;
-		let who = ["--node", &node, "--suri-file", secret, "governance"];
+		let who = ["--node", &node, "--secret-file", secret, "governance"];
 		command::run(who.into_iter().chain(words.split_whitespace()))
 	}
 

@@ -24,6 +24,8 @@ const UNREACHABLE: i32 = 3;
 const REFUSED: i32 = 4;
 const NOT_FOUND: i32 = 5;
 const KEY: i32 = 6;
+const LATE: i32 = 9;
+const FAILED: i32 = 10;
 const NOT_ALLOWED: i32 = 12;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,6 +233,26 @@ async fn deletions_are_taken_back(desk: &Desk<'_>) -> Result<()> {
 	desk.answer(&format!("keep {request} 0"))?;
 	ensure!(desk.of_snapshot("SnapshotDeletions", 0).await?.is_null(), "it still goes");
 
+	// By age, but for those that are held, and for those that are to go already.
+	desk.answer("hold web-1 1")?;
+	desk.answer("delete web-1 --until 1s --yes")?;
+	ensure!(desk.of_snapshot("SnapshotDeletions", 0).await?.is_u64(), "it is old enough");
+	ensure!(desk.of_snapshot("SnapshotDeletions", 1).await?.is_null(), "it is held");
+	let none_left = "neither held nor to be deleted already";
+	desk.fails(OWNER, "delete web-1 --until 1s --yes", NOT_FOUND, none_left)?;
+	desk.fails(OWNER, "delete web-1 --until 30d --yes", NOT_FOUND, none_left)?;
+	desk.answer("keep web-1 0")?;
+	desk.answer("release web-1 1")?;
+	// Several are deleted together, or none of them.
+	let shown = desk.typed("delete web-1 1 0", "delete\n")?;
+	let told = format!("2 snapshots of request {request} (web-1), from 0 to 1, taken from block");
+	ensure!(shown.contains(&told) && shown.contains("256.0 MiB in all"), "{shown}");
+	desk.fails(OWNER, "delete web-1 0 1 --yes", REFUSED, "DeletionPending")?;
+	for place in [0, 1] {
+		ensure!(desk.of_snapshot("SnapshotDeletions", place).await?.is_u64(), "one is left");
+		desk.answer(&format!("keep web-1 {place}"))?;
+	}
+
 	desk.answer(&format!("delete {request} --yes"))?;
 	let lineage = desk.of_request("Lineages", request).await?;
 	ensure!(lineage["delete_at"].is_u64(), "{lineage}");
@@ -270,7 +292,15 @@ async fn others_restore_only_while_they_may(
 	ensure!(grants["grants"] == json!([]), "{grants}");
 	let left = desk.of_request("Grants", request).await?;
 	ensure!(!left.to_string().contains("account"), "the chain has {left}");
-	desk.fails(STRANGER, &restore, NOT_ALLOWED, "NotAuthorized")
+	desk.fails(STRANGER, &restore, NOT_ALLOWED, "NotAuthorized")?;
+
+	// The end of a grant is a block on the chain, also where a date was named.
+	desk.answer(&format!("grant {request} --to {stranger} --until 2100-01-01"))?;
+	let grants = desk.answer(&format!("grants {request}"))?;
+	let ends = grants["grants"][0]["expires_at"].as_u64().context("the grant has no end")?;
+	ensure!(ends > until, "{grants}");
+	desk.answer(&format!("revoke {request} --from {stranger}"))?;
+	Ok(())
 }
 
 async fn settings_change(desk: &Desk<'_>) -> Result<()> {
@@ -280,13 +310,17 @@ async fn settings_change(desk: &Desk<'_>) -> Result<()> {
 	let cadence =
 		desk.world.chain.storage("Backup", "BackupOffchainWorkerFrequency", owner).await?;
 	ensure!(cadence == 50_000, "the cadence is {cadence}");
-	desk.answer(&format!("settings {request} --paused --keep-last 5"))?;
+	desk.answer(&format!("settings {request} --pause --keep-last 5"))?;
 	let lineage = desk.of_request("Lineages", request).await?;
 	ensure!(lineage["settings"] == json!({ "paused": true, "keep_last": 5 }), "{lineage}");
 	let vms = desk.answer("vms")?;
-	let next = vms["machines"][0]["next"].as_str().context("nothing is next")?;
-	ensure!(next.contains("paused"), "{vms}");
-	desk.answer(&format!("settings {request}"))?;
+	ensure!(vms["machines"][0]["eligibility"]["state"] == "paused", "{vms}");
+	let shown = desk.answer(&format!("settings {request}"))?;
+	ensure!(shown["settings"] == json!({ "paused": true, "keep_last": 5 }), "{shown}");
+	desk.answer(&format!("settings {request} --resume"))?;
+	let lineage = desk.of_request("Lineages", request).await?;
+	ensure!(lineage["settings"] == json!({ "paused": false, "keep_last": 5 }), "{lineage}");
+	desk.answer(&format!("settings {request} --keep-last default"))?;
 	let lineage = desk.of_request("Lineages", request).await?;
 	ensure!(lineage["settings"] == json!({ "paused": false, "keep_last": null }), "{lineage}");
 	Ok(())
@@ -338,6 +372,10 @@ fn differences_are_told(desk: &Desk<'_>, first: &Snapshot, newest: &Snapshot) ->
 	ensure!((2 << 20..32 << 20).contains(&written), "{changed}");
 	let same = between(newest, newest)?;
 	ensure!(bytes(&same, "written_bytes") + bytes(&same, "rewritten_bytes") == 0, "{same}");
+	let numbers = format!("{} {} {}", desk.machine.request, first.sequence, newest.sequence);
+	let by_number = desk.answer(&format!("diff --machine {numbers} {place}"))?;
+	ensure!(by_number["before"] == first.cid && by_number["after"] == newest.cid, "{by_number}");
+	ensure!(by_number["disks"][0] == changed, "{by_number}");
 	Ok(())
 }
 
@@ -352,7 +390,9 @@ async fn the_node_writes_an_image(desk: &Desk<'_>, newest: &Snapshot) -> Result<
 	ensure!(status["restores"][0]["state"] == "fulfilled", "{status}");
 	desk.answer(&format!("close-restore {restore}"))?;
 	ensure!(desk.of_request("RestoreRequests", restore).await?.is_null(), "it is not closed");
-	Ok(())
+	// Nobody has the patience.
+	let at_once = format!("request-restore {} --wait --timeout 0", newest.cid);
+	desk.fails(OWNER, &at_once, LATE, "waited 0 s for restore")
 }
 
 fn a_root_tells_what_it_holds(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
@@ -556,6 +596,8 @@ async fn a_deleted_snapshot_is_gone(desk: &Desk<'_>, newest: &Snapshot) -> Resul
 fn disks_are_replaced(desk: &Desk<'_>, newest: &Snapshot) -> Result<()> {
 	let Machine { guest, disk, request, .. } = desk.machine;
 	let before = checksum(disk)?;
+	let while_it_runs = "request-restore web-1 --replace --yes --wait";
+	desk.fails(OWNER, while_it_runs, FAILED, "the machine whose disks were to be replaced runs")?;
 	guest.kill();
 	fs::OpenOptions::new().write(true).open(disk)?.write_all_at(b"lost", 4096)?;
 	let replace = "request-restore web-1 --replace --wait";
@@ -649,12 +691,21 @@ impl Watch {
 			"SnapshotReleased",
 			"SnapshotDeletionRequested",
 			"DeletionCancelled",
+			"SnapshotHeld",
+			"SnapshotDeletionRequested",
+			"DeletionCancelled",
+			"SnapshotReleased",
+			"SnapshotDeletionRequested",
+			"DeletionCancelled",
 			"BackupDeletionRequested",
 			"DeletionCancelled",
 			"AccessGranted",
 			"SnapshotRestoreRequested",
 		];
 		ensure!(names.starts_with(&expected), "{names:?}");
+		for ending in ["SnapshotRestored", "SnapshotRestoreFailed", "RestoreClosed"] {
+			ensure!(names.contains(&ending), "{ending} is not told: {names:?}");
+		}
 		self.process.ensure_runs()
 	}
 }
