@@ -55,7 +55,8 @@ fmt: ## Check the formatting
 	cargo fmt --all --check
 
 .PHONY: lint
-lint: ## Check with clippy, with default and with all features
+lint: ## Check with clippy, with default and with all features, and shell scripts with shellcheck
+	scripts/shellcheck.sh
 	SKIP_WASM_BUILD=1 cargo clippy --locked --workspace --all-targets -- -D warnings
 	SKIP_WASM_BUILD=1 cargo clippy --locked $(CHAIN) --all-features --all-targets -- -D warnings
 
@@ -88,10 +89,11 @@ reader: ## Test the second reader, in Python, alone and on what the agent writes
 			cargo test --locked --workspace --test car -- --ignored second_reader
 
 .PHONY: e2e
-e2e: ## Run the end-to-end tests: real node, agent and guests
+e2e: ## Run the end-to-end tests, and the demonstration: real node, agent and guests
 	cargo test --locked --workspace --test scenarios -- --test-threads=$(SCENARIOS_AT_ONCE) --skip $(ALONE)
 	cargo test --locked --workspace --test scenarios -- $(ALONE)
 	cargo test --locked --workspace --lib -- book:: lab::
+	cargo run --quiet --locked -p backup-e2e --bin demo
 
 .PHONY: packaging
 packaging: compile ## Check deploy/, make a release, and install its packages into a throw-away copy of this machine

@@ -18,7 +18,9 @@ readonly TEST_PACKAGES=(
 	busybox-static chromium cpio e2fsprogs fdisk jq libvirt-clients libvirt-daemon
 	libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils swtpm xz-utils zstd
 )
-readonly PACKAGING_PACKAGES=(debhelper lintian systemd systemd-container)
+readonly PACKAGING_PACKAGES=(
+	buildah debhelper debootstrap lintian shellcheck systemd systemd-container
+)
 readonly COMPILER_PACKAGES=(rustc-web cargo-web rust-web-src lld-19)
 readonly NODEJS_PACKAGES=(nodejs npm)
 readonly NODEJS_VERSION_MIN=20

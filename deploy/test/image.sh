@@ -7,9 +7,10 @@
 #   FOLDER  where `backup-agent` and `backup` are, as target/debug
 #
 # No registry is asked, and no daemon is needed: buildah works in a folder that is gone afterwards. Needs
-# root, buildah, debootstrap and a Debian mirror, and is passed over where one of them is missing.
+# buildah and debootstrap, and is passed over without root, leave to mount, or a Debian mirror.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source deploy/test/require.sh
 
 readonly PROGRAMS=${1:?the folder with the programs}
 readonly SUITE=bookworm
@@ -27,19 +28,11 @@ fail() {
 	exit 1
 }
 
-lacks() {
-	[[ $EUID -eq 0 ]] || { echo "root"; return; }
-	local program
-	for program in buildah debootstrap jq; do
-		command -v "$program" >/dev/null || { echo "$program"; return; }
-	done
-}
-
-lacking=$(lacks)
-if [[ -n $lacking ]]; then
-	say "passed over: it needs $lacking"
-	exit
-fi
+require buildah curl debootstrap jq
+[[ $EUID -eq 0 ]] || pass_over "it needs root"
+unshare --mount --pid --fork mount -t proc proc /proc 2>/dev/null || pass_over "it needs leave to mount"
+curl --silent --fail --location --max-time 30 --output /dev/null "$MIRROR/dists/$SUITE/Release" ||
+	pass_over "it needs a Debian mirror, and $MIRROR does not answer"
 
 work=$(mktemp -d)
 agent=

@@ -3,6 +3,7 @@
 # the image's recipe, the compose file, the Kubernetes manifests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source deploy/test/require.sh
 
 # How exposed systemd may find the unit: 0.0 is locked in, 10.0 is not bound at all.
 readonly EXPOSURE_MAX=2.6
@@ -42,7 +43,7 @@ lint_alerts() {
 	"$promtool" test rules deploy/monitoring/alerts_test.yml
 	# An alert that no test sees firing may never fire.
 	local alert
-	for alert in $(sed -n 's/^ *- alert: //p' deploy/monitoring/alerts.yml); do
+	sed -n 's/^ *- alert: //p' deploy/monitoring/alerts.yml | while read -r alert; do
 		grep -A1 "alertname: $alert\$" deploy/monitoring/alerts_test.yml | grep -q exp_alerts ||
 			fail "no test sees $alert firing"
 	done
@@ -74,9 +75,6 @@ lint_containers() {
 lint_alerts
 lint_dashboard
 lint_containers
-if command -v systemd-analyze >/dev/null; then
-	lint_unit
-else
-	say "passed over: the unit needs systemd-analyze"
-fi
+require systemd-analyze
+lint_unit
 say "all is well"
