@@ -17,7 +17,7 @@ use crate::{
 	secret::{KuboToken, NodeIdentities, SharedSecret},
 	sources::{Inventory, Leftovers},
 	verification::{Mender, Verifier, schedule},
-	webhook,
+	webhook::Webhook,
 };
 use anyhow::{Context, Result};
 use std::{
@@ -144,10 +144,8 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, in_force.clone()));
 	let verifications =
 		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), in_force.clone()));
-	let told = {
-		let (jobs, vms_dir) = (jobs.clone(), config.vms_dir.clone());
-		tokio::spawn(webhook::run(in_force, recipient.clone(), jobs, vms_dir))
-	};
+	let webhook = Webhook::new(recipient.clone(), jobs.clone(), config.vms_dir.clone());
+	let told = tokio::spawn(webhook.run(in_force));
 	let api = Api {
 		jobs: jobs.clone(),
 		gatekeeper,

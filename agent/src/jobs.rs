@@ -15,7 +15,7 @@ mod block_time;
 pub mod executor;
 mod expected;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod history;

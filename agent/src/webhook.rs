@@ -106,6 +106,13 @@ struct Told {
 }
 
 impl Told {
+	/// All that has happened until now counts as told.
+	fn after_the_newest(node: String, ledger: &Ledger) -> Self {
+		let newest = ledger.attempts(0, 1).ok();
+		let behind = newest.and_then(|newest| newest.last().map(|(last, _)| *last)).unwrap_or(0);
+		Self { node, behind, late: HashSet::new() }
+	}
+
 	/// What there is to tell of the attempts since the last look, and of machines by their names.
 	fn news(
 		&mut self,
@@ -165,26 +172,42 @@ impl Told {
 	}
 }
 
-/// Tell of what happens, for ever: from now on, or from when an address is set. A machine is one of
-/// this node's for as long as its file is in the folder.
-pub async fn run(mut in_force: InForce, node: String, jobs: Arc<Jobs>, vms_dir: PathBuf) {
-	let client = Client::builder().timeout(POST_TIME_MAX).redirect(Policy::none()).build();
-	let client = match client {
-		Ok(client) => client,
-		Err(error) => return tracing::error!(%error, "nobody can be told of backups"),
-	};
-	loop {
-		let wanted = in_force.wait_for(|config| config.webhook.is_some()).await.is_ok();
-		let Some(url) = in_force.borrow().webhook.clone().filter(|_| wanted) else { return };
-		let told = Told { node: node.clone(), behind: newest(jobs.ledger()), ..Told::default() };
-		tracing::info!("{url} is told of backups that fail or are late");
-		tell_while_wanted(&client, &in_force, told, &jobs, &vms_dir).await;
-	}
+/// Tells of what happens from when it is made on, or from when an address is set.
+#[derive(Debug)]
+pub struct Webhook {
+	told: Told,
+	jobs: Arc<Jobs>,
+	vms_dir: PathBuf,
 }
 
-fn newest(ledger: &Ledger) -> u64 {
-	let newest = ledger.attempts(0, 1).ok();
-	newest.and_then(|newest| newest.last().map(|(last, _)| *last)).unwrap_or(0)
+impl Webhook {
+	/// Made before anybody can give the agent orders, so that what fails at once is told, too. A
+	/// machine is one of this node's for as long as its file is in `vms_dir`.
+	#[must_use]
+	pub fn new(node: String, jobs: Arc<Jobs>, vms_dir: PathBuf) -> Self {
+		Self { told: Told::after_the_newest(node, jobs.ledger()), jobs, vms_dir }
+	}
+
+	/// Tell of it, for ever.
+	pub async fn run(self, mut in_force: InForce) {
+		let Self { mut told, jobs, vms_dir } = self;
+		let client = Client::builder().timeout(POST_TIME_MAX).redirect(Policy::none()).build();
+		let client = match client {
+			Ok(client) => client,
+			Err(error) => return tracing::error!(%error, "nobody can be told of backups"),
+		};
+		loop {
+			let node = told.node.clone();
+			if in_force.borrow().webhook.is_none() {
+				if in_force.wait_for(|config| config.webhook.is_some()).await.is_err() {
+					return;
+				}
+				told = Told::after_the_newest(node.clone(), jobs.ledger());
+			}
+			tell_while_wanted(&client, &in_force, told, &jobs, &vms_dir).await;
+			told = Told::after_the_newest(node, jobs.ledger());
+		}
+	}
 }
 
 /// Until no address is set any more.
@@ -195,6 +218,9 @@ async fn tell_while_wanted(
 	jobs: &Arc<Jobs>,
 	vms_dir: &Path,
 ) {
+	if let Some(url) = &in_force.borrow().webhook {
+		tracing::info!("{url} is told of backups that fail or are late");
+	}
 	loop {
 		tokio::time::sleep(LOOK_EVERY).await;
 		let Some(url) = in_force.borrow().webhook.clone() else { return };
@@ -247,6 +273,8 @@ mod tests {
 	use super::*;
 	use crate::jobs::{
 		Cadence, Confirmed,
+		fake::{FakeExecutor, until},
+		fixture::{snapshot, snapshots},
 		history::tests::{attempt, failure, success},
 	};
 	use crate::page::answer_with;
@@ -293,6 +321,26 @@ mod tests {
 		assert_eq!((news[0].reason, news[0].at_ms), (Some(FailureReason::StoreFull), 21));
 		assert_eq!((news[0].last_taken_at_ms, told.behind), (Some(10), 6));
 		assert!(told.news(&[], &machines, &HashMap::new(), |_| true, 30).is_empty());
+	}
+
+	/// As a backup may that is ordered while the agent starts.
+	#[test]
+	fn what_fails_before_the_first_look_is_told() {
+		let dir = tempfile::tempdir().unwrap();
+		let (executor, calls) = FakeExecutor::new();
+		let ledger = Ledger::open(&dir.path().join("jobs.redb")).unwrap();
+		let jobs = Jobs::open(Arc::new(executor), ledger, 1).unwrap();
+		let fail = |slot| {
+			jobs.reconcile(&snapshots([snapshot(7, 1, slot)]));
+			calls.next().fail(FailureReason::StoreFull);
+			until("the job has ended", || jobs.list().iter().all(|job| job.state != "running"));
+		};
+		fail(0);
+		let mut webhook = Webhook::new("age1…".into(), jobs.clone(), dir.path().into());
+		fail(1);
+		let mut news = || look(&mut webhook.told, &webhook.jobs, &webhook.vms_dir).unwrap();
+		assert_eq!(events(&news()), [("backup-failed", "vm-7")]);
+		assert!(news().is_empty());
 	}
 
 	#[test]
