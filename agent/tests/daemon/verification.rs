@@ -12,6 +12,11 @@ use backup_primitives::{Cid, job::SnapshotOrder};
 use serde_json::Value as Json;
 use std::{fs, os::unix::fs::FileExt, process::Output};
 
+/// Bytes that stand before the data of each record in a pack, and how they name a block; the
+/// store's `record` module has the layout.
+const HEADER_BYTES: u64 = 64;
+const BLOCK: u8 = 1;
+
 impl World {
 	fn verify(&self, arguments: &[&str]) -> Output {
 		self.run_with("verify", arguments)
@@ -25,19 +30,32 @@ impl World {
 		versioned(&text)
 	}
 
-	/// Changes a byte in the middle of the first pack.
+	/// Changes a byte of a block in the middle of the first pack.
 	fn damage_the_store(&self) {
-		self.damage_a_byte(|length| length / 2);
+		self.damage_a_block(|length| length / 2);
 	}
 
-	/// Changes a byte of the first pack, chosen by its length.
-	fn damage_a_byte(&self, choose: impl Fn(u64) -> u64) {
+	/// Changes a byte in the data of the block that lies at this place of the first pack, or behind
+	/// it. A record's header is not for a verification to see: it is no part of any snapshot.
+	fn damage_a_block(&self, choose: impl Fn(u64) -> u64) {
 		let pack = self.path("state/blocks/00000001.pack");
 		let file = fs::File::options().read(true).write(true).open(pack).unwrap();
-		let at = choose(file.metadata().unwrap().len());
+		let place = choose(file.metadata().unwrap().len());
+		let mut record = 0;
+		let data = loop {
+			let mut header = [0; HEADER_BYTES as usize];
+			file.read_exact_at(&mut header, record).unwrap();
+			assert!(header.starts_with(b"BKR1"), "no record at {record}");
+			let length = u32::from_le_bytes(header[8..12].try_into().unwrap());
+			let data = record + HEADER_BYTES;
+			record = data + u64::from(length);
+			if record > place && header[4] == BLOCK && length > 0 {
+				break data + u64::from(length) / 2;
+			}
+		};
 		let mut byte = [0];
-		file.read_exact_at(&mut byte, at).unwrap();
-		file.write_all_at(&[!byte[0]], at).unwrap();
+		file.read_exact_at(&mut byte, data).unwrap();
+		file.write_all_at(&[!byte[0]], data).unwrap();
 	}
 }
 
@@ -226,7 +244,7 @@ fn a_running_machine_is_read_where_a_snapshot_has_lost_something() {
 	let mut disk = pattern(0);
 	let order = world.running_machine(7, &machine.vm());
 	let first = world.take(&order).unwrap().cid;
-	world.damage_a_byte(|length| length / 8);
+	world.damage_a_block(|length| length / 8);
 	assert_eq!(world.results(&["--depth", "blocks"], 3)[0]["mending"]["found"], 1);
 
 	machine.write(0xa1, 40 << 20, 1 << 20);
@@ -250,7 +268,7 @@ fn a_record_of_writes_that_lies_is_forgotten_although_its_snapshot_is_damaged() 
 	let machine = Machine::start(ImageFormat::Raw);
 	let order = world.running_machine(7, &machine.vm());
 	let first = world.take(&order).unwrap().cid;
-	world.damage_a_byte(|length| length / 8);
+	world.damage_a_block(|length| length / 8);
 	assert_eq!(world.results(&["--depth", "blocks"], 3)[0]["mending"]["is_noted"], true);
 
 	machine.write(0xa1, 0, 64 << 20);
