@@ -109,8 +109,12 @@ impl Guest {
 	/// # Errors
 	/// Fails when QEMU is missing or ends at once, say because another process locks the image.
 	pub fn start(options: &GuestOptions) -> Result<Self, GuestError> {
+		Self::start_with(options, Accelerator::detect())
+	}
+
+	fn start_with(options: &GuestOptions, accelerator: Accelerator) -> Result<Self, GuestError> {
 		let dir = socket_dir(&options.dir)?;
-		let mut child = spawn(options, &dir)?;
+		let mut child = spawn(options, accelerator, &dir)?;
 		match connect(&mut child, &dir) {
 			Ok((serial, control)) => Ok(Self {
 				dir,
@@ -348,12 +352,16 @@ fn socket_dir(dir: &Path) -> Result<PathBuf, GuestError> {
 		})
 }
 
-fn spawn(options: &GuestOptions, dir: &Path) -> Result<Child, GuestError> {
+fn spawn(
+	options: &GuestOptions,
+	accelerator: Accelerator,
+	dir: &Path,
+) -> Result<Child, GuestError> {
 	let log = dir.join(QEMU_LOG);
 	let stderr =
 		fs::File::create(&log).map_err(|source| GuestError::File { path: log.clone(), source })?;
 	let mut command = program::command("qemu-system-x86_64");
-	machine(&mut command, options);
+	machine(&mut command, options, accelerator);
 	disk(&mut command, options);
 	sockets(&mut command, dir);
 	if options.has_agent {
@@ -367,10 +375,10 @@ fn spawn(options: &GuestOptions, dir: &Path) -> Result<Child, GuestError> {
 		.map_err(|source| GuestError::Program { program: "qemu-system-x86_64".to_owned(), source })
 }
 
-fn machine(command: &mut Command, options: &GuestOptions) {
+fn machine(command: &mut Command, options: &GuestOptions, accelerator: Accelerator) {
 	command
 		.args(["-machine", "q35", "-no-user-config", "-nodefaults", "-display", "none"])
-		.args(Accelerator::detect().arguments())
+		.args(accelerator.arguments())
 		.args(["-no-reboot", "-uuid", &options.uuid, "-m", &options.memory_mib.to_string()])
 		.arg("-kernel")
 		.arg(options.guest_cache_dir.join("vmlinuz"))

@@ -1,29 +1,18 @@
 //! Finds out whether this machine can run guests with KVM.
 //!
-//! That `/dev/kvm` is there, and even that it opens, does not say that a guest gets anywhere:
-//! under some hypervisors it never executes its kernel. So a ROM of a few instructions is run
-//! that ends QEMU, with the processor that the guest will get.
+//! That `/dev/kvm` is there, that it opens, and even that it executes a few instructions, does not
+//! say that a guest gets anywhere: under some hypervisors its kernel hangs, or meets an
+//! instruction there that KVM cannot execute. So a guest is booted with it and writes to its disk.
 
-use std::{
-	env, fs,
-	process::{Child, Stdio},
-	sync::OnceLock,
-	thread,
-	time::{Duration, Instant},
-};
+use std::{env, fs, sync::OnceLock, time::Duration};
 
-use crate::guest::program;
+use crate::guest::{Guest, GuestError, GuestOptions, make_disk, make_guest};
 
 /// Set to `kvm` or `tcg`, it decides instead of the probe.
 const OVERRIDE: &str = "GUEST_ACCEL";
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-const ROM_BYTES: usize = 64 * 1024;
-/// Processors start 16 bytes before the end of the ROM.
-const RESET_VECTOR: usize = ROM_BYTES - 16;
-/// `mov al, 1; out 0xf4, al; hlt`
-const END_QEMU: [u8; 5] = [0xb0, 0x01, 0xe6, 0xf4, 0xf4];
-/// The exit device makes `2 * value + 1` of what is written to it.
-const ENDED_BY_ROM: i32 = 3;
+/// Some ten times what it takes where KVM works.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
+const PROBE_DISK_MIB: u64 = 32;
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,7 +24,7 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-	/// The best that works here. It is found out once, in a fraction of a second, and
+	/// The best that works here. It is found out once, in a second or two where KVM works, and
 	/// the environment variable `GUEST_ACCEL` (`kvm` or `tcg`) overrides it.
 	#[must_use]
 	pub fn detect() -> Self {
@@ -43,7 +32,7 @@ impl Accelerator {
 		*DETECTED.get_or_init(|| match env::var(OVERRIDE).as_deref() {
 			Ok("kvm") => Self::Kvm,
 			Ok("tcg") => Self::Tcg,
-			Ok(_) | Err(_) if kvm_executes() => Self::Kvm,
+			Ok(_) | Err(_) if kvm_opens() && boot_with_kvm().is_ok() => Self::Kvm,
 			Ok(_) | Err(_) => Self::Tcg,
 		})
 	}
@@ -57,39 +46,24 @@ impl Accelerator {
 	}
 }
 
-fn kvm_executes() -> bool {
-	if fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
-		return false;
-	}
-	let Ok(dir) = tempfile::tempdir() else { return false };
-	let path = dir.path().join("rom");
-	let mut rom = vec![0xf4; ROM_BYTES];
-	rom[RESET_VECTOR..RESET_VECTOR + END_QEMU.len()].copy_from_slice(&END_QEMU);
-	if fs::write(&path, rom).is_err() {
-		return false;
-	}
-	let spawned = program::command("qemu-system-x86_64")
-		.args(["-machine", "q35", "-m", "32", "-nodefaults", "-display", "none", "-no-reboot"])
-		.args(Accelerator::Kvm.arguments())
-		.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-bios"])
-		.arg(&path)
-		.stdout(Stdio::null())
-		.stderr(Stdio::null())
-		.spawn();
-	spawned.is_ok_and(ended_by_rom)
+fn kvm_opens() -> bool {
+	fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
 
-fn ended_by_rom(mut child: Child) -> bool {
-	let deadline = Instant::now() + PROBE_TIMEOUT;
-	while Instant::now() < deadline {
-		match child.try_wait() {
-			Ok(Some(status)) => return status.code() == Some(ENDED_BY_ROM),
-			Ok(None) => thread::sleep(Duration::from_millis(5)),
-			Err(_) => break,
-		}
-	}
-	// Nothing depends on whether this works: the process ends with its dead guest or not.
-	let _ = child.kill();
-	let _ = child.wait();
-	false
+fn boot_with_kvm() -> Result<(), GuestError> {
+	let dir =
+		tempfile::tempdir().map_err(|source| GuestError::File { path: env::temp_dir(), source })?;
+	let options = GuestOptions {
+		dir: dir.path().join("vm"),
+		disk_image: dir.path().join("disk.raw"),
+		disk_format: "raw".to_owned(),
+		uuid: "6c1d7c1e-6a0b-4b8e-9a52-0d6b1f0f5a11".to_owned(),
+		memory_mib: 256,
+		has_agent: false,
+		guest_cache_dir: make_guest()?,
+	};
+	make_disk(&options.disk_image, PROBE_DISK_MIB)?;
+	let guest = Guest::start_with(&options, Accelerator::Kvm)?;
+	guest.wait_ready(PROBE_TIMEOUT)?;
+	guest.write(1, PROBE_TIMEOUT)
 }
