@@ -293,14 +293,15 @@ pub enum ConfigError {
 		#[source]
 		source: io::Error,
 	},
-	/// The file is not a configuration.
-	#[error("understand the configuration {path}", path = .path.display())]
+	/// The file is not a configuration. Its line is not shown: it may hold a token.
+	#[error("understand the configuration {path}, line {line}: {reason}", path = .path.display())]
 	Parse {
 		/// The file.
 		path: PathBuf,
-		/// Where and why.
-		#[source]
-		source: Box<toml::de::Error>,
+		/// Where it stands, counted from 1.
+		line: usize,
+		/// What is wrong there.
+		reason: String,
 	},
 	/// A key of the file is none that is known.
 	#[error(
@@ -396,22 +397,22 @@ pub enum ConfigError {
 }
 
 /// Why a file with this text is no configuration.
-fn wrong(path: &Path, text: &str, source: toml::de::Error) -> ConfigError {
+fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 	let path = path.to_owned();
+	let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+	let line = before.matches('\n').count() + 1;
 	// The words of serde's error are all that tells which keys there are in this place.
-	let mut words = source.message().split('`').skip(1).step_by(2);
-	match (source.message().starts_with("unknown field"), words.next()) {
+	let mut words = error.message().split('`').skip(1).step_by(2);
+	match (error.message().starts_with("unknown field"), words.next()) {
 		(true, Some(key)) => {
 			let known: Vec<_> = words.collect();
-			let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-			ConfigError::UnknownKey {
-				path,
-				line: before.matches('\n').count() + 1,
-				key: key.to_owned(),
-				nearest: nearest(key, &known).map(str::to_owned),
-			}
+			let nearest = nearest(key, &known).map(str::to_owned);
+			ConfigError::UnknownKey { path, line, key: key.to_owned(), nearest }
 		}
-		_ => ConfigError::Parse { path, source: source.into() },
+		_ => {
+			let reason = error.message().lines().collect::<Vec<_>>().join(", ");
+			ConfigError::Parse { path, line, reason }
+		}
 	}
 }
 
@@ -423,7 +424,7 @@ impl Settings {
 			return Err(ConfigError::TooLong { path: path.to_owned() });
 		}
 		let text = fs::read_to_string(path).map_err(failed)?;
-		toml::from_str(&text).map_err(|error| wrong(path, &text, error))
+		toml::from_str(&text).map_err(|error| wrong(path, &text, &error))
 	}
 
 	/// Lays these settings over others.

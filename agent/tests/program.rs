@@ -167,6 +167,18 @@ fn a_misspelt_key_is_named() {
 }
 
 #[test]
+fn a_line_that_is_not_understood_is_named_and_not_shown() {
+	let bench = Bench::new();
+	let file = bench.state_dir().join("agent.toml");
+	fs::write(&file, "jobs_max = 3\nwebhook_url = https://hooks.example/s3cret\n").unwrap();
+	let output = bench.ends_with(&["check-config", "--config", file.to_str().unwrap()]);
+	let said = String::from_utf8(output.stderr).unwrap();
+	assert_eq!(output.status.code(), Some(1));
+	assert!(said.contains("agent.toml, line 2: ") && said.lines().count() == 1, "{said}");
+	assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
 fn a_good_configuration_is_said_to_be_good_in_a_line() {
 	let bench = Bench::new();
 	let file = bench.state_dir().join("agent.toml");
