@@ -98,7 +98,7 @@ pub struct Settings {
 	#[arg(long, env = "BACKUP_AGENT_SCRATCH_CAP_BYTES", value_name = "BYTES")]
 	pub scratch_cap_bytes: Option<u64>,
 	/// WebSocket of the node, to read finalized state from [default: ws://127.0.0.1:9944].
-	#[arg(long, env = "BACKUP_AGENT_NODE_RPC", value_name = "URL")]
+	#[arg(long, env = "BACKUP_AGENT_NODE_RPC", value_name = "URL", hide_env_values = true)]
 	pub node_rpc: Option<String>,
 	/// File with the secret that agent and node share [default: state_dir/secret].
 	#[arg(long, env = "BACKUP_AGENT_SECRET_FILE", value_name = "FILE")]

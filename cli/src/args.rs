@@ -74,7 +74,14 @@ pub(crate) struct Typed {
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
 	/// Address of a node of the chain; ws://127.0.0.1:9944 if nothing says otherwise.
-	#[arg(long, global = true, value_name = "URL", env = "BACKUP_NODE", value_parser = parse_node)]
+	#[arg(
+		long,
+		global = true,
+		value_name = "URL",
+		env = "BACKUP_NODE",
+		hide_env_values = true,
+		value_parser = parse_node
+	)]
 	pub(crate) node: Option<String>,
 
 	/// Which chain of the configuration file.
@@ -261,7 +268,7 @@ pub(crate) enum Command {
 	Root {
 		/// The machine: its name, or the number of its request.
 		machine: Machine,
-		/// The newest that was taken at this time or before: a block, or a date in UTC.
+		/// The newest that was taken at this time or before: a block, a date in UTC, or an age such as 30d.
 		#[arg(long, value_name = "BLOCK|DATE|AGE")]
 		at: Option<When>,
 	},

@@ -95,6 +95,8 @@ pub(crate) enum CliError {
 	TimeForgotten { when: When, block: u64, oldest: When },
 	#[error("{when} is over: the newest block, {block}, is of {now}")]
 	TimeOver { when: When, block: u64, now: When },
+	#[error("{when} is to come: the newest block is {block}")]
+	TimeToCome { when: When, block: u64 },
 	#[error("the question could not be asked: {source}")]
 	Question { source: io::Error },
 	#[error("there is no open motion {index}")]
@@ -192,6 +194,7 @@ impl CliError {
 			| Self::RootAlone
 			| Self::Revisions
 			| Self::TimeOver { .. }
+			| Self::TimeToCome { .. }
 			| Self::NoPlace => exit::USAGE,
 			Self::GatewayClosed { .. } => exit::NOT_ALLOWED,
 			Self::NodeUnreachable { .. }
@@ -318,6 +321,7 @@ impl CliError {
 				"name a block instead of a date, or a node that keeps old blocks".into()
 			}
 			Self::TimeOver { .. } => "give a date that is to come, or none".into(),
+			Self::TimeToCome { .. } => "give a block or a time that is over; a date is written as 2026-05-01".into(),
 			Self::Question { .. } => "check the terminal, or give what is asked for by flag".into(),
 			Self::NoMotion { .. } => "list the open ones with 'backup governance motions'".into(),
 			Self::NoSetting { names, .. } => format!("its settings are {names}"),

@@ -43,6 +43,11 @@ pub(crate) fn answer(
 	if let Some(tip) = tip(&error) {
 		error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
 	}
+	if is_of_node(&error)
+		&& let Some(address) = word(&error, ContextKind::InvalidValue).and_then(without_secrets)
+	{
+		error.insert(ContextKind::InvalidValue, ContextValue::String(address));
+	}
 	if !error.use_stderr() || !asks_for_json(words) {
 		error.exit();
 	}
@@ -80,10 +85,20 @@ fn word(error: &clap::Error, kind: ContextKind) -> Option<&str> {
 /// Whoever typed no address of a node is told where it comes from.
 fn tip_of_variable(error: &clap::Error) -> Option<String> {
 	const VARIABLE: &str = "BACKUP_NODE";
-	let is_node = word(error, ContextKind::InvalidArg)?.starts_with("--node ");
-	let said = env::var(VARIABLE).ok().filter(|_| is_node)?;
+	let said = env::var(VARIABLE).ok().filter(|_| is_of_node(error))?;
 	let is_it = word(error, ContextKind::InvalidValue)? == said;
 	is_it.then(|| format!("it stands in the variable {VARIABLE}"))
+}
+
+fn is_of_node(error: &clap::Error) -> bool {
+	word(error, ContextKind::InvalidArg).is_some_and(|arg| arg.starts_with("--node "))
+}
+
+/// What was given as a node's address, if it has more than a scheme and a host: that may be a token.
+fn without_secrets(address: &str) -> Option<String> {
+	let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+	let has_more = rest.contains(['@', '/', '?', '#']);
+	has_more.then(|| if scheme.is_empty() { "***".into() } else { format!("{scheme}://***") })
 }
 
 /// The verb that a word may stand for, among those that stand in its place. `is_told` says that the

@@ -141,3 +141,19 @@ fn what_is_no_address_of_a_node_is_wrong_usage_wherever_it_stands() {
 		assert!(words.contains("tip: it stands in the variable BACKUP_NODE"), "{words}");
 	}
 }
+
+#[test]
+fn a_token_in_the_address_of_a_node_is_shown_neither_as_an_error_nor_in_the_help() {
+	let rights = "wss://me:T0KEN@node.example/T0KEN?key=T0KEN";
+	for address in [rights.replace("wss", "https"), rights.replace("wss://", "")] {
+		for call in ["grants 7", "grants 7 --json"] {
+			let (code, words) = failure(call, &[("BACKUP_NODE", &address)]);
+			let is_told = words.contains("***") && words.contains("it stands in the variable");
+			assert!(code == 2 && is_told && !words.contains("T0KEN"), "{words}");
+		}
+	}
+	let mut help = Command::new(env!("CARGO_BIN_EXE_backup"));
+	let output = help.args(["grants", "--help"]).env("BACKUP_NODE", rights).output().unwrap();
+	let words = String::from_utf8(output.stdout).unwrap();
+	assert!(words.contains("[env: BACKUP_NODE]") && !words.contains("T0KEN"), "{words}");
+}

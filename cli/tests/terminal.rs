@@ -13,7 +13,7 @@ use backup_agent::repositories::{EmbeddedStore, StoreOptions};
 use gateway::Gateway;
 use pty::typed;
 use std::{
-	fs,
+	env, fs,
 	process::{Child, Command, Output, Stdio},
 	sync::Arc,
 	thread,
@@ -195,11 +195,9 @@ fn shown_with(variables: &str, call: &str, world: &World) -> String {
 	let output = Command::new("script")
 		.args(["--quiet", "--command", &command, "/dev/null"])
 		.current_dir(world.folder.path())
-		.env_remove("NO_COLOR")
-		.env_remove("CLICOLOR")
-		.env_remove("CLICOLOR_FORCE")
-		.env_remove("CI")
-		.env("TERM", "xterm")
+		.env_clear()
+		.envs(env::var_os("PATH").map(|path| ("PATH", path)))
+		.envs([("TERM", "xterm"), ("SHELL", "/bin/sh"), ("HOME", "/nowhere")])
 		.stdin(Stdio::null())
 		.output()
 		.unwrap();

@@ -49,7 +49,7 @@ pub(crate) struct Which {
 	/// its request. The chain is asked.
 	#[arg(long, group = "snapshot")]
 	pub(crate) machine: Option<Machine>,
-	/// With --machine: the newest that was taken at this block or time, or before: 2026-05-01 in UTC, or 30d ago.
+	/// With --machine: the newest that was taken at this block or time, or before: 2026-05-01 in UTC, or an age such as 30d.
 	#[arg(long, value_name = "BLOCK|DATE|AGE", requires = "machine", conflicts_with = "root")]
 	pub(crate) at: Option<When>,
 	/// With --machine: the newest of all, which is what it means anyway.

@@ -23,7 +23,7 @@ pub(crate) struct Snapshots {
 /// Which snapshots of a history are meant.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Filter {
-	/// Taken at this block or time, or later: 2026-05-01 in UTC, or 30d ago.
+	/// Taken at this block or time, or later: 2026-05-01 in UTC, or an age such as 30d.
 	#[arg(long, value_name = "BLOCK|DATE|AGE")]
 	pub(crate) since: Option<When>,
 	/// Taken at this block or time, or before.
@@ -45,7 +45,8 @@ pub(crate) struct Delete {
 	/// Places of the snapshots in the history; the whole backup if none is given.
 	#[arg(value_name = "SEQUENCE", value_parser = number::<u64>(SNAPSHOT))]
 	pub(crate) sequences: Vec<u64>,
-	/// The snapshots taken at this block or time, or before, such as 30d ago. Those that are held stay.
+	/// The snapshots taken at this block or time, or before: 2026-05-01 in UTC, or an age such as 30d.
+	/// Those that are held stay.
 	#[arg(long, value_name = "BLOCK|DATE|AGE", conflicts_with = "sequences")]
 	pub(crate) until: Option<When>,
 	/// Do not ask.

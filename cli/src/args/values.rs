@@ -171,6 +171,11 @@ impl FromStr for When {
 			return Ok(Self::Block(block));
 		}
 		if let Ok(age) = text.parse() {
+			// Minutes by the parser, months to whoever comes from other backup tools.
+			let mut units = text.split(|c: char| !c.is_ascii_alphabetic());
+			if units.any(|unit| unit == "m") {
+				return Err("'m' may be minutes or months; write 'min' or 'mo'".into());
+			}
 			return Self::ago(age, Timestamp::now());
 		}
 		// With an offset as RFC 3339 has it; without one it is UTC, as all times that are shown.
@@ -313,5 +318,12 @@ mod tests {
 		assert!(matches!("30d".parse(), Ok(When::Time(_))));
 		assert!("19000y".parse::<When>().is_err(), "it is before all dates");
 		assert!("30 yonks".parse::<When>().is_err());
+		for ambiguous in ["6m", "1y 6 m", "6m ago"] {
+			let told = ambiguous.parse::<When>().unwrap_err();
+			assert!(told.contains("'min' or 'mo'"), "{ambiguous}: {told}");
+		}
+		for clear in ["6min", "6mo", "PT6M", "6 months", "500ms"] {
+			assert!(clear.parse::<When>().is_ok(), "{clear}");
+		}
 	}
 }

@@ -1,7 +1,7 @@
 //! `backup delete`: snapshots of a machine, one by one or by their age, or all of its backup.
 
 use crate::{
-	args::{Delete, Global, Machine},
+	args::{Delete, Global, Machine, When},
 	chain::{AtBlock, histories, reads, records::Snapshot},
 	commands::{
 		confirm::{confirm, ensure_person},
@@ -12,6 +12,7 @@ use crate::{
 	progress::Bar,
 	secret, words,
 };
+use jiff::Timestamp;
 use subxt::dynamic::Value;
 
 pub(crate) async fn run(wanted: &Delete, global: &Global, output: Output) -> Result<(), CliError> {
@@ -36,7 +37,10 @@ pub(crate) async fn run(wanted: &Delete, global: &Global, output: Output) -> Res
 			}
 			[first, .., last] => many(&snapshots, &whose, [first, last]),
 		};
-		let will = format!("{what} will be deleted, blocks and records, on every node.");
+		let which = wanted.until.map_or_else(String::new, |when| {
+			format!(" That is all that was taken at {when} or before, and that nobody holds.")
+		});
+		let will = format!("{what} will be deleted, blocks and records, on every node.{which}");
 		confirm(&will, "delete").await?;
 	}
 	let number = |number: u64| Value::u128(number.into());
@@ -49,8 +53,11 @@ pub(crate) async fn run(wanted: &Delete, global: &Global, output: Output) -> Res
 	let report = session.submit(pallet, call, arguments).await?.report;
 	let undo = undo(request, &snapshots);
 	output.answer(&report, || {
+		let what = wanted.until.map_or_else(String::new, |when| {
+			format!(" of {} snapshots, all of {when} or before,", snapshots.len())
+		});
 		format!(
-			"the deletion was asked for; until it is carried out, {undo} (block {})",
+			"the deletion{what} was asked for; until it is carried out, {undo} (block {})",
 			report.block
 		)
 	})
@@ -74,6 +81,7 @@ async fn snapshots(
 	};
 	let _bar = Bar::waiting(session.chain.output, "the list of snapshots");
 	let at = session.chain.best().await?;
+	ensure_over(when, at.block_number())?;
 	let lineage = reads::lineage(&at, request).await?;
 	let listed = histories::snapshots(&at, &lineage, usize::MAX).await?;
 	let mut snapshots = listed.complete("snapshots of a machine")?;
@@ -84,6 +92,15 @@ async fn snapshots(
 		true => Err(CliError::NothingToDelete { request, when }),
 		false => Ok(snapshots),
 	}
+}
+
+/// A slip would otherwise mean everything, as a date does that is written without its hyphens.
+fn ensure_over(when: When, best: u64) -> Result<(), CliError> {
+	let is_over = match when {
+		When::Block(block) => block <= best,
+		When::Time(ms) => ms <= Timestamp::now().as_millisecond(),
+	};
+	if is_over { Ok(()) } else { Err(CliError::TimeToCome { when, block: best }) }
 }
 
 /// Those that nobody holds, and that are not to be deleted already.
