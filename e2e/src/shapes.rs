@@ -158,6 +158,15 @@ mod tests {
 	}
 
 	#[test]
+	fn a_name_that_nothing_defines_is_told() {
+		let page = PAGE.replace("a *part* is", "a *prat* is");
+		let answer = json!({"version": 1, "disks": [{"name": 1, "bytes": 2}]});
+		let compared = compare_with(&Page::read(&page).unwrap(), &["drill"], &answer);
+		assert!(compared.unwrap_err().contains("*part* is not defined"));
+		assert!(!differs("drill", answer));
+	}
+
+	#[test]
 	fn a_field_too_many_or_too_few_is_told_and_so_is_a_version_that_is_missing() {
 		assert!(differs("key new", json!({"recipient": 1})));
 		assert!(differs("key new", json!({"version": 1, "recipient": 1, "more": 1})));

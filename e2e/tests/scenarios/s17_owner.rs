@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use std::{fs, os::unix::fs::FileExt, process::Command};
 
 /// Time enough to take a deletion back by hand.
-const PACE: Pace = Pace { deletion_grace: 10, ..Pace::ONCE };
+const PACE: Pace = Pace { deletion_grace: 25, ..Pace::ONCE };
 
 /// Exit codes that the command documents.
 const USAGE: i32 = 2;
@@ -238,6 +238,9 @@ async fn deletions_are_taken_back(desk: &Desk<'_>) -> Result<()> {
 	desk.answer("delete web-1 --until 1s --yes")?;
 	ensure!(desk.of_snapshot("SnapshotDeletions", 0).await?.is_u64(), "it is old enough");
 	ensure!(desk.of_snapshot("SnapshotDeletions", 1).await?.is_null(), "it is held");
+	// A date without its hyphens is a block, and would mean all.
+	let slip = "delete web-1 --until 20260501 --yes";
+	desk.fails(OWNER, slip, USAGE, "block 20260501 is to come")?;
 	let none_left = "neither held nor to be deleted already";
 	desk.fails(OWNER, "delete web-1 --until 1s --yes", NOT_FOUND, none_left)?;
 	desk.fails(OWNER, "delete web-1 --until 30d --yes", NOT_FOUND, none_left)?;
