@@ -144,8 +144,9 @@ pub async fn run(source: ConfigSource, job_log: JobLog, log: Log) -> Result<()> 
 	let sweeper = tokio::spawn(sweep::run(jobs.clone(), chain, in_force.clone()));
 	let verifications =
 		tokio::spawn(schedule::run(verifier.clone(), jobs.executor().clone(), in_force.clone()));
-	let webhook = Webhook::new(recipient.clone(), jobs.clone(), config.vms_dir.clone());
-	let told = tokio::spawn(webhook.run(in_force));
+	let webhook = Webhook::new(recipient.clone(), in_force, jobs.clone(), config.vms_dir.clone())
+		.context("failed to make ready what tells of backups")?;
+	let told = tokio::spawn(webhook.run());
 	let api = Api {
 		jobs: jobs.clone(),
 		gatekeeper,

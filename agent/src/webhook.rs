@@ -2,10 +2,11 @@
 //!
 //! It reads the history as everybody may, so no job waits for it or knows of it. What is sent is
 //! [`News`], as JSON; it holds no secret. A POST that is not answered with success is sent again a
-//! few times and then given up, with a line in the log.
+//! few times and then given up, with a line in the log. The ledger knows up to where failures were
+//! told or given up, and the next run of the agent goes on from there.
 
 use crate::{
-	config::InForce,
+	config::{Config, InForce},
 	jobs::{
 		Expected, Jobs, Ledger, LedgerError,
 		history::{Age, Attempt, Ending, MachineRecord},
@@ -19,10 +20,12 @@ use std::{
 	collections::{HashMap, HashSet},
 	fmt,
 	path::{Path, PathBuf},
+	slice,
 	str::FromStr,
 	sync::Arc,
 	time::Duration,
 };
+use tokio::time::timeout;
 
 /// How often it is looked whether there is something to tell.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -34,7 +37,7 @@ const POST_TIME_MAX: Duration = Duration::from_secs(10);
 const RETRY_AFTER: [Duration; 3] =
 	[Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(60)];
 
-/// Most attempts that one look takes in, the newest.
+/// Most attempts that one look takes in.
 const ATTEMPTS_MAX: usize = 256;
 
 /// Where news are sent. Its path and query may hold a token, so it is shown without them.
@@ -88,6 +91,9 @@ pub struct News {
 	/// When the newest one began that another node confirms. Nothing if none does, if it was not
 	/// taken here, and where the chain wants no copies.
 	pub last_confirmed_at_ms: Option<u64>,
+	/// The number of the attempt. It is not sent.
+	#[serde(skip)]
+	number: Option<u64>,
 }
 
 /// What is missing where a backup is late.
@@ -95,7 +101,7 @@ const NONE_TAKEN: &str = "no backup has been taken in time";
 const NONE_CONFIRMED: &str = "no other node has confirmed a backup in time";
 
 /// What has been told already.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Told {
 	/// The recipient of this agent.
 	node: String,
@@ -106,11 +112,17 @@ struct Told {
 }
 
 impl Told {
-	/// All that has happened until now counts as told.
-	fn after_the_newest(node: String, ledger: &Ledger) -> Self {
-		let newest = ledger.attempts(0, 1).ok();
-		let behind = newest.and_then(|newest| newest.last().map(|(last, _)| *last)).unwrap_or(0);
-		Self { node, behind, late: HashSet::new() }
+	/// Goes on where an earlier run of the agent ended.
+	fn resume(node: String, ledger: &Ledger) -> Result<Self, LedgerError> {
+		let behind = ledger.told()?.map_or_else(|| ledger.newest_attempt(), Ok)?;
+		ledger.remember_told(Some(behind))?;
+		Ok(Self { node, behind, late: HashSet::new() })
+	}
+
+	/// Counts as told what has happened until now.
+	fn pass_over(self, ledger: &Ledger) -> Result<Self, LedgerError> {
+		ledger.remember_told(None)?;
+		Self::resume(self.node, ledger)
 	}
 
 	/// What there is to tell of the attempts since the last look, and of machines by their names.
@@ -140,6 +152,7 @@ impl Told {
 				detail: Some(detail.clone()),
 				last_taken_at_ms: last_taken(&attempt.vm).map(|taken| taken.started_at_ms),
 				last_confirmed_at_ms: last_confirmed(&attempt.vm),
+				number: Some(*number),
 			});
 		}
 		self.late.retain(|vm| machines.contains_key(vm));
@@ -163,6 +176,7 @@ impl Told {
 						detail: Some(detail.to_owned()),
 						last_taken_at_ms: Some(taken.started_at_ms),
 						last_confirmed_at_ms: last_confirmed(vm),
+						number: None,
 					});
 				}
 				Age::Late | Age::Overdue => (),
@@ -172,100 +186,129 @@ impl Told {
 	}
 }
 
-/// Tells of what happens from when it is made on, or from when an address is set.
+/// Tells of what happens from when an address was set on, over restarts of the agent.
 #[derive(Debug)]
 pub struct Webhook {
 	told: Told,
+	in_force: InForce,
 	jobs: Arc<Jobs>,
 	vms_dir: PathBuf,
+	client: Client,
 }
 
 impl Webhook {
 	/// Made before anybody can give the agent orders, so that what fails at once is told, too. A
 	/// machine is one of this node's for as long as its file is in `vms_dir`.
-	#[must_use]
-	pub fn new(node: String, jobs: Arc<Jobs>, vms_dir: PathBuf) -> Self {
-		Self { told: Told::after_the_newest(node, jobs.ledger()), jobs, vms_dir }
+	pub fn new(
+		node: String,
+		in_force: InForce,
+		jobs: Arc<Jobs>,
+		vms_dir: PathBuf,
+	) -> anyhow::Result<Self> {
+		let client = Client::builder().timeout(POST_TIME_MAX).redirect(Policy::none()).build()?;
+		let told = Told::resume(node, jobs.ledger())?;
+		Ok(Self { told, in_force, jobs, vms_dir, client })
 	}
 
 	/// Tell of it, for ever.
-	pub async fn run(self, mut in_force: InForce) {
-		let Self { mut told, jobs, vms_dir } = self;
-		let client = Client::builder().timeout(POST_TIME_MAX).redirect(Policy::none()).build();
-		let client = match client {
-			Ok(client) => client,
-			Err(error) => return tracing::error!(%error, "nobody can be told of backups"),
-		};
+	pub async fn run(mut self) {
+		let mut shown = None;
 		loop {
-			let node = told.node.clone();
-			if in_force.borrow().webhook.is_none() {
-				if in_force.wait_for(|config| config.webhook.is_some()).await.is_err() {
+			let url = self.in_force.borrow().webhook.clone();
+			let Some(url) = url else {
+				self.remember(None).await;
+				if self.in_force.wait_for(|config| config.webhook.is_some()).await.is_err() {
 					return;
 				}
-				told = Told::after_the_newest(node.clone(), jobs.ledger());
+				self.pass_over();
+				continue;
+			};
+			if shown.as_ref() != Some(&url) {
+				tracing::info!("{url} is told of backups that fail or are late");
+				shown = Some(url);
 			}
-			tell_while_wanted(&client, &in_force, told, &jobs, &vms_dir).await;
-			told = Told::after_the_newest(node, jobs.ledger());
+			tokio::time::sleep(LOOK_EVERY).await;
+			self.tell_what_is_new().await;
 		}
 	}
-}
 
-/// Until no address is set any more.
-async fn tell_while_wanted(
-	client: &Client,
-	in_force: &InForce,
-	mut told: Told,
-	jobs: &Arc<Jobs>,
-	vms_dir: &Path,
-) {
-	if let Some(url) = &in_force.borrow().webhook {
-		tracing::info!("{url} is told of backups that fail or are late");
+	/// What nobody was to hear of, or what is in the way of hearing of anything else.
+	fn pass_over(&mut self) {
+		match self.told.clone().pass_over(self.jobs.ledger()) {
+			Ok(told) => self.told = told,
+			Err(error) => tracing::warn!(%error, "what has failed until now may be told"),
+		}
 	}
-	loop {
-		tokio::time::sleep(LOOK_EVERY).await;
-		let Some(url) = in_force.borrow().webhook.clone() else { return };
-		let (jobs, vms_dir) = (jobs.clone(), vms_dir.to_owned());
+
+	async fn tell_what_is_new(&mut self) {
+		let (mut seen, jobs) = (self.told.clone(), self.jobs.clone());
+		let vms_dir = self.vms_dir.clone();
 		let looked = tokio::task::spawn_blocking(move || {
-			let news = look(&mut told, &jobs, &vms_dir);
-			(told, news)
+			let news = look(&mut seen, &jobs, &vms_dir)?;
+			Ok::<_, LedgerError>((seen, news))
 		});
-		let Ok((seen, news)) = looked.await else {
-			// Begins anew with what happens from here on.
-			return tracing::error!("looking for what {url} is to be told panicked");
-		};
-		told = seen;
-		match news {
-			Ok(news) => {
-				for item in news {
-					tell(client, &url, &item).await;
-				}
+		let (seen, news) = match looked.await {
+			Ok(Ok(looked)) => looked,
+			Ok(Err(error)) => return tracing::warn!(%error, "failed to look for news"),
+			Err(_) => {
+				tracing::error!("looking for news panicked; they are passed over");
+				return self.pass_over();
 			}
-			Err(error) => tracing::warn!(%error, "failed to look for news"),
+		};
+		for item in news {
+			if !self.tell(&item).await {
+				return;
+			}
+			if item.number.is_some() {
+				self.remember(item.number).await;
+			}
+		}
+		self.remember(Some(seen.behind)).await;
+		self.told = seen;
+	}
+
+	/// Better told twice after a crash than to nobody.
+	async fn remember(&self, number: Option<u64>) {
+		let ledger = self.jobs.ledger().clone();
+		let noted = tokio::task::spawn_blocking(move || ledger.remember_told(number));
+		if let Ok(Err(error)) = noted.await {
+			tracing::warn!(%error, "what was told may be told again");
+		}
+	}
+
+	/// Until it is taken in, or was sent in vain so often. An address that is set meanwhile counts from
+	/// the next time on; false if there is none any more.
+	async fn tell(&self, news: &News) -> bool {
+		let mut in_force = self.in_force.clone();
+		let mut tries: Option<(WebhookUrl, slice::Iter<'_, Duration>)> = None;
+		loop {
+			let Some(url) = in_force.borrow().webhook.clone() else { return false };
+			let sent = self.client.post(url.0.clone()).json(news).send().await;
+			let why = match sent.and_then(|answer| answer.error_for_status()) {
+				Ok(_) => return true,
+				// Its own words name the address.
+				Err(error) => error.without_url().to_string(),
+			};
+			let waits = match &mut tries {
+				Some((to, waits)) if *to == url => waits,
+				_ => &mut tries.insert((url.clone(), RETRY_AFTER.iter())).1,
+			};
+			let Some(wait) = waits.next() else {
+				tracing::warn!(why, vm = news.vm, event = news.event, "{url} was not told");
+				return true;
+			};
+			let is_another = |config: &Config| config.webhook.as_ref() != Some(&url);
+			// Either is a reason to send it again.
+			let _ = timeout(*wait, in_force.wait_for(is_another)).await;
 		}
 	}
 }
 
 fn look(told: &mut Told, jobs: &Jobs, vms_dir: &Path) -> Result<Vec<News>, LedgerError> {
-	let attempts = jobs.ledger().attempts(told.behind, ATTEMPTS_MAX)?;
+	let attempts = jobs.ledger().next_attempts(told.behind, ATTEMPTS_MAX)?;
 	let machines = jobs.ledger().machines()?;
 	let is_here = |vm: &str| vms_dir.join(format!("{vm}.toml")).exists();
 	Ok(told.news(&attempts, &machines, &jobs.expected(), is_here, now_ms()))
-}
-
-async fn tell(client: &Client, url: &WebhookUrl, news: &News) {
-	let waits = RETRY_AFTER.into_iter().map(Some).chain([None]);
-	for wait in waits {
-		let sent = client.post(url.0.clone()).json(news).send().await;
-		let why = match sent.and_then(|answer| answer.error_for_status()) {
-			Ok(_) => return,
-			// Its own words name the address.
-			Err(error) => error.without_url().to_string(),
-		};
-		match wait {
-			Some(wait) => tokio::time::sleep(wait).await,
-			None => tracing::warn!(why, vm = news.vm, event = news.event, "{url} was not told"),
-		}
-	}
 }
 
 #[cfg(test)]
@@ -273,7 +316,7 @@ mod tests {
 	use super::*;
 	use crate::jobs::{
 		Cadence, Confirmed,
-		fake::{FakeExecutor, until},
+		fake::{Calls, FakeExecutor, until},
 		fixture::{snapshot, snapshots},
 		history::tests::{attempt, failure, success},
 	};
@@ -323,24 +366,62 @@ mod tests {
 		assert!(told.news(&[], &machines, &HashMap::new(), |_| true, 30).is_empty());
 	}
 
-	/// As a backup may that is ordered while the agent starts.
+	/// An agent's jobs, of which the first of each slot has failed for good.
+	struct Bench {
+		jobs: Arc<Jobs>,
+		calls: Calls,
+		dir: tempfile::TempDir,
+	}
+
+	impl Bench {
+		fn new() -> Self {
+			let dir = tempfile::tempdir().unwrap();
+			let (executor, calls) = FakeExecutor::new();
+			let ledger = Ledger::open(&dir.path().join("jobs.redb")).unwrap();
+			Self { jobs: Jobs::open(Arc::new(executor), ledger, 1).unwrap(), calls, dir }
+		}
+
+		fn fail(&self, slot: u64) {
+			self.jobs.reconcile(&snapshots([snapshot(7, 1, slot)]));
+			self.calls.next().fail(FailureReason::StoreFull);
+			let is_over = || self.jobs.list().iter().all(|job| job.state != "running");
+			until("the job has ended", is_over);
+		}
+
+		fn resume(&self) -> Told {
+			Told::resume("age1…".into(), self.jobs.ledger()).unwrap()
+		}
+
+		fn look(&self, told: &mut Told) -> Vec<News> {
+			look(told, &self.jobs, self.dir.path()).unwrap()
+		}
+	}
+
 	#[test]
-	fn what_fails_before_the_first_look_is_told() {
-		let dir = tempfile::tempdir().unwrap();
-		let (executor, calls) = FakeExecutor::new();
-		let ledger = Ledger::open(&dir.path().join("jobs.redb")).unwrap();
-		let jobs = Jobs::open(Arc::new(executor), ledger, 1).unwrap();
-		let fail = |slot| {
-			jobs.reconcile(&snapshots([snapshot(7, 1, slot)]));
-			calls.next().fail(FailureReason::StoreFull);
-			until("the job has ended", || jobs.list().iter().all(|job| job.state != "running"));
-		};
-		fail(0);
-		let mut webhook = Webhook::new("age1…".into(), jobs.clone(), dir.path().into());
-		fail(1);
-		let mut news = || look(&mut webhook.told, &webhook.jobs, &webhook.vms_dir).unwrap();
-		assert_eq!(events(&news()), [("backup-failed", "vm-7")]);
-		assert!(news().is_empty());
+	fn what_fails_before_the_first_look_is_told_and_what_failed_before_an_address_was_set_is_not() {
+		let bench = Bench::new();
+		bench.fail(0);
+		let mut told = bench.resume();
+		bench.fail(1);
+		assert_eq!(events(&bench.look(&mut told)), [("backup-failed", "vm-7")]);
+		assert!(bench.look(&mut told).is_empty());
+	}
+
+	#[test]
+	fn what_was_not_told_before_the_agent_ended_is_told_by_the_next() {
+		let bench = Bench::new();
+		drop(bench.resume());
+		bench.fail(0);
+		bench.fail(1);
+		let mut told = bench.resume();
+		let numbers: Vec<_> = bench.look(&mut told).iter().map(|item| item.number).collect();
+		assert_eq!(numbers, [Some(1), Some(2)]);
+		bench.jobs.ledger().remember_told(numbers[0]).unwrap();
+		let numbers: Vec<_> =
+			bench.look(&mut bench.resume()).iter().map(|item| item.number).collect();
+		assert_eq!(numbers, [Some(2)]);
+		assert!(bench.look(&mut told.pass_over(bench.jobs.ledger()).unwrap()).is_empty());
+		assert!(bench.look(&mut bench.resume()).is_empty());
 	}
 
 	#[test]

@@ -20,6 +20,7 @@ const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts-v1")
 
 const GENESIS: &str = "genesis";
 const FINALIZED: &str = "finalized";
+const TOLD: &str = "told";
 
 /// Most ends that are kept.
 const ENDED_MAX: usize = 10_000;
@@ -199,6 +200,35 @@ impl Ledger {
 		let table = transaction.open_table(FACTS)?;
 		let Some(kept) = table.get(FINALIZED)? else { return Ok(0) };
 		kept.value().try_into().map(u64::from_le_bytes).map_err(|_| LedgerError::Malformed)
+	}
+
+	/// The number of the last attempt of which the operator's program was told, if it is told.
+	pub(crate) fn told(&self) -> Result<Option<u64>, LedgerError> {
+		let transaction = self.database.begin_read()?;
+		let table = transaction.open_table(FACTS)?;
+		let Some(kept) = table.get(TOLD)? else { return Ok(None) };
+		kept.value()
+			.try_into()
+			.map(u64::from_le_bytes)
+			.map(Some)
+			.map_err(|_| LedgerError::Malformed)
+	}
+
+	/// Write down of which attempt the operator's program was told last, or that it is told nothing.
+	pub(crate) fn remember_told(&self, number: Option<u64>) -> Result<(), LedgerError> {
+		if self.told()? == number {
+			return Ok(());
+		}
+		let transaction = self.database.begin_write()?;
+		{
+			let mut table = transaction.open_table(FACTS)?;
+			match number {
+				Some(number) => table.insert(TOLD, number.to_le_bytes().as_slice())?,
+				None => table.remove(TOLD)?,
+			};
+		}
+		transaction.commit()?;
+		Ok(())
 	}
 
 	/// Write down that a block of this number was finalized.

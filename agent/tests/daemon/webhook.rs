@@ -51,13 +51,7 @@ pub(crate) fn listen(statuses: &'static [u16]) -> (String, Receiver<serde_json::
 #[test]
 fn a_failed_backup_is_told_again_until_somebody_takes_it_in() {
 	let (url, received) = listen(&[500, 204]);
-	let mut world = World::prepare();
-	let node_rpc = world.node.url();
-	world.configure(&format!("node_rpc = \"{node_rpc}\"\nwebhook_url = \"{url}\"\n"));
-	world.start_agent();
-	let order = world.machine(7, &noise(1, 1 << 20));
-	fs::rename(world.image(7), world.path("away")).unwrap();
-	assert_eq!(world.take(&order), Err(FailureReason::ImageUnreadable));
+	let world = failed_backup(&url);
 	let told = [(); 2].map(|()| until("the news", || received.try_recv().ok()));
 	assert_eq!(told[0], told[1]);
 	assert_eq!((&told[0]["event"], &told[0]["vm"]), (&"backup-failed".into(), &"vm-7".into()));
@@ -67,6 +61,41 @@ fn a_failed_backup_is_told_again_until_somebody_takes_it_in() {
 		format!("{}{}", world.log(), String::from_utf8_lossy(&world.run("check-config").stdout));
 	assert!(!words.contains("s3cret"), "{words}");
 	assert!(!told[0].to_string().contains(&hex::encode(world.secret())));
+}
+
+/// A world with an agent that tells of backups there, and has failed to take one.
+fn failed_backup(url: &str) -> World {
+	let mut world = World::prepare();
+	let node_rpc = world.node.url();
+	world.configure(&format!("node_rpc = \"{node_rpc}\"\nwebhook_url = \"{url}\"\n"));
+	world.start_agent();
+	let order = world.machine(7, &noise(1, 1 << 20));
+	fs::rename(world.image(7), world.path("away")).unwrap();
+	assert_eq!(world.take(&order), Err(FailureReason::ImageUnreadable));
+	world
+}
+
+#[test]
+fn what_nobody_took_in_before_the_agent_ended_is_told_by_the_next() {
+	let (url, received) = listen(&[500, 204]);
+	let mut world = failed_backup(&url);
+	let first = until("the news", || received.try_recv().ok());
+	world.kill();
+	world.start_agent();
+	let second = until("the news again", || received.try_recv().ok());
+	assert_eq!(second, first);
+}
+
+#[test]
+fn what_an_address_did_not_take_in_goes_to_the_one_that_is_set_then() {
+	let (url, received) = listen(&[500]);
+	let world = failed_backup(&url);
+	let first = until("the news", || received.try_recv().ok());
+	let (url, received) = listen(&[204]);
+	let node_rpc = world.node.url();
+	world.configure(&format!("node_rpc = \"{node_rpc}\"\nwebhook_url = \"{url}\"\n"));
+	world.hang_up();
+	assert_eq!(until("the news", || received.try_recv().ok()), first);
 }
 
 /// What the chain tells of the machine's history.

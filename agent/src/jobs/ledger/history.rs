@@ -55,6 +55,30 @@ impl Ledger {
 		Ok(attempts)
 	}
 
+	/// The oldest attempts behind a number, this many at most, in their order.
+	pub(crate) fn next_attempts(
+		&self,
+		behind: u64,
+		count: usize,
+	) -> Result<Vec<(u64, Attempt)>, LedgerError> {
+		let transaction = self.database.begin_read()?;
+		let table = transaction.open_table(ATTEMPTS)?;
+		let next = table.range(behind.saturating_add(1)..)?.take(count);
+		next.map(|entry| {
+			let (number, attempt) = entry?;
+			Ok((number.value(), read(attempt.value())?))
+		})
+		.collect()
+	}
+
+	/// The number of the newest attempt; zero if there is none.
+	pub(crate) fn newest_attempt(&self) -> Result<u64, LedgerError> {
+		let transaction = self.database.begin_read()?;
+		let table = transaction.open_table(ATTEMPTS)?;
+		let newest = table.last()?;
+		Ok(newest.map_or(0, |(number, _)| number.value()))
+	}
+
 	/// When snapshots were begun, of those that the history knows.
 	pub(in crate::jobs) fn starts(
 		&self,
@@ -171,6 +195,22 @@ mod tests {
 		assert_eq!(starts(2, 9), [(3, 30)]);
 		assert_eq!(starts(3, 9), []);
 		assert_eq!(starts(u64::MAX, 9), []);
+		let next = |behind| ledger.next_attempts(behind, 2).unwrap().into_iter();
+		assert_eq!(next(0).map(|(number, _)| number).collect::<Vec<_>>(), [1, 2]);
+		assert_eq!(next(2).map(|(number, _)| number).collect::<Vec<_>>(), [3]);
+		assert_eq!((next(3).count(), ledger.newest_attempt().unwrap()), (0, 3));
+	}
+
+	#[test]
+	fn what_was_told_is_known_after_a_restart_until_nobody_is_told() {
+		let (ledger, folder) = ledger();
+		assert_eq!((ledger.told().unwrap(), ledger.newest_attempt().unwrap()), (None, 0));
+		ledger.remember_told(Some(7)).unwrap();
+		drop(ledger);
+		let ledger = Ledger::open(&folder.path().join("jobs.redb")).unwrap();
+		assert_eq!(ledger.told().unwrap(), Some(7));
+		ledger.remember_told(None).unwrap();
+		assert_eq!(ledger.told().unwrap(), None);
 	}
 
 	#[test]
